@@ -1,0 +1,171 @@
+"""What every script shares: its job, its log, its progress lines, and how it ends.
+
+Each rule calls `python <rule>.py --job JSON --run FOLDER --threads N --log FILE --output FILES`.
+"""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthgain.errors import SynthGainError
+from synthgain.files import digest, read_manifest
+
+EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
+PROGRESS_SECONDS = 5.0
+
+logger = logging.getLogger("synthgain")
+
+
+class Terminated(Exception):
+    """SIGTERM or SIGINT arrived and the state has been saved."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as the Snakefile planned it.
+
+    slice: the part of the resolved study that this job needs, plain JSON values.
+    inputs: {path relative to the run folder: identity it must carry}.
+    code: digest of the code behind the job; identity: digest of slice, inputs and code.
+    run: the folder of this study's results; outputs: declared outputs, in the rule's order.
+    """
+
+    slice: dict[str, Any]
+    inputs: dict[str, str]
+    code: str
+    identity: str
+    run: Path
+    outputs: list[Path]
+    threads: int
+
+    def input_folder(self, relative: str) -> Path:
+        """Return the folder of the input manifest `relative` after comparing its identity."""
+        path = self.run / relative
+        read_manifest(path, self.inputs[relative])
+        return path.parent
+
+    def inputs_below(self, prefix: str) -> list[str]:
+        """Return the input paths that start with `prefix`, sorted."""
+        return sorted(name for name in self.inputs if name.startswith(prefix))
+
+    def state_folder(self) -> Path:
+        """Folder for undeclared state that survives a kill: `state/<path of the first output>`."""
+        return self.run / "state" / self.outputs[0].relative_to(self.run).with_suffix("")
+
+    def part_identity(self, without: tuple[str, ...], inputs: list[str], **keys: Any) -> str:
+        """Identity of one part of this job (say one replicate): slice but `without`, these inputs, code, keys."""
+        kept = {name: value for name, value in self.slice.items() if name not in without}
+        return digest({"slice": kept, "inputs": {n: self.inputs[n] for n in inputs}, "code": self.code, **keys})
+
+
+class Progress:
+    """Prints `[what] done/total (share) note, about m:ss to go` every few seconds, and at the end."""
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        self.what, self.total, self.done = what, total, done
+        self._first = done
+        self._start = time.monotonic()
+        self._last = self._start
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more units done; print if it is time to."""
+        self.done += count
+        now = time.monotonic()
+        if self.done < self.total and now - self._last < PROGRESS_SECONDS:
+            return
+        self._last = now
+        elapsed = now - self._start
+        fresh = max(self.done - self._first, 1)
+        left = elapsed / fresh * (self.total - self.done)
+        note = f"{note}, " if note else ""
+        tail = f"about {_clock(left)} to go" if self.done < self.total else f"done in {_clock(elapsed)}"
+        share = 100 * self.done // max(self.total, 1)
+        logger.info(
+            "[%s] %d/%d (%d %%) %s%s", self.what, self.done, self.total, share, note + ", " if note else "", tail
+        )
+
+
+class StopSignal:
+    """Turns SIGTERM and SIGINT into a flag that loops look at, so that they can save and leave."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGTERM, self._set)
+        signal.signal(signal.SIGINT, self._set)
+
+    def _set(self, number: int, frame: object) -> None:
+        self.requested = True
+
+
+def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) -> None:
+    """Parse the command line, call `work(job)`, and end with one clear line on any error.
+
+    Exit codes: 0 done, 1 error (SynthGainError: one line; others: one line, traceback in the log),
+    143 stopped by a signal with the state saved.
+    """
+    parsed = _parse(arguments)
+    _set_up_logging(parsed.log)
+    fields = json.loads(parsed.job)
+    job = Job(
+        fields["slice"],
+        fields["inputs"],
+        fields["code"],
+        fields["identity"],
+        parsed.run,
+        parsed.output,
+        parsed.threads,
+    )
+    try:
+        work(job)
+    except SynthGainError as error:
+        logger.error("error: %s", error)
+        sys.exit(1)
+    except Terminated as stop:
+        logger.warning("stopped: %s; run snakemake again to go on", stop or "state saved")
+        sys.exit(EXIT_TERMINATED)
+    except Exception as error:  # the last line of defence: one line for the user, the rest in the log
+        logging.getLogger("synthgain.file").error("%s", traceback.format_exc())
+        logger.error("error: %s: %s (traceback in %s)", type(error).__name__, error, parsed.log)
+        sys.exit(1)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--job", required=True, help="canonical JSON of slice, inputs, code and identity")
+    parser.add_argument("--run", required=True, type=Path, help="folder of this study's results")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--log", type=Path, default=None)
+    parser.add_argument("--output", type=Path, nargs="+", required=True)
+    return parser.parse_args(arguments)
+
+
+def _set_up_logging(log: Path | None) -> None:
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    console.addFilter(lambda record: record.name != "synthgain.file")
+    logger.addHandler(console)
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        detail = logging.FileHandler(log, mode="a", encoding="utf-8")
+        detail.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(detail)
+        warnings = logging.getLogger("py.warnings")
+        warnings.propagate = False
+        warnings.addHandler(detail)
+        logging.captureWarnings(True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

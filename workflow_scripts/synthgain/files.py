@@ -1,0 +1,156 @@
+"""Whole files or none: atomic writes, checksums, manifests, and tables that carry their identity."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from synthgain.errors import SynthGainError
+
+# Above this size a read checks only the length; the `verify` target checks every byte.
+CHECKSUM_ON_READ_BYTES = 1 << 30
+_IDENTITY_KEY = b"synthgain_identity"
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with sorted keys and no white space: equal values give equal text.
+
+    Raises ValueError for NaN or infinity, TypeError for what JSON cannot hold.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the first 32 hex digits of the SHA-256 of `value`'s canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it into place.
+
+    On any error the temporary file is removed and what stood at `path` stays. A full disk raises
+    SynthGainError naming the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SynthGainError(
+                f"{path}: no space left in {path.parent}; free some and run again, finished work is kept"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON (sorted keys, two-space indent) atomically."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; SynthGainError where it is missing or not whole."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SynthGainError(f"{path}: missing; run snakemake again to make it") from error
+    except ValueError as error:
+        raise SynthGainError(f"{path}: not valid JSON ({error}); delete it and run snakemake again") from error
+
+
+def write_manifest(path: Path, identity: str, files: list[str], **facts: Any) -> dict[str, Any]:
+    """Write `path` naming `files` (relative to its folder) with size and SHA-256, and return it.
+
+    `facts` are JSON values. Written last, so that a manifest on disk means that its files are whole.
+    """
+    folder = path.parent
+    listed = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in sorted(files)
+    }
+    manifest = {"identity": identity, "files": listed, **facts}
+    write_json(path, manifest)
+    return manifest
+
+
+def read_manifest(path: Path, identity: str | None = None) -> dict[str, Any]:
+    """Read a manifest; SynthGainError if it is not the one that `identity` asks for."""
+    manifest: dict[str, Any] = read_json(path)
+    if not isinstance(manifest, dict) or "identity" not in manifest:
+        raise SynthGainError(f"{path}: not a SynthGain manifest; delete it and run snakemake again")
+    if identity is not None and manifest["identity"] != identity:
+        raise SynthGainError(
+            f"{path}: made by another config or code (identity {manifest['identity'][:8]}, expected {identity[:8]}); "
+            "run snakemake without --touch, or delete the file"
+        )
+    return manifest
+
+
+def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: bool = False) -> Path:
+    """Return `folder / name` after comparing it with its manifest entry {bytes, sha256}."""
+    path = folder / name
+    if not path.exists():
+        raise SynthGainError(f"{path}: missing although its manifest names it; rerun with --forcerun on its rule")
+    size = path.stat().st_size
+    if size != listed["bytes"]:
+        raise SynthGainError(f"{path}: {size} bytes, its manifest says {listed['bytes']}; delete {folder} and rerun")
+    if (every_byte or size <= CHECKSUM_ON_READ_BYTES) and sha256_file(path) != listed["sha256"]:
+        raise SynthGainError(f"{path}: bytes differ from the manifest's checksum; delete {folder} and rerun")
+    return path
+
+
+def write_table(path: Path, table: Any, identity: str = "") -> None:
+    """Write a pandas DataFrame as Parquet, atomically, with `identity` in the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _IDENTITY_KEY: identity.encode()})
+    with atomic_path(path) as temporary:
+        pq.write_table(arrow, temporary, write_page_checksum=True)
+
+
+def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> Any:
+    """Read a Parquet file as a pandas DataFrame; checks page checksums and, if given, the identity."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        arrow = pq.read_table(path, columns=columns, page_checksum_verification=True)
+    except FileNotFoundError as error:
+        raise SynthGainError(f"{path}: missing; run snakemake again to make it") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise SynthGainError(f"{path}: damaged ({reason}); delete it and run snakemake again") from error
+    found = (arrow.schema.metadata or {}).get(_IDENTITY_KEY, b"").decode()
+    if identity is not None and found != identity:
+        raise SynthGainError(
+            f"{path}: made by another config or code (identity {found[:8]}, expected {identity[:8]}); "
+            "run snakemake without --touch, or delete the file"
+        )
+    return arrow.to_pandas()

@@ -1,0 +1,134 @@
+"""ImageSet: how images, masks and their table lie on disk.
+
+A folder with `images.npy` (N, H, W, C) uint8, `masks.npy` (N, H, W, K) uint8 in {0, 1} where there
+are masks, `table.parquet` (one row per image, same order) and a small `manifest.json`, written last.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.errors import SynthGainError
+from synthgain.files import atomic_path, check_file, read_manifest, read_table, write_manifest, write_table
+
+REQUIRED_COLUMNS = ("image_id", "patient_id", "site", "origin", "sha256")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their table.
+
+    images: (N, H, W, C) uint8, memory-mapped read-only when read from disk.
+    table: N rows; REQUIRED_COLUMNS, then targets (0/1 float32, NaN = unknown, or a string level),
+        covariates (float32 or string, NaN/None = unknown) and `has_mask_<name>` (bool).
+    masks: (N, H, W, K) uint8 in {0, 1}, or None; a row without a mask is all zero there.
+    manifest: `columns` {name: {role: target|covariate, kind: binary|category|continuous, levels?}},
+        `mask_names`, counts, checksums, identity.
+    """
+
+    images: np.ndarray
+    table: pd.DataFrame
+    masks: np.ndarray | None
+    manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def columns(self) -> dict[str, dict[str, Any]]:
+        """Targets and covariates: {name: {role, kind, levels?}}."""
+        return dict(self.manifest["columns"])
+
+    @property
+    def mask_names(self) -> list[str]:
+        """Names of the K mask planes, in their order."""
+        return list(self.manifest["mask_names"])
+
+
+def image_hashes(images: np.ndarray) -> list[str]:
+    """Return the SHA-256 (64 hex digits) of each image's raw uint8 pixels."""
+    return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
+
+
+def write_image_set(
+    folder: Path,
+    images: np.ndarray,
+    table: pd.DataFrame,
+    columns: Mapping[str, Mapping[str, Any]],
+    identity: str,
+    masks: np.ndarray | None = None,
+    mask_names: Sequence[str] = (),
+    **facts: Any,
+) -> ImageSet:
+    """Write an ImageSet into `folder` and return it as read back (memory-mapped).
+
+    `table` needs REQUIRED_COLUMNS but `sha256`, which is computed here, and one column per key of
+    `columns`. `facts` (JSON values) join the manifest. Raises ValueError where shapes disagree.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be (N, H, W, C) uint8, got {images.shape} {images.dtype}")
+    if len(table) != len(images):
+        raise ValueError(f"{len(images)} images but {len(table)} table rows")
+    table = table.reset_index(drop=True).assign(sha256=image_hashes(images))
+    missing = [name for name in (*REQUIRED_COLUMNS, *columns) if name not in table.columns]
+    if missing:
+        raise ValueError(f"the table lacks {', '.join(missing)}")
+    if table["image_id"].duplicated().any():
+        raise ValueError(f"image_id {table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]!r} occurs twice")
+    files = ["images.npy", "table.parquet"]
+    _write_array(folder / "images.npy", images)
+    if masks is not None:
+        if masks.dtype != np.uint8 or masks.shape != (*images.shape[:3], len(mask_names)):
+            expected = (*images.shape[:3], len(mask_names))
+            raise ValueError(f"masks must be {expected} uint8, got {masks.shape} {masks.dtype}")
+        _write_array(folder / "masks.npy", masks)
+        files.append("masks.npy")
+    write_table(folder / "table.parquet", table, identity)
+    write_manifest(
+        folder / "manifest.json",
+        identity,
+        files,
+        columns={name: dict(spec) for name, spec in columns.items()},
+        column_order=list(columns),
+        mask_names=list(mask_names),
+        shape=list(images.shape),
+        images=len(table),
+        patients=int(table["patient_id"].nunique()),
+        **facts,
+    )
+    return read_image_set(folder, identity)
+
+
+def read_image_set(folder: Path, identity: str | None = None) -> ImageSet:
+    """Open the ImageSet in `folder`; arrays are memory-mapped, checksums compared.
+
+    Raises SynthGainError if a file is missing or damaged or the identity is not the expected one.
+    """
+    manifest = read_manifest(folder / "manifest.json", identity)
+    paths = {name: check_file(folder, name, listed) for name, listed in manifest["files"].items()}
+    table = read_table(paths["table.parquet"], manifest["identity"])
+    images = _open_array(paths["images.npy"])
+    masks = _open_array(paths["masks.npy"]) if "masks.npy" in paths else None
+    if list(images.shape) != manifest["shape"] or len(table) != len(images):
+        raise SynthGainError(f"{folder}: images {images.shape}, table {len(table)} rows, manifest {manifest['shape']}")
+    order = manifest["column_order"]
+    manifest["columns"] = {name: manifest["columns"][name] for name in order}
+    return ImageSet(images, table, masks, manifest)
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, array, allow_pickle=False)
+
+
+def _open_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise SynthGainError(f"{path}: not a readable array ({error}); delete its folder and rerun") from error
+    return np.asarray(array) if array.size == 0 else array
