@@ -4,6 +4,8 @@ Pools use it so that a partial replica keeps the label marginals, real fractions
 """
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,18 @@ def stratified_patient_order(table: pd.DataFrame, columns: list[str], **seed_key
     ordered = pd.DataFrame({"position": position, "hash": hashes}).sort_values(["position", "hash"]).index
     rows = patients.indices
     return np.concatenate([np.sort(rows[patient]) for patient in ordered]).astype(np.int64)
+
+
+def training_order(
+    table: pd.DataFrame, columns: Mapping[str, Mapping[str, Any]], seed: int, dataset: str
+) -> np.ndarray:
+    """Return the one order of a data set's rows that pools, real fractions and repeats share: row positions, int64.
+
+    `table` holds the rows of one part (training, or validation where that is cut alike), `columns` are the
+    image set's; strata are its binary and category targets. `seed` is the study seed.
+    """
+    strata = [n for n, spec in columns.items() if spec["role"] == "target" and spec["kind"] in ("binary", "category")]
+    return stratified_patient_order(table.reset_index(drop=True), strata, study=seed, step="order", dataset=dataset)
 
 
 def patient_fraction(table: pd.DataFrame, order: np.ndarray, fraction: float) -> np.ndarray:
