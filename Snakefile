@@ -1,0 +1,63 @@
+# SynthGain: does synthetic data help? This file is the table of contents; the stages are in rules/, in the
+# order in which data flow; what a job does is in workflow_scripts/<rule>.py.
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+# Snakemake merges --configfile over this one, entry by entry: the default study is read only where no other is given.
+if "datasets" not in config:
+
+    configfile: f"{workflow.basedir}/config.yaml"
+
+
+report: "workflow_scripts/synthgain/report/captions/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/generators.smk"
+include: "rules/pools.smk"
+include: "rules/downstream.smk"
+include: "rules/statistics.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    report,
+    audit,
+    samples,
+    exports,
+
+
+# Everything, up to results/<study>/report.html.
+rule report:
+    default_target: True
+    input:
+        targets("report"),
+
+
+# The data sets as read: tables, duplicates, contact sheets.
+rule audit:
+    input:
+        targets("audit"),
+
+
+# Sample grids of every generator snapshot, before any pool is drawn.
+rule samples:
+    input:
+        targets("samples"),
+
+
+# Every pool as PNG files with a table and a datasheet.
+rule exports:
+    input:
+        targets("exports"),
+
+
+onsuccess:
+    say_where_the_report_is()
+
+
+onerror:
+    say_how_to_go_on(log)

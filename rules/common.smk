@@ -1,0 +1,79 @@
+# Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+
+from synthgain.errors import SynthGainError
+from synthgain.study.session import Session
+
+SCRIPTS = f"{workflow.basedir}/workflow_scripts"
+RUN = "results/{run}"
+
+try:
+    session = Session(config, Path(workflow.basedir), Path("results"))
+except SynthGainError as problem:
+    raise WorkflowError(str(problem)) from None
+
+
+wildcard_constraints:
+    run=session.run_pattern(),
+    dataset="[a-z][a-z0-9_]*",
+    generator="[a-z][a-z0-9_]*",
+    pool="[a-z][a-z0-9_]*",
+    model="[a-z][a-z0-9_]*",
+    arm="[a-z][a-z0-9_]*",
+    index=r"\d+",
+    replica=r"\d+",
+    shard=r"\d+",
+    ratio=r"\d+",
+    chunk=r"\d+",
+    snapshot=r"\d+",
+
+
+def planned(rule, method):
+    """Return a function of wildcards that asks the session, with errors as one line."""
+
+    def ask(wildcards):
+        try:
+            return getattr(session, method)(rule, **dict(wildcards))
+        except SynthGainError as problem:
+            raise WorkflowError(str(problem)) from None
+
+    return ask
+
+
+def inputs(rule):
+    return planned(rule, "inputs")
+
+
+def job(rule):
+    return planned(rule, "parameter")
+
+
+def targets(kind):
+    try:
+        return session.targets(kind)
+    except SynthGainError as problem:
+        raise WorkflowError(str(problem)) from None
+
+
+def larger_with_attempt(megabytes):
+    """Memory that grows with each retry."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+def say_where_the_report_is():
+    for path in session.targets("report"):
+        if Path(path).exists():
+            print(f"\nreport: {path}", file=sys.stderr)
+
+
+def say_how_to_go_on(log):
+    print(
+        "\nsomething failed: the lines that start with 'error:' above say what and where; details are in "
+        f"results/<study>/logs/.\nFinished work is kept: run the same command again. Snakemake's log: {log}",
+        file=sys.stderr,
+    )

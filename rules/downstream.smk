@@ -1,0 +1,68 @@
+# Downstream models: one job per arm, ratio and chunk of replicates; predictions on every evaluation set.
+
+
+rule train_downstream:
+    input:
+        inputs("train_downstream"),
+    output:
+        f"{RUN}/downstream/{{model}}/{{arm}}/{{ratio}}/{{chunk}}/manifest.json",
+    log:
+        f"{RUN}/logs/train_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/train_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: lambda wildcards: session.study.models[wildcards.model].threads
+    resources:
+        mem_mb=larger_with_attempt(6000),
+        gpu=1,
+    params:
+        job=job("train_downstream"),
+    message:
+        "Training {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
+    shell:
+        "python {SCRIPTS}/train_downstream.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule predict_downstream:
+    input:
+        inputs("predict_downstream"),
+    output:
+        f"{RUN}/predictions/{{model}}/{{arm}}/{{ratio}}/{{chunk}}.parquet",
+    log:
+        f"{RUN}/logs/predict_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/predict_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: lambda wildcards: session.study.models[wildcards.model].threads
+    resources:
+        mem_mb=larger_with_attempt(4000),
+    params:
+        job=job("predict_downstream"),
+    message:
+        "Predicting with {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
+    shell:
+        "python {SCRIPTS}/predict_downstream.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule collect_predictions:
+    input:
+        inputs("collect_predictions"),
+    output:
+        f"{RUN}/predictions/{{model}}/{{arm}}.parquet",
+    log:
+        f"{RUN}/logs/collect_predictions/{{model}}-{{arm}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/collect_predictions/{{model}}-{{arm}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        job=job("collect_predictions"),
+    message:
+        "Collecting the predictions of {wildcards.model}, arm {wildcards.arm}"
+    shell:
+        "python {SCRIPTS}/collect_predictions.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"

@@ -1,0 +1,52 @@
+# Generators: trained on training patients only, looked at as grids.
+
+
+rule train_generator:
+    input:
+        inputs("train_generator"),
+    output:
+        f"{RUN}/generators/{{generator}}/{{index}}/manifest.json",
+    log:
+        f"{RUN}/logs/train_generator/{{generator}}-{{index}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/train_generator/{{generator}}-{{index}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: session.study.compute.generator_threads
+    resources:
+        mem_mb=larger_with_attempt(8000),
+        gpu=1,
+    params:
+        job=job("train_generator"),
+    message:
+        "Training generator {wildcards.generator} ({wildcards.index})"
+    shell:
+        "python {SCRIPTS}/train_generator.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule draw_sample_grid:
+    input:
+        inputs("draw_sample_grid"),
+    output:
+        report(
+            f"{RUN}/samples/{{generator}}/{{index}}/{{snapshot}}.png",
+            category="Generators",
+            caption="../workflow_scripts/synthgain/report/captions/samples.rst",
+            labels={"generator": "{generator}", "index": "{index}", "snapshot": "{snapshot}"},
+        ),
+    log:
+        f"{RUN}/logs/draw_sample_grid/{{generator}}-{{index}}-{{snapshot}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/draw_sample_grid/{{generator}}-{{index}}-{{snapshot}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=larger_with_attempt(4000),
+    params:
+        job=job("draw_sample_grid"),
+    message:
+        "Drawing samples of {wildcards.generator} ({wildcards.index}) after {wildcards.snapshot} steps"
+    shell:
+        "python {SCRIPTS}/draw_sample_grid.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"

@@ -1,0 +1,69 @@
+# Pools: synthetic images drawn replica by replica, each cut into shards; exports for other tools.
+
+
+localrules:
+    merge_pool_replica,
+
+
+rule draw_pool_shard:
+    input:
+        inputs("draw_pool_shard"),
+    output:
+        f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/shard-{{shard}}/manifest.json",
+    log:
+        f"{RUN}/logs/draw_pool_shard/{{pool}}-{{index}}-{{replica}}-{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/draw_pool_shard/{{pool}}-{{index}}-{{replica}}-{{shard}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: session.study.compute.sampling_threads
+    resources:
+        mem_mb=larger_with_attempt(8000),
+        gpu=1,
+    params:
+        job=job("draw_pool_shard"),
+    message:
+        "Drawing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}, shard {wildcards.shard}"
+    shell:
+        "python {SCRIPTS}/draw_pool_shard.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule merge_pool_replica:
+    input:
+        inputs("merge_pool_replica"),
+    output:
+        f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/manifest.json",
+    log:
+        f"{RUN}/logs/merge_pool_replica/{{pool}}-{{index}}-{{replica}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/merge_pool_replica/{{pool}}-{{index}}-{{replica}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        job=job("merge_pool_replica"),
+    message:
+        "Closing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}"
+    shell:
+        "python {SCRIPTS}/merge_pool_replica.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule export_pool:
+    input:
+        inputs("export_pool"),
+    output:
+        f"{RUN}/exports/{{pool}}/{{index}}/manifest.json",
+    log:
+        f"{RUN}/logs/export_pool/{{pool}}-{{index}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/export_pool/{{pool}}-{{index}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        job=job("export_pool"),
+    message:
+        "Exporting pool {wildcards.pool} ({wildcards.index})"
+    shell:
+        "python {SCRIPTS}/export_pool.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"

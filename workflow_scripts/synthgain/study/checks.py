@@ -1,0 +1,172 @@
+"""Cross-references of a study: every name leads somewhere, every column exists, every arm has a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from synthgain.study.data import MedMNISTDataset, PhantomDataset, TableDataset
+from synthgain.study.entry import nearest
+from synthgain.study.roles import baseline_of, borrowed, source_dataset
+
+if TYPE_CHECKING:
+    from synthgain.study.schema import Primary, Study
+
+PHANTOM_COLUMNS = ("opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build")
+
+
+def check_references(study: Study) -> None:
+    """Raise ValueError, one line naming the place and the nearest valid name, at the first broken reference."""
+    _check_data(study)
+    _check_generation(study)
+    _check_arms(study)
+    _check_analysis(study)
+
+
+def columns_of(study: Study, dataset: str) -> set[str] | None:
+    """Return the columns that a data set will have, or None where only its file knows."""
+    config = study.datasets[dataset]
+    if isinstance(config, PhantomDataset):
+        return set(PHANTOM_COLUMNS)
+    if isinstance(config, TableDataset):
+        labels = set(config.multilabel.labels) if config.multilabel else set()
+        return {*config.targets, *config.covariates, *config.constants, *labels}
+    assert isinstance(config, MedMNISTDataset)
+    return None
+
+
+def _check_data(study: Study) -> None:
+    for name in study.evaluate_on:
+        _known(name, study.datasets, "evaluate_on")
+    for place, model in study.models.items():
+        for dataset in study.evaluate_on:
+            _check_columns(study, dataset, model.targets, f"models.{place}.targets")
+        if study.image.channels == 1 and not model.augmentation.laterality and study.image.size < 16:
+            raise ValueError(f"models.{place}: images of {study.image.size} px are too small")
+
+
+def _check_generation(study: Study) -> None:
+    for name, generator in study.generators.items():
+        place = f"generators.{name}"
+        for dataset in generator.train_on.datasets:
+            _trained(study, dataset, f"{place}.train_on.datasets")
+            _check_columns(study, dataset, generator.condition_on, f"{place}.condition_on")
+        if generator.init_from is not None:
+            _known(generator.init_from, study.generators, f"{place}.init_from")
+    _no_circle("generators", {name: g.init_from for name, g in study.generators.items()})
+    for name, pool in study.pools.items():
+        place = f"pools.{name}"
+        if pool.from_ is not None:
+            _known(pool.from_, study.generators, f"{place}.from")
+        if pool.rows_of is not None:
+            _trained(study, pool.rows_of, f"{place}.rows_of")
+        for other in (pool.of, pool.thin_to):
+            if other is not None:
+                _known(other, study.pools, f"{place}.of")
+        if pool.balance and pool.rows_of:
+            _check_columns(study, pool.rows_of, pool.balance, f"{place}.balance")
+    _no_circle("pools", {name: pool.of for name, pool in study.pools.items()})
+    if study.study_seeds is not None and any(pool.known is None and pool.of is None for pool in study.pools.values()):
+        raise ValueError("study_seeds: only for studies whose pools are all of known truth (pools.*.known)")
+
+
+def _check_arms(study: Study) -> None:
+    for name, arm in study.arms.items():
+        place = f"arms.{name}"
+        if arm.real is not None:
+            _trained(study, arm.real, f"{place}.real")
+            for model, config in study.models.items():
+                _check_columns(study, arm.real, config.targets, f"models.{model}.targets (trained on {arm.real})")
+        if arm.synthetic is not None:
+            _known(arm.synthetic, study.pools, f"{place}.synthetic")
+            _check_ratios(study, name)
+        if arm.baseline is not None:
+            _known(arm.baseline, study.arms, f"{place}.baseline")
+        if baseline_of(study, name) is None and not arm.plain:
+            wanted = arm.real or source_dataset(study, arm.synthetic or "")
+            raise ValueError(f"{place}: no baseline; add an arm {{real: {wanted}}} or name one with baseline:")
+
+
+def _check_ratios(study: Study, name: str) -> None:
+    """A pool that copies the arm's own rows must hold enough replicas; other sizes are known only when it is drawn."""
+    arm = study.arms[name]
+    pool = study.pools[arm.synthetic or ""]
+    if pool.imported is not None or pool.of is not None:
+        return
+    if arm.real is None or arm.real == pool.rows_of:
+        most = 100 * pool.replicas
+        for ratio in arm.ratios:
+            if ratio > most:
+                raise ValueError(
+                    f"arms.{name}.ratios: {ratio} % is over the pool {arm.synthetic!r}, whose {pool.replicas} "
+                    f"replicas hold {most} %; raise pools.{arm.synthetic}.replicas to {-(-ratio // 100)}"
+                )
+
+
+def _check_analysis(study: Study) -> None:
+    primary = study.analysis.primary
+    if primary is None:
+        if not study.rehearsal:
+            raise ValueError("analysis.primary: declare one comparison before the run")
+        return
+    listed = primary if isinstance(primary, list) else [primary]
+    if isinstance(primary, list) and study.study_seeds is None:
+        raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
+    for entry in listed:
+        _check_primary(study, entry)
+    for column in study.analysis.subgroups:
+        for dataset in study.evaluate_on:
+            known = columns_of(study, dataset)
+            if known is not None and column in known:
+                break
+            if known is None or column == "site":
+                break
+        else:
+            raise ValueError(f"analysis.subgroups: no evaluated data set has a column {column!r}")
+
+
+def _check_primary(study: Study, primary: Primary) -> None:
+    _known(primary.model, study.models, "analysis.primary.model")
+    _known(primary.arm, study.arms, "analysis.primary.arm")
+    if primary.test_set not in study.evaluate_on:
+        _known(primary.test_set, study.evaluate_on, "analysis.primary.test_set")
+    arm = study.arms[primary.arm]
+    if primary.ratio not in (arm.ratios or [0]):
+        listed = ", ".join(map(str, arm.ratios or [0]))
+        raise ValueError(f"analysis.primary.ratio: arm {primary.arm!r} has no ratio {primary.ratio}; it has {listed}")
+    if borrowed(study, primary.arm):
+        raise ValueError(
+            f"analysis.primary.arm: {primary.arm!r} is borrowed (its generator saw real patients that its baseline "
+            "does not train on) and cannot be primary"
+        )
+    targets = study.models[primary.model].targets
+    if primary.labels != "macro" and len(targets) > 1 and primary.labels not in targets:
+        raise ValueError(f"analysis.primary.labels: {primary.labels!r}; {nearest(primary.labels, ['macro', *targets])}")
+
+
+def _known(name: str, names: Iterable[str], place: str) -> None:
+    if name not in names:
+        raise ValueError(f"{place}: there is no {name!r}; {nearest(name, names)}")
+
+
+def _trained(study: Study, dataset: str, place: str) -> None:
+    _known(dataset, study.datasets, place)
+    if study.datasets[dataset].split is None:
+        raise ValueError(f"{place}: data set {dataset!r} has no split, so it is for testing only; give it a split")
+
+
+def _check_columns(study: Study, dataset: str, columns: Iterable[str], place: str) -> None:
+    known = columns_of(study, dataset)
+    for column in columns:
+        if known is not None and column not in known | {"site"}:
+            raise ValueError(f"{place}: data set {dataset!r} has no column {column!r}; {nearest(column, known)}")
+
+
+def _no_circle(kind: str, links: dict[str, str | None]) -> None:
+    for start in links:
+        seen, here = [start], links[start]
+        while here is not None:
+            if here in seen:
+                raise ValueError(f"{kind}: {' → '.join([*seen, here])} is a circle")
+            seen.append(here)
+            here = links.get(here)

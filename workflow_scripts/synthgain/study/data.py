@@ -1,0 +1,160 @@
+"""Config of images and data sets."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from synthgain.study.entry import Entry, Name
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Image(Entry):
+    """One geometry for all data sets and pools."""
+
+    size: int = Field(32, ge=16, le=1024, description="Height and width in pixels.")
+    channels: Literal[1, 3] = Field(1, description="1 (grey) or 3 (RGB).")
+    fit: Literal["pad", "crop", "stretch"] = Field("pad", description="How other aspect ratios become square.")
+    intensity: Literal["none", "minmax", "percentile"] = Field(
+        "none", description="How grey values become 8 bit: none takes 8-bit files only; the others rescale each image."
+    )
+
+
+class Split(Entry):
+    """How patients are divided. Whole patients and duplicate groups stay on one side."""
+
+    train: Share | None = Field(None, description="Share of patients for training.")
+    validation: Share | None = Field(None, description="Share for choosing checkpoints and thresholds.")
+    test: Share | None = Field(None, description="Share for testing.")
+    column: str | None = Field(None, description="Read the part from this table column instead.")
+    map: dict[str, Literal["train", "validation", "test"]] = Field(
+        default_factory=dict, description="Values of `column` and the part that each stands for."
+    )
+    on_conflict: Literal["refuse", "regroup"] = Field(
+        "refuse", description="A patient with rows in two parts: stop, or move the whole patient to training."
+    )
+    stratify: list[str] | None = Field(None, description="Columns kept in proportion; default: all targets.")
+    seed: int = Field(0, description="Draws another split of the same data.")
+
+    @model_validator(mode="after")
+    def _shares_or_column(self) -> "Split":
+        shares = [self.train, self.validation, self.test]
+        if self.column is None:
+            if any(share is None for share in shares):
+                raise ValueError("give train, validation and test, or column")
+            total = sum(share or 0 for share in shares)
+            if abs(total - 1) > 1e-6:
+                raise ValueError(f"train + validation + test must be 1, got {total:g}")
+            if not all(shares):
+                raise ValueError("train, validation and test must each be above 0")
+        return self
+
+
+class DatasetBase(Entry):
+    """What every data set has."""
+
+    split: Split | None = Field(None, description="Without a split the data set is for testing only.")
+    max_quarantined_share: Share = Field(0.05, description="The run stops when more rows than this are unusable.")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+    licence: str = Field("", description="Licence or terms of use, printed in the report and in exports.")
+
+
+class PhantomDataset(DatasetBase):
+    """The built-in chest radiograph phantom: no download, law known."""
+
+    adapter: Literal["phantom"]
+    patients: int = Field(ge=1, description="Number of patients.")
+    images_per_patient: tuple[int, int] = Field((1, 2), description="Smallest and largest number of images a patient.")
+    site: str = Field("a", description="Site label; sites a and b have styles of their own.")
+    style: str | dict[str, Any] | None = Field(None, description="Named style or its parameters; default: the site's.")
+    seed: int = Field(0, description="Draws other patients of the same law.")
+    prevalence: dict[str, Share] = Field(default_factory=dict, description="Share of patients with each finding.")
+    sex_ratio: Share | None = Field(None, description="Share of women.")
+    age_range: tuple[float, float] | None = Field(None, description="Youngest and oldest age in years.")
+    missing: dict[str, Share] = Field(default_factory=dict, description="Share of unknown values per column.")
+    first_patient: int = Field(0, ge=0, description="Number of the first patient.")
+
+
+class Uncertain(Entry):
+    """What an uncertain label becomes."""
+
+    value: str | int | float = Field(description="How the table writes it.")
+    policy: Literal["drop", "zero", "one"] = Field("drop", description="drop: unknown, left out of the loss.")
+
+
+class TargetColumn(Entry):
+    """One label read from a table column."""
+
+    column: str = Field(description="Column of the table.")
+    kind: Literal["binary", "category"] = Field("binary", description="Two values, or one of several levels.")
+    map: dict[str, str | int | float] = Field(default_factory=dict, description="Table value → 0/1, or → level.")
+    levels: list[str] | None = Field(None, description="Allowed levels of a category, in order.")
+    uncertain: Uncertain | None = Field(None, description="An uncertain value and its policy.")
+
+
+class MultiLabel(Entry):
+    """Several findings in one column, such as `Edema|Effusion`."""
+
+    column: str = Field(description="Column of the table.")
+    delimiter: str = Field("|", description="What stands between the findings.")
+    labels: list[str] = Field(min_length=1, description="Findings that become binary targets.")
+
+
+class CovariateColumn(Entry):
+    """One covariate (sex, age, view …) read from a table column."""
+
+    column: str = Field(description="Column of the table.")
+    kind: Literal["category", "continuous", "binary"] = Field("category", description="Kind of value.")
+    map: dict[str, str | int | float] = Field(default_factory=dict, description="Table value → value used here.")
+    levels: list[str] | None = Field(None, description="Allowed levels, in order.")
+    bins: list[float] | None = Field(None, description="Edges that turn numbers into levels.")
+    range: tuple[float, float] | None = Field(None, description="Values outside become unknown and are counted.")
+
+
+class MaskColumn(Entry):
+    """A mask file per image."""
+
+    column: str = Field(description="Column with the mask's path.")
+    name: Name = Field(description="Name of the structure.")
+    value: int | None = Field(None, description="Value of a label map that means this structure; default: above 0.")
+
+
+class TableDataset(DatasetBase):
+    """Your own data: a CSV or Parquet table of image paths, relative to the data root."""
+
+    adapter: Literal["table"]
+    table: str = Field(description="Table file, relative to the data root.")
+    images: str | None = Field(None, description="Folder of the image paths; default: the table's folder.")
+    image: str = Field("image", description="Column with the image path.")
+    mask: list[MaskColumn] = Field(default_factory=list, description="Mask columns.")
+    image_id: str | None = Field(None, description="Column with a unique name; default: the image path.")
+    patient_id: str | None = Field(
+        description="Column with the patient; null if there is none (then the split is by image)."
+    )
+    site: str | dict[Literal["constant"], str] = Field("site", description="Column, or {constant: name}.")
+    where: dict[str, Any] = Field(default_factory=dict, description="Keep rows whose column has this value (or list).")
+    targets: dict[Name, TargetColumn] = Field(default_factory=dict, description="Labels, by the name used here.")
+    multilabel: MultiLabel | None = Field(None, description="Several findings in one column.")
+    covariates: dict[Name, CovariateColumn] = Field(default_factory=dict, description="Covariates.")
+    constants: dict[Name, str] = Field(default_factory=dict, description="Covariates equal in every row.")
+
+
+class MedMNISTDataset(DatasetBase):
+    """A MedMNIST set: downloaded once, MD5-checked, kept in a cache."""
+
+    adapter: Literal["medmnist"]
+    name: str = Field(description="Name of the set, such as pneumoniamnist.")
+    size: Literal[28, 64, 128, 224] = Field(28, description="Size of the published images.")
+    url: str | None = Field(None, description="Another address to download from.")
+    md5: str | None = Field(None, description="MD5 of the file, where it is not one of the known ones.")
+    cache: str | None = Field(None, description="Folder for the download; default: ~/.cache/synthgain.")
+
+
+Dataset = Annotated[PhantomDataset | TableDataset | MedMNISTDataset, Field(discriminator="adapter")]
+
+ADAPTERS = {
+    "phantom": "synthgain.datasets.phantom",
+    "table": "synthgain.datasets.table",
+    "medmnist": "synthgain.datasets.medmnist",
+}
+COMMON = set(DatasetBase.model_fields) | {"adapter"}

@@ -1,0 +1,125 @@
+"""Config of generators and pools."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from synthgain.study.data import Share
+from synthgain.study.entry import Entry, Name
+
+
+class TrainOn(Entry):
+    """Which training patients a generator sees."""
+
+    datasets: list[Name] = Field(min_length=1, description="Data sets; their training part only.")
+    real_fraction: Share = Field(1.0, gt=0, description="Share of the training patients.")
+    label_fraction: Share = Field(1.0, description="Share of them with known conditions; the rest train without.")
+
+
+class Formulation(Entry):
+    """Noise parametrisation of a diffusion model."""
+
+    kind: Literal["edm", "v_prediction"] = Field("edm", description="EDM (Karras 2022), or discrete v-prediction.")
+    p_mean: float = Field(-1.2, description="EDM: mean of ln sigma in training.")
+    p_std: float = Field(1.2, gt=0, description="EDM: standard deviation of ln sigma.")
+    train_steps: int = Field(1000, ge=10, description="v-prediction: number of discrete steps.")
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="v-prediction: noise schedule.")
+    zero_terminal_snr: bool = Field(True, description="v-prediction: end on pure noise (Lin 2023).")
+    min_snr_gamma: float | None = Field(None, description="v-prediction: Min-SNR weight (Hang 2023).")
+
+
+class GeneratorTraining(Entry):
+    """How a generator is trained."""
+
+    steps: int = Field(ge=1, description="Optimiser steps.")
+    batch_size: int = Field(64, ge=1, description="Images a step, over all processes.")
+    learning_rate: float = Field(5e-4, gt=0, description="Peak AdamW learning rate.")
+    warmup_steps: int = Field(100, ge=0, description="Steps of linear warm-up.")
+    condition_dropout: Share = Field(0.1, description="Share of conditions replaced by the learned null.")
+    gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    ema_decay: float = Field(0.999, gt=0, lt=1, description="Largest decay of the weight average.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
+    snapshots: list[int] | None = Field(None, description="Steps kept; default: a quarter, a half and all.")
+    save_every_seconds: float = Field(60.0, gt=0, description="How often the resumable state is saved.")
+    log_every: int = Field(10, ge=1, description="Steps between rows of training.csv.")
+    compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
+
+
+class DiffusionGenerator(Entry):
+    """A pixel-space diffusion model."""
+
+    family: Literal["diffusion"]
+    train_on: TrainOn = Field(description="Training patients.")
+    condition_on: list[str] = Field(default_factory=list, description="Table columns: labels and covariates.")
+    network: dict[str, Any] = Field(
+        default_factory=dict, description="`name` (unet) and options: block_out_channels, layers_per_block, attention …"
+    )
+    formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")
+    training: GeneratorTraining = Field(description="Training.")
+    init_from: Name | None = Field(None, description="Start from this generator's weights (pretraining).")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+
+
+Generator = Annotated[DiffusionGenerator, Field(discriminator="family")]
+FAMILIES = {"diffusion": "synthgain.generators.diffusion"}
+GENERATOR_NETWORKS = {"unet": "synthgain.networks.unet"}
+
+
+class Sampling(Entry):
+    """How images are drawn."""
+
+    solver: str = Field("dpmpp_2m", description="Solver by name: dpmpp_2m, heun, euler.")
+    steps: int = Field(18, ge=1, description="Solver steps.")
+    guidance_scale: float = Field(1.0, ge=0, description="1: none. Training data want diversity: raise with care.")
+    guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
+    batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
+    compile: bool = Field(False, description="Compile the network (pays off for large pools).")
+
+
+class Filter(Entry):
+    """Keep some images of another pool, by a score table."""
+
+    scores: Literal["memorisation", "label_consistency"] = Field(description="Which score table.")
+    column: str = Field(description="Its column.")
+    keep: Literal["above", "below", "false"] = Field("above", description="Which side of the cut is kept.")
+    quantile: Share | None = Field(None, description="Cut at this quantile of the pool.")
+    threshold: float | None = Field(None, description="Cut at this value.")
+
+
+class Pool(Entry):
+    """Synthetic images. Exactly one of from, known, imported, of says where they come from."""
+
+    from_: Name | None = Field(None, alias="from", description="Generator that draws them.")
+    snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
+    known: str | None = Field(
+        None,
+        description="Pool of known truth: oracle, copier, jittered_copier, noise, label_shuffled, "
+        "wrong_prevalence, mode_dropper.",
+    )
+    known_options: dict[str, Any] = Field(default_factory=dict, description="Options of a known pool.")
+    imported: dict[str, Any] | None = Field(
+        None, description="Your own folder of synthetic images: the keys of a `table` data set."
+    )
+    of: Name | None = Field(None, description="Another pool, filtered or thinned.")
+    filter: Filter | None = Field(None, description="Which images of `of` are kept.")
+    thin_to: Name | None = Field(None, description="Control of a filtered pool: as many images of `of`, unselected.")
+    rows_of: Name | None = Field(None, description="Data set whose training rows give the conditions.")
+    replicas: int = Field(1, ge=1, le=100, description="Copies of the training rows: 10 allow ratios up to 1000.")
+    shards: int = Field(1, ge=1, le=10000, description="Jobs a replica is cut into.")
+    balance: dict[str, float | dict[str, float]] | None = Field(
+        None, description="Target shares, such as {opacity: 0.5}: rows are redrawn with raked weights."
+    )
+    shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
+    sampling: Sampling = Field(Sampling(), description="Solver, steps, guidance.")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Pool":
+        given = [name for name in ("from_", "known", "imported", "of") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of from, known, imported, of")
+        if self.of is not None and (self.filter is None) == (self.thin_to is None):
+            raise ValueError("a pool `of` another needs either filter or thin_to")
+        if self.of is None and self.rows_of is None and self.imported is None:
+            raise ValueError("rows_of is missing: the data set whose training rows give the conditions")
+        return self

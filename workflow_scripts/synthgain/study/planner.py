@@ -1,0 +1,102 @@
+"""From a study to jobs: for each rule and its wildcards the slice, the inputs and the identity.
+
+A job's identity is a digest of its slice, its code and the identities of its inputs, computed from
+the config alone: what lies on disk is compared with it, never read for it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthgain.files import canonical_json, digest
+from synthgain.study.code import CodeDigests
+from synthgain.study.schema import Study
+
+# First output of every rule, relative to the run folder. The rule files say the same; a test compares them.
+OUTPUTS = {
+    "prepare_dataset": "datasets/{dataset}/manifest.json",
+    "split_dataset": "splits/{dataset}/manifest.json",
+    "audit_datasets": "audit/audit.json",
+    "train_generator": "generators/{generator}/{index}/manifest.json",
+    "draw_sample_grid": "samples/{generator}/{index}/{snapshot}.png",
+    "draw_pool_shard": "pools/{pool}/{index}/replica-{replica}/shard-{shard}/manifest.json",
+    "merge_pool_replica": "pools/{pool}/{index}/replica-{replica}/manifest.json",
+    "export_pool": "exports/{pool}/{index}/manifest.json",
+    "train_downstream": "downstream/{model}/{arm}/{ratio}/{chunk}/manifest.json",
+    "predict_downstream": "predictions/{model}/{arm}/{ratio}/{chunk}.parquet",
+    "collect_predictions": "predictions/{model}/{arm}.parquet",
+    "compare_arms": "statistics/{model}/manifest.json",
+    "draw_figures": "figures/{model}/manifest.json",
+    "write_report": "report.html",
+}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a plan function says of a job: slice, inputs as (rule, wildcards), dotted modules it will load."""
+
+    slice: Mapping[str, Any]
+    inputs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job with its identity. inputs: {path relative to the run folder: identity}."""
+
+    rule: str
+    output: str
+    slice: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    code: str
+    identity: str
+
+    def parameter(self) -> str:
+        """Return the rule's one param: canonical JSON."""
+        fields = {"slice": self.slice, "inputs": self.inputs, "code": self.code, "identity": self.identity}
+        return canonical_json(fields)
+
+
+Plan = Callable[..., Draft]
+PLANS: dict[str, Plan] = {}
+
+
+def plans(function: Plan) -> Plan:
+    """Register a plan function under its name, which is the rule's."""
+    PLANS[function.__name__] = function
+    return function
+
+
+class Planner:
+    """Plans one run of a study. `run` is its folder below results/, `root` the data root if known."""
+
+    def __init__(self, study: Study, run: str, seed: int, code: CodeDigests, results: Path, root: Path | None) -> None:
+        self.study, self.run, self.seed, self.code = study, run, seed, code
+        self.folder, self.root = results / run, root
+        self._jobs: dict[tuple[str, str], PlannedJob] = {}
+
+    def job(self, rule: str, **wildcards: Any) -> PlannedJob:
+        """Return the planned job of a rule with these wildcards; KeyError for names that the study lacks."""
+        output = OUTPUTS[rule].format(**wildcards)
+        key = (rule, output)
+        if key not in self._jobs:
+            draft = PLANS[rule](self, **wildcards)
+            inputs = {job.output: job.identity for job in (self.job(name, **w) for name, w in draft.inputs)}
+            code = self.code.digest(f"{rule}.py", tuple(sorted(set(draft.modules))))
+            identity = digest({"rule": rule, "slice": draft.slice, "inputs": inputs, "code": code})
+            self._jobs[key] = PlannedJob(rule, output, draft.slice, inputs, code, identity)
+        return self._jobs[key]
+
+    def jobs(self) -> list[PlannedJob]:
+        """Return every job planned so far."""
+        return list(self._jobs.values())
+
+    def chunks(self) -> list[list[int]]:
+        """Return the replicates of each downstream job: chunk c holds replicates c·per_job … (c+1)·per_job − 1."""
+        count, size = self.study.replicates.count, self.study.replicates.per_job
+        return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+    def ratios(self, arm: str) -> list[int]:
+        """Return the ratios of an arm; [0] for one without."""
+        return self.study.arms[arm].ratios or [0]

@@ -1,0 +1,91 @@
+"""What an arm is in the comparison: its baseline, its role, whether it borrowed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synthgain.study.generation import Pool
+    from synthgain.study.schema import Study
+
+# Known-answer pools without information of their own: an arm on one must not help.
+NEGATIVE_KINDS = ("noise", "label_shuffled")
+
+
+def source_dataset(study: Study, pool: str) -> str | None:
+    """Return the data set whose rows a pool copies (through `of`), or None for an imported one without rows_of."""
+    config = study.pools.get(pool)
+    if config is None:
+        return None
+    if config.of is not None:
+        return source_dataset(study, config.of)
+    return config.rows_of
+
+
+def root_pool(study: Study, pool: str) -> Pool:
+    """Return the pool at the end of the `of` chain."""
+    config = study.pools[pool]
+    return root_pool(study, config.of) if config.of is not None else config
+
+
+def baseline_of(study: Study, name: str) -> str | None:
+    """Return the arm that `name` is compared with: declared, or the plain arm of the same real images."""
+    arm = study.arms[name]
+    if arm.baseline is not None:
+        return arm.baseline
+    if arm.plain:
+        return None
+    real = arm.real or source_dataset(study, arm.synthetic or "")
+    for other, config in study.arms.items():
+        if config.plain and config.real == real and config.real_fraction == arm.real_fraction:
+            return other
+    return None
+
+
+def validation_dataset(study: Study, name: str) -> str | None:
+    """Return the data set whose validation part selects the arm's checkpoint."""
+    arm = study.arms[name]
+    if arm.real is not None:
+        return arm.real
+    baseline = baseline_of(study, name)
+    return source_dataset(study, arm.synthetic or "") or (study.arms[baseline].real if baseline else None)
+
+
+def role_of(study: Study, name: str) -> str:
+    """Return baseline, repeated, real_long, real_strong, negative_control, supplemented, synthetic_only or other."""
+    arm = study.arms[name]
+    if arm.plain:
+        return "baseline"
+    if arm.repeat:
+        return "repeated"
+    if arm.synthetic is not None:
+        pool = root_pool(study, arm.synthetic)
+        if pool.shuffled or pool.known in NEGATIVE_KINDS:
+            return "negative_control"
+        return "supplemented" if arm.real is not None else "synthetic_only"
+    if arm.balance is not None:
+        return "other"
+    if arm.steps_factor > 1:
+        return "real_long"
+    return "real_strong" if arm.augmentation == "strong" else "other"
+
+
+def borrowed(study: Study, name: str) -> bool:
+    """True if the arm's generator saw real patients on which the arm's baseline does not train."""
+    arm = study.arms[name]
+    if arm.synthetic is None:
+        return False
+    reference = study.arms.get(baseline_of(study, name) or "")
+    pool = root_pool(study, arm.synthetic)
+    if reference is None or pool.imported is not None:
+        return False
+    seen: dict[str, float] = {}
+    generator: str | None = pool.from_
+    while generator is not None:
+        config = study.generators[generator]
+        for dataset in config.train_on.datasets:
+            seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
+        generator = config.init_from
+    if pool.known in ("copier", "jittered_copier") and pool.rows_of is not None:
+        seen[pool.rows_of] = 1.0
+    return any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())

@@ -1,0 +1,142 @@
+"""The study config: one YAML, validated before anything is planned."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from synthgain.study.data import Dataset, Image, Share
+from synthgain.study.entry import Entry, Name
+from synthgain.study.generation import Generator, Pool
+from synthgain.study.training import Arm, Model
+
+
+class Replicates(Entry):
+    """What is repeated, and how jobs are cut."""
+
+    count: int = Field(5, ge=1, le=1000, description="Classifier seeds; all arms share each of them (paired).")
+    generators: int = Field(1, ge=1, description="Generator trainings; replicate i uses generator i mod this.")
+    pools: int = Field(1, ge=1, description="Pool draws; likewise.")
+    per_job: int = Field(5, ge=1, description="Replicates that one downstream job trains, one after the other.")
+
+
+class Primary(Entry):
+    """The one comparison declared beforehand."""
+
+    model: Name
+    arm: Name
+    ratio: int = Field(0, ge=0, description="0 for an arm without ratios.")
+    metric: Literal["auroc", "average_precision", "f1", "sensitivity", "specificity", "brier"] = "auroc"
+    labels: str = Field("macro", description="macro, or one label.")
+    test_set: Name
+
+
+class Minimum(Entry):
+    """Smallest groups that are reported."""
+
+    patients: int = Field(30, ge=2, description="Patients in a subgroup.")
+    positives: int = Field(10, ge=1, description="Positive patients of a label.")
+
+
+Policy = Literal["fixed_0.5", "f1_max", "target_sensitivity"]
+Space = Literal["downstream", "efficientnet_lite0", "inception"]
+
+
+class Thresholds(Entry):
+    """Operating points, fitted on real validation data only."""
+
+    policies: list[Policy] = Field(["fixed_0.5", "f1_max", "target_sensitivity"], description="Policies computed.")
+    primary: Policy = Field("f1_max", description="Policy behind F1, sensitivity and specificity.")
+    target_sensitivity: Share = Field(0.9, description="Sensitivity aimed at on validation.")
+
+
+class Analysis(Entry):
+    """The pre-declared analysis; its hash stands on the report's first page."""
+
+    primary: Primary | list[Primary] | None = Field(None, description="None only in a rehearsal.")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="Two-sided error level.")
+    margin: float = Field(0.02, gt=0, description="Differences inside ± margin count as equivalent.")
+    margin_reason: str = Field("", description="Why this margin.")
+    alternative: Literal["two-sided", "greater", "less"] = Field("two-sided", description="One-sided only on request.")
+    thresholds: Thresholds = Field(Thresholds(), description="Operating points.")
+    subgroups: list[str] = Field(default_factory=list, description="Covariates by which results are split.")
+    minimum: Minimum = Field(Minimum(), description="Smallest groups reported.")
+    bootstrap: int = Field(2000, ge=100, description="Patient resamples.")
+
+
+class Fidelity(Entry):
+    """Fidelity and diversity of pools, in feature spaces."""
+
+    spaces: list[Space] = Field(["downstream", "efficientnet_lite0"], description="Feature spaces.")
+    inception_weights: str | None = Field(None, description="clean-fid's TorchScript file, relative to the data root.")
+    images: int | None = Field(500, ge=50, description="Images a side (equal n); None: as many as there are.")
+    floor_splits: int = Field(5, ge=2, description="Patient-disjoint real-versus-real splits.")
+    by: list[str] = Field(default_factory=list, description="Also per level of these columns.")
+
+
+class Memorisation(Entry):
+    """The memorisation gate."""
+
+    limit: Share = Field(0.01, description="Excess share of copies above which the verdict sentence says so.")
+    membership: bool = Field(True, description="Membership inference on the diffusion loss.")
+
+
+class Evaluation(Entry):
+    """What is measured on pools."""
+
+    pools: list[Name] | None = Field(None, description="Pools measured; default: all.")
+    fidelity: Fidelity | None = Field(Fidelity(), description="Fidelity and diversity; null: none.")
+    memorisation: Memorisation | None = Field(Memorisation(), description="Memorisation gate; null: none.")
+    label_consistency: bool = Field(True, description="Score synthetic images with the real-only model.")
+    snapshots: bool = Field(False, description="KID and copy share of every generator snapshot.")
+
+
+class Compute(Entry):
+    """Where and how jobs run. Changes nothing in the results' identity."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+    allow_cpu: bool = Field(False, description="Fall back to the CPU when a GPU is asked for and missing.")
+    generator_threads: int = Field(8, ge=1, description="CPU threads of generator training.")
+    sampling_threads: int = Field(1, ge=1, description="CPU threads of one sampling job.")
+
+
+class Rehearsal(Entry):
+    """How small `--config rehearsal=true` makes the study."""
+
+    patients: int = Field(60, ge=10, description="Patients of a phantom.")
+    generator_steps: int = Field(20, ge=1)
+    model_steps: int = Field(20, ge=1)
+    sampling_steps: int = Field(4, ge=1)
+
+
+class Study(Entry):
+    """A whole study."""
+
+    study: Name = Field(description="Name of the study and of its folder below results/.")
+    title: str = Field("", description="Title of the report.")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+    seed: int = Field(0, description="The study seed: every random number derives from it.")
+    study_seeds: list[int] | None = Field(None, description="Repeat the study (known-truth pools only).")
+    image: Image = Field(Image(), description="One geometry for all sets and pools.")
+    datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
+    generators: dict[Name, Generator] = Field(default_factory=dict, description="Generators by name.")
+    pools: dict[Name, Pool] = Field(default_factory=dict, description="Pools of synthetic images by name.")
+    models: dict[Name, Model] = Field(min_length=1, description="Downstream models by name.")
+    arms: dict[Name, Arm] = Field(min_length=1, description="Training recipes by name.")
+    evaluate_on: list[Name] = Field(min_length=1, description="Data sets on which models are tested.")
+    match: Literal["steps", "epochs"] = Field("steps", description="What the arms share: optimiser steps, or epochs.")
+    replicates: Replicates = Field(Replicates(), description="Repetition.")
+    analysis: Analysis = Field(description="The pre-declared analysis.")
+    evaluation: Evaluation = Field(Evaluation(), description="What is measured on pools.")
+    compute: Compute = Field(Compute(), description="Where and how jobs run.")
+    rehearsal_sizes: Rehearsal = Field(Rehearsal(), description="Sizes of a rehearsal.")
+    rehearsal: bool = Field(False, description="Set by --config rehearsal=true.")
+    data_root: str | None = Field(
+        None, description="Folder of your data; better --config data_root=… or SYNTHGAIN_DATA."
+    )
+
+    @model_validator(mode="after")
+    def _cross_references(self) -> "Study":
+        from synthgain.study.checks import check_references
+
+        check_references(self)
+        return self

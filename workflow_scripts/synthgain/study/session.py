@@ -1,0 +1,85 @@
+"""What the Snakefile opens: the study, a planner per run, and the environment of its jobs."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from synthgain.study import plan_data, plan_downstream  # noqa: F401  (they register the plans)
+from synthgain.study.code import CodeDigests
+from synthgain.study.load import parse_study, run_names
+from synthgain.study.plan_data import snapshots_of
+from synthgain.study.planner import OUTPUTS, Planner
+from synthgain.study.schema import Study
+
+
+class Session:
+    """One call of Snakemake: `config` as merged by Snakemake, `repository` the folder of the Snakefile."""
+
+    def __init__(self, config: Mapping[str, Any], repository: Path, results: Path) -> None:
+        self.study: Study = parse_study(config)
+        self.results = results
+        root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
+        self.root = Path(root).expanduser().resolve() if root else None
+        self.code = CodeDigests(
+            repository / "workflow_scripts",
+            repository / "envs" / "requirements.lock",
+            Path(".snakemake") / "synthgain_code.json",
+        )
+        seeds = self.study.study_seeds or [self.study.seed]
+        self.planners = {
+            run: Planner(self.study, run, seed, self.code, results, self.root)
+            for run, seed in zip(run_names(self.study), seeds, strict=True)
+        }
+        self._set_environment()
+
+    def run_pattern(self) -> str:
+        """Return the regular expression of this study's run folders."""
+        return "|".join(re.escape(run) for run in self.planners)
+
+    def inputs(self, rule: str, run: str, **wildcards: str) -> list[str]:
+        """Return the input paths of a job."""
+        return [f"{self.results}/{run}/{path}" for path in self.planners[run].job(rule, **wildcards).inputs]
+
+    def parameter(self, rule: str, run: str, **wildcards: str) -> str:
+        """Return the one param of a job."""
+        return self.planners[run].job(rule, **wildcards).parameter()
+
+    def targets(self, kind: str) -> list[str]:
+        """Return the files of a named target: audit, samples, exports or report."""
+        return [f"{self.results}/{run}/{path}" for run, plan in self.planners.items() for path in _targets(plan, kind)]
+
+    def expected(self) -> dict[str, dict[str, str]]:
+        """Return {run: {path: identity}} of every file that the report rests on."""
+        for plan in self.planners.values():
+            plan.job("write_report")
+        return {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
+
+    def _set_environment(self) -> None:
+        """Jobs inherit these; as they are no params, moving the data or the device reruns nothing."""
+        if self.root is not None:
+            os.environ["SYNTHGAIN_DATA"] = str(self.root)
+        compute = self.study.compute
+        os.environ["SYNTHGAIN_DEVICE"] = os.environ.get("SYNTHGAIN_DEVICE", compute.device)
+        if compute.allow_cpu:
+            os.environ["SYNTHGAIN_ALLOW_CPU"] = "1"
+        # `python` in the rules is the interpreter that runs Snakemake, activated or not.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _targets(plan: Planner, kind: str) -> list[str]:
+    study = plan.study
+    if kind == "audit":
+        return [OUTPUTS["audit_datasets"]]
+    if kind == "samples":
+        return [
+            OUTPUTS["draw_sample_grid"].format(generator=name, index=index, snapshot=step)
+            for name in study.generators
+            for index in range(study.replicates.generators)
+            for step in snapshots_of(plan, name)
+        ]
+    if kind == "exports":
+        return [OUTPUTS["export_pool"].format(pool=name, index=0) for name in study.pools]
+    return [OUTPUTS["write_report"]]

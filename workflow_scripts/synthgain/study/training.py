@@ -1,0 +1,124 @@
+"""Config of downstream models and arms."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from synthgain.study.data import Share
+from synthgain.study.entry import Entry, Name
+
+CLASSIFIERS = {
+    "small_cnn": "synthgain.networks.small_cnn",
+    "resnet18": "synthgain.networks.torchvision_classifiers",
+    "resnet50": "synthgain.networks.torchvision_classifiers",
+    "convnext_tiny": "synthgain.networks.torchvision_classifiers",
+    "convnext_base": "synthgain.networks.torchvision_classifiers",
+    "densenet121": "synthgain.networks.monai_classifiers",
+}
+
+
+class Augmentation(Entry):
+    """Classical augmentation of real and synthetic images alike, on the batch."""
+
+    standard: dict[str, Any] = Field(default_factory=dict, description="Overrides of the standard recipe.")
+    strong: dict[str, Any] = Field(default_factory=dict, description="Overrides of the heavier recipe.")
+    laterality: bool = Field(True, description="True: left and right are never exchanged (chest films).")
+
+
+class Model(Entry):
+    """A downstream model and how it is trained, the same in every arm."""
+
+    task: Literal["classification"] = Field("classification", description="What is predicted.")
+    targets: list[str] = Field(min_length=1, description="Table columns: one, several (multi-label), or a category.")
+    network: str | dict[str, Any] = Field("small_cnn", description="Name, or {name: …, options}.")
+    steps: int = Field(ge=1, description="Optimiser steps of every arm (but real_long).")
+    batch_size: int = Field(32, ge=1, description="Images a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak AdamW learning rate.")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay.")
+    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after the warm-up.")
+    validate_every: int = Field(50, ge=1, description="Steps between validations.")
+    selection: Literal["real_validation", "synthetic", "last"] = Field(
+        "real_validation", description="Which data choose the checkpoint."
+    )
+    selection_metric: Literal["loss", "auroc"] = Field("loss", description="What the checkpoint is chosen by.")
+    augmentation: Augmentation = Field(Augmentation(), description="Classical augmentation.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
+    pretrained: str | None = Field(None, description="Weights file (safetensors or .pth), relative to the data root.")
+    compile: bool = Field(False, description="Compile the network.")
+    threads: int = Field(1, ge=1, description="CPU threads of a training job; changes no result's identity.")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+
+    @property
+    def network_name(self) -> str:
+        """Name of the network."""
+        return self.network if isinstance(self.network, str) else str(self.network.get("name", "small_cnn"))
+
+    @model_validator(mode="after")
+    def _known_network(self) -> "Model":
+        if self.network_name not in CLASSIFIERS:
+            raise ValueError(f"unknown network {self.network_name!r}; known: {', '.join(CLASSIFIERS)}")
+        return self
+
+
+class Mixing(Entry):
+    """How real and synthetic images share a batch."""
+
+    mode: Literal["concat", "fixed_share"] = Field("concat", description="Uniform over the union, or a fixed share.")
+    share: Share | None = Field(None, description="fixed_share: share of synthetic images in each batch.")
+
+    @model_validator(mode="after")
+    def _share_given(self) -> "Mixing":
+        if (self.mode == "fixed_share") != (self.share is not None):
+            raise ValueError("share goes with mode: fixed_share, and only with it")
+        return self
+
+
+class Balance(Entry):
+    """Balancing without synthesis: the control of a balanced pool."""
+
+    mode: Literal["oversample", "reweight"] = Field(description="Repeat rows, or weigh the loss.")
+    targets: dict[str, float] = Field(min_length=1, description="Target share of each label.")
+
+
+class Pretrain(Entry):
+    """Pretrain on the synthetic images, then fine-tune on the real ones, within the same steps."""
+
+    share: Share = Field(0.5, gt=0, lt=1, description="Share of the steps spent on pretraining.")
+
+
+class Arm(Entry):
+    """A recipe for a training set."""
+
+    real: Name | None = Field(None, description="Data set of the real training images.")
+    real_fraction: Share = Field(1.0, gt=0, description="Share of its training patients (validation cut alike).")
+    synthetic: Name | None = Field(None, description="Pool of synthetic images.")
+    ratios: list[int] = Field(default_factory=list, description="Percent of the arm's real training images.")
+    repeat: bool = Field(False, description="Repeat the real images instead: the A/A control.")
+    steps_factor: float = Field(1.0, gt=0, description="2: twice the steps (real_long).")
+    augmentation: Literal["standard", "strong", "none"] = Field("standard", description="Classical augmentation.")
+    mixing: Mixing = Field(Mixing(), description="How real and synthetic images share a batch.")
+    balance: Balance | None = Field(None, description="Oversample or re-weight instead of synthesising.")
+    pretrain: Pretrain | None = Field(None, description="Pretrain on synthetic, fine-tune on real.")
+    baseline: Name | None = Field(None, description="Arm it is compared with; default: the plain real arm.")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Arm":
+        if self.real is None and self.synthetic is None:
+            raise ValueError("give real, synthetic, or both")
+        if self.repeat and (self.synthetic is not None or self.real is None):
+            raise ValueError("repeat is for real images without synthetic ones")
+        if (self.repeat or self.synthetic is not None) != bool(self.ratios):
+            raise ValueError("ratios go with synthetic or repeat, and only with them")
+        if any(ratio <= 0 for ratio in self.ratios) or len(set(self.ratios)) != len(self.ratios):
+            raise ValueError(f"ratios must be different and above 0, got {self.ratios}")
+        if self.pretrain is not None and (self.real is None or self.synthetic is None):
+            raise ValueError("pretrain needs both real and synthetic")
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """True for real images alone, trained in the standard way: what others are compared with."""
+        special = self.synthetic or self.repeat or self.balance or self.pretrain
+        return not special and self.steps_factor == 1.0 and self.augmentation == "standard"
