@@ -1,0 +1,179 @@
+"""The built-in data set: a chest radiograph phantom whose law, anatomy and findings are known.
+
+Each film is computed as line integrals through an analytic chest (Beer-Lambert). A patient depends on
+(study seed, data set seed, site, number) only, so neither the number of patients nor their order matters.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.datasets.phantom_anatomy import MU_LUNG, MU_SOFT, chest_integrals, draw_anatomy
+from synthgain.datasets.phantom_film import Style, block_mean, develop
+from synthgain.datasets.phantom_findings import draw_findings, finding_integrals
+from synthgain.datasets.phantom_law import BUILDS, COVARIATES, FINDINGS, SEXES, Patient, make_law
+from synthgain.datasets.phantom_law import read_options, read_style
+from synthgain.datasets.source import Prepared
+from synthgain.errors import SynthGainError
+from synthgain.seeds import random_generator
+
+MASK_NAMES = ["lungs", "heart", "finding"]
+SIZES = (32, 256)
+_FINEST_GRID = 96  # rays per side at least: vessels and ribs of small films are averages, not samples
+
+COLUMNS: dict[str, dict[str, Any]] = {
+    **{name: {"role": "target", "kind": "binary"} for name in FINDINGS},
+    "sex": {"role": "covariate", "kind": "category", "levels": list(SEXES)},
+    "age": {"role": "covariate", "kind": "continuous"},
+    "build": {"role": "covariate", "kind": "category", "levels": list(BUILDS)},
+}
+
+SeedKeys = Mapping[str, str | int]
+
+
+def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Path | None) -> Prepared:
+    """Draw the data set: `PhantomOptions` in, films, exact masks (lungs, heart, finding) and table out.
+
+    image: {size: 32 to 256, channels: 1 or 3, …}; films are square and 8 bit, so `fit` and `intensity` change
+    nothing. `root` is not used. Raises SynthGainError with one line for a wrong option.
+    """
+    settings = read_options(options)
+    size, channels = _geometry(image)
+    law, style = make_law(settings), read_style(settings)
+    low, high = settings.images_per_patient
+    rows: list[dict[str, Any]] = []
+    films: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    for number in range(settings.first_patient, settings.first_patient + settings.patients):
+        keys: SeedKeys = {
+            "study": seed, "step": "phantom", "dataset": settings.seed, "site": settings.site, "patient": number
+        }  # fmt: skip
+        patient = law.draw_patient(random_generator(**keys, part="law"))
+        count = int(random_generator(**keys, part="count").integers(low, high + 1))
+        for k in range(count):
+            film, mask = draw_film(patient, size, style, keys, k)
+            films.append(film)
+            masks.append(mask)
+        name = f"phantom-{settings.site}-{number}"
+        shown = _hide(_values(patient), settings.missing, keys)
+        rows += [
+            {"image_id": f"{name}-{k}", "patient_id": name, "site": settings.site, "origin": "real", **shown}
+            for k in range(count)
+        ]
+    facts = {
+        "source": "SynthGain chest radiograph phantom",
+        "split_unit": "patient",
+        "law": {**settings.model_dump(mode="json"), "style": style.model_dump()},
+    }
+    return Prepared(_channels(films, channels), _table(rows), COLUMNS, np.stack(masks), MASK_NAMES, facts=facts)
+
+
+def draw(
+    conditions: pd.DataFrame, image: dict[str, Any], seed_keys: Sequence[SeedKeys], options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one film of a NEW patient per row from p(image | that row's labels and covariates), exactly.
+
+    conditions: any of the columns in COLUMNS; null (or an absent column) is drawn from the law given the rest.
+    seed_keys: one mapping of named seed keys per row (pool seed, replica, row id); a row's film depends on its own
+    keys and values only. options: those of the data set (law and style). Returns images (N, S, S, C) uint8 and
+    masks (N, S, S, 3) uint8. Raises SynthGainError for an unknown level or a row of probability zero.
+    """
+    if len(seed_keys) != len(conditions):
+        raise ValueError(f"{len(conditions)} rows but {len(seed_keys)} seed keys")
+    settings = read_options(options)
+    size, channels = _geometry(image)
+    law, style = make_law(settings), read_style(settings)
+    known = [name for name in COLUMNS if name in conditions.columns]
+    films, masks = [], []
+    for keys, row in zip(seed_keys, conditions[known].to_dict("records"), strict=True):
+        values = {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        patient = law.draw_patient(random_generator(**keys, part="law"), values)
+        film, mask = draw_film(patient, size, style, keys, 0)
+        films.append(film)
+        masks.append(mask)
+    return _channels(films, channels, size), _stack(masks, (size, size, len(MASK_NAMES)))
+
+
+def draw_film(patient: Patient, size: int, style: Style, keys: SeedKeys, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw film `k` of a patient: (S, S) uint8 and masks (S, S, 3) uint8 in the order of MASK_NAMES.
+
+    Anatomy and findings belong to the patient; pose, inspiration, exposure and noise to the film.
+    """
+    anatomy = draw_anatomy(
+        random_generator(**keys, part="anatomy"), patient.sex, patient.age, patient.build,
+        patient.findings["cardiomegaly"],
+    )  # fmt: skip
+    findings = draw_findings(random_generator(**keys, part="findings"), anatomy, patient.findings)
+    rng = random_generator(**keys, part="film", film=k)
+    factor = max(1, -(-_FINEST_GRID // size))
+    side = 2.0 * anatomy.width * style.margin
+    x, y = _film_plane(rng, size * factor, side, style.pose)
+    lift = abs(float(rng.normal(0.4, 0.6))) * style.pose
+    yaw = float(rng.normal(0.0, 0.025)) * style.pose
+    chest = chest_integrals(anatomy, x, y, lift, yaw, side / (size * factor))
+    view = finding_integrals(findings, anatomy, chest, x, y, lift, MU_SOFT - MU_LUNG)
+    film = develop(chest.attenuation + view.attenuation, factor, side / size, style, rng)
+    planes = (chest.lung_field, chest.heart, view.mask)
+    return film, np.stack([_pixel_mask(plane, factor) for plane in planes], axis=-1)
+
+
+def _film_plane(
+    rng: np.random.Generator, rays: int, side: float, pose: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each ray meets the patient, x and y in cm (rays, rays) float32: shifted, turned, zoomed."""
+    angle = float(rng.normal(0.0, 0.02)) * pose
+    zoom = side * (1.0 + float(rng.normal(0.0, 0.015)) * pose)
+    shift = rng.normal(0.0, 0.35, 2) * pose
+    axis = ((np.arange(rays, dtype=np.float32) + 0.5) / rays - 0.5) * np.float32(zoom)
+    row, column = np.meshgrid(axis, axis, indexing="ij")
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return cos * column - sin * row + np.float32(shift[0]), sin * column + cos * row + np.float32(shift[1] - 0.4)
+
+
+def _pixel_mask(plane: np.ndarray, factor: int) -> np.ndarray:
+    """Return (S, S) uint8: pixels at least half covered; the most covered one where none is."""
+    cover = block_mean(plane.astype(np.float32), factor)
+    mask = cover >= 0.5
+    if not mask.any() and plane.any():
+        mask = cover == cover.max()
+    return mask.astype(np.uint8)
+
+
+def _geometry(image: Mapping[str, Any]) -> tuple[int, int]:
+    size, channels = image["size"], image.get("channels", 1)
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise SynthGainError(f"image.size: the phantom draws {SIZES[0]} to {SIZES[1]} pixels, got {size}; change it")
+    if channels not in (1, 3):
+        raise SynthGainError(f"image.channels: 1 (grey) or 3 (RGB), got {channels}; change it")
+    return int(size), int(channels)
+
+
+def _channels(films: list[np.ndarray], channels: int, size: int = 0) -> np.ndarray:
+    stacked = _stack(films, (size, size))
+    return np.repeat(stacked[..., None], channels, axis=-1)
+
+
+def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    return np.stack(arrays) if arrays else np.zeros((0, *shape), dtype=np.uint8)
+
+
+def _values(patient: Patient) -> dict[str, Any]:
+    return {**patient.findings, "sex": patient.sex, "age": patient.age, "build": patient.build}
+
+
+def _hide(values: dict[str, Any], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, Any]:
+    """Hide values completely at random, each column by a stream of its own."""
+    return {
+        name: None if random_generator(**keys, part="missing", column=name).random() < missing.get(name, 0.0) else value
+        for name, value in values.items()
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    numbers = {name: "float32" for name in (*FINDINGS, "age")}
+    table = table.astype({**numbers, **{name: "str" for name in COVARIATES if name != "age"}})
+    return table.assign(**{f"has_mask_{name}": True for name in MASK_NAMES})
