@@ -1,0 +1,91 @@
+"""Draw the figures of one model as SVG, from its statistics, its pools and the training curves.
+
+Slice: {model, task, targets, arms: [names in the study's order], analysis: {primary, margin},
+rows_of: {pool: dataset}}. Inputs: statistics/<model>/manifest.json; as they exist
+pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
+generators/<g>/<i>/manifest.json.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from synthgain.command import Job, run_script
+from synthgain.errors import SynthGainError
+from synthgain.files import read_table, write_manifest
+from synthgain.images import read_image_set
+from synthgain.report import plots_detail
+from synthgain.report.figure_plan import Plan, statistics_plans
+from synthgain.report.sheet import first_shard, sheet_rows
+from synthgain.report.style import save_svg, style_context
+
+
+def draw_figures(job: Job) -> None:
+    """Write every figure whose data exist, then a manifest that lists them with section, title and caption."""
+    folder = job.outputs[0].parent
+    plans = [*_statistics(job), *_loss_curves(job), *_sample_sheets(job)]
+    with style_context():
+        for plan in plans:
+            save_svg(plan.draw(), folder / plan.file)
+    write_manifest(job.outputs[0], job.identity, [p.file for p in plans], figures=[p.entry() for p in plans])
+
+
+def _statistics(job: Job) -> list[Plan]:
+    model = job.slice["model"]
+    folder = job.input_folder(f"statistics/{model}/manifest.json")
+    tables = {path.name: pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if not _is_empty(path)}
+    for needed in ("summary.csv", "comparisons.csv"):
+        if needed not in tables:
+            raise SynthGainError(f"{folder / needed}: missing or empty; rerun compare_arms for model {model}")
+    tables["metrics.parquet"] = read_table(folder / "metrics.parquet")
+    task = job.slice.get("task", "classification")
+    return statistics_plans(tables, job.slice["analysis"], model, task, list(job.slice["arms"]))
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.read_text(encoding="utf-8").strip()
+
+
+def _loss_curves(job: Job) -> list[Plan]:
+    curves = {}
+    for name in job.inputs_below("generators/"):
+        _, generator, index, _ = name.split("/")
+        table = pd.read_csv(job.input_folder(name) / "training.csv")
+        if {"step", "loss"} <= set(table.columns) and len(table):
+            curves[f"{generator} (training {index})"] = table
+    if not curves:
+        return []
+    caption = "Loss at each logged step (faint) and its running median; lower is better within one generator only."
+    draw = lambda: plots_detail.generator_loss(curves)  # noqa: E731
+    return [Plan("generator_loss.svg", "generators", "Generator training", caption, draw)]
+
+
+def _sample_sheets(job: Job) -> list[Plan]:
+    plans = []
+    for name in job.inputs_below("pools/"):
+        _, pool, index, _, _ = name.split("/")
+        dataset = job.slice.get("rows_of", {}).get(pool)
+        if dataset is None or f"datasets/{dataset}/manifest.json" not in job.inputs:
+            continue
+        real = read_image_set(job.input_folder(f"datasets/{dataset}/manifest.json"))
+        rows = sheet_rows(real, _training_ids(job, dataset), first_shard(job.input_folder(name)), job.slice["targets"])
+        if rows:
+            caption = (
+                f"Left: training images of {dataset}; right: images of pool {pool}, drawn for the same condition. "
+                "The first ones of each condition in the order of the files, not picked by eye."
+            )
+            draw = lambda rows=rows: plots_detail.sample_sheet(rows)  # noqa: E731
+            plans.append(Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Samples: {pool}", caption, draw))
+    return plans
+
+
+def _training_ids(job: Job, dataset: str) -> set[str] | None:
+    manifest = f"splits/{dataset}/manifest.json"
+    if manifest not in job.inputs:
+        return None
+    split = read_table(job.input_folder(manifest) / "split.parquet")
+    return set(split.loc[split["part"] == "train", "image_id"])
+
+
+if __name__ == "__main__":
+    run_script(draw_figures)

@@ -1,0 +1,171 @@
+"""Which figures a model gets from the tables that exist, with the words that stand below them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from synthgain.report import plots_detail, plots_utility
+from synthgain.report.style import ArmStyles, metric_name
+
+CI = "95 % interval"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One figure: file name, section of the report, title, caption, and how to draw it."""
+
+    file: str
+    section: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+    def entry(self) -> dict[str, str]:
+        """Return what the figures' manifest says about it."""
+        return {"file": self.file, "section": self.section, "title": self.title, "caption": self.caption}
+
+
+def endpoint(analysis: Mapping[str, Any], model: str, task: str, test_sets: Sequence[str]) -> dict[str, Any]:
+    """Return `metric, labels, test_set` of this model's main endpoint: the primary one, or the task's usual one.
+
+    A rehearsal and a model without the primary comparison fall back to AUROC (Dice) on the first test set.
+    """
+    primary = analysis.get("primary") or {}
+    if isinstance(primary, list):
+        primary = next((entry for entry in primary if entry["model"] == model), {})
+    usual = {"metric": "dice" if task == "segmentation" else "auroc", "labels": "macro"}
+    usual["test_set"] = test_sets[0] if test_sets else ""
+    if primary.get("model") != model:
+        return usual
+    return {key: primary.get(key) or usual[key] for key in usual} | {
+        key: primary[key] for key in ("arm", "ratio") if key in primary
+    }
+
+
+def main_arm(comparisons: pd.DataFrame, chosen: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return (arm, ratio) of the primary comparison, else the first secondary one, else the first one."""
+    if "arm" in chosen:
+        return str(chosen["arm"]), float(chosen.get("ratio") or 0)
+    for family in ("primary", "secondary", "exploratory", "control"):
+        rows = comparisons[comparisons["family"] == family]
+        if len(rows):
+            return str(rows.iloc[0]["arm"]), float(rows.iloc[0]["ratio"])
+    return None
+
+
+def statistics_plans(
+    tables: Mapping[str, pd.DataFrame], analysis: Mapping[str, Any], model: str, task: str, arms: Sequence[str]
+) -> list[Plan]:
+    """Return the plans of every figure whose table is in `tables` (keys: file names in statistics/<model>/)."""
+    summary, comparisons = tables["summary.csv"], tables["comparisons.csv"]
+    chosen = endpoint(analysis, model, task, list(dict.fromkeys(summary["dataset"])))
+    metric, label, margin = chosen["metric"], chosen["labels"], analysis.get("margin")
+    baselines = comparisons["baseline"].value_counts()
+    baseline = str(baselines.index[0]) if len(baselines) else next(iter(arms), "")
+    styles = ArmStyles(arms, baseline)
+    name = metric_name(metric)
+    plans = [
+        Plan(
+            "dose_response.svg",
+            "dose",
+            "Dose–response",
+            f"{name} against the share of synthetic images, one panel per test set. Whiskers and the grey band are "
+            f"{CI}s; the band is the baseline {baseline}. Light grey: differences inside ± margin. "
+            "The horizontal axis is log2(1 + ratio/100); arms without synthetic images stand at 0.",
+            lambda: plots_utility.dose_response(summary, metric, label, baseline, styles, margin),
+        )
+    ]
+    own = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]
+    if len(own):
+        metrics = tables["metrics.parquet"]
+        plans += [
+            Plan(
+                "paired_differences.svg",
+                "result",
+                "Difference from the baseline, replicate by replicate",
+                f"Each ring is the difference between an arm and its baseline within one replicate (same seed, same "
+                f"initial weights); filled marks are means with the {CI} over seeds and patients. Bold: the primary "
+                "comparison; grey: controls; shaded: ± margin.",
+                lambda: plots_utility.paired_differences(
+                    metrics, comparisons, chosen["test_set"], metric, label, styles, margin
+                ),
+            ),
+            Plan(
+                "forest.svg",
+                "sites",
+                "All arms on all test sets",
+                f"Mean difference in {name} with {CI}. Only the bold row of the primary test set was declared as "
+                "primary; read the others with their adjusted p values.",
+                lambda: plots_utility.forest(comparisons, metric, label, styles, margin),
+            ),
+        ]
+    return plans + _optional_plans(tables, chosen, comparisons, styles, margin)
+
+
+def _optional_plans(
+    tables: Mapping[str, pd.DataFrame],
+    chosen: Mapping[str, Any],
+    comparisons: pd.DataFrame,
+    styles: ArmStyles,
+    margin: float | None,
+) -> list[Plan]:
+    plans: list[Plan] = []
+    main = main_arm(comparisons, chosen)
+    subgroups = subgroup_rows(tables.get("subgroups.csv"), chosen, main)
+    if len(subgroups) and main:
+        plans.append(
+            Plan(
+                "subgroups.svg",
+                "subgroups",
+                "Change within subgroups",
+                f"{main[0]} against its baseline on {chosen['test_set']}, within each subgroup that is large enough "
+                f"to report; {CI}s, exploratory.",
+                lambda: plots_detail.subgroup_effects(subgroups, chosen["metric"], margin),
+            )
+        )
+    bins = calibration_bins(tables.get("calibration_bins.csv"), comparisons, main)
+    if len(bins):
+        plans.append(
+            Plan(
+                "calibration.svg",
+                "calibration",
+                "Calibration",
+                "Observed share of positives against predicted probability in bins of equal size; on the dashed "
+                "diagonal a model's probabilities mean what they say.",
+                lambda: plots_detail.calibration_curves(bins, styles),
+            )
+        )
+    return plans
+
+
+def subgroup_rows(
+    table: pd.DataFrame | None, chosen: Mapping[str, Any], main: tuple[str, float] | None
+) -> pd.DataFrame:
+    """Return the subgroup rows of the main arm on the main test set: covariate, level, difference, low, high."""
+    needed = {"arm", "ratio", "dataset", "covariate", "level", "label", "metric", "difference", "low", "high"}
+    if table is None or main is None or not needed <= set(table.columns):
+        return pd.DataFrame()
+    rows = table[
+        (table["arm"] == main[0])
+        & (table["ratio"] == main[1])
+        & (table["dataset"] == chosen["test_set"])
+        & (table["metric"] == chosen["metric"])
+        & (table["label"] == chosen["labels"])
+    ]
+    return rows.dropna(subset=["difference", "low", "high"])
+
+
+def calibration_bins(
+    table: pd.DataFrame | None, comparisons: pd.DataFrame, main: tuple[str, float] | None
+) -> pd.DataFrame:
+    """Return the reliability bins of the main arm and its baseline."""
+    needed = {"arm", "ratio", "dataset", "predicted", "observed"}
+    if table is None or main is None or not needed <= set(table.columns):
+        return pd.DataFrame()
+    own = comparisons[(comparisons["arm"] == main[0]) & (comparisons["ratio"] == main[1])]
+    baselines = set(own["baseline"])
+    is_main = (table["arm"] == main[0]) & (table["ratio"] == main[1])
+    return table[is_main | table["arm"].isin(baselines)]

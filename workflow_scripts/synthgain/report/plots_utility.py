@@ -1,0 +1,183 @@
+"""Figures of utility: dose–response, paired differences, forest. DataFrame in, Figure out."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from synthgain.report.style import (
+    BASELINE,
+    INK,
+    LOWER_IS_BETTER,
+    MUTED,
+    ArmStyles,
+    arm_label,
+    metric_name,
+    new_figure,
+    quiet_grid,
+)
+
+ROW = 0.27  # inches a row of a forest plot
+MARGIN_BAND = "#eef1f4"
+
+
+def ratio_position(ratio: np.ndarray | float) -> np.ndarray:
+    """Return log2(1 + ratio/100), the axis on which dose–response slopes are fitted (method, 1.10)."""
+    return np.log2(1 + np.asarray(ratio, dtype=float) / 100)
+
+
+def _panels(figure: Figure, count: int) -> list[Axes]:
+    """Return `count` axes, at most three in a row, sharing x."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    flat = list(axes.flat)
+    for spare in flat[count:]:
+        spare.set_visible(False)
+    return flat[:count]
+
+
+def dose_response(
+    summary: pd.DataFrame, metric: str, label: str, baseline: str, styles: ArmStyles, margin: float | None = None
+) -> Figure:
+    """Metric against supplementation ratio, a line per arm with its interval, a panel per test set.
+
+    summary: rows of `summary.csv` (arm, ratio, dataset, label, metric, mean, low, high). The baseline is a band
+    (its interval) over all ratios; arms without ratios stand at 0 %. `margin` draws the equivalence band.
+    """
+    rows = summary[(summary["metric"] == metric) & (summary["label"] == label)]
+    datasets = list(dict.fromkeys(rows["dataset"]))
+    columns, lines = min(max(len(datasets), 1), 3), -(-max(len(datasets), 1) // 3)
+    figure = new_figure(max(2.9 * columns + 1.2, 5.6), 2.9 * lines + 0.7)
+    for axes, dataset in zip(_panels(figure, len(datasets)), datasets, strict=True):
+        _dose_panel(axes, rows[rows["dataset"] == dataset], baseline, styles, margin)
+        axes.set_title(dataset)
+        axes.set_xlabel("synthetic images, % of real")
+    if datasets:
+        better = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+        figure.axes[0].set_ylabel(f"{metric_name(metric)}{'' if label == 'macro' else ', ' + label}{better}")
+        _shared_legend(figure)
+    return figure
+
+
+def _dose_panel(axes: Axes, rows: pd.DataFrame, baseline: str, styles: ArmStyles, margin: float | None) -> None:
+    ratios = sorted({0.0, *rows["ratio"].astype(float)})
+    left, right = -0.25, float(ratio_position(ratios[-1])) + 0.25
+    base = rows[rows["arm"] == baseline]
+    if len(base):
+        level = base.iloc[0]
+        if margin is not None:
+            low, high = level["mean"] - margin, level["mean"] + margin
+            axes.axhspan(low, high, color=MARGIN_BAND, label=f"± margin {margin:g}", zorder=0)
+        axes.axhspan(level["low"], level["high"], color=BASELINE, alpha=0.12, linewidth=0, zorder=1)
+        axes.axhline(level["mean"], color=BASELINE, linewidth=1.4, label=f"{baseline} (baseline)", zorder=2)
+    arms = [arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline]
+    for place, arm in enumerate(arms):
+        own = rows[rows["arm"] == arm].sort_values("ratio")
+        shift = 0.04 * (place - (len(arms) - 1) / 2)  # keeps overlapping intervals apart
+        x = ratio_position(own["ratio"].to_numpy()) + shift
+        mean = own["mean"].to_numpy(dtype=float)
+        error = np.clip([mean - own["low"], own["high"] - mean], 0, None)
+        look = styles(arm)
+        axes.errorbar(x, mean, yerr=error, label=arm, linewidth=1.4, markersize=4.5, capsize=2, elinewidth=1, **look)
+    axes.set_xlim(left, right)
+    axes.xaxis.set_major_locator(FixedLocator(list(ratio_position(np.array(ratios)))))
+    axes.set_xticklabels([f"{ratio:g}" for ratio in ratios])
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    quiet_grid(axes)
+
+
+def _shared_legend(figure: Figure) -> None:
+    found = {}
+    for axes in figure.axes:
+        for handle, text in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(text, handle)
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 4))
+
+
+def replicate_differences(metrics: pd.DataFrame, baseline: str, dataset: str, metric: str, label: str) -> pd.DataFrame:
+    """Return `arm, ratio, replicate, difference` (arm − baseline of the same replicate, test part)."""
+    rows = metrics[
+        (metrics["dataset"] == dataset)
+        & (metrics["metric"] == metric)
+        & (metrics["label"] == label)
+        & (metrics["part"] == "test")
+    ]
+    base = rows[rows["arm"] == baseline].set_index("replicate")["value"]
+    others = rows[rows["arm"] != baseline][["arm", "ratio", "replicate", "value"]].copy()
+    others["difference"] = others["value"] - others["replicate"].map(base[~base.index.duplicated()])
+    return others.drop(columns="value").dropna(subset=["difference"])
+
+
+def paired_differences(
+    metrics: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    dataset: str,
+    metric: str,
+    label: str,
+    styles: ArmStyles,
+    margin: float | None = None,
+) -> Figure:
+    """Every replicate's difference from its own baseline run, with mean, interval and the margin band.
+
+    metrics: `metrics.parquet`; comparisons: `comparisons.csv` (its rows give order, mean difference, interval).
+    """
+    rows = comparisons[
+        (comparisons["dataset"] == dataset) & (comparisons["metric"] == metric) & (comparisons["label"] == label)
+    ].drop_duplicates(["arm", "ratio", "baseline"])
+    figure = new_figure(7.0, 1.15 + ROW * 1.25 * max(len(rows), 2))
+    axes = figure.subplots()
+    for place, (_, row) in enumerate(rows.iterrows()):
+        own = replicate_differences(metrics, row["baseline"], dataset, metric, label)
+        own = own[(own["arm"] == row["arm"]) & (own["ratio"] == row["ratio"])].sort_values("replicate")
+        spread = np.linspace(-0.18, 0.18, len(own)) if len(own) > 1 else np.zeros(len(own))
+        colour = styles(row["arm"])["color"]
+        axes.scatter(own["difference"], place + spread, s=13, facecolors="none", edgecolors=colour, linewidths=0.9)
+        _interval(axes, row, place, colour, styles(row["arm"])["marker"])
+    _difference_axis(axes, rows, metric, margin)
+    axes.set_title(f"{dataset}: each ring is one replicate, the filled mark is the mean with its interval")
+    return figure
+
+
+def forest(comparisons: pd.DataFrame, metric: str, label: str, styles: ArmStyles, margin: float | None) -> Figure:
+    """Mean difference with interval of every arm and ratio, a panel per test set, numbers beside it."""
+    rows = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]
+    datasets = list(dict.fromkeys(rows["dataset"]))
+    counts = [int((rows["dataset"] == dataset).sum()) for dataset in datasets]
+    figure = new_figure(7.0, 0.75 + sum(ROW * count + 0.62 for count in counts))
+    grid = figure.subplots(max(len(datasets), 1), 1, squeeze=False, sharex=True, height_ratios=counts or [1])
+    for axes, dataset in zip(grid[:, 0], datasets, strict=False):
+        own = rows[rows["dataset"] == dataset]
+        for place, (_, row) in enumerate(own.iterrows()):
+            look = styles(row["arm"])
+            _interval(axes, row, place, look["color"], look["marker"])
+            text = f"{row['difference']:+.3f}  [{row['low']:+.3f}, {row['high']:+.3f}]".replace("-", "−")
+            axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        _difference_axis(axes, own, metric, margin)
+        axes.set_title(dataset)
+    for axes in grid[:-1, 0]:
+        axes.set_xlabel("")
+    return figure
+
+
+def _interval(axes: Axes, row: pd.Series, place: int, colour: str, marker: str) -> None:
+    axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
+    axes.plot([row["difference"]], [place], marker=marker, color=colour, markersize=7, markeredgecolor="white")
+
+
+def _difference_axis(axes: Axes, rows: pd.DataFrame, metric: str, margin: float | None) -> None:
+    names = [arm_label(arm, ratio) for arm, ratio in zip(rows["arm"], rows["ratio"], strict=True)]
+    axes.set_yticks(range(len(names)), names)
+    for text, family in zip(axes.get_yticklabels(), rows["family"], strict=True):
+        text.set_fontweight("bold" if family == "primary" else "normal")
+        text.set_color(MUTED if family == "control" else INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    if margin is not None:
+        axes.axvspan(-margin, margin, color=MARGIN_BAND, zorder=0)
+    baselines = "/".join(dict.fromkeys(rows["baseline"]))
+    side = "lower is better" if metric in LOWER_IS_BETTER else "right of 0: better than the baseline"
+    axes.set_xlabel(f"difference in {metric_name(metric)} from {baselines or 'the baseline'} ({side})")
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    quiet_grid(axes, "x")
