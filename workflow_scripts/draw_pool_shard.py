@@ -1,0 +1,75 @@
+"""Draw one shard of a pool's replica: an ImageSet of synthetic images."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from synthgain.command import Job, run_script
+from synthgain.files import read_table
+from synthgain.images import ImageSet, read_image_set, write_image_set
+from synthgain.pools.conditions import PoolKeys, training_rows
+from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
+
+
+def draw_pool_shard(job: Job) -> None:
+    """Draw one shard.
+
+    Slice: {pool, index, replica, shard, shards, pool_identity, module, options, rows_of (or null),
+    conditions: {mode: rows|balanced, balance, shuffled}, sampling: {…}, image: {size, channels}, seed}.
+    """
+    part = job.slice
+    source, training = _source(job)
+    request = ShardRequest(
+        keys=PoolKeys(part["seed"], part["pool"], part["index"], part["replica"]),
+        shard=part["shard"],
+        shards=part["shards"],
+        options=part.get("options") or {},
+        conditions=part.get("conditions") or {},
+        sampling=part.get("sampling") or {},
+        image=part["image"],
+        source=source,
+        training=training,
+        pool_identity=part["pool_identity"],
+        identity=job.identity,
+        state=job.state_folder(),
+        folders={name: _folder(job, name) for name in job.inputs},
+        identities=job.inputs,
+        threads=job.threads,
+    )
+    drawn = importlib.import_module(part["module"]).draw(request)
+    write_image_set(
+        job.outputs[0].parent,
+        drawn.images,
+        drawn.table,
+        drawn.columns,
+        job.identity,
+        drawn.masks,
+        drawn.mask_names,
+        counts=label_counts(drawn.table, drawn.columns),
+        co_occurrence=co_occurrence(drawn.table, drawn.columns),
+        distinct_parents=int(drawn.table["parent_image_id"].nunique()),
+        **drawn.facts,
+    )
+    shutil.rmtree(job.state_folder(), ignore_errors=True)
+
+
+def _source(job: Job) -> tuple[ImageSet | None, pd.DataFrame | None]:
+    """Return the ImageSet of `rows_of` and its training rows, or (None, None)."""
+    name = job.slice.get("rows_of")
+    if name is None:
+        return None, None
+    dataset, split = f"datasets/{name}/manifest.json", f"splits/{name}/manifest.json"
+    source = read_image_set(job.input_folder(dataset), job.inputs[dataset])
+    parts = read_table(job.input_folder(split) / "split.parquet", job.inputs[split])
+    return source, training_rows(source.table, parts, name)
+
+
+def _folder(job: Job, name: str) -> Path:
+    """Return an input's folder; manifests are checked here, tables where they are read."""
+    return job.input_folder(name) if name.endswith("manifest.json") else (job.run / name).parent
+
+
+if __name__ == "__main__":
+    run_script(draw_pool_shard)

@@ -1,0 +1,75 @@
+"""Export a pool: PNG and CSV (Hugging Face imagefolder), and a datasheet."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.command import Job, Progress, run_script
+from synthgain.errors import SynthGainError
+from synthgain.files import atomic_path, read_manifest, write_manifest, write_text
+from synthgain.pools.export import datasheet, metadata_table, write_png
+from synthgain.pools.shards import label_counts
+from synthgain.replicas import read_replica, take
+
+FORMATS = ("png",)
+BATCH = 256  # images in memory at a time
+
+
+def export_pool(job: Job) -> None:
+    """Export some replicas of a pool; inputs: their manifests.
+
+    Slice: {pool, index, replicas: [k …], formats: [png], facts: {name: value} for the datasheet}.
+    """
+    part, folder = job.slice, job.outputs[0].parent
+    unknown = set(part.get("formats") or FORMATS) - set(FORMATS)
+    if unknown:
+        raise SynthGainError(f"export.formats: {min(unknown)!r} is unknown; known are {', '.join(FORMATS)}")
+    names = [f"pools/{part['pool']}/{part['index']}/replica-{replica}/manifest.json" for replica in part["replicas"]]
+    manifests = [read_manifest(job.run / name, job.inputs[name]) for name in names]
+    progress = Progress(f"export of {part['pool']}", sum(manifest["images"] for manifest in manifests))
+    tables = []
+    for name in names:
+        images, table, masks = read_replica(job.run / name, job.inputs[name])
+        mask_names = manifests[0]["mask_names"] if masks is not None else []
+        for start in range(0, len(table), BATCH):
+            positions = np.arange(start, min(start + BATCH, len(table)))
+            ids = table["image_id"].iloc[positions]
+            for image_id, pixels in zip(ids, take(images, positions), strict=True):
+                write_png(folder / "images" / f"{image_id}.png", pixels)
+            if masks is not None:
+                _write_masks(folder, table.iloc[positions], take(masks, positions), mask_names)
+            progress.advance(len(positions))
+        tables.append(metadata_table(table, mask_names))
+    joined = pd.concat(tables, ignore_index=True)
+    with atomic_path(folder / "images" / "metadata.csv") as temporary:
+        joined.to_csv(temporary, index=False)
+    counts = label_counts(joined, manifests[0]["columns"])
+    write_text(folder / "README.md", datasheet(part["pool"], _facts(job, manifests), counts, len(joined)))
+    files = ["README.md", "images/metadata.csv"]
+    write_manifest(job.outputs[0], job.identity, files, images=len(joined), counts=counts, formats=list(FORMATS))
+
+
+def _write_masks(folder: Path, table: pd.DataFrame, masks: np.ndarray, names: list[str]) -> None:
+    for plane, name in enumerate(names):
+        present = table.get(f"has_mask_{name}", pd.Series(True, index=table.index)).to_numpy(dtype=bool)
+        for image_id, mask in zip(table["image_id"][present], masks[present], strict=True):
+            write_png(folder / "masks" / name / f"{image_id}.png", mask[..., plane : plane + 1] * np.uint8(255))
+
+
+def _facts(job: Job, manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the datasheet's table says of how the pool was made."""
+    first = manifests[0]
+    facts = {
+        "pool": f"{job.slice['pool']}, draw {job.slice['index']}",
+        "replicas": ", ".join(map(str, job.slice["replicas"])),
+    }
+    facts |= {key: first[key] for key in ("known", "of", "sampling") if key in first}
+    facts["image"] = " × ".join(str(side) for side in first["shape"][1:])
+    facts["identities"] = ", ".join(manifest["identity"][:10] for manifest in manifests)
+    return facts | (job.slice.get("facts") or {})
+
+
+if __name__ == "__main__":
+    run_script(export_pool)

@@ -1,0 +1,60 @@
+"""Join the shards of a replica: a manifest that lists them, no copy of any pixel."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from synthgain.command import Job, run_script
+from synthgain.errors import SynthGainError
+from synthgain.files import read_manifest, write_manifest
+
+Counts = dict[str, dict[str, int]]
+SHARED = ("columns", "column_order", "mask_names")
+
+
+def merge_pool_replica(job: Job) -> None:
+    """Slice: {pool, index, replica, shards}; inputs: the shards' manifests."""
+    part, folder = job.slice, job.outputs[0].parent
+    names = [f"shard-{shard}" for shard in range(part["shards"])]
+    base = f"pools/{part['pool']}/{part['index']}/replica-{part['replica']}"
+    identities = {name: job.inputs[f"{base}/{name}/manifest.json"] for name in names}
+    shards = [read_manifest(folder / name / "manifest.json", identity) for name, identity in identities.items()]
+    for key in SHARED:
+        if any(shard[key] != shards[0][key] for shard in shards):
+            raise SynthGainError(f"{folder}: its shards differ in {key}; delete the folder and run snakemake again")
+    images = sum(shard["images"] for shard in shards)
+    write_manifest(
+        job.outputs[0],
+        job.identity,
+        [f"{name}/manifest.json" for name in names],
+        shards=names,
+        shard_identities=identities,
+        images=images,
+        shape=[images, *shards[0]["shape"][1:]],
+        counts=added(shard["counts"] for shard in shards),
+        co_occurrence=added(shard["co_occurrence"] for shard in shards),
+        pool=part["pool"],
+        index=part["index"],
+        replica=part["replica"],
+        **{key: shards[0][key] for key in SHARED},
+        **_pool_facts(shards),
+    )
+
+
+def added(parts: Iterable[Counts]) -> Counts:
+    """Return the sum of nested counts."""
+    total: Counts = {}
+    for part in parts:
+        for name, levels in part.items():
+            into = total.setdefault(name, {})
+            for level, count in levels.items():
+                into[level] = into.get(level, 0) + count
+    return total
+
+
+def _pool_facts(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the shards say of the whole replica (survivors of a filter, the kind of a known pool)."""
+    return {key: shards[0][key] for key in ("kept", "of", "of_images", "known", "sampling") if key in shards[0]}
+
+
+if __name__ == "__main__":
+    run_script(merge_pool_replica)

@@ -1,0 +1,147 @@
+"""Which real rows a replica copies its conditions from, in which order, and what its table says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.datasets.order import stratified_patient_order
+from synthgain.errors import SynthGainError
+from synthgain.pools.raking import Columns, level_names, raked_weights, redraw_rows, target_shares
+from synthgain.seeds import integer_seed, random_generator
+
+MODES = ("rows", "balanced")
+
+
+@dataclass(frozen=True)
+class PoolKeys:
+    """What the random streams of a pool's replica depend on."""
+
+    study: int
+    pool: str
+    index: int
+    replica: int
+
+    def of_replica(self) -> dict[str, str | int]:
+        """Named seed keys of this replica."""
+        return {"study": self.study, "pool": self.pool, "index": self.index, "replica": self.replica}
+
+
+def training_rows(table: pd.DataFrame, split: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Return the table rows whose image stands in the split's training part, in table order."""
+    inside = set(split.loc[split["part"] == "train", "image_id"])
+    rows = table[table["image_id"].isin(inside)].reset_index(drop=True)
+    if rows.empty:
+        raise SynthGainError(f"datasets.{dataset}: its split holds no training image; a pool needs rows to copy")
+    return rows
+
+
+def replica_rows(
+    training: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys
+) -> pd.DataFrame:
+    """Return the conditions of one replica: as many rows as `training`, in the pool's order.
+
+    Mode `rows`: every training row once, whole patients in a stratified order that is the same for every
+    replica. Mode `balanced`: rows redrawn with raked weights, anew for every replica.
+    The columns are those of `training` and `copy`, the how-manieth use of the row within the replica (0, 1 …).
+    """
+    mode = conditions.get("mode", "rows")
+    if mode == "rows":
+        positions = pool_order(training, columns, keys)
+    elif mode == "balanced":
+        positions = _balanced_positions(training, columns, conditions.get("balance") or {}, keys)
+    else:
+        raise SynthGainError(f"conditions.mode: got {mode!r}; known are {', '.join(MODES)}")
+    rows = training.iloc[positions].reset_index(drop=True)
+    return rows.assign(copy=rows.groupby("image_id", sort=False).cumcount().astype(np.int64))
+
+
+def pool_order(training: pd.DataFrame, columns: Columns, keys: PoolKeys) -> np.ndarray:
+    """Return the fixed stratified patient order (int64 positions), equal for all replicas and redraws of a pool."""
+    targets = [name for name, spec in columns.items() if spec["role"] == "target"]
+    return stratified_patient_order(training, targets, study=keys.study, step="pool order", pool=keys.pool)
+
+
+def _balanced_positions(
+    training: pd.DataFrame, columns: Columns, balance: Mapping[str, Any], keys: PoolKeys
+) -> np.ndarray:
+    shares = target_shares(training, columns, balance)
+    weights = raked_weights(training, columns, shares)
+    levels = [level_names(training[name], columns[name]["kind"]).astype(str) for name in shares]
+    cells = pd.Series(["|".join(cell) for cell in zip(*levels, strict=True)]).to_numpy(dtype=str)
+    random = random_generator(step="pool balance", **keys.of_replica())
+    return redraw_rows(weights, cells, len(training), random)
+
+
+def without_level(rows: pd.DataFrame, columns: Columns, drop: Mapping[str, Any], keys: PoolKeys) -> pd.DataFrame:
+    """Return `rows` with each row of a dropped level replaced by a random row of another one.
+
+    drop: {column: level}. The stand-in has the same targets where such a row exists, so that label
+    marginals stay. Raises SynthGainError for an unknown column or level, or if nothing is left.
+    """
+    gone = np.zeros(len(rows), dtype=bool)
+    for name, level in drop.items():
+        if name not in columns or columns[name]["kind"] == "continuous":
+            raise SynthGainError(f"known.drop.{name}: names no column with levels; columns are {', '.join(columns)}")
+        hit = level_names(rows[name], columns[name]["kind"]) == str(level)
+        if not hit.any():
+            raise SynthGainError(f"known.drop.{name}: no training row has level {level!r}")
+        gone |= hit
+    if gone.all():
+        raise SynthGainError(f"known.drop: {dict(drop)} leaves no row to draw from")
+    targets = [name for name, spec in columns.items() if spec["role"] == "target" and name not in drop]
+    strata = rows[targets].astype(str).agg("|".join, axis=1).to_numpy() if targets else np.full(len(rows), "")
+    random = random_generator(step="pool drop", **keys.of_replica())
+    positions = np.arange(len(rows))
+    for stratum in np.unique(strata[gone]):
+        same = strata == stratum
+        stand_ins = np.flatnonzero(~gone & same) if (~gone & same).any() else np.flatnonzero(~gone)
+        places = np.flatnonzero(gone & same)
+        positions[places] = random.choice(stand_ins, size=len(places))
+    kept = rows.iloc[positions].reset_index(drop=True)
+    return kept.assign(copy=kept.groupby("image_id", sort=False).cumcount().astype(np.int64))
+
+
+def sample_seeds(rows: pd.DataFrame, keys: PoolKeys) -> np.ndarray:
+    """Return one 63-bit seed per row (int64): a function of pool, replica and row (image_id, copy) only."""
+    pairs = zip(rows["image_id"], rows["copy"], strict=True)
+    common = keys.of_replica()
+    seeds = [integer_seed(step="pool noise", row=str(image), copy=int(copy), **common) for image, copy in pairs]
+    return np.array(seeds, dtype=np.int64)
+
+
+def shuffled_targets(table: pd.DataFrame, columns: Columns, keys: PoolKeys) -> pd.DataFrame:
+    """Return the replica's table with its target columns permuted together among the rows; images stay."""
+    targets = [name for name, spec in columns.items() if spec["role"] == "target"]
+    order = random_generator(step="pool shuffle", **keys.of_replica()).permutation(len(table))
+    return table.assign(**{name: table[name].to_numpy()[order] for name in targets})
+
+
+def synthetic_table(
+    rows: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys, pool_identity: str
+) -> pd.DataFrame:
+    """Return the table of a whole replica, one line per condition row, without `sha256`.
+
+    Labels and covariates are the conditions' (targets permuted if `conditions.shuffled`).
+    """
+    table = pd.DataFrame(
+        {
+            "image_id": image_ids(len(rows), keys, pool_identity),
+            "patient_id": rows["patient_id"].astype(str),
+            "site": rows["site"],
+            "origin": "synthetic",
+            **{name: rows[name] for name in columns},
+            "replica": np.int64(keys.replica),
+            "parent_image_id": rows["image_id"].astype(str),
+            "parent_patient_id": rows["patient_id"].astype(str),
+            "seed": sample_seeds(rows, keys),
+        }
+    )
+    return shuffled_targets(table, columns, keys) if conditions.get("shuffled") else table
+
+
+def image_ids(count: int, keys: PoolKeys, pool_identity: str) -> list[str]:
+    """Return `<pool>-<first ten digits of the pool's identity>-r<replica>-<row>` for rows 0 … count-1."""
+    return [f"{keys.pool}-{pool_identity[:10]}-r{keys.replica}-{row:06d}" for row in range(count)]

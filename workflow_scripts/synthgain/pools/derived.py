@@ -1,0 +1,95 @@
+"""Pools made of another pool: its survivors of a filter on scores, or as many of it unselected."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.errors import SynthGainError
+from synthgain.files import read_manifest, read_table
+from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
+from synthgain.replicas import read_replica, take
+from synthgain.seeds import random_generator
+
+SIDES = ("above", "below", "false")
+
+
+def draw(request: ShardRequest) -> Drawn:
+    """Return one shard of replica k: the survivors among replica k of the base pool, in its order.
+
+    options: {of: base pool, filter: {column, keep: above|below|false, quantile | threshold}} with a
+    score table (`*.parquet`: image_id and score columns) among the inputs; or {of, thin_to: pool}
+    with that pool's replica among the inputs: a random subset of the same size, in the base's order.
+    Images keep their image_id, since their pixels stay the same. The quantile is that of this replica,
+    so that more replicas change none already drawn.
+    """
+    options, replica = request.options, request.keys.replica
+    base_path = _input(request, f"pools/{options['of']}/", f"/replica-{replica}/manifest.json")
+    arrays, table, masks = read_replica(request.folders[base_path] / "manifest.json", request.identities[base_path])
+    if options.get("filter"):
+        kept = survivors(read_scores(request, options["filter"]["column"]), table, options["filter"])
+    else:
+        other = _input(request, f"pools/{options['thin_to']}/", f"/replica-{replica}/manifest.json")
+        manifest = read_manifest(request.folders[other] / "manifest.json", request.identities[other])
+        kept = thinned(len(table), int(manifest["images"]), request)
+    if not kept.any():
+        raise SynthGainError(f"pools.{request.keys.pool}: no image of replica {replica} survives; relax the filter")
+    start, stop = shard_bounds(len(table), request.shard, request.shards)
+    positions = np.flatnonzero(kept[start:stop]) + start
+    facts = {"of": options["of"], "kept": int(kept.sum()), "of_images": len(table)}
+    manifest = read_manifest(request.folders[base_path] / "manifest.json")
+    columns = {name: manifest["columns"][name] for name in manifest["column_order"]}
+    drawn_masks = None if masks is None else take(masks, positions)
+    chosen = table.iloc[positions].drop(columns="sha256")
+    return Drawn(take(arrays, positions), chosen, columns, drawn_masks, manifest["mask_names"], facts)
+
+
+def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -> np.ndarray:
+    """Return which rows of `table` the rule keeps: (N,) bool. scores: indexed by image_id.
+
+    `above` keeps score >= cut, `below` score <= cut, `false` where a flag is not set. The cut is a
+    threshold or a quantile of the table's own scores. Raises SynthGainError for images without a score.
+    """
+    side = rule.get("keep", "above")
+    if side not in SIDES:
+        raise SynthGainError(f"filter.keep: got {side!r}; known are {', '.join(SIDES)}")
+    values = scores.reindex(table["image_id"])
+    if values.isna().any():
+        raise SynthGainError(f"filter.column {rule['column']!r}: image {values.index[values.isna()][0]} has no score")
+    if side == "false":
+        return ~values.to_numpy().astype(bool)
+    given = [rule.get("quantile"), rule.get("threshold")]
+    if given.count(None) != 1:
+        raise SynthGainError("filter: give exactly one of quantile and threshold")
+    numbers = values.to_numpy(dtype=np.float64)
+    cut = given[1] if given[0] is None else np.quantile(numbers, given[0])
+    return np.asarray(numbers >= cut if side == "above" else numbers <= cut)
+
+
+def thinned(count: int, wanted: int, request: ShardRequest) -> np.ndarray:
+    """Return a random choice of `wanted` of `count` rows: (count,) bool."""
+    if wanted > count:
+        raise SynthGainError(f"pools.{request.keys.pool}: thin_to holds {wanted} images, the base only {count}")
+    kept = np.zeros(count, dtype=bool)
+    random = random_generator(step="pool thinning", **request.keys.of_replica())
+    kept[random.choice(count, size=wanted, replace=False)] = True
+    return kept
+
+
+def read_scores(request: ShardRequest, column: str) -> pd.Series:
+    """Return the scores of the one score table among the inputs, indexed by image_id."""
+    name = _input(request, "", ".parquet")
+    table = read_table(request.folders[name] / Path(name).name, request.identities[name])
+    if column not in table.columns:
+        known = ", ".join(text for text in table.columns if text != "image_id")
+        raise SynthGainError(f"filter.column: {name} has no column {column!r}; columns are {known}")
+    return table.drop_duplicates("image_id").set_index("image_id")[column]
+
+
+def _input(request: ShardRequest, start: str, end: str) -> str:
+    found = [name for name in sorted(request.folders) if name.startswith(start) and name.endswith(end)]
+    if len(found) != 1:
+        raise SynthGainError(f"pools.{request.keys.pool}: expected one input {start}…{end}, got {found}")
+    return found[0]

@@ -1,0 +1,163 @@
+"""Draws the images of some rows of a replica, batch by batch, and survives being killed.
+
+Every sample's noise comes from its own seed, and batches are cut at fixed places of the replica, so that
+the pixels do not depend on how many jobs draw it (on the same hardware and number of threads).
+"""
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from synthgain.command import Progress, StopSignal, Terminated
+from synthgain.errors import SynthGainError
+from synthgain.files import atomic_path, read_json, sha256_file, write_json
+from synthgain.pools.solvers import sample
+
+SOLVER_OPTIONS = ("solver", "steps", "guidance_scale", "guidance_interval", "sigma_max", "sigma_min", "rho")
+SAMPLING_OPTIONS = {*SOLVER_OPTIONS, "batch_size", "compile", "precision"}
+PRECISIONS = ("float32", "bfloat16")
+
+logger = logging.getLogger("synthgain")
+
+
+class FinishedBatches:
+    """Batches already drawn, one `.npy` each with its checksum, of one identity; others are removed."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self.identity = folder, identity
+        marker = folder / "identity.json"
+        if marker.exists() and read_json(marker).get("identity") != identity:
+            logger.info("batches of another config or code in %s: starting afresh", folder)
+            self.clear()
+        if not marker.exists():
+            write_json(marker, {"identity": identity})
+
+    def save(self, batch: int, images: np.ndarray) -> None:
+        """Keep one batch's images (uint8)."""
+        path = self._path(batch)
+        with atomic_path(path) as temporary, temporary.open("wb") as handle:
+            np.save(handle, images, allow_pickle=False)
+        write_json(path.with_suffix(".json"), {"sha256": sha256_file(path), "identity": self.identity})
+
+    def load(self, batch: int) -> np.ndarray | None:
+        """Return a finished batch's images, or None where there is none or its bytes are damaged."""
+        path = self._path(batch)
+        if not path.exists() or not path.with_suffix(".json").exists():
+            return None
+        try:
+            facts = read_json(path.with_suffix(".json"))
+            if facts["identity"] == self.identity and facts["sha256"] == sha256_file(path):
+                return np.asarray(np.load(path, allow_pickle=False))
+        except (SynthGainError, KeyError, ValueError) as error:
+            logger.warning("%s: not usable (%s)", path, error)
+        logger.warning("%s: damaged, drawing this batch again", path)
+        return None
+
+    def clear(self) -> None:
+        """Remove the batches once the shard is written."""
+        for path in [*self.folder.glob("batch-*"), self.folder / "identity.json"]:
+            path.unlink(missing_ok=True)
+
+    def _path(self, batch: int) -> Path:
+        return self.folder / f"batch-{batch:08d}.npy"
+
+
+def draw_rows(
+    generator: Any,
+    rows: pd.DataFrame,
+    seeds: np.ndarray,
+    bounds: tuple[int, int],
+    sampling: Mapping[str, Any],
+    finished: FinishedBatches,
+    name: str,
+) -> np.ndarray:
+    """Return the images (N, H, W, C) uint8 of rows bounds[0] … bounds[1] - 1 of a replica.
+
+    rows: the whole replica's conditions; seeds: (len(rows),) int64. `bounds` are cut at multiples of
+    the batch size. Finished batches are taken from `finished`. On SIGTERM the batch in hand is finished
+    and kept, then Terminated is raised. Raises SynthGainError for unknown options or pixels that are not finite.
+    """
+    options = checked_sampling(sampling)
+    size, (start, stop) = options["batch_size"], bounds
+    device = next(iter(_tensors(generator.null_condition(1))), torch.zeros(())).device
+    if options["compile"]:
+        generator.denoise = torch.compile(generator.denoise, dynamic=False)
+    torch.backends.cudnn.deterministic = True  # a resumed or re-cut shard must give the same bits
+    interrupt, progress = StopSignal(), Progress(name, stop - start)
+    parts: list[np.ndarray] = []
+    for first in range(start, stop, size):
+        inside = np.arange(first, min(first + size, stop))
+        images = finished.load(first // size)
+        if images is None:
+            padded = np.concatenate([inside, np.full(size - len(inside), inside[-1])])
+            drawn = _draw_batch(generator, rows.iloc[padded], seeds[padded], options, device)
+            _check_finite(drawn[: len(inside)], first, name)
+            images = to_uint8(drawn)[: len(inside)]
+            finished.save(first // size, images)
+        parts.append(images)
+        progress.advance(len(inside))
+        if interrupt.requested and first + size < stop:
+            raise Terminated(f"{progress.done} of {progress.total} images of {name} kept")
+    return np.concatenate(parts) if parts else np.zeros((0, *_hwc(generator.image_shape)), dtype=np.uint8)
+
+
+def checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sampling options with defaults; SynthGainError for an unknown key or an impossible value."""
+    unknown = set(sampling) - SAMPLING_OPTIONS
+    if unknown:
+        raise SynthGainError(f"sampling.{min(unknown)}: unknown; known are {', '.join(sorted(SAMPLING_OPTIONS))}")
+    defaults = {"solver": "dpmpp_2m", "steps": 18, "batch_size": 64, "compile": False, "precision": "float32"}
+    options: dict[str, Any] = {**defaults, **sampling}
+    if options["batch_size"] < 1:
+        raise SynthGainError(f"sampling.batch_size must be at least 1, got {options['batch_size']}")
+    if options["precision"] not in PRECISIONS:
+        raise SynthGainError(f"sampling.precision: got {options['precision']!r}; known are {', '.join(PRECISIONS)}")
+    return options
+
+
+def noise_of(seeds: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return standard normal noise (N, *shape) float32, each sample from its own PCG64 stream."""
+    samples = [np.random.Generator(np.random.PCG64(int(seed))).standard_normal(shape, np.float32) for seed in seeds]
+    return torch.from_numpy(np.stack(samples))
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Return images (N, C, H, W) in [-1, 1] as (N, H, W, C) uint8, rounded to nearest and clipped."""
+    levels = (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _draw_batch(
+    generator: Any, rows: pd.DataFrame, seeds: np.ndarray, options: Mapping[str, Any], device: torch.device
+) -> torch.Tensor:
+    noise = noise_of(seeds, tuple(generator.image_shape)).to(device, memory_format=torch.channels_last)
+    chosen = {key: options[key] for key in SOLVER_OPTIONS if key in options}
+    half = options["precision"] == "bfloat16"
+    cast = torch.autocast(device.type, torch.bfloat16) if half else contextlib.nullcontext()
+    with torch.inference_mode(), cast:
+        return sample(generator, generator.encode_conditions(rows), noise, **chosen)
+
+
+def _check_finite(images: torch.Tensor, first: int, name: str) -> None:
+    bad = ~torch.isfinite(images).flatten(1).all(dim=1)
+    if bad.any():
+        row = first + int(bad.nonzero()[0])
+        raise SynthGainError(
+            f"{name}, row {row}: the generator gave pixels that are not finite; look at its training.csv, "
+            "take an earlier snapshot, or set sampling.precision: float32; finished batches are kept"
+        )
+
+
+def _tensors(condition: Any) -> list[torch.Tensor]:
+    values = condition.values() if isinstance(condition, Mapping) else [condition]
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def _hwc(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    return (shape[1], shape[2], shape[0])

@@ -1,0 +1,177 @@
+"""Solvers of the probability-flow ODE dx/dσ = (x − D(x; σ)) / σ, by name, over Karras' noise levels.
+
+A generator is anything with `denoise(x, sigma, condition) -> x0`, `null_condition(n)`, `sigma_min` and
+`sigma_max`. Noise levels are σ of the variance-exploding form (EDM: Karras et al. 2022, arXiv 2206.00364).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from synthgain.errors import SynthGainError
+
+RHO = 7.0  # EDM, Table 1
+
+Denoiser = Callable[[Tensor, float], Tensor]
+
+
+class Generator(Protocol):
+    """What a solver needs of a generator. x, x0: (N, C, H, W) float32; sigma: (N,) float32."""
+
+    sigma_min: float
+    sigma_max: float
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
+        """Return the expected clean image given `x` at noise level `sigma`."""
+
+    def null_condition(self, n: int) -> Any:
+        """Return the condition of `n` samples of which nothing is known."""
+
+
+def sample(
+    generator: Generator,
+    condition: Any,
+    noise: Tensor,
+    solver: str,
+    steps: int,
+    guidance_scale: float = 1.0,
+    guidance_interval: Sequence[float] | None = None,
+    sigma_max: float | None = None,
+    sigma_min: float | None = None,
+    rho: float = RHO,
+) -> Tensor:
+    """Integrate from noise to images.
+
+    noise: (N, C, H, W) float32 of unit variance. steps: noise levels before 0; `heun` evaluates the
+    network 2·steps − 1 times, the others `steps` times (guided steps count twice).
+    guidance_interval: [low, high] in σ inside which the scale applies; None is everywhere.
+    Returns (N, C, H, W) float32. Raises SynthGainError for an unknown solver or impossible numbers.
+    """
+    if solver not in SOLVERS:
+        raise SynthGainError(f"sampling.solver: no solver {solver!r}; known are {', '.join(sorted(SOLVERS))}")
+    high = generator.sigma_max if sigma_max is None else sigma_max
+    low = generator.sigma_min if sigma_min is None else sigma_min
+    sigmas = karras_sigmas(steps, low, high, rho)
+    denoise = guided_denoiser(generator, condition, len(noise), guidance_scale, guidance_interval)
+    return SOLVERS[solver](denoise, noise * sigmas[0], sigmas)
+
+
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = RHO) -> list[float]:
+    """Return `steps` falling noise levels from sigma_max to sigma_min, then 0 (EDM, eq. 5)."""
+    if steps < 1:
+        raise SynthGainError(f"sampling.steps must be at least 1, got {steps}")
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise SynthGainError(f"sampling: sigma_min {sigma_min} and sigma_max {sigma_max} need 0 < min < max < infinity")
+    if steps == 1:
+        return [sigma_max, 0.0]
+    start, end = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    inner = [(start + i / (steps - 1) * (end - start)) ** rho for i in range(1, steps - 1)]
+    return [sigma_max, *inner, sigma_min, 0.0]
+
+
+def guided_denoiser(
+    generator: Generator, condition: Any, count: int, scale: float, interval: Sequence[float] | None
+) -> Denoiser:
+    """Return D(x, σ) with classifier-free guidance: null + w (conditional − null).
+
+    Ho and Salimans 2022 (arXiv 2207.12598), only inside `interval` (Kynkäänniemi et al. 2024,
+    arXiv 2404.07724). Where w = 1 or σ lies outside, the null pass is not computed.
+    """
+    if interval is not None and not (len(interval) == 2 and interval[0] <= interval[1]):
+        raise SynthGainError(f"sampling.guidance_interval must be [low, high] in sigma, got {list(interval)}")
+    low, high = (0.0, math.inf) if interval is None else interval
+    null = generator.null_condition(count) if scale != 1.0 else None
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        level = torch.full((count,), sigma, dtype=torch.float32, device=x.device)
+        conditional = generator.denoise(x, level, condition)
+        if null is None or not low <= sigma <= high:
+            return conditional
+        unconditional = generator.denoise(x, level, null)
+        return unconditional + scale * (conditional - unconditional)
+
+    return denoise
+
+
+def euler(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Explicit Euler in σ: first order; the same steps as deterministic DDIM."""
+    for now, after in pairwise(sigmas):
+        x = torch.lerp(denoise(x, now), x, after / now)
+    return x
+
+
+def heun(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Heun's second-order steps, Euler for the last one to σ = 0 (EDM, Algorithm 1)."""
+    for now, after in pairwise(sigmas):
+        slope = (x - denoise(x, now)) / now
+        predicted = x + (after - now) * slope
+        if after > 0:
+            slope = 0.5 * (slope + (predicted - denoise(predicted, after)) / after)
+            predicted = x + (after - now) * slope
+        x = predicted
+    return x
+
+
+def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """DPM-Solver++(2M), second-order multistep (Lu et al. 2022, arXiv 2211.01095, Algorithm 2).
+
+    Written for α = 1, λ = −ln σ; first and last step are of first order.
+    """
+    previous: Tensor | None = None
+    last_h = 0.0
+    for now, after in pairwise(sigmas):
+        denoised = denoise(x, now)
+        if after == 0:
+            return denoised
+        h = math.log(now / after)
+        slope = 0.0 if previous is None else h / (2 * last_h)
+        target = denoised if previous is None else (1 + slope) * denoised - slope * previous
+        x = (after / now) * x - math.expm1(-h) * target
+        previous, last_h = denoised, h
+    return x
+
+
+def unipc(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """UniPC-2 with B(h) = e^−h − 1 (`bh2`), predicting x0 (Zhao et al. 2023, arXiv 2302.04867).
+
+    Each step's network output corrects the step that led to it, so the corrector costs nothing.
+    """
+    denoised = denoise(x, sigmas[0])
+    previous: Tensor | None = None
+    last_h = 0.0
+    for now, after in pairwise(sigmas[:-1]):
+        h = math.log(now / after)
+        growth = math.expm1(-h)
+        base = (after / now) * x - growth * denoised
+        slope = None if previous is None else (previous - denoised) / (-last_h / h)
+        predicted = base if slope is None else base - 0.5 * growth * slope
+        ahead = denoise(predicted, after)
+        if slope is None:
+            x = base - 0.5 * growth * (ahead - denoised)
+        else:
+            older, newer = _unipc_weights(h, -last_h / h)
+            x = base - growth * (older * slope + newer * (ahead - denoised))
+        previous, denoised, last_h = denoised, ahead, h
+    return denoised  # the step from sigma_min to 0 is of first order: x0 itself
+
+
+def _unipc_weights(h: float, ratio: float) -> tuple[float, float]:
+    """Solve the 2 × 2 system of UniC-2 (eq. 11 there) for the weights of the older and the newer difference."""
+    first = math.expm1(-h)
+    second = first / -h - 1
+    third = second / -h - 0.5
+    right = (second / first, 2 * third / first)
+    newer = (right[1] - ratio * right[0]) / (1 - ratio)
+    return right[0] - newer, newer
+
+
+SOLVERS: dict[str, Callable[[Denoiser, Tensor, Sequence[float]], Tensor]] = {
+    "euler": euler,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+    "unipc": unipc,
+}
