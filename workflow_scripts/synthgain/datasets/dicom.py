@@ -1,0 +1,93 @@
+"""DICOM pixels as a viewer shows them: modality LUT, VOI LUT or window, MONOCHROME1 inverted.
+
+Only the tags below are ever parsed, so that no personal header field is even in memory.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.pixels import apply_modality_lut, apply_voi
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from synthgain.datasets.reading import BYTE_RANGE, Pixels, UnreadableImage, check_size
+
+_TAGS = [
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
+    "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData",
+]  # fmt: skip
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+
+
+def read_dicom(path: Path) -> Pixels:
+    """Decode a single-frame DICOM file (compressed transfer syntaxes through pylibjpeg).
+
+    With a VOI LUT or window the values are mapped to (0, 255) as declared; without one, files of up to 8 bits keep
+    their range and deeper ones have none. Raises UnreadableImage; its text holds no header value but sizes.
+    """
+    try:
+        _check_header(path)
+        dataset = pydicom.dcmread(path, specific_tags=list(_TAGS))
+        return _as_displayed(dataset)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # decoders raise anything on damaged bytes; their texts may quote header fields
+        raise UnreadableImage(f"not a whole DICOM image ({type(error).__name__})") from error
+
+
+def _check_header(path: Path) -> None:
+    """Refuse, before any pixel is decoded, what would inflate without bound or is not one plane image."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise UnreadableImage("deflated DICOM is not read: save it with another transfer syntax")
+    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+    check_size(int(header.get("Columns", 0)), int(header.get("Rows", 0)))
+    frames = int(header.get("NumberOfFrames", None) or 1)
+    if frames != 1:
+        raise UnreadableImage(f"DICOM holds {frames} frames, one is wanted")
+    photometric = str(header.get("PhotometricInterpretation", ""))
+    if photometric not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
+        raise UnreadableImage(f"DICOM photometric interpretation {photometric[:20]!r} is not read")
+
+
+def _as_displayed(dataset: Any) -> Pixels:
+    stored = dataset.pixel_array
+    if stored.ndim == 3:
+        if stored.dtype != np.uint8:
+            raise UnreadableImage("DICOM colour deeper than 8 bits is not read")
+        return Pixels(stored, BYTE_RANGE)
+    values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+    value_range: tuple[float, float] | None = BYTE_RANGE
+    if dataset.get("VOILUTSequence"):
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        looked_up = np.asarray(apply_voi(values.astype(np.int32), dataset), dtype=np.float32)
+        values = looked_up * np.float32(BYTE_RANGE[1] / (2**bits - 1))
+    elif dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
+        values = BYTE_RANGE[1] * _window(values, dataset)
+    elif int(dataset.BitsStored) <= 8:
+        value_range = (float(0), float(2 ** int(dataset.BitsStored) - 1))
+    else:
+        value_range = None
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        low, high = value_range or (float(values.min()), float(values.max()))
+        values = low + high - values
+    return Pixels(values.astype(np.float32), value_range)
+
+
+def _window(values: np.ndarray, dataset: Any) -> np.ndarray:
+    """Map values to [0, 1] by the first window: DICOM PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (others)."""
+    center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
+    function = str(dataset.get("VOILUTFunction") or "LINEAR")
+    if width <= 0 or (function == "LINEAR" and width < 1):
+        raise UnreadableImage("DICOM window width is not positive")
+    if function == "SIGMOID":
+        return np.asarray(1 / (1 + np.exp(-4 * (values - center) / width)))
+    if function == "LINEAR":
+        center, width = center - 0.5, max(width - 1, np.finfo(np.float32).tiny)
+    return np.asarray(np.clip((values - center) / width + 0.5, 0, 1))
+
+
+def _first(value: Any) -> float:
+    return float(value[0]) if isinstance(value, pydicom.multival.MultiValue) else float(value)

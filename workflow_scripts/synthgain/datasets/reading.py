@@ -1,0 +1,139 @@
+"""Pixels and masks from files: PNG, JPEG, TIFF, DICOM. Only pixel values leave this module, never header fields."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# 8,192 × 8,192: above any plane radiograph or mammogram; a header that asks for more is refused before decoding.
+MAX_PIXELS = 1 << 26
+BYTE_RANGE = (0.0, 255.0)
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+DICOM_SUFFIXES = (".dcm", ".dicom")
+_TIFF_PHOTOMETRIC = 262
+_TIFF_WHITE_IS_ZERO = 0
+_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+class UnreadableImage(Exception):
+    """A file that cannot be used; the text says why and goes into the quarantine list."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded pixels: `values` (H, W) or (H, W, 3), uint8 or float32.
+
+    `value_range` is the (black, white) that the file declares: (0, 255) for 8-bit files and for DICOM with a
+    window; None where nothing declares it (16-bit, float), so that the study's `image.intensity` must.
+    """
+
+    values: np.ndarray
+    value_range: tuple[float, float] | None
+
+
+def read_pixels(path: Path) -> Pixels:
+    """Decode one image file.
+
+    Raises UnreadableImage for missing, truncated or misnamed files, absurd sizes, several frames, NaN. 16-bit
+    colour PNG is read at its high byte (Pillow's reading); an alpha channel is dropped; EXIF rotation is applied.
+    """
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise UnreadableImage("file not found")
+    if suffix in DICOM_SUFFIXES or (suffix not in FORMATS and _has_dicom_mark(path)):
+        from synthgain.datasets.dicom import read_dicom  # pydicom only where there is DICOM
+
+        return read_dicom(path)
+    image = _decoded(path, suffix)
+    if image.mode in _EIGHT_BIT_MODES:
+        return Pixels(_eight_bit(image), BYTE_RANGE)
+    values = np.asarray(image, dtype=np.float32)
+    if values.ndim != 2:
+        raise UnreadableImage(f"pixel mode {image.mode} is not read")
+    if not np.isfinite(values).all():
+        raise UnreadableImage("holds NaN or infinite pixels")
+    if image.getexif().get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO and image.format == "TIFF":
+        values = values.max() + values.min() - values
+    return Pixels(values, None)
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """Decode a mask file to its (H, W) int32 values: 1-bit gives 0/1, palettes give indices, JPEG is cut at half.
+
+    Raises UnreadableImage as `read_pixels`, and for masks in colour.
+    """
+    if not path.is_file():
+        raise UnreadableImage("mask file not found")
+    image = _decoded(path, path.suffix.lower(), "mask ")
+    if image.mode in ("1", "L", "P", "I;16", "I;16B", "I"):
+        values = np.asarray(image).astype(np.int32)
+    else:
+        channels = np.asarray(image.convert("RGB")).astype(np.int32)
+        if (np.ptp(channels, axis=2) > 0).any():
+            raise UnreadableImage("mask in colour: save it as a label map of one channel")
+        values = channels[:, :, 0]
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return (values > BYTE_RANGE[1] / 2).astype(np.int32)  # lossy: values lie around black and white
+    return values
+
+
+def structure_mask(labels: np.ndarray, declared: list[int] | None) -> np.ndarray:
+    """Return the (H, W) bool mask of the `declared` label values; without any, the file must hold 0 and one other.
+
+    Raises UnreadableImage where a label map has more values and none are declared.
+    """
+    if declared is not None:
+        return np.isin(labels, declared)
+    others = [int(value) for value in np.unique(labels) if value != 0]
+    if len(others) > 1:
+        shown = ", ".join(str(value) for value in others[:5])
+        raise UnreadableImage(f"mask is a label map (0, {shown} …): declare `values` for each structure")
+    return labels != 0
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise UnreadableImage if a header promises no pixels or more than MAX_PIXELS."""
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise UnreadableImage(f"header promises {width} × {height} pixels (limit {MAX_PIXELS:,})")
+
+
+def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
+    """Open by content, compare with the name, check the size, then decode."""
+    expected = FORMATS.get(suffix)
+    if expected is None:
+        raise UnreadableImage(f"{what}file type {suffix or '(none)'} is not read (known: {', '.join(FORMATS)}, .dcm)")
+    try:
+        with Image.open(path, formats=tuple(sorted(set(FORMATS.values())))) as image:
+            if image.format != expected:
+                raise UnreadableImage(f"{what}named {suffix} but holds {image.format}")
+            check_size(*image.size)
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise UnreadableImage(f"{what}holds {frames} frames, one is wanted")
+            image.load()
+            return _upright(image)
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"{what}header promises more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # decoders raise anything on damaged bytes; one bad file must not end the run
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise UnreadableImage(f"{what}not a whole {expected} file ({reason.replace(str(path), path.name)})") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turned = ImageOps.exif_transpose(image)
+    turned.format = image.format
+    return turned
+
+
+def _eight_bit(image: Image.Image) -> np.ndarray:
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _has_dicom_mark(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(132)[128:] == b"DICM"
