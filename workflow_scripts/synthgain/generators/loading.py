@@ -1,0 +1,27 @@
+"""Opens a trained generator of any family."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synthgain.errors import SynthGainError
+from synthgain.files import read_manifest
+
+FAMILY_PACKAGE = "synthgain.generators."
+
+
+def load_generator(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> Any:
+    """Return the generator in `folder` (that of its manifest.json) with the weights of `snapshot` (None: the last).
+
+    It offers `denoise(x, sigma, condition)`, `encode_conditions(table)`, `null_condition(n)`, `image_shape`,
+    `sigma_min`, `sigma_max`, `sigma_data`. Raises SynthGainError if it is damaged or has no such snapshot.
+    """
+    manifest = read_manifest(folder / "manifest.json")
+    family = manifest.get("module", "")
+    if not family.startswith(FAMILY_PACKAGE):
+        raise SynthGainError(
+            f"{folder}/manifest.json: module {family!r} is not a generator family of {FAMILY_PACKAGE}*"
+        )
+    return importlib.import_module(family).load(folder, snapshot, device)

@@ -1,0 +1,168 @@
+"""The training patients' images and conditions, in memory, and the order in which steps see them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from synthgain.datasets.order import patient_fraction, stratified_patient_order
+from synthgain.errors import SynthGainError
+from synthgain.files import check_file, read_manifest, read_table
+from synthgain.images import ImageSet, read_image_set
+from synthgain.seeds import random_generator
+
+GPU_MEMORY_SHARE = 0.5  # of the free GPU memory that the training images may take
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """images (N, C, H, W) uint8; table of the same rows; `labelled` (N,) bool: rows whose conditions may be used."""
+
+    images: Tensor
+    table: pd.DataFrame
+    labelled: np.ndarray
+    columns: dict[str, dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def saw(self) -> dict[str, Any]:
+        """What the manifest proves: counts and a hash of the sorted image ids."""
+        ids = "\n".join(sorted(self.table["image_id"].astype(str)))
+        return {
+            "patients": int(self.table["patient_id"].nunique()),
+            "images": len(self.table),
+            "labelled_images": int(self.labelled.sum()),
+            "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
+        }
+
+
+def read_training_data(
+    folders: Mapping[str, tuple[Path, Path]], real_fraction: float, label_fraction: float, study_seed: int
+) -> TrainingData:
+    """Read the training part of each data set.
+
+    folders: {data set: (ImageSet folder, split folder)}, identities already checked. real_fraction and
+    label_fraction: shares of the training patients of each set whose images, and whose labels, are used.
+    Raises SynthGainError where no row is left or the sets do not fit together.
+    """
+    parts = [
+        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed)
+        for name, (dataset, split) in folders.items()
+    ]
+    if not parts:
+        raise SynthGainError("train_on.datasets: names no data set")
+    shapes = {part.images.shape[1:] for part in parts}
+    if len(shapes) > 1:
+        raise SynthGainError(
+            f"train_on.datasets {', '.join(folders)}: image shapes differ ({sorted(map(tuple, shapes))})"
+        )
+    return TrainingData(
+        torch.cat([part.images for part in parts]),
+        pd.concat([part.table for part in parts], ignore_index=True),
+        np.concatenate([part.labelled for part in parts]),
+        _joined_columns([part.columns for part in parts]),
+    )
+
+
+def training_rows(table: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
+    """Return the row positions (int64) of `table` whose split part is "train"; nothing else is ever trained on."""
+    chosen = set(split.loc[split["part"] == "train", "image_id"])
+    return np.flatnonzero(table["image_id"].isin(chosen).to_numpy())
+
+
+def measure_sigma_data(images: Tensor) -> float:
+    """Standard deviation of all pixels of (N,C,H,W) uint8 images scaled to [-1, 1]; exact, from the histogram."""
+    counts = torch.bincount(images.reshape(-1).to(torch.int64), minlength=256).double()
+    levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    mean = (counts * levels).sum() / counts.sum()
+    variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
+    if variance <= 0:
+        raise SynthGainError("the training images are all one grey level: nothing to learn")
+    return variance**0.5
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def place(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move the whole training set to the GPU where it fits well, else leave it in host memory."""
+    if device.type == "cuda" and tensor.nbytes > GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return tensor.pin_memory()
+    return tensor.to(device)
+
+
+class PassOrder:
+    """Rows of each step: passes through the data, each a permutation by its own seed; any step can be asked for."""
+
+    def __init__(self, rows: int, batch_size: int, seed_keys: Mapping[str, str | int]) -> None:
+        self.rows, self.batch_size, self.seed_keys = rows, batch_size, dict(seed_keys)
+        self._cached: dict[int, np.ndarray] = {}
+
+    def batch(self, step: int) -> np.ndarray:
+        """Return the row positions (batch_size,) int64 of `step` (from 0)."""
+        positions = step * self.batch_size + np.arange(self.batch_size)
+        passes, within = np.divmod(positions, self.rows)
+        needed = range(int(passes[0]), int(passes[-1]) + 1)
+        kept = {number: self._cached[number] for number in needed if number in self._cached}
+        self._cached = kept | {number: self._permutation(number) for number in needed if number not in kept}
+        return np.array([self._cached[number][place] for number, place in zip(passes, within, strict=True)])
+
+    def _permutation(self, number: int) -> np.ndarray:
+        keys: dict[str, str | int] = {**self.seed_keys, "step": "order", "pass": number}
+        return random_generator(**keys).permutation(self.rows)
+
+
+def _read_part(
+    name: str, dataset: Path, split: Path, real_fraction: float, label_fraction: float, study_seed: int
+) -> TrainingData:
+    image_set = read_image_set(dataset)
+    rows = training_rows(image_set.table, _read_split(split))
+    if not len(rows):
+        raise SynthGainError(f"data set {name!r}: its split has no training images")
+    rows = _fraction(image_set, rows, real_fraction, study_seed, "real_fraction", name)
+    labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, "label_fraction", name)
+    images = torch.from_numpy(np.ascontiguousarray(image_set.images[rows].transpose(0, 3, 1, 2)))
+    table = image_set.table.iloc[rows].reset_index(drop=True)
+    return TrainingData(images, table, np.isin(rows, labelled_rows), image_set.columns)
+
+
+def _read_split(folder: Path) -> pd.DataFrame:
+    manifest = read_manifest(folder / "manifest.json")
+    path = check_file(folder, "split.parquet", manifest["files"]["split.parquet"])
+    table: pd.DataFrame = read_table(path, columns=["image_id", "part"])
+    return table
+
+
+def _fraction(
+    image_set: ImageSet, rows: np.ndarray, fraction: float, study_seed: int, step: str, dataset: str
+) -> np.ndarray:
+    """Rows of the first `fraction` of the patients, in table order (so that 1.0 changes nothing)."""
+    if fraction >= 1:
+        return rows
+    if fraction <= 0:  # label_fraction: 0, an unconditional generator
+        return rows[:0]
+    table = image_set.table.iloc[rows].reset_index(drop=True)
+    targets = [name for name, spec in image_set.columns.items() if spec["role"] == "target"]
+    order = stratified_patient_order(table, targets, study=study_seed, step=step, dataset=dataset)
+    return rows[np.sort(patient_fraction(table, order, fraction))]
+
+
+def _joined_columns(parts: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Columns of all sets; kinds must agree, levels are united in order of appearance."""
+    joined: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(name for columns in parts for name in columns):
+        specs = [columns[name] for columns in parts if name in columns]
+        if len({spec["kind"] for spec in specs}) > 1:
+            raise SynthGainError(f"column {name!r}: its kind differs between the data sets of train_on")
+        levels = list(dict.fromkeys(str(level) for spec in specs for level in spec.get("levels") or []))
+        joined[name] = {**specs[0], **({"levels": levels} if levels else {})}
+    return joined
