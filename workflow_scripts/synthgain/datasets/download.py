@@ -1,0 +1,103 @@
+"""Resumable, checksummed downloads: HTTP Range onto a `.part` file, which becomes the file once its MD5 is right."""
+
+import errno
+import fcntl
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from synthgain.command import Progress, logger
+from synthgain.errors import SynthGainError
+
+ATTEMPTS = 4
+CHUNK_BYTES = 1 << 20
+_MEGABYTE = 1_000_000
+
+
+def download(url: str, target: Path, md5: str, timeout: float = 30.0, pause: float = 2.0) -> Path:
+    """Return `target` after making sure that it holds the bytes of `md5`; fetch it from `url` if it does not.
+
+    A broken transfer is resumed where it stopped, in this run (ATTEMPTS times, `pause` seconds apart, doubling) or
+    the next. Raises SynthGainError in one line when offline, on a wrong checksum, or on a full disk.
+    """
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise SynthGainError(f"{url}: only http and https addresses are fetched")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (target.parent / f".{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two data sets of one archive may be prepared at once
+            if not (target.exists() and md5_file(target) == md5):
+                _fetch_checked(url, target, md5, timeout, pause)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SynthGainError(f"{target.parent}: no space left for {target.name}; free some and run again") from error
+        raise SynthGainError(f"{target}: cannot be written ({error.strerror}); choose another cache folder") from error
+    return target
+
+
+def md5_file(path: Path) -> str:
+    """Return the MD5 of a file's bytes as 32 hex digits (a published checksum, not a security measure)."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _fetch_checked(url: str, target: Path, md5: str, timeout: float, pause: float) -> None:
+    part = target.with_name(target.name + ".part")
+    resumed = part.exists()
+    _fetch(url, part, timeout, pause)
+    if md5_file(part) != md5 and resumed:  # what lay there may be of another file: once more from the start
+        part.unlink()
+        _fetch(url, part, timeout, pause)
+    found = md5_file(part)
+    if found != md5:
+        part.unlink()
+        raise SynthGainError(f"{url}: checksum differs (MD5 {found}, published {md5}); nothing was kept, try again later")
+    part.replace(target)
+
+
+def _fetch(url: str, part: Path, timeout: float, pause: float) -> None:
+    for attempt in range(ATTEMPTS):
+        try:
+            _transfer(url, part, timeout)
+            return
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise SynthGainError(f"{url}: the server answers {error.code} {error.reason}; check the name") from error
+            reason: object = f"{error.code} {error.reason}"
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            reason = getattr(error, "reason", None) or error
+        if attempt + 1 < ATTEMPTS:
+            logger.info("[download] %s broke off (%s), resuming", part.stem, reason)
+            time.sleep(pause * 2**attempt)
+    raise SynthGainError(
+        f"{url}: not reachable ({reason}); go online and run again, or put the file at {part.with_suffix('')} by hand"
+    )
+
+
+def _transfer(url: str, part: Path, timeout: float) -> None:
+    """Append what is missing to `part`; a server that ignores Range starts it afresh."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+            return  # nothing is missing: the checksum decides
+        raise
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        progress = Progress(f"download {part.stem}, MB", (total or have) // _MEGABYTE, have // _MEGABYTE)
+        with part.open("ab" if have else "wb") as handle:
+            while chunk := response.read(CHUNK_BYTES):
+                handle.write(chunk)
+                progress.advance(handle.tell() // _MEGABYTE - progress.done)
+            written = handle.tell()
+    if total is not None and written < total:
+        raise ConnectionError(f"{written} of {total} bytes")
