@@ -28,6 +28,7 @@ localrules:
     audit,
     samples,
     exports,
+    verify,
 
 
 # Everything, up to results/<study>/report.html.
@@ -53,6 +54,22 @@ rule samples:
 rule exports:
     input:
         targets("exports"),
+
+
+# Compares every result with the present config and code, and every source image with its recorded hash.
+rule verify:
+    log:
+        "results/verify.log",
+    conda:
+        "envs/environment.yaml"
+    params:
+        expected=expected,
+    shell:
+        "python {SCRIPTS}/verify_results.py --expected {params.expected:q} --results results --log {log:q}"
+
+
+onstart:
+    say_what_is_known()
 
 
 onsuccess:

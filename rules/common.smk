@@ -60,9 +60,19 @@ def targets(kind):
         raise WorkflowError(str(problem)) from None
 
 
+def expected(wildcards):
+    return session.write_expected(Path(".snakemake/synthgain_expected.json"))
+
+
 def larger_with_attempt(megabytes):
     """Memory that grows with each retry."""
     return lambda wildcards, attempt: megabytes * attempt
+
+
+def say_what_is_known():
+    session.code.save()
+    if session.notice():
+        print(session.notice(), file=sys.stderr)
 
 
 def say_where_the_report_is():

@@ -12,7 +12,7 @@ rule train_downstream:
         f"{RUN}/benchmarks/train_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.tsv"
     conda:
         "../envs/environment.yaml"
-    threads: lambda wildcards: session.study.models[wildcards.model].threads
+    threads: session.study.compute.downstream_threads
     resources:
         mem_mb=larger_with_attempt(6000),
         gpu=1,
@@ -36,7 +36,7 @@ rule predict_downstream:
         f"{RUN}/benchmarks/predict_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.tsv"
     conda:
         "../envs/environment.yaml"
-    threads: lambda wildcards: session.study.models[wildcards.model].threads
+    threads: session.study.compute.downstream_threads
     resources:
         mem_mb=larger_with_attempt(4000),
     params:

@@ -24,7 +24,6 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
             "options": options,
             "image": plan.study.image.model_dump(),
             "max_quarantined_share": config.max_quarantined_share,
-            "licence": config.licence,
             "source": _source_checksum(plan, dataset),
             "seed": plan.seed,
         },
@@ -64,7 +63,6 @@ def audit_datasets(plan: Planner) -> Draft:
                     "name": name,
                     "split": name in split,
                     "role": "training" if name in split else "test",
-                    "description": plan.study.datasets[name].description,
                 }
                 for name in used
             ]

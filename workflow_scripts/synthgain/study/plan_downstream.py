@@ -26,7 +26,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     return Draft(
         {
             "model": {
-                **config.model_dump(exclude={"description", "network", "threads"}),
+                **config.model_dump(exclude={"description", "network"}),
                 "name": model,
                 "network": network_entry(config),
             },

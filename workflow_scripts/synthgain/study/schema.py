@@ -97,6 +97,7 @@ class Compute(Entry):
     allow_cpu: bool = Field(False, description="Fall back to the CPU when a GPU is asked for and missing.")
     generator_threads: int = Field(8, ge=1, description="CPU threads of generator training.")
     sampling_threads: int = Field(1, ge=1, description="CPU threads of one sampling job.")
+    downstream_threads: int = Field(1, ge=1, description="CPU threads of one downstream job.")
 
 
 class Rehearsal(Entry):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from synthgain.files import write_json
 from synthgain.study import plan_data, plan_downstream  # noqa: F401  (they register the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, run_names
@@ -50,6 +51,24 @@ class Session:
     def targets(self, kind: str) -> list[str]:
         """Return the files of a named target: audit, samples, exports or report."""
         return [f"{self.results}/{run}/{path}" for run, plan in self.planners.items() for path in _targets(plan, kind)]
+
+    def write_expected(self, path: Path) -> str:
+        """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
+        slices = {run: {"identities": found, "datasets": {}} for run, found in self.expected().items()}
+        for run, plan in self.planners.items():
+            prepared = [job for job in plan.jobs() if job.rule == "prepare_dataset"]
+            slices[run]["datasets"] = {job.output: dict(job.slice) for job in prepared}
+        write_json(path, slices)
+        return str(path)
+
+    def notice(self) -> str:
+        """Return a warning if results stand here without Snakemake's records of how they were made, else nothing."""
+        if Path(".snakemake/metadata").exists() or not any((self.results / run).exists() for run in self.planners):
+            return ""
+        return (
+            "note: .snakemake/metadata is gone, so only time stamps tell what is up to date; `snakemake verify` lists "
+            "every file that another config or code made"
+        )
 
     def expected(self) -> dict[str, dict[str, str]]:
         """Return {run: {path: identity}} of every file that the report rests on."""

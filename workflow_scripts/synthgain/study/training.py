@@ -46,7 +46,6 @@ class Model(Entry):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
     pretrained: str | None = Field(None, description="Weights file (safetensors or .pth), relative to the data root.")
     compile: bool = Field(False, description="Compile the network.")
-    threads: int = Field(1, ge=1, description="CPU threads of a training job; changes no result's identity.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @property

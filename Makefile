@@ -1,0 +1,36 @@
+# make run: the default study. make test: all tests. make env: the environment alone.
+PYTHON ?= python3
+BIN := .venv/bin
+DONE := .venv/.complete
+
+.PHONY: run test env lint docs lock
+
+run: env
+	$(BIN)/snakemake --cores all
+
+test: env lint
+	$(BIN)/python -m pytest
+
+env: $(DONE)
+
+$(DONE): envs/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.lock
+	touch $(DONE)
+
+# Style, types, and Snakemake's own linter.
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check --compact-diff Snakefile rules
+	$(BIN)/snakemake --lint
+
+# docs/config.md and the JSON schema, from the config's models.
+docs: env
+	PYTHONPATH=workflow_scripts $(BIN)/python -m synthgain.study.document docs
+
+# The lock file and the conda file, anew from envs/requirements.in.
+lock:
+	$(PYTHON) envs/lock.py

@@ -1,0 +1,139 @@
+"""The study config: what is refused, in which words, and what a rehearsal becomes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from studies import tiny
+
+from synthgain.errors import SynthGainError
+from synthgain.study.document import page_text, schema_text
+from synthgain.study.load import parse_study, read_yaml, run_names
+from synthgain.study.roles import baseline_of, borrowed, role_of
+from synthgain.study.schema import Study
+
+ROOT = Path(__file__).parent.parent
+
+# (change, words that the one line must hold)
+REFUSED = [
+    ({"analysis__alhpa": 0.1}, ["analysis", "'alhpa'", "'alpha'"]),
+    ({"generators__ddpm__training__lerning_rate": 1.0}, ["generators.ddpm.training", "'learning_rate'"]),
+    ({"generators__ddpm__family": "difusion"}, ["generators.ddpm", "unknown family 'difusion'", "'diffusion'"]),
+    ({"datasets__hospital_a__adapter": "phantm"}, ["datasets.hospital_a", "unknown adapter", "'phantom'"]),
+    ({"pools__drawn__from": "dpm"}, ["pools.drawn.from", "'dpm'", "'ddpm'"]),
+    ({"pools__drawn__known": "oracle"}, ["pools.drawn", "exactly one of"]),
+    ({"pools__drawn__rows_of": "hospital_b"}, ["pools.drawn.rows_of", "no split"]),
+    ({"arms__supplemented__synthetic": "drwn"}, ["arms.supplemented.synthetic", "'drawn'"]),
+    ({"arms__supplemented__ratios": [300]}, ["arms.supplemented.ratios", "over the pool", "to 3"]),
+    ({"arms__supplemented__ratios": []}, ["arms.supplemented", "ratios"]),
+    ({"arms__supplemented__ratios": [100, 100]}, ["arms.supplemented", "different"]),
+    ({"arms__real": ...}, ["arms.real_long", "no baseline", "hospital_a"]),
+    ({"arms__quarter": {"real": "hospital_a", "real_fraction": 0.25, "augmentation": "strong"}}, ["no baseline"]),
+    ({"models__cnn__targets": ["opacty"]}, ["models.cnn.targets", "'opacty'", "'opacity'"]),
+    ({"models__cnn__targets": []}, ["models.cnn.targets", "at least 1"]),
+    ({"models__cnn__network": "smal_cnn"}, ["models.cnn", "unknown network", "small_cnn"]),
+    ({"generators__ddpm__condition_on": ["weight"]}, ["generators.ddpm.condition_on", "'weight'"]),
+    ({"evaluate_on": ["hospital_c"]}, ["evaluate_on", "'hospital_c'"]),
+    ({"analysis__primary__ratio": 200}, ["analysis.primary.ratio", "no ratio 200", "100"]),
+    ({"analysis__primary__arm": "supplement"}, ["analysis.primary.arm", "'supplemented'"]),
+    ({"analysis__primary__test_set": "hospital_c"}, ["analysis.primary.test_set"]),
+    ({"analysis__primary": None}, ["analysis.primary", "declare one comparison"]),
+    ({"study": "../../x; rm"}, ["study", "is not a name"]),
+    ({"datasets__Bad-Name": {"adapter": "phantom", "patients": 3}}, ["is not a name"]),
+    ({"datasets__hospital_a__split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["must be 1", "0.9"]),
+    ({"datasets__hospital_a__split": {"train": 1.0, "validation": 0.0, "test": 0.0}}, ["above 0"]),
+    ({"study_seeds": [1, 2]}, ["study_seeds", "known truth"]),
+    ({"models": ...}, ["models", "is missing"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), REFUSED, ids=[str(list(change)[0]) + str(i) for i, (change, _) in enumerate(REFUSED)]
+)
+def test_refused_in_one_line(change: dict, words: list[str]) -> None:
+    with pytest.raises(SynthGainError) as caught:
+        parse_study(tiny(**change))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("study: a\nstudy: b\n")
+    with pytest.raises(SynthGainError, match="'study' is given twice"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))], ids=lambda p: p.stem
+)
+def test_shipped_studies_are_valid(path: Path) -> None:
+    study = parse_study(read_yaml(path))
+    rehearsal = parse_study({**read_yaml(path), "rehearsal": True})
+    assert study.analysis.primary is not None
+    assert rehearsal.analysis.primary is None
+    assert run_names(rehearsal) == [f"{study.study}-rehearsal"]
+    assert all(max(arm.ratios, default=0) <= 100 for arm in rehearsal.arms.values())
+
+
+def test_generated_docs_are_in_step() -> None:
+    assert (ROOT / "docs" / "config.md").read_text() == page_text(), "run `make docs`"
+    assert (ROOT / "docs" / "config.schema.json").read_text() == schema_text(), "run `make docs`"
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.integers(1, 40),
+    alpha=st.floats(0.001, 0.4),
+    ratios=st.lists(st.integers(1, 200), min_size=1, unique=True),
+    seed=st.integers(0, 2**31),
+)
+def test_config_round_trip(count: int, alpha: float, ratios: list[int], seed: int) -> None:
+    study = parse_study(
+        tiny(
+            seed=seed,
+            replicates__count=count,
+            analysis__alpha=alpha,
+            arms__supplemented__ratios=ratios,
+            analysis__primary__ratio=ratios[0],
+        )
+    )
+    again = Study.model_validate(json.loads(study.model_dump_json(by_alias=True)))
+    assert again == study
+
+
+def test_roles_and_baselines() -> None:
+    study = parse_study(
+        tiny(
+            arms__small={"real": "hospital_a", "real_fraction": 0.5},
+            arms__small_plus={"real": "hospital_a", "real_fraction": 0.5, "synthetic": "drawn", "ratios": [100]},
+            pools__mixed_up={"from": "ddpm", "rows_of": "hospital_a", "shuffled": True},
+            arms__shuffled={"real": "hospital_a", "synthetic": "mixed_up", "ratios": [100]},
+        )
+    )
+    roles = {name: role_of(study, name) for name in study.arms}
+    assert roles["real"] == "baseline"
+    assert roles["real_long"] == "real_long"
+    assert roles["real_strong"] == "real_strong"
+    assert roles["repeated"] == "repeated"
+    assert roles["synthetic_only"] == "synthetic_only"
+    assert roles["shuffled"] == "negative_control"
+    assert baseline_of(study, "synthetic_only") == "real"
+    assert baseline_of(study, "small_plus") == "small"
+    assert not borrowed(study, "supplemented")
+    assert borrowed(study, "small_plus"), "the generator saw all patients, the baseline trains on half"
+
+
+def test_borrowed_arm_cannot_be_primary() -> None:
+    with pytest.raises(SynthGainError, match=r"borrowed"):
+        parse_study(
+            tiny(
+                arms__small={"real": "hospital_a", "real_fraction": 0.5},
+                arms__small_plus={"real": "hospital_a", "real_fraction": 0.5, "synthetic": "drawn", "ratios": [100]},
+                analysis__primary__arm="small_plus",
+            )
+        )
