@@ -27,6 +27,7 @@ JITTER_SHIFT = 0.03  # largest shift, as a share of the image side
 JITTER_GAIN = 0.05  # largest relative change of contrast
 JITTER_OFFSET = 6.0  # largest change of brightness, grey levels
 JITTER_NOISE = 3.0  # standard deviation of the added noise, grey levels
+FILMS_A_CALL = 32  # oracle films between two progress lines
 
 Pixels = tuple[np.ndarray, np.ndarray | None]  # images (N, H, W, C) uint8, masks (N, H, W, K) uint8 or None
 
@@ -89,19 +90,24 @@ def noise(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixel
 
 def oracle(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixels:
     """Return images and masks of new patients of the phantom's law under the rows' conditions."""
-    from synthgain.datasets.phantom import draw_like
+    from synthgain.datasets.phantom import draw as draw_films
 
     source, _ = request.rows_of()
-    law = source.manifest.get("phantom")
+    law = source.manifest.get("law")
     if law is None:
         raise SynthGainError(
-            f"pools.{request.keys.pool}: an oracle needs a data set of known law; rows_of must name a phantom"
+            f"pools.{request.keys.pool}: an oracle needs a data set of known law; let rows_of name a phantom"
         )
     name = f"pool {request.keys.pool} replica {request.keys.replica} shard {request.shard + 1}/{request.shards}"
     progress = Progress(name, len(rows))
-    conditions = rows[list(source.columns)]
-    images, masks = draw_like(conditions, seeds, law, dict(request.image), progress.advance)
-    return images, masks
+    keys: list[dict[str, str | int]] = [{"step": "oracle", "seed": int(seed)} for seed in seeds]
+    parts = []
+    for start in range(0, max(len(rows), 1), FILMS_A_CALL):
+        stop = start + FILMS_A_CALL
+        conditions = rows[list(source.columns)].iloc[start:stop]
+        parts.append(draw_films(conditions, dict(request.image), keys[start:stop], law))
+        progress.advance(len(conditions))
+    return np.concatenate([images for images, _ in parts]), np.concatenate([masks for _, masks in parts])
 
 
 BASES: dict[str, Callable[[ShardRequest, pd.DataFrame, np.ndarray], Pixels]] = {

@@ -1,0 +1,320 @@
+"""Which rows a replica copies: every training row once, or redrawn until the marginals are met."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pool_sources import COLUMNS, KEYS, make_table
+
+from synthgain.errors import SynthGainError
+from synthgain.pools.conditions import (
+    replica_rows,
+    sample_seeds,
+    shuffled_targets,
+    synthetic_table,
+    training_rows,
+    without_level,
+)
+from synthgain.pools.raking import interleaved, level_names, raked_weights, redraw_rows, target_shares
+from synthgain.pools.shards import co_occurrence, label_counts, shard_bounds
+
+QUICK = settings(max_examples=30, deadline=None)
+
+
+def other(**changes):
+    return dataclasses.replace(KEYS, **changes)
+
+
+def balanced(table, balance, keys=KEYS):
+    return replica_rows(table, COLUMNS, {"mode": "balanced", "balance": balance}, keys)
+
+
+@QUICK
+@given(st.integers(0, 10_000), st.integers(1, 40))
+def test_a_replica_copies_every_training_row_once_in_the_same_order(seed, patients):
+    table = make_table(patients, seed)
+    first, second = (replica_rows(table, COLUMNS, {}, other(replica=replica)) for replica in (1, 2))
+    assert sorted(first["image_id"]) == sorted(table["image_id"])
+    assert (first["copy"] == 0).all()
+    pd.testing.assert_frame_equal(first, second)
+    # whole patients: each one's rows stand together
+    patients_in_order = first["patient_id"].to_numpy()
+    assert (patients_in_order[1:] != patients_in_order[:-1]).sum() + 1 == table["patient_id"].nunique()
+
+
+@QUICK
+@given(st.integers(0, 10_000), st.integers(0, 1_000))
+def test_order_depends_on_ids_not_on_row_order(seed, shuffle):
+    table = make_table(20, seed)
+    mixed = table.sample(frac=1, random_state=shuffle).reset_index(drop=True)
+    one, two = (replica_rows(rows, COLUMNS, {}, KEYS)["patient_id"].drop_duplicates() for rows in (table, mixed))
+    assert list(one) == list(two)
+
+
+def test_label_marginals_of_a_whole_replica_are_those_of_the_training_rows():
+    table = make_table(50)
+    rows = replica_rows(table, COLUMNS, {}, KEYS)
+    assert label_counts(rows, COLUMNS) == label_counts(table, COLUMNS)
+
+
+@QUICK
+@given(st.integers(0, 10_000), st.integers(20, 60))
+def test_every_prefix_is_about_stratified(seed, patients):
+    table = make_table(patients, seed, most_images=1)
+    labels = replica_rows(table, COLUMNS, {}, KEYS)["opacity"].to_numpy()
+    expected = table["opacity"].mean() * np.arange(1, len(labels) + 1)
+    assert np.abs(np.cumsum(labels) - expected).max() <= 1.0
+
+
+def test_another_pool_has_another_order():
+    table = make_table(40)
+    first = replica_rows(table, COLUMNS, {}, KEYS)["image_id"]
+    assert list(first) != list(replica_rows(table, COLUMNS, {}, other(pool="second"))["image_id"])
+
+
+def test_training_rows_are_those_of_the_split():
+    table = make_table(6)
+    split = table[["image_id"]].assign(part=["train" if i % 2 else "test" for i in range(len(table))])
+    assert list(training_rows(table, split, "a")["image_id"]) == list(split.loc[split["part"] == "train", "image_id"])
+    with pytest.raises(SynthGainError, match=r"datasets\.a"):
+        training_rows(table, split.assign(part="test"), "a")
+
+
+# Seeds
+
+
+def test_seeds_depend_on_pool_replica_and_row_only():
+    table = make_table(30)
+    rows = replica_rows(table, COLUMNS, {}, KEYS)
+    seeds = pd.Series(sample_seeds(rows, KEYS), index=rows["image_id"])
+    mixed = rows.sample(frac=1, random_state=1)
+    again = pd.Series(sample_seeds(mixed, KEYS), index=mixed["image_id"])
+    assert (seeds.sort_index() == again.sort_index()).all()
+    part = rows.iloc[5:9]
+    assert list(sample_seeds(part, KEYS)) == list(seeds.iloc[5:9])
+
+
+def test_seeds_never_meet():
+    table = make_table(60)
+    rows = replica_rows(table, COLUMNS, {}, KEYS)
+    keys = [KEYS, other(replica=2), other(index=1), other(study=1), other(pool="p")]
+    seeds = np.concatenate([sample_seeds(rows, key) for key in keys])
+    assert len(np.unique(seeds)) == len(seeds)
+    assert seeds.dtype == np.int64
+    assert (seeds >= 0).all()
+    twice = balanced(table, {"opacity": 0.9})
+    assert (twice["copy"] > 0).any()
+    assert len(np.unique(sample_seeds(twice, KEYS))) == len(twice)
+
+
+# Balanced
+
+
+@QUICK
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95), st.floats(0.05, 0.95))
+def test_balanced_rows_meet_their_targets(seed, opacity, women):
+    table = make_table(80, seed)
+    rows = balanced(table, {"opacity": opacity, "sex": {"F": women, "M": 1 - women}})
+    assert len(rows) == len(table)
+    # systematic sampling: each of the four cells is within one of its expectation
+    assert abs((rows["opacity"] == 1).sum() - opacity * len(rows)) <= 2
+    assert abs((rows["sex"] == "F").sum() - women * len(rows)) <= 2
+    assert set(rows["image_id"]) <= set(table["image_id"])
+
+
+@QUICK
+@given(st.integers(0, 10_000))
+def test_rows_of_a_cell_are_used_equally_often(seed):
+    table = make_table(60, seed)
+    rows = balanced(table, {"opacity": 0.5})
+    for _, cell in table.groupby("opacity"):
+        uses = rows["image_id"].value_counts().reindex(cell["image_id"], fill_value=0)
+        assert uses.max() - uses.min() <= 1
+
+
+def test_prefixes_of_a_balanced_replica_are_balanced():
+    labels = balanced(make_table(100), {"opacity": 0.5})["opacity"].to_numpy()
+    assert np.abs(np.cumsum(labels) - 0.5 * np.arange(1, len(labels) + 1)).max() <= 1.0
+
+
+def test_each_replica_redraws():
+    table = make_table(100)
+    one, two = (balanced(table, {"sex": {"F": 0.5, "M": 0.5}}, other(replica=replica)) for replica in (1, 2))
+    assert list(one["image_id"]) != list(two["image_id"])
+
+
+def test_raking_keeps_the_odds_ratio():
+    # Iterative proportional fitting leaves the interaction alone (Deming and Stephan 1940).
+    table = make_table(400, most_images=1)
+    weights = raked_weights(table, COLUMNS, target_shares(table, COLUMNS, {"opacity": 0.5, "sex": {"F": 0.7}}))
+
+    def odds_ratio(weight):
+        cell = pd.Series(weight).groupby([table["opacity"], table["sex"]]).sum()
+        return cell[(1, "F")] * cell[(0, "M")] / (cell[(1, "M")] * cell[(0, "F")])
+
+    assert weights[table["opacity"] == 1].sum() == pytest.approx(0.5)
+    assert weights[table["sex"] == "F"].sum() == pytest.approx(0.7)
+    assert odds_ratio(weights) == pytest.approx(odds_ratio(np.ones(len(table))), rel=1e-6)
+
+
+def test_targets_that_already_hold_change_no_weight():
+    table = make_table(50)
+    share = float((table["opacity"] == 1).mean())
+    weights = raked_weights(table, COLUMNS, target_shares(table, COLUMNS, {"opacity": share}))
+    np.testing.assert_allclose(weights, 1 / len(table))
+
+
+def test_rows_of_unknown_level_are_not_redrawn():
+    table = make_table(50)
+    table.loc[:9, "sex"] = None
+    rows = balanced(table, {"sex": {"F": 0.5, "M": 0.5}})
+    assert rows["sex"].notna().all()
+    assert len(rows) == len(table)
+
+
+def test_unnamed_levels_share_what_is_left():
+    columns = {"grade": {"role": "target", "kind": "category", "levels": ["a", "b", "c"]}}
+    table = pd.DataFrame({"grade": ["a"] * 6 + ["b"] * 3 + ["c"]})
+    shares = target_shares(table, columns, {"grade": {"c": 0.2}})["grade"]
+    assert shares == pytest.approx({"c": 0.2, "a": 0.8 * 6 / 9, "b": 0.8 * 3 / 9})
+
+
+IMPOSSIBLE = [
+    ({"opacty": 0.5}, "did you mean 'opacity'"),
+    ({"age": 0.5}, "continuous"),
+    ({"sex": 0.5}, "level"),
+    ({"sex": {"F": 0.5, "X": 0.5}}, "'X'"),
+    ({"sex": {"F": 0.5, "M": 0.2}}, "add up"),
+    ({"opacity": 1.5}, "add up"),
+    ({"opacity": -0.5}, "add up"),
+    ({}, "names no column"),
+]
+
+
+@pytest.mark.parametrize(("balance", "word"), IMPOSSIBLE)
+def test_impossible_targets_are_refused_in_one_line(balance, word):
+    with pytest.raises(SynthGainError, match=word) as caught:
+        balanced(make_table(40), balance)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_without_rows_is_refused():
+    table = make_table(40)
+    table["opacity"] = np.float32(0)
+    with pytest.raises(SynthGainError, match=r"balance\.opacity: no training row has level '1'"):
+        balanced(table, {"opacity": 0.5})
+
+
+def test_targets_that_contradict_each_other_are_refused():
+    table = make_table(40)
+    table["sex"] = np.where(table["opacity"] == 1, "F", "M")  # every sick row is a woman's
+    with pytest.raises(SynthGainError, match="cannot be met together"):
+        balanced(table, {"opacity": 0.8, "sex": {"F": 0.3, "M": 0.7}})
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(SynthGainError, match=r"conditions\.mode"):
+        replica_rows(make_table(5), COLUMNS, {"mode": "magic"}, KEYS)
+
+
+@QUICK
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=30), st.integers(1, 60), st.integers(0, 99))
+def test_systematic_counts_are_within_one(weights, count, seed):
+    shares = np.array(weights) / np.sum(weights)
+    picked = redraw_rows(shares, np.arange(len(shares)), count, np.random.default_rng(seed))
+    counts = np.bincount(picked, minlength=len(shares))
+    assert counts.sum() == count
+    assert np.abs(counts - shares * count).max() < 1 + 1e-9
+
+
+@QUICK
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=50))
+def test_interleaving_is_a_permutation_that_spreads(strata):
+    order = interleaved(np.array(strata))
+    assert sorted(order) == list(range(len(strata)))
+    for stratum in set(strata):
+        hits = np.array(strata)[order] == stratum
+        share = hits.mean()
+        assert np.abs(np.cumsum(hits) - share * np.arange(1, len(hits) + 1)).max() <= len(set(strata))
+
+
+# Shuffled and dropped
+
+
+@QUICK
+@given(st.integers(0, 10_000))
+def test_shuffling_permutes_targets_only(seed):
+    table = synthetic_table(replica_rows(make_table(40, seed), COLUMNS, {}, KEYS), COLUMNS, {}, KEYS, "abc")
+    mixed = shuffled_targets(table, COLUMNS, KEYS)
+    assert sorted(mixed["opacity"]) == sorted(table["opacity"])
+    pd.testing.assert_frame_equal(mixed.drop(columns="opacity"), table.drop(columns="opacity"))
+
+
+def test_shuffling_differs_by_replica_and_breaks_the_link():
+    table = synthetic_table(replica_rows(make_table(300), COLUMNS, {}, KEYS), COLUMNS, {}, KEYS, "abc")
+    one, two = (shuffled_targets(table, COLUMNS, other(replica=replica))["opacity"] for replica in (1, 2))
+    assert list(one) != list(two)
+    assert abs(np.corrcoef(one, table["opacity"])[0, 1]) < 0.2
+
+
+def test_a_dropped_level_never_appears_and_labels_stay():
+    table = make_table(60)
+    rows = without_level(table, COLUMNS, {"sex": "F"}, KEYS)
+    assert (rows["sex"] == "M").all()
+    assert list(rows["opacity"]) == list(table["opacity"])
+    kept = (table["sex"] == "M").to_numpy()
+    assert list(rows.loc[kept, "image_id"]) == list(table.loc[kept, "image_id"])
+
+
+@pytest.mark.parametrize(("drop", "word"), [({"age": 3}, "age"), ({"sex": "X"}, "'X'"), ({"colour": "red"}, "colour")])
+def test_dropping_what_is_not_there_is_refused(drop, word):
+    with pytest.raises(SynthGainError, match=word):
+        without_level(make_table(20), COLUMNS, drop, KEYS)
+
+
+def test_dropping_everything_is_refused():
+    with pytest.raises(SynthGainError, match="no row"):
+        without_level(make_table(20).assign(sex="F"), COLUMNS, {"sex": "F"}, KEYS)
+
+
+# Tables and shards
+
+
+def test_table_of_a_replica():
+    source = make_table(20)
+    rows = replica_rows(source, COLUMNS, {}, KEYS)
+    table = synthetic_table(rows, COLUMNS, {}, KEYS, "0123456789abcdef")
+    assert table["image_id"].iloc[3] == "drawn-0123456789-r1-000003"
+    assert table["image_id"].is_unique
+    assert list(table["parent_image_id"]) == list(rows["image_id"])
+    assert list(table["patient_id"]) == list(table["parent_patient_id"])
+    assert (table["origin"] == "synthetic").all()
+    assert table["seed"].dtype == np.int64
+    assert table["replica"].dtype == np.int64
+    assert table["opacity"].dtype == np.float32
+
+
+@QUICK
+@given(st.integers(0, 300), st.integers(1, 12), st.integers(1, 40))
+def test_shards_cover_every_row_once_at_multiples_of_the_unit(count, shards, unit):
+    bounds = [shard_bounds(count, shard, shards, unit) for shard in range(shards)]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == count
+    assert all(one[1] == two[0] for one, two in zip(bounds[:-1], bounds[1:], strict=True))
+    assert all(start % unit == 0 or start == count for start, _ in bounds)
+
+
+def test_counts_and_co_occurrence():
+    table = pd.DataFrame({"opacity": [1.0, 0.0, np.nan], "sex": ["F", "F", None], "age": [1.0, 2.0, 3.0]})
+    assert label_counts(table, COLUMNS) == {"opacity": {"0": 1, "1": 1, "unknown": 1}, "sex": {"F": 2, "unknown": 1}}
+    together = co_occurrence(table, COLUMNS)
+    assert together["opacity=1"] == {"sex=F": 1}
+    assert together["sex=F"] == {"opacity=0": 1, "opacity=1": 1}
+
+
+def test_level_names_are_text():
+    assert list(level_names(pd.Series([1.0, 0.0, np.nan]), "binary")) == ["1", "0", None]
+    assert list(level_names(pd.Series(["F", None], dtype="str"), "category")) == ["F", None]
