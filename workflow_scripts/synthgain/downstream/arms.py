@@ -1,0 +1,131 @@
+"""Arms: which rows of which images make up a training set. Pure functions of tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.datasets.order import patient_fraction, training_order
+from synthgain.downstream.batch_order import copy_keys, row_keys
+from synthgain.downstream.tasks import Task, target_matrix
+from synthgain.errors import SynthGainError
+
+SYNTHETIC_VALIDATION_SHARE = 0.2  # of the parent patients, held out where `selection: synthetic`
+_OCCURRENCE_SHIFT = np.int64(32)  # a row drawn twice within one replica still has keys of its own
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one source of images in an arm's order.
+
+    arrays: uint8 (n, H, W, C) each, as if joined; positions: (N,) int64 rows of the joined arrays;
+    image_ids: (N,) str; source_ids: (N,) str, the real row behind each image (own id where there is none);
+    patients: (N,) str; copies: (N,) int64, 0 for real images, k for repeat or replica k;
+    targets: (N, K) float32, NaN where unknown.
+    """
+
+    arrays: Sequence[np.ndarray]
+    positions: np.ndarray
+    image_ids: np.ndarray
+    source_ids: np.ndarray
+    patients: np.ndarray
+    copies: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """Return the rows `chosen` (int64 positions or a bool mask), in that order."""
+        names = ("positions", "image_ids", "source_ids", "patients", "copies", "targets")
+        return Rows(self.arrays, **{name: getattr(self, name)[chosen] for name in names})
+
+    def labelled(self) -> "Rows":
+        """Return the rows of which at least one target is known: the others cannot teach anything."""
+        return self.take(~np.isnan(self.targets).all(axis=1))
+
+    def keys(self, seed: int) -> np.ndarray:
+        """Return the (N,) uint64 hashes that order the rows in replicate `seed`."""
+        return copy_keys(row_keys(self.source_ids), self.copies, seed)
+
+
+def split_positions(table: pd.DataFrame, split: pd.DataFrame | None, part: str) -> np.ndarray:
+    """Return the (n,) int64 rows of `table` in `part` of the split; without a split all rows are test."""
+    if split is None:
+        return np.arange(len(table)) if part == "test" else np.arange(0)
+    inside = set(split.loc[split["part"] == part, "image_id"])
+    return np.flatnonzero(table["image_id"].isin(inside).to_numpy())
+
+
+def fraction_positions(
+    table: pd.DataFrame,
+    positions: np.ndarray,
+    columns: Mapping[str, Mapping[str, Any]],
+    fraction: float,
+    seed: int,
+    dataset: str,
+) -> np.ndarray:
+    """Return `positions` in the data set's fixed order, cut to the first `fraction` of its patients."""
+    if len(positions) == 0:
+        return positions
+    rows = table.iloc[positions].reset_index(drop=True)
+    return positions[patient_fraction(rows, training_order(rows, columns, seed, dataset), fraction)]
+
+
+def real_rows(images: np.ndarray, table: pd.DataFrame, positions: np.ndarray, task: Task) -> Rows:
+    """Return rows of a real data set, copy 0."""
+    rows = table.iloc[positions]
+    ids = rows["image_id"].astype(str).to_numpy(dtype=object)
+    patients = rows["patient_id"].astype(str).to_numpy(dtype=object)
+    copies = np.zeros(len(rows), dtype=np.int64)
+    return Rows([images], positions.astype(np.int64), ids, ids, patients, copies, target_matrix(task, rows))
+
+
+def synthetic_rows(arrays: Sequence[np.ndarray], table: pd.DataFrame, task: Task) -> Rows:
+    """Return all rows of a pool's joined replicas in the pool's order; copy k is replica k."""
+    ids = table["image_id"].astype(str).to_numpy(dtype=object)
+    parents = table["parent_image_id"].astype(object).to_numpy()
+    sources = np.where(table["parent_image_id"].isna(), ids, parents)
+    patients = np.where(table["parent_patient_id"].isna(), ids, table["parent_patient_id"].astype(object).to_numpy())
+    replica = table["replica"].to_numpy(np.int64)
+    occurrence = pd.DataFrame({"s": sources, "k": replica}).groupby(["s", "k"], sort=False).cumcount().to_numpy()
+    copies = replica + (occurrence.astype(np.int64) << _OCCURRENCE_SHIFT)
+    return Rows(arrays, np.arange(len(table)), ids, sources, patients, copies, target_matrix(task, table))
+
+
+def supplement_count(ratio: int, base: int) -> int:
+    """Return how many images `ratio` percent of `base` are, halves rounded up."""
+    return (ratio * base + 50) // 100
+
+
+def repeated(real: Rows, count: int) -> Rows:
+    """Return `count` repeats of real rows: whole rounds in the data set's order, round k is copy k."""
+    places = np.arange(count)
+    rows = real.take(places % len(real))
+    copies = 1 + places // len(real)
+    return Rows(rows.arrays, rows.positions, rows.image_ids, rows.source_ids, rows.patients, copies, rows.targets)
+
+
+def supplement(pool: Rows, count: int, own: Rows | None, where: str) -> Rows:
+    """Return the first `count` rows of the pool's order; with `own`, of the children of these real rows only.
+
+    Raises SynthGainError where the pool has too few; `where` opens its line.
+    """
+    if own is not None:
+        pool = pool.take(np.isin(pool.source_ids.astype(str), own.image_ids.astype(str)))
+    if count > len(pool):
+        raise SynthGainError(
+            f"{where}: ratio over the pool: {count} synthetic images wanted, the pool has {len(pool)}; "
+            "lower the ratio or raise the pool's replicas"
+        )
+    return pool.take(np.arange(count))
+
+
+def hold_out_patients(rows: Rows) -> tuple[Rows, Rows]:
+    """Return (kept, held out): the children of the last SYNTHETIC_VALIDATION_SHARE of parent patients apart."""
+    order = pd.unique(rows.patients)
+    held = order[len(order) - max(1, round(SYNTHETIC_VALIDATION_SHARE * len(order))) :]
+    outside = np.isin(rows.patients.astype(str), held.astype(str))
+    return rows.take(~outside), rows.take(outside)

@@ -1,0 +1,141 @@
+"""Classical augmentation of a whole batch on its device, drawn by (seed, step, slot)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+
+from synthgain.errors import SynthGainError
+
+_DRAWS = 12  # uniform numbers per image, one column per purpose, so that a new purpose shifts no other
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a batch is varied; 0 turns a part off.
+
+    rotation: degrees; translation: share of the side; scale, brightness, contrast: ± share (brightness of
+    the half range); gamma: ± log2 exponent; noise: highest standard deviation in units of the half range;
+    cutout: side of the erased square as a share; mixup: parameter of the Beta law (Zhang et al. 2018);
+    flip: probability of exchanging left and right. Up and down are never exchanged.
+    """
+
+    rotation: float = 0.0
+    translation: float = 0.0
+    scale: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    noise: float = 0.0
+    cutout: float = 0.0
+    mixup: float = 0.0
+    flip: float = 0.0
+
+    @property
+    def nothing(self) -> bool:
+        """True where a batch leaves as it came."""
+        return not any(getattr(self, part.name) for part in fields(self))
+
+
+NONE = Augmentation()
+STANDARD = Augmentation(rotation=7, translation=0.06, scale=0.08, brightness=0.1, contrast=0.1, flip=0.5)
+STRONG = Augmentation(
+    rotation=15,
+    translation=0.12,
+    scale=0.2,
+    brightness=0.25,
+    contrast=0.25,
+    gamma=0.4,
+    noise=0.05,
+    cutout=0.25,
+    flip=0.5,
+)
+
+
+def augmentation_of(name: str, settings: Mapping[str, Any], where: str) -> Augmentation:
+    """Return the recipe `name` (standard, strong, none) with the study's overrides.
+
+    `settings`: {standard: {…}, strong: {…}, laterality: bool}; laterality true forbids flips.
+    Raises SynthGainError for an unknown recipe, part or negative value; `where` opens its line.
+    """
+    recipes = {"none": NONE, "standard": STANDARD, "strong": STRONG}
+    if name not in recipes:
+        raise SynthGainError(f"{where}: unknown augmentation {name!r}; known: {', '.join(recipes)}")
+    overrides = settings.get(name, {}) if name != "none" else {}
+    known = [part.name for part in fields(Augmentation)]
+    for part, value in overrides.items():
+        if part not in known:
+            raise SynthGainError(f"{where}: augmentation.{name}: unknown part {part!r}; known: {', '.join(known)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise SynthGainError(f"{where}: augmentation.{name}.{part}: got {value!r}, wanted a number of at least 0")
+    recipe = replace(recipes[name], **overrides)
+    return replace(recipe, flip=0.0) if settings.get("laterality", True) else recipe
+
+
+def augment(
+    recipe: Augmentation, images: torch.Tensor, targets: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the varied (B, C, H, W) images in [-1, 1] and their (B, K) targets (changed by mixup alone).
+
+    `seed` is that of the step; slot b of the batch uses row b of the draws, whatever the image.
+    """
+    if recipe.nothing:
+        return images, targets
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(len(images), _DRAWS, generator=generator).to(images.device)
+    signed = 2 * draws - 1
+    if recipe.rotation or recipe.translation or recipe.scale or recipe.flip:
+        images = _affine(recipe, images, signed, draws[:, 4])
+    if recipe.gamma:
+        exponent = torch.exp2(recipe.gamma * signed[:, 5])[:, None, None, None]
+        images = ((images + 1) / 2).clamp(min=0).pow(exponent) * 2 - 1
+    if recipe.contrast or recipe.brightness:
+        factor = 1 + recipe.contrast * signed[:, 6, None, None, None]
+        images = images * factor + recipe.brightness * signed[:, 7, None, None, None]
+    if recipe.noise:
+        scale = recipe.noise * draws[:, 8, None, None, None]
+        on_device = torch.Generator(images.device).manual_seed(seed)
+        images = images + scale * torch.randn(images.shape, generator=on_device, device=images.device)
+    images = images.clamp(-1, 1)
+    if recipe.cutout:
+        images = _cutout(images, recipe.cutout, draws[:, 9], draws[:, 10])
+    if recipe.mixup:
+        share = _beta(recipe.mixup, len(images), seed).to(images.device)
+        images = torch.lerp(images.flip(0), images, share[:, None, None, None])
+        targets = torch.lerp(targets.flip(0), targets, share[:, None])
+    return images, targets
+
+
+def _affine(recipe: Augmentation, images: torch.Tensor, signed: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """Rotate, scale, shift and flip by one bilinear resampling; beyond the border the edge goes on."""
+    angle = math.radians(recipe.rotation) * signed[:, 0]
+    zoom = 1 / (1 + recipe.scale * signed[:, 1])
+    mirror = torch.where(flip < recipe.flip, -1.0, 1.0)
+    shift = 2 * recipe.translation * signed[:, 2:4]
+    cosine, sine = zoom * angle.cos(), zoom * angle.sin()
+    rows = torch.stack(
+        [torch.stack([mirror * cosine, -sine, shift[:, 0]], 1), torch.stack([mirror * sine, cosine, shift[:, 1]], 1)], 1
+    )
+    grid = functional.affine_grid(rows, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _cutout(images: torch.Tensor, side: float, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Set one square per image to mid-grey (DeVries and Taylor 2017); its centre is uniform over the image."""
+    height, width = images.shape[-2:]
+    down = (torch.arange(height, device=images.device) + 0.5) / height
+    across = (torch.arange(width, device=images.device) + 0.5) / width
+    inside_rows = (down[None, :] - y[:, None]).abs() < side / 2
+    inside_columns = (across[None, :] - x[:, None]).abs() < side / 2
+    return images.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 0.0)
+
+
+def _beta(parameter: float, count: int, seed: int) -> torch.Tensor:
+    """(count,) draws from Beta(parameter, parameter), at least 0.5 so that slot b keeps most of its own image."""
+    import numpy as np
+
+    shares = np.random.default_rng(seed).beta(parameter, parameter, size=count)
+    return torch.from_numpy(np.maximum(shares, 1 - shares)).float()

@@ -1,0 +1,172 @@
+"""One cell of the study, model × arm × ratio: its inputs read once, its training set per replicate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.command import Job
+from synthgain.downstream.arms import (
+    Rows,
+    fraction_positions,
+    hold_out_patients,
+    real_rows,
+    repeated,
+    split_positions,
+    supplement,
+    supplement_count,
+    synthetic_rows,
+)
+from synthgain.downstream.balance import balance_weights
+from synthgain.downstream.tasks import Task, require_every_class, task_of
+from synthgain.downstream.training import Validation
+from synthgain.downstream.training_set import TrainingSet, arm_phases, training_set
+from synthgain.errors import SynthGainError
+from synthgain.files import check_file, read_manifest, read_table
+from synthgain.images import ImageSet, read_image_set
+from synthgain.replicas import read_replicas
+from synthgain.seeds import integer_seed
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as a job sees it: images with table, and its split (None: for testing only)."""
+
+    name: str
+    images: ImageSet
+    split: pd.DataFrame | None
+
+    def rows(self, part: str, task: Task, fraction: float, seed: int) -> Rows:
+        """Return the rows of one part in the data set's order, cut to `fraction` of its patients."""
+        positions = split_positions(self.images.table, self.split, part)
+        positions = fraction_positions(self.images.table, positions, self.images.columns, fraction, seed, self.name)
+        return real_rows(self.images.images, self.images.table, positions, task)
+
+
+def read_source(job: Job, name: str, with_split: bool = True) -> Source:
+    """Read a data set and its split from the job's inputs, identities compared."""
+    images = read_image_set(
+        job.input_folder(f"datasets/{name}/manifest.json"), job.inputs[f"datasets/{name}/manifest.json"]
+    )
+    if not with_split:
+        return Source(name, images, None)
+    relative = f"splits/{name}/manifest.json"
+    folder = job.input_folder(relative)
+    listed = read_manifest(folder / "manifest.json")["files"]["split.parquet"]
+    return Source(name, images, read_table(check_file(folder, "split.parquet", listed)))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the replicates of a job share."""
+
+    model: Mapping[str, Any]
+    arm: Mapping[str, Any]
+    ratio: int
+    seed: int
+    task: Task
+    real: Source | None
+    validation: Source
+
+    @property
+    def where(self) -> str:
+        """How error lines name this cell."""
+        return f"model {self.model['name']}, arm {self.arm['name']}, ratio {self.ratio}"
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training patients, and of the validation patients, that the arm uses."""
+        return float(self.arm.get("real_fraction", 1.0))
+
+    def seed_of(self, step: str, replicate: int) -> int:
+        """Return the seed of a step: of study, model and replicate only, the same in every arm."""
+        return integer_seed(study=self.seed, step=step, model=self.model["name"], replicate=replicate)
+
+    def validation_rows(self) -> Rows:
+        """Return the real validation rows, cut like the training rows."""
+        return self.validation.rows("validation", self.task, self.fraction, self.seed)
+
+    def build(self, job: Job, replicate: int) -> tuple[TrainingSet, Validation]:
+        """Assemble the arm of one replicate. Raises SynthGainError for what cannot be trained on."""
+        where = f"{self.where}, replicate {replicate}"
+        real = None if self.real is None else self.real.rows("train", self.task, self.fraction, self.seed)
+        if real is not None and len(real) == 0:
+            raise SynthGainError(f"{where}: zero training images in {self.arm['real']}; see its split")
+        added = self._added(job, replicate, real, where)
+        chosen_by = self.validation_rows()
+        if self.model["selection"] == "synthetic" and self.arm.get("synthetic"):
+            assert added is not None
+            added, chosen_by = hold_out_patients(added)
+        before = sum(len(rows) for rows in (real, added) if rows is not None)
+        base = len(real) if real is not None else self._base(added)
+        real, added = (None if rows is None else rows.labelled() for rows in (real, added))
+        kept = [rows for rows in (real, added) if rows is not None]
+        union = sum(len(rows) for rows in kept)
+        if union == 0 or any(len(rows) == 0 for rows in kept):
+            raise SynthGainError(f"{where}: zero training images with a known {' or '.join(self.task.targets)}")
+        require_every_class(self.task, np.concatenate([rows.targets for rows in kept]), where)
+        steps = round(self.model["steps"] * self.arm.get("steps_factor", 1.0))
+        if self.arm.get("match", "steps") == "epochs":
+            steps = round(steps * before / base)
+        weights = self._weights(kept, where)
+        mode = (self.arm.get("balance") or {}).get("mode")
+        mixing, pretrain = self.arm.get("mixing") or {}, self.arm.get("pretrain")
+        phases = arm_phases(
+            real,
+            added,
+            steps,
+            self.seed_of("batch order", replicate),
+            rates=weights if mode == "oversample" else None,
+            fixed_share=mixing.get("share") if mixing.get("mode") == "fixed_share" and added is not None else None,
+            pretrain_share=pretrain["share"] if pretrain else None,
+        )
+        repeats = bool(self.arm.get("repeat"))
+        facts = {
+            "n_real": 0 if real is None else len(real),
+            "n_synthetic": 0 if added is None or repeats else len(added),
+            "n_repeated": len(added) if added is not None and repeats else 0,
+            "unlabelled": before - union,
+        }
+        data = training_set(real, added, phases, weights if mode == "reweight" else None, where, **facts)
+        return data, Validation.of(chosen_by, where)
+
+    def _added(self, job: Job, replicate: int, real: Rows | None, where: str) -> Rows | None:
+        if self.arm.get("repeat"):
+            assert real is not None
+            return repeated(real, supplement_count(self.ratio, len(real)))
+        if not self.arm.get("synthetic"):
+            return None
+        paths = job.slice["pools"][str(replicate)]
+        arrays, table, _ = read_replicas([(job.run / path, job.inputs[path]) for path in paths])
+        pool = synthetic_rows(arrays, table, self.task)
+        base = len(real) if real is not None else self._base(pool)
+        own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
+        return supplement(pool, supplement_count(self.ratio, base), own, where)
+
+    def _base(self, pool: Rows | None) -> int:
+        """Return how many rows the pool copies: its source's training rows, else those of its first replica."""
+        if self.arm.get("source") == self.validation.name:
+            return len(split_positions(self.validation.images.table, self.validation.split, "train"))
+        assert pool is not None
+        return int((pool.copies == pool.copies.min()).sum())
+
+    def _weights(self, kept: list[Rows], where: str) -> np.ndarray | None:
+        balance = self.arm.get("balance")
+        if not balance:
+            return None
+        targets = np.concatenate([rows.targets for rows in kept])
+        return balance_weights(self.task, targets, balance["targets"], where)
+
+
+def read_cell(job: Job) -> Cell:
+    """Read what all replicates of a train_downstream job share."""
+    model, arm = job.slice["model"], job.slice["arm"]
+    validation = read_source(job, arm["validation"])
+    real = None
+    if arm.get("real"):
+        real = validation if arm["real"] == arm["validation"] else read_source(job, arm["real"])
+    columns = (real or validation).images.columns
+    task = task_of(model["targets"], columns, f"model {model['name']}")
+    return Cell(model, arm, int(job.slice["ratio"]), int(job.slice["seed"]), task, real, validation)

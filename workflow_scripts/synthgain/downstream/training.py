@@ -1,0 +1,268 @@
+"""The training loop of a classifier: steps, validation, checkpoint selection, exact resume.
+
+Everything random in a step follows from (seed, step), so a state holds no generator: batch order,
+augmentation draws and dropout are the same whether or not the loop was interrupted before.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from synthgain.checkpoints import Checkpoints
+from synthgain.command import Progress, StopSignal, Terminated
+from synthgain.downstream.arms import Rows
+from synthgain.downstream.augmentation import Augmentation, augment
+from synthgain.downstream.batch_order import mix
+from synthgain.downstream.prediction import predict_logits
+from synthgain.downstream.tasks import Task, masked_loss, probabilities
+from synthgain.downstream.training_set import ImageStore, TrainingSet
+from synthgain.errors import SynthGainError
+from synthgain.metrics import macro_auroc
+
+SAVE_SHARE = 0.02  # of the time at most goes into saving …
+SAVE_SECONDS = 1.0  # … and no two saves are closer than this
+LOSS_CHECK_STEPS = 25  # a device is asked for its losses this often, and before every validation and save
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, the same in every arm (keys of the model's config entry)."""
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    schedule: str
+    validate_every: int
+    selection: str
+    selection_metric: str
+    precision: str = "float32"
+    compile: bool = False
+
+    @classmethod
+    def of(cls, model: dict[str, Any]) -> "Recipe":
+        """Pick the recipe's keys from the model's slice."""
+        return cls(**{part.name: model[part.name] for part in fields(cls) if part.name in model})
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The images that choose the checkpoint, real in all arms unless the study says otherwise."""
+
+    store: ImageStore
+    targets: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Rows, where: str) -> "Validation":
+        """Take labelled rows; SynthGainError where there is none."""
+        rows = rows.labelled()
+        if len(rows) == 0:
+            raise SynthGainError(f"{where}: no labelled validation image; give the split a validation part")
+        return cls(ImageStore([rows], where), rows.targets)
+
+
+@dataclass
+class Progressed:
+    """What grows while training: counters, log rows, and the best checkpoint so far."""
+
+    step: int = 0
+    seconds: float = 0.0
+    real_exposures: int = 0
+    added_exposures: int = 0
+    log: list[list[float]] = field(default_factory=list)
+    best_score: float = math.inf
+    best_step: int = 0
+    best_auroc: float = math.nan
+    best_loss: float = math.nan
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    sum_loss: float = 0.0
+    logged_step: int = 0
+    logged_seconds: float = 0.0
+
+
+LOG_COLUMNS = (
+    "step",
+    "train_loss",
+    "validation_loss",
+    "validation_auroc",
+    "learning_rate",
+    "real_exposures",
+    "synthetic_exposures",
+    "images_per_second",
+)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Return the rate of step `step` (from 0) of a phase of `steps`: linear warm-up, then cosine to 0 or constant."""
+    warmup = min(recipe.warmup_steps, steps // 2)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / (warmup + 1)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the 63-bit seed of one step."""
+    mixed = mix(mix(np.array([seed], dtype=np.uint64)) + np.uint64(step))
+    return int(mixed[0] >> np.uint64(1))
+
+
+class Trainer:
+    """Trains one network on one training set, from where its checkpoints stand."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        data: TrainingSet,
+        validation: Validation,
+        recipe: Recipe,
+        augmentation: Augmentation,
+        seed: int,
+        device: torch.device,
+        where: str,
+    ) -> None:
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forward: Any = torch.compile(self.network) if recipe.compile else self.network
+        self.task, self.data, self.validation, self.recipe = task, data, validation, recipe
+        self.augmentation, self.seed, self.device, self.where = augmentation, seed, device, where
+        self.targets = torch.from_numpy(data.targets).to(device)
+        self.weights = torch.from_numpy(data.weights).to(device)
+        self.progressed = Progressed()
+        self.optimiser = self._new_optimiser()
+        self._losses: list[torch.Tensor] = []
+        data.store.to_device(device)
+        validation.store.to_device(device)
+
+    def train(self, checkpoints: Checkpoints, stop: StopSignal | None = None) -> Progressed:
+        """Run to the last step and return what was reached; `best` holds the chosen weights.
+
+        Raises Terminated after saving where `stop` was requested, SynthGainError for a loss that is not finite.
+        """
+        done = self._restore(checkpoints)
+        bar = Progress(self.where, self.data.steps, done.step)
+        if not checkpoints.load_latest():
+            self._save(checkpoints)
+        started, saved, cost = time.monotonic() - done.seconds, time.monotonic(), 0.0
+        while done.step < self.data.steps:
+            self._step()
+            done.seconds = time.monotonic() - started
+            if done.step % self.recipe.validate_every == 0 or done.step == self.data.steps:
+                self._validate()
+            bar.advance()
+            now = time.monotonic()
+            due = now - saved > max(SAVE_SECONDS, cost / SAVE_SHARE)
+            stopped = stop is not None and stop.requested
+            if stopped or (due and done.step < self.data.steps):
+                self._save(checkpoints)
+                saved, cost = time.monotonic(), time.monotonic() - now
+            if stopped:
+                raise Terminated(f"{self.where} at step {done.step}, state saved")
+        return done
+
+    def _step(self) -> None:
+        done = self.progressed
+        index, local = self.data.place(done.step)
+        phase = self.data.phases[index]
+        if local == 0 and index > 0:
+            self.optimiser = self._new_optimiser()  # fine-tuning starts with clean moments
+        rate = learning_rate(self.recipe, local, phase.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        rows = phase.batch(local, self.recipe.batch_size)
+        seed = step_seed(self.seed, done.step)
+        torch.manual_seed(seed)  # for layers that draw (dropout, stochastic depth)
+        picked = torch.from_numpy(rows).to(self.device)
+        images, targets = augment(
+            self.augmentation, self.data.store.batch(rows, self.device), self.targets[picked], seed
+        )
+        self.network.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            logits = self.forward(images.contiguous(memory_format=torch.channels_last))
+        loss = masked_loss(self.task, logits, targets, self.weights[picked])
+        loss.backward()
+        self.optimiser.step()
+        self._losses.append(loss.detach())
+        done.step += 1
+        added = int(self.data.added[rows].sum())
+        done.added_exposures += added
+        done.real_exposures += len(rows) - added
+        if len(self._losses) >= LOSS_CHECK_STEPS:
+            self._collect_losses()
+
+    def _collect_losses(self) -> None:
+        """Add the losses since the last call to the running sum; SynthGainError where one is not finite."""
+        if not self._losses:
+            return
+        losses = torch.stack(self._losses).double().cpu()
+        bad = torch.nonzero(~losses.isfinite()).flatten()
+        if len(bad):
+            step = self.progressed.step - len(losses) + int(bad[0]) + 1
+            raise SynthGainError(
+                f"{self.where}, step {step}: loss is {float(losses[bad[0]])}; "
+                "lower the learning rate or use precision: float32"
+            )
+        for value in losses.tolist():  # one by one: the sum does not depend on when it was collected
+            self.progressed.sum_loss += value
+        self._losses.clear()
+
+    def _validate(self) -> None:
+        self._collect_losses()
+        done = self.progressed
+        logits = predict_logits(self.network, self.validation.store, self.device, self.recipe.precision)
+        targets = torch.from_numpy(self.validation.targets)
+        loss = float(masked_loss(self.task, logits, targets, torch.ones(len(targets))))
+        if not math.isfinite(loss):
+            raise SynthGainError(f"{self.where}, step {done.step}: validation loss is {loss}; lower the learning rate")
+        auroc = macro_auroc(self.validation.targets, probabilities(self.task, logits).numpy())
+        index, local = self.data.place(done.step - 1)
+        if index == len(self.data.phases) - 1:
+            self._select(loss, auroc)
+        steps = done.step - done.logged_step
+        speed = steps * self.recipe.batch_size / max(done.seconds - done.logged_seconds, 1e-9)
+        rate = learning_rate(self.recipe, local, self.data.phases[index].steps)
+        train_loss = done.sum_loss / max(steps, 1)
+        done.log.append([done.step, train_loss, loss, auroc, rate, done.real_exposures, done.added_exposures, speed])
+        done.sum_loss, done.logged_step, done.logged_seconds = 0.0, done.step, done.seconds
+
+    def _select(self, loss: float, auroc: float) -> None:
+        """Keep the weights if they are the best so far (the earliest of equals), or always where the last is asked."""
+        done = self.progressed
+        if self.recipe.selection_metric == "auroc" and math.isnan(auroc):
+            raise SynthGainError(
+                f"{self.where}: selection_metric auroc, but the validation part lacks a class; use selection_metric loss"
+            )
+        score = -auroc if self.recipe.selection_metric == "auroc" else loss
+        if self.recipe.selection == "last" or not done.best or score < done.best_score:
+            done.best_score, done.best_step, done.best_auroc, done.best_loss = score, done.step, auroc, loss
+            done.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    def _new_optimiser(self) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            self.network.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True
+        )
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        self._collect_losses()
+        state = {part.name: getattr(self.progressed, part.name) for part in fields(Progressed)}
+        network = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        checkpoints.save(
+            self.progressed.step,
+            {"network": network, "optimiser": self.optimiser.state_dict(), "progressed": state},
+        )
+
+    def _restore(self, checkpoints: Checkpoints) -> Progressed:
+        found = checkpoints.load_latest()
+        if found is not None:
+            _, state = found
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.progressed = Progressed(**state["progressed"])
+        return self.progressed

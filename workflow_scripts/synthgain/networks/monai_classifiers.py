@@ -1,0 +1,21 @@
+"""DenseNet121 of MONAI."""
+
+from typing import Any
+
+import torch
+from monai.networks.nets import DenseNet121
+from torch import nn
+
+
+def build(in_channels: int, outputs: int, image_size: int, dropout_prob: float = 0.0) -> nn.Module:
+    """Return an untrained DenseNet121: (N, C, H, W) float in [-1, 1] → (N, outputs) logits. Any image size."""
+    return DenseNet121(
+        spatial_dims=2, in_channels=in_channels, out_channels=outputs, dropout_prob=dropout_prob, pretrained=False
+    )
+
+
+def features(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return the (N, 1024) penultimate features of (N, C, H, W) images in [-1, 1]."""
+    parts: Any = network
+    pooled: torch.Tensor = parts.class_layers[:-1](parts.features(images))
+    return pooled

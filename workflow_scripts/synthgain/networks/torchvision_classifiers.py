@@ -1,0 +1,52 @@
+"""ResNet and ConvNeXt classifiers of torchvision, with any number of input channels and outputs."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models
+
+from synthgain.errors import SynthGainError
+
+ARCHITECTURES = ("resnet18", "resnet50", "convnext_tiny", "convnext_base")
+_SMALL_IMAGE = 64  # px: up to here ResNet's 7×7 stride-2 stem and pooling would leave almost no map
+
+
+def build(in_channels: int, outputs: int, image_size: int, name: str = "resnet18", stem: str = "auto") -> nn.Module:
+    """Return an untrained torchvision classifier.
+
+    name: one of ARCHITECTURES. stem: "imagenet" (as published, which pretrained weights need),
+    "small" (3×3 stride 1 without pooling for ResNet, 2×2 stride 2 for ConvNeXt), or "auto": small for
+    images of up to 64 px. Raises SynthGainError for another name.
+    """
+    if name not in ARCHITECTURES:
+        raise SynthGainError(f"network: unknown name {name!r}; known: {', '.join(ARCHITECTURES)}")
+    if stem not in ("auto", "imagenet", "small"):
+        raise SynthGainError(f"network {name}: stem {stem!r}; wanted auto, imagenet or small")
+    small = stem == "small" or (stem == "auto" and image_size <= _SMALL_IMAGE)
+    network: Any = getattr(models, name)(weights=None, num_classes=outputs)
+    if name.startswith("resnet"):
+        published = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        network.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False) if small else published
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        if small:
+            network.maxpool = nn.Identity()
+        return network
+    width, patch = network.features[0][0].out_channels, 2 if small else 4
+    network.features[0][0] = nn.Conv2d(in_channels, width, patch, stride=patch)
+    nn.init.trunc_normal_(network.features[0][0].weight, std=0.02)
+    nn.init.zeros_(network.features[0][0].bias)
+    return network
+
+
+def features(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return the (N, d) penultimate features of (N, C, H, W) images in [-1, 1]."""
+    part: Any = network
+    if isinstance(network, models.ResNet):
+        whole = nn.Sequential(part.conv1, part.bn1, part.relu, part.maxpool)(images)
+        for layer in (part.layer1, part.layer2, part.layer3, part.layer4):
+            whole = layer(whole)
+        pooled: torch.Tensor = part.avgpool(whole).flatten(1)
+        return pooled
+    normalised: torch.Tensor = part.classifier[:-1](part.avgpool(part.features(images)))
+    return normalised

@@ -1,0 +1,142 @@
+"""Train one model in one arm at one ratio, for several replicates; finished replicates are kept as guarded state."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from synthgain.checkpoints import Checkpoints, tensor_digest
+from synthgain.command import Job, StopSignal, logger, run_script
+from synthgain.downstream.augmentation import augmentation_of
+from synthgain.downstream.cell import Cell, read_cell
+from synthgain.downstream.device import chosen_device, environment, make_deterministic
+from synthgain.downstream.prediction import build_network
+from synthgain.downstream.training import LOG_COLUMNS, Progressed, Recipe, Trainer
+from synthgain.errors import SynthGainError
+from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
+from synthgain.networks.pretrained import load_pretrained
+
+
+def train_downstream(job: Job) -> None:
+    """Train or take over each replicate, then publish all of them with one manifest."""
+    make_deterministic(job.threads)
+    stop = StopSignal()
+    device = chosen_device()
+    cell: Cell | None = None
+    finished = {}
+    for replicate in job.slice["replicates"]:
+        identity = replicate_identity(job, replicate)
+        # Beside the chunks, so that another cut of replicates into jobs finds what is finished.
+        folder = job.state_folder().parents[1] / f"replicate-{replicate}"
+        if not is_finished(folder / "finished", identity):
+            cell = cell or read_cell(job)
+            train_replicate(job, cell, replicate, folder, identity, device, stop)
+        finished[replicate] = folder / "finished"
+    publish(job, finished)
+
+
+def replicate_identity(job: Job, replicate: int) -> str:
+    """Identity of one replicate's result: it does not depend on which other replicates share the job."""
+    pools = job.slice["pools"].get(str(replicate), [])
+    inputs = [*job.inputs_below("datasets/"), *job.inputs_below("splits/"), *pools]
+    return job.part_identity(without=("replicates", "pools"), inputs=inputs, replicate=replicate, pool=pools)
+
+
+def is_finished(folder: Path, identity: str) -> bool:
+    """True where `folder` holds this replicate's whole result."""
+    try:
+        manifest = read_manifest(folder / "manifest.json", identity)
+        for name, listed in manifest["files"].items():
+            check_file(folder, name, listed)
+    except SynthGainError:
+        return False
+    return True
+
+
+def train_replicate(
+    job: Job, cell: Cell, replicate: int, folder: Path, identity: str, device: torch.device, stop: StopSignal
+) -> None:
+    """Train one replicate from where its state stands and write its result into `folder/finished`."""
+    where = f"{cell.where}, replicate {replicate}"
+    data, validation = cell.build(job, replicate)
+    torch.manual_seed(cell.seed_of("initialisation", replicate))
+    height, _, channels = data.store.shape
+    network = build_network(cell.model["network"], channels, len(cell.task.labels), height, where)
+    task = {"kind": cell.task.kind, "labels": list(cell.task.labels), "image_size": height, "channels": channels}
+    facts: dict[str, Any] = {**data.facts, "task": task}
+    if cell.model.get("pretrained"):
+        root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
+        facts["pretrained"] = load_pretrained(network, root / cell.model["pretrained"])
+    augmentation = augmentation_of(cell.arm.get("augmentation", "standard"), cell.model.get("augmentation", {}), where)
+    recipe = Recipe.of(cell.model)
+    seed = cell.seed_of("augmentation", replicate)
+    trainer = Trainer(network, cell.task, data, validation, recipe, augmentation, seed, device, where)
+    checkpoints = Checkpoints(folder, identity)
+    latest = checkpoints.load_latest()
+    if latest is not None:
+        logger.info("[%s] resuming at step %d", where, latest[0])
+    done = trainer.train(checkpoints, stop)
+    facts |= training_facts(done, data.steps, recipe) | {"environment": environment(device)}
+    write_result(folder / "finished", identity, done, facts | {"weights": tensor_digest(done.best)})
+    checkpoints.clear()
+
+
+def training_facts(done: Progressed, steps: int, recipe: Recipe) -> dict[str, Any]:
+    """Return what the manifest says about one replicate's training."""
+    auroc = None if done.best_auroc != done.best_auroc else done.best_auroc
+    return {
+        "selected_step": done.best_step,
+        "selection": recipe.selection,
+        "steps": steps,
+        "batch_size": recipe.batch_size,
+        "real_exposures": done.real_exposures,
+        "synthetic_exposures": done.added_exposures,
+        "seconds": round(done.seconds, 3),
+        "images_per_second": round(steps * recipe.batch_size / max(done.seconds, 1e-9), 1),
+        "validation": {"loss": done.best_loss, "auroc": auroc},
+    }
+
+
+def write_result(folder: Path, identity: str, done: Progressed, facts: dict[str, Any]) -> None:
+    """Write weights, log and facts of one finished replicate."""
+    with atomic_path(folder / "weights.safetensors") as temporary:
+        save_file({name: value.contiguous() for name, value in done.best.items()}, temporary)
+    with atomic_path(folder / "training.csv") as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(LOG_COLUMNS)
+        writer.writerows(done.log)
+    write_manifest(folder / "manifest.json", identity, ["weights.safetensors", "training.csv"], facts=facts)
+
+
+def publish(job: Job, finished: dict[int, Path]) -> None:
+    """Link or copy every replicate's result to its declared place; the manifest is written last."""
+    folder = job.outputs[0].parent
+    files, facts = [], {}
+    for replicate, source in finished.items():
+        for name, ending in (("weights", "safetensors"), ("training", "csv")):
+            target = f"{name}-{replicate}.{ending}"
+            with atomic_path(folder / target) as temporary:
+                shutil.copyfile(source / f"{name}.{ending}", temporary)
+            files.append(target)
+        manifest = read_manifest(source / "manifest.json")
+        facts[str(replicate)] = {**manifest["facts"], "identity": manifest["identity"]}
+    write_manifest(
+        job.outputs[0],
+        job.identity,
+        files,
+        model=job.slice["model"]["name"],
+        arm=job.slice["arm"]["name"],
+        ratio=job.slice["ratio"],
+        seed=job.slice["seed"],
+        validation=job.slice["arm"]["validation"],
+        real_fraction=job.slice["arm"].get("real_fraction", 1.0),
+        replicates=facts,
+    )
+
+
+if __name__ == "__main__":
+    run_script(train_downstream)
