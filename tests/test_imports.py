@@ -1,0 +1,69 @@
+"""Who may import whom: docs/architecture.md, as a test."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
+PACKAGE = SCRIPTS / "synthgain"
+BASE = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+# package: what it may import besides the base modules and itself
+ALLOWED = {
+    "datasets": set(),
+    "networks": set(),
+    "generators": {"networks", "datasets.order"},
+    "pools": {"datasets", "networks", "generators"},
+    "downstream": {"datasets", "networks"},
+    "evaluation": {"networks", "generators"},
+    "statistics": set(),
+    "report": set(),
+    "study": set(),
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the project modules that a file imports, without the leading `synthgain.`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            names = [node.module if node.module != "synthgain" else f"synthgain.{a.name}" for a in node.names]
+        else:
+            continue
+        found |= {name.removeprefix("synthgain.") for name in names if name.startswith("synthgain.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_allowed_imports(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).parts
+    package = parts[0] if len(parts) > 1 else None
+    for name in imported(path):
+        top = name.split(".")[0]
+        if package is None:
+            assert top in BASE, f"base module {path.name} imports {name}"
+            continue
+        allowed = BASE | {package} | ALLOWED[package]
+        assert top in allowed or name in allowed, f"{package} must not import {name}"
+
+
+def test_package_inits_are_empty() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        assert path.read_text() == "", path
+
+
+def test_every_package_is_listed() -> None:
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_do_not_import_the_study(path: Path) -> None:
+    assert not {name for name in imported(path) if name.split(".")[0] == "study"}
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda path: str(path.relative_to(SCRIPTS)))
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
