@@ -34,7 +34,9 @@ def download(url: str, target: Path, md5: str, timeout: float = 30.0, pause: flo
                 _fetch_checked(url, target, md5, timeout, pause)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SynthGainError(f"{target.parent}: no space left for {target.name}; free some and run again") from error
+            raise SynthGainError(
+                f"{target.parent}: no space left for {target.name}; free some and run again"
+            ) from error
         raise SynthGainError(f"{target}: cannot be written ({error.strerror}); choose another cache folder") from error
     return target
 
@@ -55,7 +57,9 @@ def _fetch_checked(url: str, target: Path, md5: str, timeout: float, pause: floa
     found = md5_file(part)
     if found != md5:
         part.unlink()
-        raise SynthGainError(f"{url}: checksum differs (MD5 {found}, published {md5}); nothing was kept, try again later")
+        raise SynthGainError(
+            f"{url}: checksum differs (MD5 {found}, published {md5}); nothing was kept, try again later"
+        )
     part.replace(target)
 
 
@@ -66,7 +70,9 @@ def _fetch(url: str, part: Path, timeout: float, pause: float) -> None:
             return
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                raise SynthGainError(f"{url}: the server answers {error.code} {error.reason}; check the name") from error
+                raise SynthGainError(
+                    f"{url}: the server answers {error.code} {error.reason}; check the name"
+                ) from error
             reason: object = f"{error.code} {error.reason}"
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = getattr(error, "reason", None) or error

@@ -1,0 +1,76 @@
+"""Audit all data sets of the study: audit.json, audit.html and a contact sheet for each."""
+
+import io
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.command import Job, logger, run_script
+from synthgain.datasets.audit import (
+    AuditedSet,
+    audit_between,
+    audit_one,
+    check_findings,
+    excluded_images,
+    with_copies,
+)
+from synthgain.datasets.audit_page import audit_page
+from synthgain.datasets.contact_sheet import contact_sheet
+from synthgain.files import atomic_path, check_file, read_manifest, read_table, write_json, write_text
+from synthgain.images import read_image_set
+from synthgain.seeds import random_generator
+
+FAIL_ON = ["patients", "exact_duplicates", "impossible_labels"]
+
+
+def audit_datasets(job: Job) -> None:
+    """Slice: datasets [{name, split, role}], fail_on, max_crossing_share, seed."""
+    settings, folder = job.slice, job.outputs[0].parent
+    roles = {entry["name"]: entry.get("role", "test") for entry in settings["datasets"]}
+    sets = [with_copies(_read_set(job, entry)) for entry in settings["datasets"]]
+    facts = {one.name: {"role": roles[one.name], **audit_one(one)} for one in sets}
+    limits = {name: one["near_duplicates"]["threshold"] for name, one in facts.items()}
+    audit: dict[str, Any] = {
+        "identity": job.identity,
+        "datasets": facts,
+        "between": [audit_between(a, b, (limits[a.name], limits[b.name])) for a, b in combinations(sets, 2)],
+        "excluded": excluded_images(sets),
+    }
+    sheets = {one.name: _sheet_png(one, settings.get("seed", 0)) for one in sets}
+    for name, png in sheets.items():
+        with atomic_path(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(png)
+    write_text(folder / "audit.html", audit_page(audit, sheets))
+    check_findings(audit, settings.get("fail_on") or FAIL_ON, float(settings.get("max_crossing_share", 1)))
+    write_json(folder / "audit.json", audit)
+    left_out = sum(map(len, audit["excluded"].values()))
+    logger.info("[audit] %d data sets, %d test images to leave out; see %s", len(sets), left_out, folder / "audit.html")
+
+
+def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:
+    name = entry["name"]
+    folder = job.input_folder(f"datasets/{name}/manifest.json")
+    data = read_image_set(folder)
+    quarantine = pd.read_csv(folder / "quarantine.csv", dtype=str, keep_default_na=False)
+    parts = np.full(len(data), "test", dtype=object)
+    if entry.get("split"):
+        split_folder = job.input_folder(f"splits/{name}/manifest.json")
+        manifest = read_manifest(split_folder / "manifest.json")
+        path = check_file(split_folder, "split.parquet", manifest["files"]["split.parquet"])
+        split = read_table(path, manifest["identity"])
+        parts = split.set_index("image_id")["part"].reindex(data.table["image_id"]).to_numpy(object)
+    return AuditedSet(name, data, parts, quarantine)
+
+
+def _sheet_png(one: AuditedSet, seed: int) -> bytes:
+    targets = [n for n, spec in one.data.columns.items() if spec["role"] == "target" and spec["kind"] != "continuous"]
+    rng = random_generator(study=seed, step="contact sheet", dataset=one.name)
+    buffer = io.BytesIO()
+    contact_sheet(one.data.images, one.table, targets, rng, one.data.masks).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    run_script(audit_datasets)

@@ -1,0 +1,66 @@
+"""Read one data set into the study's geometry: an ImageSet, and quarantine.csv with what could not be used."""
+
+import importlib
+import inspect
+import os
+from pathlib import Path
+
+from synthgain.command import Job, logger, run_script
+from synthgain.datasets.source import Prepared
+from synthgain.errors import SynthGainError
+from synthgain.files import atomic_path
+from synthgain.images import write_image_set
+
+SHOWN = 3  # quarantined rows that the error line names; quarantine.csv has them all
+
+
+def prepare_dataset(job: Job) -> None:
+    """Slice: dataset, module, options, image, max_quarantined_share, seed."""
+    settings, folder = job.slice, job.outputs[0].parent
+    root = os.environ.get("SYNTHGAIN_DATA")
+    adapter = importlib.import_module(settings["module"])
+    threads = {"threads": job.threads} if "threads" in inspect.signature(adapter.prepare).parameters else {}
+    prepared = adapter.prepare(
+        options=settings["options"],
+        image=settings["image"],
+        seed=settings["seed"],
+        root=Path(root) if root else None,
+        **threads,
+    )
+    with atomic_path(folder / "quarantine.csv") as temporary:
+        prepared.quarantine.to_csv(temporary, index=False)
+    check_quarantine(prepared, settings["dataset"], float(settings.get("max_quarantined_share", 0)), folder)
+    if "quarantined" in prepared.facts:
+        raise ValueError("an adapter may not set the fact `quarantined`")
+    write_image_set(
+        folder,
+        prepared.images,
+        prepared.table,
+        prepared.columns,
+        job.identity,
+        masks=prepared.masks,
+        mask_names=prepared.mask_names,
+        dataset=settings["dataset"],
+        quarantined=len(prepared.quarantine),
+        **prepared.facts,
+    )
+    logger.info("[%s] %d images, %d quarantined", settings["dataset"], len(prepared.table), len(prepared.quarantine))
+
+
+def check_quarantine(prepared: Prepared, name: str, limit: float, folder: Path) -> None:
+    """Raise SynthGainError when nothing is left or more than `limit` (a share) of the rows was quarantined."""
+    bad, total = len(prepared.quarantine), len(prepared.quarantine) + len(prepared.table)
+    if len(prepared.table) and bad <= limit * total:
+        return
+    if not bad:
+        raise SynthGainError(f"{name}: no image to read; check the table and `where`")
+    rows = prepared.quarantine.head(SHOWN).itertuples(index=False)
+    examples = "; ".join(f"{row.image}: {row.reason}" for row in rows)
+    raise SynthGainError(
+        f"{name}: {bad} of {total} rows quarantined ({100 * bad / total:.1f} %), max_quarantined_share is {limit:g} "
+        f"({examples}); all are listed in {folder / 'quarantine.csv'}"
+    )
+
+
+if __name__ == "__main__":
+    run_script(prepare_dataset)

@@ -1,0 +1,73 @@
+"""Cut one data set into train, validation and test by whole patients and duplicate groups."""
+
+import numpy as np
+import pandas as pd
+
+from synthgain.command import Job, logger, run_script
+from synthgain.datasets.duplicates import exact_groups, near_pairs
+from synthgain.datasets.split import (
+    PARTS,
+    assert_disjoint,
+    check_classes,
+    label_indicators,
+    part_counts,
+    split_by_fractions,
+    split_from_column,
+)
+from synthgain.errors import SynthGainError
+from synthgain.files import write_manifest, write_table
+from synthgain.images import read_image_set
+from synthgain.seeds import random_generator
+
+
+def split_dataset(job: Job) -> None:
+    """Slice: dataset, fractions {train, validation, test} or column, stratify, seed, split_seed, empty_class."""
+    settings, name = job.slice, job.slice["dataset"]
+    data = read_image_set(job.input_folder(f"datasets/{name}/manifest.json"))
+    table = data.table
+    targets = {key: spec for key, spec in data.columns.items() if spec["role"] == "target"}
+    stratify = settings.get("stratify")
+    stratify = list(targets) if stratify is None else stratify
+    unknown = [column for column in stratify if column not in table.columns]
+    if unknown:
+        raise SynthGainError(f"{name}: split.stratify names {unknown[0]!r}; columns are {', '.join(data.columns)}")
+    near = near_pairs(data.images, table["patient_id"], table["sha256"])
+    joined = [(int(row.first), int(row.second)) for row in near.pairs.itertuples(index=False) if row.mutual]
+    groups = exact_groups(table["patient_id"], table["sha256"], joined)
+    labels = label_indicators(table, stratify)
+    rng = random_generator(study=settings["seed"], step="split", dataset=name, seed=settings.get("split_seed", 0))
+    moved = 0
+    if settings.get("column"):
+        parts, moved = split_from_column(table, groups, settings["column"], labels, rng)
+        expected = [part for part in PARTS if part == "train" or (parts == part).any()]
+    else:
+        fractions = settings["fractions"]
+        parts = split_by_fractions(groups, labels, fractions, rng)
+        expected = [part for part in PARTS if part == "train" or fractions.get(part)]
+    binding = targets if settings.get("empty_class", "stop") == "stop" else {}
+    check_classes(table, parts, binding, expected, name)
+    split = pd.DataFrame({"image_id": table["image_id"], "patient_id": table["patient_id"], "part": parts})
+    assert_disjoint(split, groups)
+    folder = job.outputs[0].parent
+    write_table(folder / "split.parquet", split, job.identity)
+    counts = part_counts(table, parts, [key for key, spec in targets.items() if spec["kind"] != "continuous"])
+    write_manifest(
+        folder / "manifest.json",
+        job.identity,
+        ["split.parquet"],
+        dataset=name,
+        parts=counts,
+        unit=data.manifest.get("split_unit", "patient"),
+        groups=int(np.max(groups)) + 1,
+        exact_duplicates=int(table["sha256"].duplicated().sum()),
+        near_duplicate_threshold=near.threshold,
+        near_duplicate_pairs=len(near.pairs),
+        near_duplicate_pairs_joined=len(joined),
+        moved_to_train=moved,
+    )
+    shown = ", ".join(f"{part} {facts['images']} ({facts['patients']} patients)" for part, facts in counts.items())
+    logger.info("[split %s] %s", name, shown)
+
+
+if __name__ == "__main__":
+    run_script(split_dataset)

@@ -1,0 +1,175 @@
+"""What stands in the data sets of a study: counts, duplicates within and between, what crosses a split."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
+from synthgain.datasets.split import PARTS, class_counts, part_counts
+from synthgain.errors import SynthGainError
+from synthgain.images import ImageSet
+
+LISTED = 200  # rows of a finding that audit.json lists; the counts are always whole
+LEARNED_FROM = ("train", "validation")  # parts that shape a model, by its weights or by choosing its checkpoint
+
+
+@dataclass(frozen=True)
+class AuditedSet:
+    """One data set with its parts: `parts` (N,) names; without a split all rows are "test"."""
+
+    name: str
+    data: ImageSet
+    parts: np.ndarray
+    quarantine: pd.DataFrame
+    copies: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The image set's table."""
+        return self.data.table
+
+
+def with_copies(audited: AuditedSet) -> AuditedSet:
+    """Return the set with its small copies (for near duplicates) computed."""
+    copies = small_copies(audited.data.images)
+    return AuditedSet(audited.name, audited.data, audited.parts, audited.quarantine, copies)
+
+
+def audit_one(audited: AuditedSet) -> dict[str, Any]:
+    """Return the facts of one data set as JSON values."""
+    table, columns = audited.table, audited.data.columns
+    manifest = audited.data.manifest
+    near = near_pairs(audited.data.images, table["patient_id"], table["sha256"])
+    counted = [name for name, spec in columns.items() if spec["kind"] != "continuous"]
+    numbers = {n: number_summary(table[n]) for n, spec in columns.items() if spec["kind"] == "continuous"}
+    ids, parts = table["image_id"].to_numpy(), audited.parts
+    pairs = [
+        {"first": ids[int(row.first)], "second": ids[int(row.second)], "similarity": round(float(row.similarity), 5),
+         "crosses": bool(parts[int(row.first)] != parts[int(row.second)])}
+        for row in near.pairs.itertuples(index=False)
+    ]  # fmt: skip
+    exact = exact_duplicates(table, parts)
+    return {
+        "images": len(table),
+        "patients": int(table["patient_id"].nunique()),
+        "shape": list(audited.data.images.shape[1:]),
+        "split_unit": manifest.get("split_unit", "patient"),
+        "sites": class_counts(table["site"]),
+        "columns": columns,
+        "parts": part_counts(table, parts, counted),
+        "numbers": numbers,
+        "masks": {name: int(table[f"has_mask_{name}"].sum()) for name in audited.data.mask_names},
+        "impossible_values": manifest.get("impossible_values", {}),
+        "impossible_labels": impossible_labels(audited.data),
+        "dropped_uncertain": manifest.get("dropped_uncertain", 0),
+        "quarantined": len(audited.quarantine),
+        "quarantine": audited.quarantine.head(LISTED).to_dict("records"),
+        "exact_duplicates": {"groups": len(exact), "listed": exact[:LISTED]},
+        "near_duplicates": {"threshold": near.threshold, "pairs": len(pairs), "listed": pairs[:LISTED]},
+        "crossing": {
+            "patients": crossing(table["patient_id"], parts),
+            "exact_duplicates": crossing(table["sha256"], parts),
+            "near_duplicates": sum(pair["crosses"] for pair in pairs),
+        },
+    }
+
+
+def audit_between(
+    first: AuditedSet, second: AuditedSet, thresholds: tuple[float | None, float | None]
+) -> dict[str, Any]:
+    """Return what two data sets share: equal images, near duplicates above both thresholds, equal patient ids."""
+    equal = first.table[["image_id", "sha256"]].merge(second.table[["image_id", "sha256"]], on="sha256")
+    patients = sorted(set(first.table["patient_id"]) & set(second.table["patient_id"]))
+    near: list[dict[str, Any]] = []
+    comparable = first.copies.shape[1] == second.copies.shape[1] and None not in thresholds
+    if comparable:
+        limit = max(float(threshold or 0) for threshold in thresholds)
+        best, index = nearest(first.copies, second.copies)
+        ids, others = first.table["image_id"].to_numpy(), second.table["image_id"].to_numpy()
+        hashes, other_hashes = first.table["sha256"].to_numpy(), second.table["sha256"].to_numpy()
+        near = [
+            {"first": ids[row], "second": others[index[row]], "similarity": round(float(best[row]), 5)}
+            for row in np.flatnonzero(best > limit)
+            if hashes[row] != other_hashes[index[row]]
+        ]
+    return {
+        "first": first.name,
+        "second": second.name,
+        "exact_duplicates": len(equal),
+        "exact_listed": equal[["image_id_x", "image_id_y"]].head(LISTED).to_numpy().tolist(),
+        "near_duplicates": len(near) if comparable else None,
+        "near_listed": near[:LISTED],
+        "shared_patient_ids": len(patients),
+        "shared_patients_listed": patients[:LISTED],
+    }
+
+
+def excluded_images(sets: list[AuditedSet]) -> dict[str, list[str]]:
+    """Return {data set: ids of its test images that equal an image another set's models learn from}."""
+    learned = {one.name: set(one.table.loc[np.isin(one.parts, LEARNED_FROM), "sha256"]) for one in sets}
+    excluded = {}
+    for one in sets:
+        elsewhere = set().union(*(hashes for name, hashes in learned.items() if name != one.name))
+        found = one.table["sha256"].isin(elsewhere).to_numpy() & (one.parts == "test")
+        if found.any():
+            excluded[one.name] = sorted(one.table.loc[found, "image_id"])
+    return excluded
+
+
+def exact_duplicates(table: pd.DataFrame, parts: np.ndarray) -> list[dict[str, Any]]:
+    """Return groups of pixel-identical images: their ids, patients and parts."""
+    twins = table.assign(part=parts)[table["sha256"].duplicated(keep=False)]
+    return [
+        {"images": list(rows["image_id"]), "patients": sorted(rows["patient_id"].unique()),
+         "parts": sorted(rows["part"].unique())}
+        for _, rows in twins.groupby("sha256", sort=True)
+    ]  # fmt: skip
+
+
+def crossing(keys: pd.Series, parts: np.ndarray) -> int:
+    """Return how many keys (patients, pixel hashes) stand in more than one part."""
+    return int((pd.Series(parts).groupby(keys.to_numpy()).nunique() > 1).sum())
+
+
+def impossible_labels(data: ImageSet) -> dict[str, int]:
+    """Return {column: rows whose value is not one that the manifest allows}."""
+    counts = {}
+    for name, spec in data.columns.items():
+        allowed = [0.0, 1.0] if spec["kind"] == "binary" else spec.get("levels")
+        if spec["kind"] != "continuous" and allowed is not None:
+            counts[name] = int((~data.table[name].isin(allowed) & data.table[name].notna()).sum())
+    return {name: count for name, count in counts.items() if count}
+
+
+def number_summary(values: pd.Series) -> dict[str, float | int | None]:
+    """Return count known, unknown, median, quartiles and range of a numeric column."""
+    known = values.dropna().to_numpy(float)
+    summary: dict[str, float | int | None] = {"known": len(known), "unknown": int(values.isna().sum())}
+    points = np.percentile(known, [0, 25, 50, 75, 100]) if len(known) else [None] * 5
+    for name, value in zip(("min", "q1", "median", "q3", "max"), points, strict=True):
+        summary[name] = None if value is None else round(float(value), 3)
+    return summary
+
+
+def check_findings(audit: dict[str, Any], fail_on: list[str], max_crossing_share: float) -> None:
+    """Raise SynthGainError for findings that may not be.
+
+    fail_on: any of "patients", "exact_duplicates", "impossible_labels" (one is too many) and "near_duplicates"
+    (pairs across parts, as a share of the test images, above `max_crossing_share`).
+    """
+    for name, facts in audit["datasets"].items():
+        for kind in ("patients", "exact_duplicates"):
+            if kind in fail_on and facts["crossing"][kind]:
+                raise SynthGainError(f"audit: {name}: {facts['crossing'][kind]} {kind} cross the split; see audit.html")
+        if "impossible_labels" in fail_on and facts["impossible_labels"]:
+            column = next(iter(facts["impossible_labels"]))
+            raise SynthGainError(f"audit: {name}: impossible values in {column}; see audit.html")
+        tested = facts["parts"].get(PARTS[2], {}).get("images", 0)
+        share = facts["crossing"]["near_duplicates"] / max(tested, 1)
+        if "near_duplicates" in fail_on and share > max_crossing_share:
+            raise SynthGainError(
+                f"audit: {name}: {100 * share:.1f} % of the test images have a near duplicate in another part "
+                f"(max_crossing_share is {max_crossing_share:g}); see audit.html"
+            )

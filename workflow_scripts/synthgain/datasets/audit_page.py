@@ -1,0 +1,95 @@
+"""The audit as one self-contained HTML page."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Data audit</title>
+<style>
+body{font:15px/1.5 system-ui,sans-serif;color:#1c2733;max-width:1060px;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;margin-bottom:.2rem}h2{margin-top:2.4rem;border-bottom:2px solid #d5dde5;padding-bottom:.2rem}
+h3{font-size:1rem;margin:1.2rem 0 .3rem}table{border-collapse:collapse;margin:.4rem 0}
+th,td{padding:.2rem .7rem;border-bottom:1px solid #e3e8ee;text-align:left;vertical-align:top}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}th{background:#f3f6f9;font-weight:600}
+.bad{color:#a11d1d;font-weight:600}.ok{color:#22663a}img{max-width:100%;border:1px solid #d5dde5}
+.note{color:#55626f}code{font-size:.9em;overflow-wrap:anywhere}.scroll{overflow-x:auto}
+</style></head><body>
+<h1>Data audit</h1>
+<p class="note">Near duplicates: correlation of small copies, above what unrelated patients of the same set reach.</p>
+<div class="scroll"><table><tr><th>data set</th><th>role</th><th class="n">images</th><th class="n">patients</th>
+<th class="n">quarantined</th><th class="n">duplicate groups</th><th class="n">near duplicates</th>
+<th>crosses the split</th></tr>
+{% for name, d in datasets.items() %}<tr><td><a href="#{{ loop.index }}">{{ name }}</a></td><td>{{ d.role }}</td>
+<td class="n">{{ d.images }}</td><td class="n">{{ d.patients if d.split_unit == "patient" else "unknown" }}</td>
+<td class="n {{ 'bad' if d.quarantined }}">{{ d.quarantined }}</td><td class="n">{{ d.exact_duplicates.groups }}</td>
+<td class="n">{{ d.near_duplicates.pairs if d.near_duplicates.threshold is not none else "not calibrated" }}</td>
+<td>{% set c = d.crossing %}{% if c.patients or c.exact_duplicates or c.near_duplicates %}<span class="bad">
+{{ c.patients }} patients, {{ c.exact_duplicates }} duplicates, {{ c.near_duplicates }} near duplicates</span>
+{% else %}<span class="ok">nothing</span>{% endif %}</td></tr>{% endfor %}</table></div>
+{% if between %}<h2>Between data sets</h2><div class="scroll"><table><tr><th>pair</th><th class="n">equal images</th>
+<th class="n">near duplicates</th><th class="n">equal patient ids</th></tr>
+{% for b in between %}<tr><td>{{ b.first }} – {{ b.second }}</td>
+<td class="n {{ 'bad' if b.exact_duplicates }}">{{ b.exact_duplicates }}</td>
+<td class="n">{{ b.near_duplicates if b.near_duplicates is not none else "not calibrated" }}</td>
+<td class="n">{{ b.shared_patient_ids }}</td></tr>{% endfor %}</table></div>
+{% for name, ids in excluded.items() %}<p class="bad">{{ ids | length }} test images of {{ name }} equal an image that
+another data set is trained on; the statistics leave them out.</p>{% endfor %}{% endif %}
+{% for name, d in datasets.items() %}
+<h2 id="{{ loop.index }}">{{ name }}</h2>
+<p>{{ d.images }} images of {{ d.shape | join(" × ") }};
+{% if d.split_unit == "image" %}<b>image-level split</b>: no patient ids are known.
+{% else %}{{ d.patients }} patients.{% endif %}
+Sites: {% for site, n in d.sites.items() %}{{ site }} {{ n }}{{ ", " if not loop.last }}{% endfor %}.
+{% for mask, n in d.masks.items() %}Masks of {{ mask }}: {{ n }}. {% endfor %}
+{% if d.dropped_uncertain %}{{ d.dropped_uncertain }} uncertain rows dropped as declared. {% endif %}
+{% for column, n in d.impossible_values.items() %}<span class="bad">{{ n }} impossible values of {{ column }}
+became unknown.</span> {% endfor %}
+{% for column, n in d.impossible_labels.items() %}<span class="bad">{{ n }} impossible labels in {{ column }}.</span>
+{% endfor %}</p>
+<div class="scroll"><table><tr><th>column</th><th>value</th>
+{% for part in d.parts %}<th class="n">{{ part }}</th>{% endfor %}</tr>
+<tr><td>images</td><td></td>{% for p in d.parts.values() %}<td class="n">{{ p.images }}</td>{% endfor %}</tr>
+<tr><td>patients</td><td></td>{% for p in d.parts.values() %}<td class="n">{{ p.patients }}</td>{% endfor %}</tr>
+{% for column, levels in d.class_rows.items() %}{% for level in levels %}<tr><td>{{ column if loop.first }}</td>
+<td>{{ level }}</td>{% for p in d.parts.values() %}<td class="n">{{ p.classes[column].get(level, 0) }}</td>{% endfor %}
+</tr>{% endfor %}{% endfor %}</table></div>
+{% if d.numbers %}<table><tr><th>number</th><th class="n">known</th><th class="n">unknown</th><th class="n">min</th>
+<th class="n">q1</th><th class="n">median</th><th class="n">q3</th><th class="n">max</th></tr>
+{% for column, s in d.numbers.items() %}<tr><td>{{ column }}</td>
+{% for key in ["known", "unknown", "min", "q1", "median", "q3", "max"] %}<td class="n">{{ s[key] if s[key] is not none
+else "–" }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
+{% if d.quarantine %}<h3>Quarantined ({{ d.quarantined }})</h3><div class="scroll"><table>
+<tr><th>image</th><th>reason</th></tr>
+{% for q in d.quarantine[:30] %}<tr><td><code>{{ q.image }}</code></td><td>{{ q.reason }}</td></tr>{% endfor %}
+</table></div>{% endif %}
+{% if d.exact_duplicates.listed %}<h3>Pixel-identical images ({{ d.exact_duplicates.groups }} groups)</h3>
+<ul>{% for g in d.exact_duplicates.listed[:15] %}<li><code>{{ g.images | join(", ") }}</code></li>{% endfor %}</ul>
+{% endif %}
+{% if d.near_duplicates.listed %}<h3>Near duplicates of different patients (correlation above
+{{ "%.4f" | format(d.near_duplicates.threshold) }})</h3>
+<ul>{% for p in d.near_duplicates.listed[:15] %}<li><code>{{ p.first }}, {{ p.second }}</code> {{ p.similarity }}
+{{ "– crosses the split" if p.crosses }}</li>{% endfor %}</ul>{% endif %}
+{% if name in sheets %}<h3>Examples</h3><img alt="examples of {{ name }}" src="{{ sheets[name] }}">{% endif %}
+{% endfor %}</body></html>
+"""
+
+
+def audit_page(audit: Mapping[str, Any], sheets: Mapping[str, bytes]) -> str:
+    """Return the page; `sheets` holds PNG bytes per data set, embedded. All names are escaped."""
+    datasets = {name: {**facts, "class_rows": _class_rows(facts)} for name, facts in audit["datasets"].items()}
+    embedded = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in sheets.items()}
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
+    return template.render(datasets=datasets, between=audit["between"], excluded=audit["excluded"], sheets=embedded)
+
+
+def _class_rows(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """{column: all levels seen in any part}, for the rows of the class table."""
+    rows: dict[str, set[str]] = {}
+    for part in facts["parts"].values():
+        for column, counts in part["classes"].items():
+            rows.setdefault(column, set()).update(counts)
+    return {column: sorted(levels) for column, levels in rows.items()}
