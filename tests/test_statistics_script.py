@@ -1,0 +1,288 @@
+"""compare_arms end to end on synthetic prediction tables."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthgain.errors import SynthGainError
+from synthgain.files import write_json, write_table
+from synthgain.seeds import random_generator
+from synthgain.statistics import simulation
+from synthgain.statistics.analysis import read_analysis
+from synthgain.statistics.stage import Inputs, analyse
+
+SCRIPT = Path(__file__).parents[1] / "workflow_scripts" / "compare_arms.py"
+CELLS = {
+    "real": [0],
+    "real_long": [0],
+    "real_strong": [0],
+    "repeated": [100, 300, 1000],
+    "supplemented": [100, 300, 1000],
+    "synthetic_only": [100, 300],
+}
+SETTING = simulation.Setting("toy", patients=120, images=3, signal=1.0, seed_sd=0.03, residual_sd=0.2, arm_patient_sd=0.1)
+
+
+def arm(role: str, baseline: str | None, **keys) -> dict:
+    plain = {"real": "hospital_a", "synthetic": None, "repeat": False, "steps_factor": 1.0, "real_fraction": 1.0}
+    return {**plain, "role": role, "baseline": baseline, "match": "steps", "borrowed": False, "ratios": [], **keys}
+
+
+def arms() -> dict:
+    return {
+        "real": arm("baseline", None),
+        "real_long": arm("real_long", "real", steps_factor=2.0),
+        "real_strong": arm("real_strong", "real", augmentation="strong"),
+        "repeated": arm("repeated", "real", repeat=True, ratios=CELLS["repeated"]),
+        "supplemented": arm("supplemented", "real", synthetic="drawn", ratios=CELLS["supplemented"]),
+        "synthetic_only": arm("synthetic_only", "real", real=None, synthetic="drawn", ratios=CELLS["synthetic_only"]),
+    }
+
+
+def job_slice(**analysis) -> dict:
+    primary = {"arm": "supplemented", "ratio": 300, "metric": "auroc", "labels": "macro", "test_set": "hospital_a"}
+    return {
+        "model": "cnn",
+        "task": "classification",
+        "targets": ["opacity"],
+        "arms": arms(),
+        "analysis": {"primary": primary, "alpha": 0.05, "margin": 0.02, "bootstrap": 300, "subgroups": ["sex"]} | analysis,
+        "replicates": {"count": 5, "generators": 1, "pools": 1},
+        "rehearsal": False,
+        "test_sets": [{"dataset": "hospital_a", "split": True}, {"dataset": "hospital_b", "split": False}],
+        "seed": 0,
+    }
+
+
+def predictions(effects: dict[tuple[str, int], float], setting: simulation.Setting = SETTING) -> dict[str, pd.DataFrame]:
+    """Tables per arm: every cell is an arm of one simulation with its own added signal."""
+    cells = [(name, ratio) for name, ratios in CELLS.items() for ratio in ratios]
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in CELLS}
+    for dataset, part in [("hospital_a", "validation"), ("hospital_a", "test"), ("hospital_b", "test")]:
+        random = random_generator(test=1, dataset=dataset, part=part)
+        scores = simulation.simulate(setting, random, arms=len(cells))
+        for position, (name, ratio) in enumerate(cells):
+            scores.scores[position] += effects.get((name, ratio), 0.0) * scores.truth
+            tables[name].append(simulation.prediction_table(scores, position, dataset, "opacity", ratio, part))
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in tables.items()}
+
+
+def patient_table(tables: dict[str, pd.DataFrame], dataset: str) -> pd.DataFrame:
+    rows = tables["real"].query("dataset == @dataset").drop_duplicates("image_id")
+    sex = [("F", "M")[int(name.rsplit("p", 1)[1]) % 2] for name in rows["patient_id"]]
+    age = [20 + 7 * (int(name.rsplit("p", 1)[1]) % 9) for name in rows["patient_id"]]
+    return rows[["image_id", "patient_id"]].assign(sex=sex, age=np.array(age, dtype=np.float32)).reset_index(drop=True)
+
+
+def run(tables: dict[str, pd.DataFrame], fields: dict | None = None) -> dict:
+    fields = fields or job_slice()
+    datasets = {entry["dataset"]: patient_table(tables, entry["dataset"]) for entry in fields["test_sets"]}
+    inputs = Inputs(tables, fields["test_sets"], fields["targets"], {}, datasets)
+    return analyse(inputs, read_analysis(fields), 0)
+
+
+@pytest.fixture(scope="module")
+def gain() -> dict:
+    return run(predictions({("supplemented", 300): 0.5, ("supplemented", 1000): 0.5}))
+
+
+def test_a_planted_gain_is_found(gain):
+    verdict = gain["verdict.json"]
+    assert verdict["verdict"] == "helps"
+    assert "helps" in verdict["sentence"]
+    assert "Conditional on one generator." in verdict["sentence"]
+    assert not verdict["alarms"]["a_a"]["raised"]
+    assert not verdict["alarms"]["under_trained"]["raised"]
+
+
+def test_families_are_as_declared(gain):
+    table = gain["comparisons.csv"]
+    primary = table[table["family"] == "primary"]
+    assert len(primary) == 1
+    assert primary.iloc[0]["p_adjusted"] == primary.iloc[0]["p"] == primary.iloc[0]["p_bonferroni"]
+    secondary = table[table["family"] == "secondary"]
+    assert sorted(secondary["ratio"]) == [100, 1000]
+    small, large = sorted(secondary["p"])
+    np.testing.assert_allclose(sorted(secondary["p_adjusted"]), sorted([min(2 * small, 1), max(2 * small, large)]))
+    aa = table[(table["family"] == "control") & (table["role"] == "repeated")]
+    assert sorted(aa["ratio"]) == [100, 300, 1000]
+    exploratory = table[table["family"] == "exploratory"]
+    assert (exploratory["p_adjusted"] >= exploratory["p"] - 1e-12).all()
+
+
+def test_null_study_says_no_evidence_and_never_comparable():
+    """Method test 15."""
+    noisy = replace(SETTING, arm_patient_sd=0.4, seed_sd=0.1)
+    fields = job_slice(margin=0.001)
+    result = run(predictions({}, noisy), fields)
+    sentence = result["verdict.json"]["sentence"]
+    assert result["verdict.json"]["verdict"] == "inconclusive"
+    assert "no evidence of a difference" in sentence
+    assert "the interval allows from" in sentence
+    assert "comparable" not in sentence
+    assert "equivalent" not in sentence
+    assert "helps" not in sentence
+
+
+def test_label_shuffled_control_does_not_gain():
+    """Method test 14's statistic: scores that lost their signal never come out better."""
+    fields = job_slice()
+    fields["arms"]["supplemented"]["role"] = "negative_control"
+    result = run(predictions({("supplemented", ratio): -0.6 for ratio in CELLS["supplemented"]}), fields)
+    row = result["verdict.json"]["primary"]
+    assert row["difference"] <= 0
+    assert result["verdict.json"]["verdict"] == "harms"
+    assert not result["verdict.json"]["alarms"]["negative_control"]["raised"]
+
+
+def test_an_under_trained_baseline_takes_helps_back():
+    effects = {("supplemented", 300): 0.5, ("real_long", 0): 0.6}
+    verdict = run(predictions(effects))["verdict.json"]
+    assert verdict["alarms"]["under_trained"]["raised"]
+    assert verdict["verdict"] == "inconclusive"
+    assert "under-trained" in verdict["sentence"]
+    assert " helps:" not in verdict["sentence"]
+
+
+def test_a_helping_repeat_says_that_the_instrument_is_broken():
+    effects = {("supplemented", 300): 0.5, ("repeated", 300): 0.6}
+    verdict = run(predictions(effects))["verdict.json"]
+    assert verdict["alarms"]["a_a"]["raised"]
+    assert "instrument is broken" in verdict["sentence"]
+
+
+def test_match_epochs_needs_repeated_beaten_too():
+    fields = job_slice()
+    for spec in fields["arms"].values():
+        spec["match"] = "epochs"
+    effects = {("supplemented", 300): 0.5, ("repeated", 300): 0.5}
+    verdict = run(predictions(effects), fields)["verdict.json"]
+    assert verdict["verdict"] == "inconclusive"
+    assert verdict["alarms"]["step_matched_control"]["raised"]
+    assert not verdict["alarms"]["a_a"]["checked"]
+    better = run(predictions({("supplemented", 300): 0.5}), fields)["verdict.json"]
+    assert better["verdict"] == "helps"
+
+
+def test_strong_augmentation_that_gains_as_much_is_said():
+    verdict = run(predictions({("supplemented", 300): 0.5, ("real_strong", 0): 0.7}))["verdict.json"]
+    assert verdict["verdict"] == "helps"
+    assert "Heavier classical augmentation gained as much" in verdict["sentence"]
+
+
+def test_identical_arms_are_equivalent():
+    tables = predictions({})
+    base = tables["real"]
+    copies = [base.assign(ratio=ratio) for ratio in CELLS["supplemented"]]
+    tables["supplemented"] = pd.concat(copies, ignore_index=True)
+    row = run(tables)["verdict.json"]["primary"]
+    assert row["difference"] == 0
+    assert row["p"] == 1
+    assert row["verdict"] == "equivalent"
+
+
+def test_rehearsal_gives_no_verdict():
+    fields = job_slice(primary=None)
+    fields["rehearsal"] = True
+    result = run(predictions({}), fields)
+    assert result["verdict.json"]["verdict"] is None
+    assert "Rehearsal" in result["verdict.json"]["sentence"]
+    assert set(result["comparisons.csv"]["verdict"]) == {""}
+
+
+def test_one_replicate_is_a_pilot_without_interval():
+    tables = {name: table[table["replicate"] == 0] for name, table in predictions({}).items()}
+    fields = job_slice()
+    fields["replicates"]["count"] = 1
+    verdict = run(tables, fields)["verdict.json"]
+    assert verdict["verdict"] == "inconclusive"
+    assert verdict["pilot"]
+    assert "no interval" in verdict["sentence"]
+
+
+def test_two_generators_are_the_unit():
+    fields = job_slice()
+    fields["replicates"] = {"count": 5, "generators": 3, "pools": 3}
+    result = run(predictions({("supplemented", 300): 0.5}), fields)
+    assert "Conditional on one generator" not in result["verdict.json"]["sentence"]
+    one = run(predictions({("supplemented", 300): 0.5}))["verdict.json"]["primary"]
+    # three generators leave two degrees of freedom of the t-test; the effect is the mean over generators
+    assert result["verdict.json"]["primary"]["df"] < one["df"]
+
+
+def test_excluded_images_are_left_out():
+    tables = predictions({})
+    fields = job_slice()
+    gone = [f"hospital_a-test-{position}" for position in range(20)]
+    inputs = Inputs(tables, fields["test_sets"], fields["targets"], {"hospital_a": gone})
+    with_gap = analyse(inputs, read_analysis(fields), 0)["metrics.parquet"]
+    whole = run(tables)["metrics.parquet"]
+    at = (whole["dataset"] == "hospital_a") & (whole["metric"] == "auroc")
+    assert not np.allclose(whole[at]["value"], with_gap[at.to_numpy()]["value"])
+    rest = (whole["dataset"] == "hospital_b") & (whole["metric"] == "auroc")
+    np.testing.assert_array_equal(whole[rest]["value"], with_gap[rest.to_numpy()]["value"])
+
+
+def test_rare_label_is_a_dash_in_every_arm():
+    setting = replace(SETTING, positive_share=0.03)
+    result = run(predictions({}, setting))
+    assert result["metrics.parquet"].query("dataset == 'hospital_a'")["value"].isna().all()
+    assert result["verdict.json"]["verdict"] is None
+    assert "not estimable" in result["verdict.json"]["sentence"]
+
+
+def test_missing_image_is_one_clear_line():
+    tables = predictions({})
+    tables["supplemented"] = tables["supplemented"].drop(index=tables["supplemented"].query("part == 'test'").index[3])
+    with pytest.raises(SynthGainError, match="is missing in the predictions of arm supplemented"):
+        run(tables)
+
+
+def test_truth_that_differs_is_refused():
+    tables = predictions({})
+    tables["real_long"] = tables["real_long"].assign(truth=1 - tables["real_long"]["truth"])
+    with pytest.raises(SynthGainError, match="truth of arm"):
+        run(tables)
+
+
+def test_unknown_label_and_metric_are_refused():
+    primary = job_slice()["analysis"]["primary"]
+    with pytest.raises(SynthGainError, match="no label 'nodule'"):
+        run(predictions({}), job_slice(primary=primary | {"labels": "nodule"}))
+    with pytest.raises(SynthGainError, match="not computed"):
+        read_analysis(job_slice(primary=primary | {"metric": "dice"}))
+
+
+def test_script_writes_the_declared_files(tmp_path):
+    tables = predictions({("supplemented", 300): 0.5})
+    fields = job_slice()
+    inputs = {}
+    for name, table in tables.items():
+        path = f"predictions/cnn/{name}.parquet"
+        write_table(tmp_path / path, table, f"id-{name}")
+        inputs[path] = f"id-{name}"
+    for dataset in ("hospital_a", "hospital_b"):
+        write_table(tmp_path / f"datasets/{dataset}/table.parquet", patient_table(tables, dataset), "d")
+        write_json(tmp_path / f"datasets/{dataset}/manifest.json", {"identity": "d"})
+        inputs[f"datasets/{dataset}/manifest.json"] = "d"
+    write_json(tmp_path / "audit/audit.json", {"identity": "a", "excluded": {"hospital_a": ["hospital_a-test-0"]}})
+    inputs["audit/audit.json"] = "a"
+    job = json.dumps({"slice": fields, "inputs": inputs, "code": "c", "identity": "me"})
+    output = tmp_path / "statistics/cnn/manifest.json"
+    command = [sys.executable, str(SCRIPT), "--job", job, "--run", str(tmp_path), "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(output.read_text())
+    assert manifest["identity"] == "me"
+    assert {"metrics.parquet", "summary.csv", "comparisons.csv", "verdict.json"} <= set(manifest["files"])
+    text = (output.parent / "comparisons.csv").read_text().splitlines()
+    low = text[0].split(",").index("low")
+    decimals = [len(line.split(",")[low].split(".")[-1]) for line in text[1:] if "." in line.split(",")[low]]
+    assert np.mean([count >= 4 for count in decimals]) > 0.95  # method test 8: no rounding to two decimals
+    assert json.loads((output.parent / "verdict.json").read_text())["verdict"] == "helps"

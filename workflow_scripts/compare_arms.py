@@ -1,0 +1,42 @@
+"""Compare the arms of one model: metrics, comparisons, verdict, and what stands behind them."""
+
+from typing import Any
+
+from synthgain.command import Job, run_script
+from synthgain.files import read_json, read_table, write_manifest
+from synthgain.statistics.analysis import read_analysis
+from synthgain.statistics.stage import Inputs, analyse
+from synthgain.statistics.tables import write_results
+
+
+def compare_arms(job: Job) -> None:
+    """Read the collected predictions of every arm, analyse them, and write `statistics/<model>/`."""
+    analysis = read_analysis(job.slice)
+    folder = job.outputs[0].parent
+    results = analyse(_inputs(job), analysis, int(job.slice["seed"]))
+    files = write_results(folder, results, job.identity)
+    write_manifest(job.outputs[0], job.identity, files, model=job.slice["model"])
+
+
+def _inputs(job: Job) -> Inputs:
+    model = job.slice["model"]
+    predictions = {
+        name.rsplit("/", 1)[1].removesuffix(".parquet"): read_table(job.run / name, job.inputs[name])
+        for name in job.inputs_below(f"predictions/{model}/")
+    }
+    audit: dict[str, Any] = read_json(job.run / "audit/audit.json") if "audit/audit.json" in job.inputs else {}
+    datasets = {
+        entry["dataset"]: read_table(job.input_folder(name) / "table.parquet")
+        for entry in job.slice["test_sets"]
+        if (name := f"datasets/{entry['dataset']}/manifest.json") in job.inputs
+    }
+    splits = {
+        entry["dataset"]: read_table(job.input_folder(name) / "split.parquet")
+        for entry in job.slice["test_sets"]
+        if (name := f"splits/{entry['dataset']}/manifest.json") in job.inputs
+    }
+    return Inputs(predictions, list(job.slice["test_sets"]), job.slice["targets"], audit.get("excluded", {}), datasets, splits)
+
+
+if __name__ == "__main__":
+    run_script(compare_arms)

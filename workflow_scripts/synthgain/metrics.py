@@ -1,0 +1,151 @@
+"""Metrics as pure functions of truth and score (NumPy only).
+
+Truth is 0/1 (NaN = unknown: such images are left out), scores are probabilities or logits. A metric that
+is not defined (one class only, no image) is NaN, never 0.
+"""
+
+import numpy as np
+from scipy.stats import rankdata
+
+# Metrics by name: does a larger value mean a better model?
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "auroc": True,
+    "average_precision": True,
+    "f1": True,
+    "sensitivity": True,
+    "specificity": True,
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "brier": False,
+    "ece": False,
+    "dice": True,
+    "iou": True,
+    "nsd": True,
+    "hd95": False,
+    "failure_rate": False,
+    "empty_false_positive_rate": False,
+}
+
+
+def auroc_rows(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each row of scores, by mid-ranks (ties count one half).
+
+    truth: (N,) in {0, 1}; scores: (R, N). Returns (R,) float64, NaN where truth holds one class only.
+    """
+    positive = np.asarray(truth) == 1
+    scores = np.atleast_2d(scores)
+    count, negatives = int(positive.sum()), int((~positive).sum())
+    if count == 0 or negatives == 0:
+        return np.full(len(scores), np.nan)
+    ranks = rankdata(scores, axis=1)
+    return (ranks[:, positive].sum(axis=1) - count * (count + 1) / 2) / (count * negatives)
+
+
+def auroc(truth: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve; truth (N,) in {0, 1, NaN}, score (N,)."""
+    known = _known(truth)
+    return float(auroc_rows(np.asarray(truth)[known], np.asarray(score)[known])[0])
+
+
+def macro_auroc(truth: np.ndarray, score: np.ndarray) -> float:
+    """Mean AUROC over the labels (columns) that hold both classes; NaN where none does.
+
+    truth, score: (N, L). With one-hot truth this is the macro one-vs-rest AUROC.
+    """
+    values = [auroc(truth[:, label], score[:, label]) for label in range(np.shape(truth)[1])]
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def average_precision(truth: np.ndarray, score: np.ndarray) -> float:
+    """Average precision (step-wise area under precision–recall); truth (N,) in {0, 1, NaN}, score (N,)."""
+    known = _known(truth)
+    labels = np.asarray(truth)[known]
+    if not (labels == 1).any():
+        return float("nan")
+    return float(weighted_average_precision(labels, np.asarray(score)[known], np.ones((1, len(labels))))[0])
+
+
+def weighted_average_precision(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision under each row of image weights, ties in the score taken together.
+
+    truth, score: (N,); weights: (B, N) non-negative. Returns (B,).
+    """
+    order = np.argsort(-np.asarray(score), kind="stable")
+    sorted_score = np.asarray(score)[order]
+    last = np.append(sorted_score[1:] != sorted_score[:-1], True)  # last image of each run of equal scores
+    weight = weights[:, order]
+    true_positive = np.cumsum(weight * (np.asarray(truth)[order] == 1), axis=1)[:, last]
+    flagged = np.cumsum(weight, axis=1)[:, last]
+    precision = np.divide(true_positive, flagged, out=np.zeros_like(true_positive), where=flagged > 0)
+    gained = np.diff(true_positive, axis=1, prepend=0.0)
+    total = true_positive[:, -1]
+    return np.divide((precision * gained).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray) -> tuple[int, int, int, int]:
+    """Return (true positives, false positives, false negatives, true negatives); unknown truth is left out."""
+    known = _known(truth)
+    is_true, flagged = np.asarray(truth)[known] == 1, np.asarray(predicted)[known].astype(bool)
+    return (
+        int((is_true & flagged).sum()),
+        int((~is_true & flagged).sum()),
+        int((is_true & ~flagged).sum()),
+        int((~is_true & ~flagged).sum()),
+    )
+
+
+def sensitivity(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """True positives / positives."""
+    hits, _, missed, _ = confusion(truth, predicted)
+    return _ratio(hits, hits + missed)
+
+
+def specificity(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """True negatives / negatives."""
+    _, alarms, _, rejected = confusion(truth, predicted)
+    return _ratio(rejected, rejected + alarms)
+
+
+def f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """F1 = 2 TP / (2 TP + FP + FN)."""
+    hits, alarms, missed, _ = confusion(truth, predicted)
+    return _ratio(2 * hits, 2 * hits + alarms + missed)
+
+
+def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Share of right decisions."""
+    hits, alarms, missed, rejected = confusion(truth, predicted)
+    return _ratio(hits + rejected, hits + alarms + missed + rejected)
+
+
+def balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean of sensitivity and specificity."""
+    return (sensitivity(truth, predicted) + specificity(truth, predicted)) / 2
+
+
+def brier(truth: np.ndarray, score: np.ndarray) -> float:
+    """Mean squared difference of probability and truth."""
+    known = _known(truth)
+    if not known.any():
+        return float("nan")
+    return float(np.mean((np.asarray(score, dtype=np.float64)[known] - np.asarray(truth)[known]) ** 2))
+
+
+def dice(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Dice coefficient of two masks of equal shape; NaN where both are empty, 0 where one is."""
+    both = np.logical_and(truth, predicted).sum()
+    return _ratio(2 * int(both), int(np.count_nonzero(truth)) + int(np.count_nonzero(predicted)))
+
+
+def iou(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Intersection over union of two masks of equal shape; NaN where both are empty, 0 where one is."""
+    return _ratio(int(np.logical_and(truth, predicted).sum()), int(np.logical_or(truth, predicted).sum()))
+
+
+def _known(truth: np.ndarray) -> np.ndarray:
+    return ~np.isnan(np.asarray(truth, dtype=np.float64))
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else float("nan")

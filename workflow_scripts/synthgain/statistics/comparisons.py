@@ -1,0 +1,219 @@
+"""One row per comparison: an arm against its baseline on one endpoint, with every test beside each other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from synthgain.metrics import HIGHER_IS_BETTER
+from synthgain.statistics import obuchowski_rockette as orh
+from synthgain.statistics.analysis import CONTROL_ROLES, Analysis
+from synthgain.statistics.endpoints import Endpoint
+from synthgain.statistics.equivalence import is_noninferior, verdict
+from synthgain.statistics.multiplicity import adjust
+from synthgain.statistics.obuchowski_rockette import Contrast
+from synthgain.statistics.paired import (
+    average_within_generator,
+    paired_t,
+    probability_better,
+    sign_flip_p,
+    standardised_difference,
+)
+from synthgain.statistics.resampling import percentile_interval
+
+PRIMARY, SECONDARY, EXPLORATORY, CONTROL = "primary", "secondary", "exploratory", "control"
+# Documented order (docs/architecture.md), then the further columns.
+COLUMNS = (
+    "arm ratio baseline dataset label metric family replicates mean baseline_mean difference low high se df p p_adjusted "
+    "p_bonferroni t t_p t_low t_high sign_flip_p probability_better d_z seed_sd patient_sd verdict "
+    "baseline_ratio role p_two_sided noninferior equivalence_low equivalence_high patient_low patient_high"
+).split()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An arm at a ratio against a reference arm at a ratio; `control` where the reference is not its baseline."""
+
+    arm: str
+    ratio: int
+    baseline: str
+    baseline_ratio: int
+    control: bool = False
+
+
+def planned_pairs(runs: pd.DataFrame, analysis: Analysis) -> list[Pair]:
+    """Each arm and ratio against its baseline; synthetic arms also against `repeated` at their ratio and `real_strong`.
+
+    runs: the panel's (arm, ratio, replicate) rows.
+    """
+    cells = {(str(arm), int(ratio)) for arm, ratio in runs[["arm", "ratio"]].drop_duplicates().itertuples(index=False)}
+    pairs = []
+    for arm, ratio in sorted(cells):
+        baseline = analysis.arms[arm].get("baseline")
+        if baseline is None:
+            continue
+        pairs += [Pair(arm, ratio, baseline, r) for r in (ratio, 0) if (baseline, r) in cells][:1]
+        if not analysis.is_synthetic(arm):
+            continue
+        for other, spec in analysis.arms.items():
+            same = spec.get("baseline") == baseline and other != arm
+            if same and analysis.role(other) == "repeated" and (other, ratio) in cells:
+                pairs.append(Pair(arm, ratio, other, ratio, control=True))
+            if same and analysis.role(other) == "real_strong" and (other, 0) in cells:
+                pairs.append(Pair(arm, ratio, other, 0, control=True))
+    return pairs
+
+
+def aligned(runs: pd.DataFrame, pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of the arm's and the reference's runs of the same replicates, and those replicates: (S,) each."""
+    first = _positions(runs, pair.arm, pair.ratio)
+    second = _positions(runs, pair.baseline, pair.baseline_ratio)
+    common = first.index.intersection(second.index).sort_values()
+    return first.loc[common].to_numpy(), second.loc[common].to_numpy(), common.to_numpy()
+
+
+def contrast_of(values: np.ndarray, covariance: np.ndarray, runs: pd.DataFrame, pair: Pair, generators: int) -> Contrast:
+    """Obuchowski–Rockette–Hillis contrast of a pair from an endpoint's values (R,) and covariance (R, R)."""
+    arm, baseline, replicates = aligned(runs, pair)
+    averaging = average_within_generator(replicates, generators)
+    both = np.concatenate([arm, baseline])
+    blocks = np.kron(np.eye(2), averaging)
+    return orh.compare(
+        averaging @ values[arm], averaging @ values[baseline], blocks @ covariance[np.ix_(both, both)] @ blocks.T
+    )
+
+
+def comparison_rows(endpoint: Endpoint, runs: pd.DataFrame, patients: int, pairs: list[Pair], analysis: Analysis) -> list[dict]:
+    """All comparisons on one endpoint, families set, p-values not yet adjusted."""
+    place = (endpoint.dataset, endpoint.label, endpoint.metric)
+    is_primary = place in analysis.primary_endpoints()
+    rows = []
+    for pair in pairs:
+        epochs = pair.control and analysis.arms[pair.arm].get("match") == "epochs"
+        if pair.control and not (is_primary or epochs):
+            continue
+        rows.append(_row(endpoint, runs, patients, pair, analysis) | {"family": _family(pair, place, analysis)})
+    return rows
+
+
+def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
+    """Adjust p within each family and give the verdicts.
+
+    Primary: unadjusted. Secondary: Holm over the other ratios. Control: Holm over the ratios of one control.
+    Exploratory: Benjamini–Hochberg over all. Bonferroni stands beside each.
+    """
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "contrast"])
+    table["family"] = table["family"].astype(object)
+    keys = table["dataset"] + "|" + table["label"] + "|" + table["metric"] + "|" + table["arm"] + "|" + table["baseline"]
+    group = table["family"].where(table["family"] == EXPLORATORY, table["family"] + "|" + keys)
+    for _, members in table.groupby(group, sort=False).groups.items():
+        family = table.loc[members[0], "family"]
+        p = table.loc[members, "p"].to_numpy(dtype=np.float64)
+        method = "benjamini_hochberg" if family == EXPLORATORY else "holm"
+        table.loc[members, "p_adjusted"] = p if family == PRIMARY else adjust(p, method)
+        table.loc[members, "p_bonferroni"] = p if family == PRIMARY else adjust(p, "bonferroni")
+    table["verdict"] = [_verdict(row, analysis) for row in table.to_dict("records")]
+    return table[list(COLUMNS)]
+
+
+def _row(endpoint: Endpoint, runs: pd.DataFrame, patients: int, pair: Pair, analysis: Analysis) -> dict:
+    arm, baseline, replicates = aligned(runs, pair)
+    uses_generator = analysis.is_synthetic(pair.arm) or analysis.is_synthetic(pair.baseline)
+    generators = analysis.generators if uses_generator else 1
+    contrast = contrast_of(endpoint.values, endpoint.covariance, runs, pair, generators)
+    averaging = average_within_generator(replicates, generators)
+    first, second = averaging @ endpoint.values[arm], averaging @ endpoint.values[baseline]
+    higher = higher_is_better(endpoint.metric)
+    alternative = oriented(analysis.alternative, higher)
+    t = paired_t(first, second, alternative, analysis.confidence)
+    low, high = contrast.interval(analysis.confidence)
+    equivalence = contrast.interval(1 - 2 * analysis.alpha)
+    margin = margin_for(endpoint.metric, analysis)
+    patient_low, patient_high = _patient_interval(endpoint, arm, baseline, analysis.confidence)
+    return {
+        "arm": pair.arm,
+        "ratio": pair.ratio,
+        "baseline": pair.baseline,
+        "baseline_ratio": pair.baseline_ratio,
+        "role": analysis.role(pair.arm),
+        "dataset": endpoint.dataset,
+        "label": endpoint.label,
+        "metric": endpoint.metric,
+        "replicates": len(replicates),
+        "mean": float(endpoint.values[arm].mean()),
+        "baseline_mean": float(endpoint.values[baseline].mean()),
+        "difference": contrast.difference,
+        "low": low,
+        "high": high,
+        "se": contrast.se,
+        "df": contrast.df,
+        "p": contrast.p_value(alternative),
+        "p_two_sided": contrast.p_value(),
+        "t": t.t,
+        "t_p": t.p,
+        "t_low": t.low,
+        "t_high": t.high,
+        "sign_flip_p": sign_flip_p(first - second, alternative),
+        "probability_better": probability_better(first - second, higher),
+        "d_z": standardised_difference(first - second),
+        "seed_sd": float(np.sqrt(contrast.seed_variance)),
+        "patient_sd": float(np.sqrt(contrast.patient_variance * patients)),
+        "noninferior": is_noninferior(contrast, margin, analysis.alpha, higher),
+        "equivalence_low": equivalence[0],
+        "equivalence_high": equivalence[1],
+        "patient_low": patient_low,
+        "patient_high": patient_high,
+        "contrast": contrast,
+    }
+
+
+def higher_is_better(metric: str) -> bool:
+    """Direction of a metric, `metric@policy` included."""
+    return HIGHER_IS_BETTER[metric.split("@")[0]]
+
+
+def oriented(alternative: str, higher: bool) -> str:
+    """`greater` means "better": for a metric of which less is better it becomes `less`."""
+    return alternative if higher or alternative == "two-sided" else {"greater": "less", "less": "greater"}[alternative]
+
+
+def margin_for(metric: str, analysis: Analysis) -> float | None:
+    """The declared margin, for the primary metric only: 0.02 of AUROC says nothing about 0.02 of Brier."""
+    return analysis.margin if metric in analysis.primary_metrics() else None
+
+
+def _patient_interval(endpoint: Endpoint, arm: np.ndarray, baseline: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Interval over patients for these very seeds: bootstrap of the seed mean, or DeLong / jackknife where no draws are."""
+    if endpoint.draws is not None:
+        return percentile_interval(
+            endpoint.draws[:, arm].mean(axis=1) - endpoint.draws[:, baseline].mean(axis=1), confidence
+        )
+    weight = np.zeros(len(endpoint.values))
+    weight[arm] += 1 / len(arm)
+    weight[baseline] -= 1 / len(baseline)
+    variance = max(float(weight @ endpoint.covariance @ weight), 0.0)
+    fixed = Contrast(float(weight @ endpoint.values), float(np.sqrt(variance)), np.inf, len(arm), 0.0, variance)
+    return fixed.interval(confidence)
+
+
+def _family(pair: Pair, place: tuple[str, str, str], analysis: Analysis) -> str:
+    if pair.control:
+        return CONTROL
+    declared = [primary for primary in analysis.primaries if primary.endpoint() == place and primary.arm == pair.arm]
+    if declared:
+        return PRIMARY if pair.ratio in [primary.ratio for primary in declared] else SECONDARY
+    if analysis.role(pair.arm) in CONTROL_ROLES and place in analysis.primary_endpoints():
+        return CONTROL
+    return EXPLORATORY
+
+
+def _verdict(row: dict, analysis: Analysis) -> str:
+    if analysis.rehearsal or not analysis.primaries:
+        return ""
+    margin = margin_for(row["metric"], analysis)
+    return verdict(row["contrast"], row["p_adjusted"], analysis.alpha, margin, higher_is_better(row["metric"]))
+
+
+def _positions(runs: pd.DataFrame, arm: str, ratio: int) -> pd.Series:
+    chosen = runs[(runs["arm"] == arm) & (runs["ratio"] == ratio)]
+    return pd.Series(chosen.index.to_numpy(), index=chosen["replicate"].to_numpy())

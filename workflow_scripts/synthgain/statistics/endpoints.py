@@ -1,0 +1,187 @@
+"""Endpoints: one metric on one label of one test set, for all runs, with its covariance over patients."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthgain import metrics
+from synthgain.statistics import delong
+from synthgain.statistics.predictions import Panel
+from synthgain.statistics.resampling import (
+    bootstrap_covariance,
+    bootstrap_weights,
+    jackknife_covariance,
+    jackknife_weights,
+    patient_sums,
+    ratio_draws,
+)
+
+MACRO = "macro"
+FAILURE_DICE = 0.5  # a segmentation below it counts as failed (method literature's usual cut)
+THRESHOLDED = ("f1", "sensitivity", "specificity", "accuracy", "balanced_accuracy")
+SEGMENTATION = ("dice", "iou", "nsd", "hd95", "failure_rate", "empty_false_positive_rate")
+
+Parts = list[tuple[np.ndarray, np.ndarray]]  # numerators and denominators, (R, P) patient sums each
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """values: (R,) per run; covariance: (R, R) over patients; draws: (B, R) patient bootstrap, or None (DeLong, jackknife)."""
+
+    dataset: str
+    part: str
+    label: str
+    metric: str
+    values: np.ndarray
+    covariance: np.ndarray
+    draws: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Patient weights shared by every run of a panel: bootstrap (B, P) and leave-out (G, P)."""
+
+    bootstrap: np.ndarray
+    jackknife: np.ndarray
+
+    @classmethod
+    def of(cls, patients: int, draws: int, random: np.random.Generator) -> "Resamples":
+        """Draw both for `patients` patients."""
+        return cls(bootstrap_weights(patients, draws, random), jackknife_weights(patients, random))
+
+
+def estimable_labels(panel: Panel, minimum_positives: int) -> list[int]:
+    """Labels with enough positive and negative patients; the others are left out in every arm.
+
+    In segmentation a patient counts as positive where a structure is present, and negatives are not needed.
+    """
+    if panel.image_scores:
+        present = panel.image_scores["truth_empty"][0] == 0
+        counts = [len(np.unique(panel.patient[row])) for row in present]
+        return [label for label, count in enumerate(counts) if count >= minimum_positives]
+    return [
+        label
+        for label in range(len(panel.labels))
+        if min(panel.positive_patients(label), panel.negative_patients(label)) >= minimum_positives
+    ]
+
+
+def endpoints(
+    panel: Panel, names: list[str], labels: list[int], decisions: dict[str, np.ndarray], primary: str, resamples: Resamples
+) -> Iterator[Endpoint]:
+    """Every metric of `names` on each of `labels` and on their mean.
+
+    decisions: threshold policy → (R, L, N) bool. Thresholded metrics bear their plain name under the `primary`
+    policy and `metric@policy` under the others.
+    """
+    if not labels:
+        return
+    for name in names:
+        if name == "auroc":
+            yield from _auroc(panel, labels)
+        elif name == "average_precision":
+            yield from _average_precision(panel, labels, resamples)
+        elif name in THRESHOLDED:
+            for policy, decided in decisions.items():
+                shown = name if policy == primary else f"{name}@{policy}"
+                parts = [_decision_parts(panel, label, name, decided[:, label]) for label in labels]
+                yield from _ratios(panel, labels, shown, parts, resamples)
+        elif name == "brier":
+            yield from _ratios(panel, labels, name, [_brier_parts(panel, label) for label in labels], resamples)
+        elif name in SEGMENTATION:
+            parts = [_segmentation_parts(panel, label, name) for label in labels]
+            yield from _ratios(panel, labels, name, parts, resamples)
+        else:
+            known = ", ".join(("auroc", "average_precision", *THRESHOLDED, "brier", *SEGMENTATION))
+            raise ValueError(f"unknown metric {name!r}; known: {known}")
+
+
+def _auroc(panel: Panel, labels: list[int]) -> Iterator[Endpoint]:
+    parts = [
+        delong.components(panel.truth[label], panel.scores[:, label], panel.patient, panel.patients) for label in labels
+    ]
+    for label, part in zip(labels, parts, strict=True):
+        yield _endpoint(panel, panel.labels[label], "auroc", part.auroc, delong.covariance([part]))
+    mean = np.mean([part.auroc for part in parts], axis=0)
+    yield _endpoint(panel, MACRO, "auroc", mean, delong.covariance(parts))
+
+
+def _average_precision(panel: Panel, labels: list[int], resamples: Resamples) -> Iterator[Endpoint]:
+    name = "average_precision"
+    values, left_out = [], []
+    for label in labels:
+        known = ~np.isnan(panel.truth[label])
+        truth = panel.truth[label][known]
+        weights = np.concatenate([np.ones((1, panel.patients)), resamples.jackknife])[:, panel.patient[known]]
+        scores = panel.scores[:, label, known]
+        computed = np.stack([metrics.weighted_average_precision(truth, row, weights) for row in scores], axis=1)
+        values.append(computed[0])
+        left_out.append(computed[1:])
+        yield _endpoint(panel, panel.labels[label], name, computed[0], jackknife_covariance(computed[1:]))
+    mean = np.mean(values, axis=0)
+    yield _endpoint(panel, MACRO, name, mean, jackknife_covariance(np.mean(left_out, axis=0)))
+
+
+def _ratios(panel: Panel, labels: list[int], name: str, parts: list[Parts], resamples: Resamples) -> Iterator[Endpoint]:
+    """Endpoints of a metric that is a (mean of) ratio(s) of patient sums, by patient bootstrap."""
+    everyone = np.ones((1, panel.patients))
+    values = [ratio_draws(part, everyone)[0] for part in parts]
+    draws = [ratio_draws(part, resamples.bootstrap) for part in parts]
+    for label, value, drawn in zip(labels, values, draws, strict=True):
+        yield _endpoint(panel, panel.labels[label], name, value, bootstrap_covariance(drawn), drawn)
+    mean = np.mean(draws, axis=0)
+    yield _endpoint(panel, MACRO, name, np.mean(values, axis=0), bootstrap_covariance(mean), mean)
+
+
+def _decision_parts(panel: Panel, label: int, name: str, decided: np.ndarray) -> Parts:
+    """Ratios behind a thresholded metric; decided: (R, N) bool."""
+    truth = panel.truth[label]
+    positive, negative = truth == 1, truth == 0
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return patient_sums(values, panel.patient, panel.patients)
+
+    hits, alarms = sums(decided & positive), sums(decided & negative)
+    positives = np.broadcast_to(sums(positive[None]), hits.shape)
+    negatives = np.broadcast_to(sums(negative[None]), hits.shape)
+    if name == "sensitivity":
+        return [(hits, positives)]
+    if name == "specificity":
+        return [(negatives - alarms, negatives)]
+    if name == "balanced_accuracy":
+        return [(hits, positives), (negatives - alarms, negatives)]
+    if name == "accuracy":
+        return [(hits + negatives - alarms, positives + negatives)]
+    return [(2 * hits, hits + alarms + positives)]  # F1 = 2 TP / (2 TP + FP + FN)
+
+
+def _brier_parts(panel: Panel, label: int) -> Parts:
+    truth = panel.truth[label]
+    known = ~np.isnan(truth)
+    squared = (panel.scores[:, label, known].astype(np.float64) - truth[known]) ** 2
+    total = patient_sums(squared, panel.patient[known], panel.patients)
+    count = patient_sums(np.ones((1, int(known.sum()))), panel.patient[known], panel.patients)
+    return [(total, np.broadcast_to(count, total.shape))]
+
+
+def _segmentation_parts(panel: Panel, label: int, name: str) -> Parts:
+    """Mean per patient, then over patients. Only images that are scored in every run count, so arms stay paired."""
+    scores = panel.image_scores
+    if name == "empty_false_positive_rate":
+        chosen = scores["truth_empty"][0, label] == 1
+        values = 1 - scores["predicted_empty"][:, label]
+    else:
+        source = scores["dice" if name == "failure_rate" else name][:, label]
+        chosen = np.isfinite(source).all(axis=0) & (scores["truth_empty"][0, label] == 0)
+        values = source < FAILURE_DICE if name == "failure_rate" else source
+    total = patient_sums(values[:, chosen], panel.patient[chosen], panel.patients)
+    count = patient_sums(np.ones((1, int(chosen.sum()))), panel.patient[chosen], panel.patients)
+    means = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    return [(means, np.broadcast_to((count > 0).astype(np.float64), means.shape))]
+
+
+def _endpoint(
+    panel: Panel, label: str, metric: str, values: np.ndarray, matrix: np.ndarray, draws: np.ndarray | None = None
+) -> Endpoint:
+    return Endpoint(panel.dataset, panel.part, label, metric, values, matrix, draws)

@@ -1,0 +1,125 @@
+"""The verdict in words. Never "comparable" without an equivalence test, never "improves" without a *helps*."""
+
+from typing import Any
+
+import numpy as np
+
+from synthgain.statistics.analysis import Analysis
+from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
+
+PILOT_BELOW = 5  # replicates; fewer cannot carry an interval (method reference, decision 11)
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "brier": "Brier score",
+    "dice": "Dice",
+    "iou": "IoU",
+    "nsd": "normalised surface Dice",
+    "hd95": "95 % Hausdorff distance",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
+def verdict_sentence(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> str:
+    """Headline of one declared comparison: effect, interval, p, then what limits it."""
+    return " ".join([_finding(row, analysis), *_qualifiers(row, analysis, alarms)])
+
+
+def notes(analysis: Analysis) -> list[str]:
+    """What every reader must know about the design."""
+    found = []
+    if analysis.rehearsal:
+        found.append("Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given.")
+    if analysis.replicates < PILOT_BELOW:
+        found.append(f"Pilot: {analysis.replicates} replicates; at least {PILOT_BELOW} are needed for intervals.")
+    if analysis.generators <= 1 and any(analysis.is_synthetic(arm) for arm in analysis.arms):
+        found.append("Results are conditional on one generator: another training of it could give another answer.")
+    for dataset in analysis.image_level:
+        found.append(f"{dataset} has no patient ids: images are taken as independent, intervals may be too narrow.")
+    found.append("The margin applies to the primary metric only; other metrics cannot be called equivalent.")
+    return found
+
+
+def _finding(row: dict[str, Any], analysis: Analysis) -> str:
+    what, endpoint = _subject(row), _endpoint(row)
+    if not np.isfinite(row["low"]):
+        return f"No verdict on {what}: {endpoint} has no interval with {_count(row)}."
+    interval = f"{_percent(analysis.confidence)} interval {_signed(row['low'])} to {_signed(row['high'])}"
+    levels = f"{row['mean']:.4f} against {row['baseline_mean']:.4f}"
+    numbers = f"{_signed(row['difference'])} ({interval}, p = {_p(row['p'])}; {levels}; {_count(row)})"
+    if row["verdict"] == HELPS:
+        return f"{_upper(what)} helps: {endpoint} changed by {numbers}."
+    if row["verdict"] == HARMS:
+        return f"{_upper(what)} harms: {endpoint} changed by {numbers}."
+    if row["verdict"] == EQUIVALENT:
+        margin = f"the whole {_percent(1 - 2 * analysis.alpha)} interval lies within ±{analysis.margin:g}"
+        return f"{_upper(what)} is equivalent to {row['baseline']}: {endpoint} changed by {numbers}; {margin}."
+    if row["low"] <= 0 <= row["high"]:
+        allowed = f"the interval allows from {_signed(row['low'])} to {_signed(row['high'])}"
+        return f"{_upper(what)}: no evidence of a difference in {endpoint}; {allowed} ({levels}; {_count(row)})."
+    return f"{_upper(what)} is inconclusive: {endpoint} changed by {numbers}."
+
+
+def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> list[str]:
+    found = []
+    if alarms["a_a"]["raised"]:
+        found.append("The A/A control (the same real images repeated) differs from its baseline: the instrument is broken.")
+    if row["baseline"] in {alarm["baseline"] for alarm in alarms["under_trained"]["rows"]}:
+        found.append("Baseline under-trained: twice the steps on real images alone beats it, so no gain can be claimed.")
+    if alarms["negative_control"]["raised"]:
+        found.append("A negative control helps too: the gain does not come from what the images show.")
+    if any((a["arm"], a["ratio"]) == (row["arm"], row["ratio"]) for a in alarms["step_matched_control"]["rows"]):
+        found.append("Repeating real images for as many steps is not beaten, so the gain may come from longer training.")
+    if row["verdict"] == HELPS:
+        found += [_strong(alarm) for alarm in alarms["strong_augmentation"]["rows"] if _same(alarm, row)]
+    if analysis.arms[row["arm"]].get("borrowed"):
+        found.append("The generator saw real patients that the baseline does not train on (borrowed).")
+    if analysis.replicates < PILOT_BELOW:
+        found.append(f"Pilot: fewer than {PILOT_BELOW} replicates.")
+    if analysis.generators <= 1 and analysis.is_synthetic(row["arm"]):
+        found.append("Conditional on one generator.")
+    return [text for text in found if text]
+
+
+def _strong(alarm: dict[str, Any]) -> str:
+    if alarm["as_much"]:
+        return f"Heavier classical augmentation gained as much ({_signed(alarm['real_strong_gain'])})."
+    if alarm["beaten"] or alarm["difference"] is None:
+        return ""
+    allowed = f"{_signed(alarm['low'])} to {_signed(alarm['high'])}"
+    return f"It is not shown to gain more than heavier classical augmentation (difference {allowed})."
+
+
+def _same(alarm: dict[str, Any], row: dict[str, Any]) -> bool:
+    return (alarm["arm"], alarm["ratio"]) == (row["arm"], row["ratio"])
+
+
+def _subject(row: dict[str, Any]) -> str:
+    return f"{row['arm']} at {row['ratio']} %" if row["ratio"] else str(row["arm"])
+
+
+def _endpoint(row: dict[str, Any]) -> str:
+    name = METRIC_NAMES.get(row["metric"], row["metric"])
+    label = "mean" if row["label"] == "macro" else row["label"]
+    return f"{label} {name} on {row['dataset']}"
+
+
+def _count(row: dict[str, Any]) -> str:
+    return f"{row['replicates']} replicate{'s' if row['replicates'] != 1 else ''}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return "undefined" if np.isnan(value) else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def _upper(text: str) -> str:
+    return text[0].upper() + text[1:]

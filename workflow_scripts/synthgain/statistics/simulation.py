@@ -1,0 +1,129 @@
+"""Stored-score models: predictions with a known truth, to measure the error rates of the tests themselves."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from synthgain.statistics import delong
+from synthgain.statistics import obuchowski_rockette as orh
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One simulated study of two arms. Scores are latent normal; spreads are in units of the latent score.
+
+    patients, replicates: sizes. images: 1 … images per patient, uniform. positive_share: share of positive patients.
+    signal: mean distance of positive from negative images (in every arm); effect: extra distance in the first arm.
+    patient_sd: patient effect shared by all models; arm_patient_sd: patient effect of each arm (why two arms differ on
+    one test set without a true difference); image_sd: image effect shared by all models; residual_sd: what is
+    left per model; seed_sd: spread over training seeds of an arm's signal.
+    """
+
+    name: str
+    patients: int = 150
+    replicates: int = 5
+    images: int = 4
+    positive_share: float = 0.3
+    signal: float = 1.5
+    effect: float = 0.0
+    patient_sd: float = 0.6
+    arm_patient_sd: float = 0.3
+    image_sd: float = 0.5
+    residual_sd: float = 0.4
+    seed_sd: float = 0.08
+
+
+@dataclass(frozen=True)
+class Scores:
+    """truth, patient: (N,). scores: (A, S, N)."""
+
+    truth: np.ndarray
+    patient: np.ndarray
+    scores: np.ndarray
+
+
+def simulate(setting: Setting, random: np.random.Generator, arms: int = 2) -> Scores:
+    """Draw patients, images and the scores of `arms` arms × replicates; both classes always occur."""
+    positive = random.random(setting.patients) < setting.positive_share
+    positive[:2] = True, False
+    images = random.integers(1, setting.images + 1, setting.patients)
+    patient = np.repeat(np.arange(setting.patients), images)
+    truth = positive[patient].astype(np.float64)
+    count = len(patient)
+    shared = setting.patient_sd * random.normal(size=setting.patients)[patient]
+    shared = shared + setting.image_sd * random.normal(size=count)
+    of_arm = setting.arm_patient_sd * random.normal(size=(arms, 1, setting.patients))[:, :, patient]
+    signal = setting.signal + setting.seed_sd * random.normal(size=(arms, setting.replicates, 1))
+    signal[0] += setting.effect
+    residual = setting.residual_sd * random.normal(size=(arms, setting.replicates, count))
+    return Scores(truth, patient, signal * truth + shared + of_arm + residual)
+
+
+def p_values(scores: Scores) -> dict[str, float]:
+    """Two-sided p of a difference in AUROC between the two arms, by each test.
+
+    orh: seeds and patients random (the primary test). paired_t: seeds only. delong: DeLong on the seed-averaged
+    scores, images taken as independent; delong_clustered: the same, patients only.
+    """
+    _, replicates, count = scores.scores.shape
+    patients = int(scores.patient.max()) + 1
+    stacked = scores.scores.reshape(2 * replicates, count)
+    parts = delong.components(scores.truth, stacked, scores.patient, patients)
+    first, second = parts.auroc[:replicates], parts.auroc[replicates:]
+    mean_score = scores.scores.mean(axis=1)
+    difference = first - second
+    return {
+        "orh": orh.compare(first, second, delong.covariance([parts])).p_value(),
+        "paired_t": float(stats.ttest_1samp(difference, 0).pvalue),
+        "delong": delong.delong_test(mean_score[0], mean_score[1], scores.truth, np.arange(count))[1],
+        "delong_clustered": delong.delong_test(mean_score[0], mean_score[1], scores.truth, scores.patient)[1],
+    }
+
+
+def rejection_rates(setting: Setting, runs: int, random: np.random.Generator, alpha: float = 0.05) -> dict:
+    """Share of `runs` simulated studies in which each test has p < alpha, with its exact 95 % interval.
+
+    {setting, runs, alpha, true_difference (of the mean AUROC, measured), tests: {name: {rate, low, high}}}.
+    """
+    rejected: dict[str, int] = {}
+    gains = []
+    for _ in range(runs):
+        scores = simulate(setting, random)
+        for name, p in p_values(scores).items():
+            rejected[name] = rejected.get(name, 0) + int(p < alpha)
+        if setting.effect:
+            parts = delong.components(scores.truth, scores.scores.mean(axis=1), scores.patient, setting.patients)
+            gains.append(float(parts.auroc[0] - parts.auroc[1]))
+    tests = {}
+    for name, count in rejected.items():
+        interval = stats.binomtest(count, runs).proportion_ci(0.95, method="exact")
+        tests[name] = {"rate": count / runs, "low": float(interval.low), "high": float(interval.high)}
+    measured = float(np.mean(gains)) if gains else 0.0
+    return {"setting": asdict(setting), "runs": runs, "alpha": alpha, "true_difference": measured, "tests": tests}
+
+
+def prediction_table(
+    scores: Scores, arm: int, dataset: str, label: str, ratio: int = 0, part: str = "test"
+) -> pd.DataFrame:
+    """One arm's simulated scores as a predictions table (probabilities by the logistic function)."""
+    _, replicates, count = scores.scores.shape
+    frames = []
+    for replicate in range(replicates):
+        frames.append(
+            pd.DataFrame(
+                {
+                    "ratio": ratio,
+                    "replicate": replicate,
+                    "dataset": dataset,
+                    "part": part,
+                    "image_id": [f"{dataset}-{part}-{position}" for position in range(count)],
+                    "patient_id": [f"{dataset}-{part}-p{code}" for code in scores.patient],
+                    "label": label,
+                    "truth": scores.truth.astype(np.float32),
+                    "score": (1 / (1 + np.exp(-(scores.scores[arm, replicate] - 1)))).astype(np.float32),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)

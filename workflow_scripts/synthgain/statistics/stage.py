@@ -1,0 +1,180 @@
+"""The whole analysis of one model: predictions in, tables out. Nothing is read or written here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.errors import SynthGainError
+from synthgain.seeds import random_generator
+from synthgain.statistics import sentences
+from synthgain.statistics.analysis import Analysis
+from synthgain.statistics.comparisons import PRIMARY, comparison_rows, finish, planned_pairs
+from synthgain.statistics.endpoints import MACRO, Endpoint, Resamples, endpoints, estimable_labels
+from synthgain.statistics.guards import guard
+from synthgain.statistics.predictions import Panel, build_panel, validation_dataset
+from synthgain.statistics.summary import METRIC_COLUMNS, SUMMARY_COLUMNS, dashes, metric_rows, summary_rows
+from synthgain.statistics.thresholds import ARGMAX, apply_thresholds, argmax_decisions, fit_thresholds
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the stage reads.
+
+    predictions: arm → its table. test_sets: [{dataset, split}]. targets: names of the model's targets.
+    excluded: data set → image ids that the audit bars from testing. datasets, splits: data set → its table.
+    """
+
+    predictions: Mapping[str, pd.DataFrame]
+    test_sets: list[dict[str, Any]]
+    targets: list[str]
+    excluded: Mapping[str, list[str]] = field(default_factory=dict)
+    datasets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    splits: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """One test set, ready to analyse. decisions: policy → (R, L, N) bool; thresholds: policy → (R, L)."""
+
+    panel: Panel
+    labels: list[int]
+    decisions: dict[str, np.ndarray]
+    thresholds: dict[str, np.ndarray]
+    policy: str
+    resamples: Resamples
+
+
+def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
+    """Return {file name: DataFrame or JSON value} of `statistics/<model>/`."""
+    table = _all_predictions(inputs, analysis)
+    sets = [_test_set(table, entry, inputs, analysis, seed) for entry in inputs.test_sets]
+    found: dict[str, list[Endpoint]] = {}
+    levels, rows, summary = [], [], []
+    for test in sets:
+        runs = test.panel.runs
+        pairs = planned_pairs(runs, analysis)
+        names = list(analysis.metrics)
+        computed = list(
+            endpoints(test.panel, names, test.labels, test.decisions, test.policy, test.resamples)
+        )
+        found[test.panel.dataset] = computed
+        levels += [metric_rows(endpoint, runs) for endpoint in computed]
+        levels += dashes(runs, test.panel.dataset, test.panel.part, _without_estimate(test), names)
+        for endpoint in computed:
+            summary += summary_rows(endpoint, runs, analysis.confidence)
+            if "@" not in endpoint.metric and not _repeats_macro(endpoint, test, analysis):
+                rows += comparison_rows(endpoint, runs, test.panel.patients, pairs, analysis)
+    comparisons, alarms = guard(finish(rows, analysis), analysis)
+    return {
+        "metrics.parquet": pd.concat(levels, ignore_index=True)[METRIC_COLUMNS],
+        "summary.csv": pd.DataFrame(summary, columns=SUMMARY_COLUMNS),
+        "comparisons.csv": comparisons,
+        "verdict.json": verdict_of(comparisons, alarms, analysis),
+    }
+
+
+def verdict_of(comparisons: pd.DataFrame, alarms: dict[str, dict], analysis: Analysis) -> dict[str, Any]:
+    """`verdict.json`: the declared comparison's row and sentence, alarms, notes; every one in `comparisons`."""
+    declared = [_declared(comparisons, primary, alarms, analysis) for primary in analysis.primaries]
+    first = declared[0] if declared else {"primary": None, "verdict": None, "sentence": sentences.notes(analysis)[0]}
+    return {
+        **first,
+        "comparisons": declared,
+        "alarms": alarms,
+        "notes": sentences.notes(analysis),
+        "alpha": analysis.alpha,
+        "margin": analysis.margin,
+        "alternative": analysis.alternative,
+        "replicates": analysis.replicates,
+        "pilot": analysis.replicates < sentences.PILOT_BELOW,
+        "rehearsal": analysis.rehearsal,
+    }
+
+
+def _declared(comparisons: pd.DataFrame, primary: Any, alarms: dict[str, dict], analysis: Analysis) -> dict[str, Any]:
+    chosen = comparisons[
+        (comparisons["family"] == PRIMARY)
+        & (comparisons["arm"] == primary.arm)
+        & (comparisons["ratio"] == primary.ratio)
+        & (comparisons["dataset"] == primary.test_set)
+        & (comparisons["label"] == primary.labels)
+        & (comparisons["metric"] == primary.metric)
+    ]
+    if chosen.empty:
+        sentence = (
+            f"No verdict: {primary.metric} of {primary.labels} on {primary.test_set} is not estimable for "
+            f"{primary.arm} at {primary.ratio} % (fewer than {analysis.minimum_positives} positive or negative patients)."
+        )
+        return {"primary": None, "verdict": None, "sentence": sentence}
+    row = chosen.iloc[0].to_dict()
+    if analysis.rehearsal:
+        return {"primary": row, "verdict": None, "sentence": sentences.notes(analysis)[0]}
+    return {
+        "primary": row,
+        "verdict": row["verdict"],
+        "sentence": sentences.verdict_sentence(row, analysis, alarms),
+    }
+
+
+def _all_predictions(inputs: Inputs, analysis: Analysis) -> pd.DataFrame:
+    missing = [arm for arm in analysis.arms if arm not in inputs.predictions]
+    if missing:
+        raise SynthGainError(f"no predictions of arm {missing[0]}; run snakemake again to make them")
+    return pd.concat(
+        [table.assign(arm=arm) for arm, table in inputs.predictions.items() if arm in analysis.arms], ignore_index=True
+    )
+
+
+def _test_set(table: pd.DataFrame, entry: dict[str, Any], inputs: Inputs, analysis: Analysis, seed: int) -> TestSet:
+    dataset = entry["dataset"]
+    panel = build_panel(table, dataset, "test", inputs.excluded.get(dataset, ()))
+    _check_labels(panel, analysis)
+    labels = estimable_labels(panel, analysis.minimum_positives)
+    random = random_generator(study=seed, step="compare_arms", purpose="patients", dataset=dataset)
+    resamples = Resamples.of(panel.patients, analysis.bootstrap, random)
+    if panel.image_scores:
+        return TestSet(panel, labels, {}, {}, "", resamples)
+    if len(panel.labels) > 1 and len(inputs.targets) == 1:  # multi-class: one label per level
+        return TestSet(panel, labels, {ARGMAX: argmax_decisions(panel)}, {}, ARGMAX, resamples)
+    thresholds = {policy: _thresholds(table, panel, policy, analysis, seed) for policy in analysis.policies}
+    decisions = {policy: apply_thresholds(panel, fitted) for policy, fitted in thresholds.items()}
+    return TestSet(panel, labels, decisions, thresholds, analysis.policy, resamples)
+
+
+def _thresholds(table: pd.DataFrame, panel: Panel, policy: str, analysis: Analysis, seed: int) -> np.ndarray:
+    """Thresholds (R, L) of the panel's runs and labels, each from its arm's real validation predictions."""
+    thresholds = np.full((len(panel.runs), len(panel.labels)), np.nan)
+    for arm in panel.runs["arm"].unique():
+        own = table[table["arm"] == arm]
+        dataset = validation_dataset(arm, dict(analysis.arms), own)
+        validation = build_panel(own, dataset, "validation")
+        random = random_generator(study=seed, step="compare_arms", purpose="thresholds", dataset=dataset)
+        fitted = fit_thresholds(validation, policy, analysis.target_sensitivity, random)
+        order = [validation.labels.index(label) for label in panel.labels]
+        wanted = panel.runs[panel.runs["arm"] == arm]
+        keys = pd.MultiIndex.from_frame(wanted)
+        thresholds[wanted.index] = fitted[pd.MultiIndex.from_frame(validation.runs).get_indexer(keys)][:, order]
+    return thresholds
+
+
+def _check_labels(panel: Panel, analysis: Analysis) -> None:
+    for primary in analysis.primaries:
+        if primary.labels != MACRO and primary.labels not in panel.labels:
+            known = ", ".join((MACRO, *panel.labels))
+            raise SynthGainError(f"analysis.primary.labels: {panel.dataset} has no label {primary.labels!r}; known: {known}")
+
+
+def _without_estimate(test: TestSet) -> list[str]:
+    names = [name for position, name in enumerate(test.panel.labels) if position not in test.labels]
+    return names if test.labels else [*names, MACRO]
+
+
+def _repeats_macro(endpoint: Endpoint, test: TestSet, analysis: Analysis) -> bool:
+    """With one label its mean is the label itself: only the declared name (else macro) is compared."""
+    if len(test.labels) > 1:
+        return False
+    declared = any(primary.labels == test.panel.labels[test.labels[0]] for primary in analysis.primaries)
+    return (endpoint.label == MACRO) if declared else (endpoint.label != MACRO)
