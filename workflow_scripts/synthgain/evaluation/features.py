@@ -1,0 +1,58 @@
+"""Features of image sets, computed once per content and kept."""
+
+import hashlib
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from synthgain.command import logger
+from synthgain.errors import SynthGainError
+from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
+from synthgain.images import image_hashes
+from synthgain.networks.extractors import Extractor
+
+
+def open_extractor(space: Mapping[str, Any], run: Path, device: torch.device) -> Extractor:
+    """Build the extractor of a space entry {name, module, options, weights | run_weights, sha256}.
+
+    `run_weights` is relative to the run folder, `weights` to the data root (SYNTHGAIN_DATA) or absolute.
+    """
+    options = dict(space.get("options") or {})
+    if space.get("sha256"):
+        options["sha256"] = space["sha256"]
+    weights = None
+    if space.get("run_weights"):
+        weights = run / space["run_weights"]
+    elif space.get("weights"):
+        weights = Path(os.environ.get("SYNTHGAIN_DATA", ".")) / space["weights"]
+    extractor = importlib.import_module(space["module"]).build(options, weights, device)
+    if not isinstance(extractor, Extractor):
+        raise SynthGainError(f"feature space {space['name']}: {space['module']}.build does not return an Extractor")
+    return extractor
+
+
+def content_key(extractor: Extractor, images: np.ndarray) -> str:
+    """Key of the features of these images in this order: equal keys, equal features."""
+    return hashlib.sha256("".join([extractor.identity, *image_hashes(images)]).encode()).hexdigest()[:32]
+
+
+def cached_features(extractor: Extractor, images: np.ndarray, cache: Path) -> np.ndarray:
+    """Return extract(images), (N, d) float32, from `cache`/<key>/features.npy where it stands there whole."""
+    key = content_key(extractor, images)
+    folder = cache / key
+    try:
+        manifest = read_manifest(folder / "manifest.json", key)
+        path = check_file(folder, "features.npy", manifest["files"]["features.npy"])
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (SynthGainError, KeyError, ValueError, OSError):
+        logger.debug("features %s: not kept yet", key)
+    features = extractor.extract(images)
+    with atomic_path(folder / "features.npy") as temporary, temporary.open("wb") as handle:
+        np.save(handle, features, allow_pickle=False)
+    write_manifest(folder / "manifest.json", key, ["features.npy"], label=extractor.label, images=len(images))
+    return features

@@ -1,0 +1,165 @@
+"""Fidelity and diversity of a pool in one feature space: every number beside its real-versus-real floor.
+
+Protocol: equal n everywhere; the reference is real and held out; the floor is the mean over patient-disjoint
+splits of all real images at the same n (Stein 2023, Woodland 2024 on why a lone FID says little).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_distance_p, kernel_matrix
+from synthgain.evaluation.diversity import vendi_score
+from synthgain.evaluation.prdc import prdc, squared_distances
+from synthgain.evaluation.resampling import Z_95, disjoint_halves, jackknife_se, largest_half, patient_groups
+
+COLUMNS = (
+    "space", "reference", "group", "metric", "n", "value", "low", "high", "floor", "floor_sd", "excess", "p", "note",
+)  # fmt: skip
+METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "vendi")
+HELD_OUT, TRAIN, GAP = "held_out", "train", "train - held_out"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Features (n, d) of one set, patient per row, and its groups {name: (n,) bool}."""
+
+    features: np.ndarray
+    patients: np.ndarray
+    groups: Mapping[str, np.ndarray]
+
+    def members(self, group: str) -> np.ndarray:
+        """Row positions of a group (empty where the set has no such group)."""
+        return np.flatnonzero(self.groups.get(group, np.zeros(len(self.features), dtype=bool)))
+
+
+def compare(real: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
+    """All METRICS of two feature sets at (about) equal n, in their order: (7,) float64."""
+    kernel = kernel_matrix(*[np.concatenate([synthetic, real])] * 2)
+    shares = prdc(
+        squared_distances(real, real), squared_distances(synthetic, synthetic), squared_distances(real, synthetic)
+    )
+    values = {
+        "fd": frechet_distance(synthetic, real),
+        "kid": kernel_distance(kernel, len(synthetic)),
+        "vendi": vendi_score(synthetic),
+        **shares,
+    }
+    return np.array([values[name] for name in METRICS])
+
+
+def measure_space(
+    space: str,
+    fid: bool,
+    synthetic: Side,
+    references: Mapping[str, Side],
+    seeded: Callable[..., np.random.Generator],
+    limits: Mapping[str, int],
+) -> list[Row]:
+    """Return the rows of one feature space: every group against every reference, and the gap of the two.
+
+    references: HELD_OUT and TRAIN. seeded(**keys) gives independent generators. limits: `n` (most images a
+    side), `minimum` (fewest), `floor_splits`. A group that is too small gives one row that says so.
+    """
+    rows: list[Row] = []
+    for group in synthetic.groups:
+        drawn = {"space": space, "group": group}
+        results: dict[str, list[Row]] = {}
+        n = common_size(synthetic, references, group, limits["n"])
+        for name, reference in references.items():
+            if n[name] < limits["minimum"]:
+                note = f"not computed, because {n[name]} images a side are fewer than {limits['minimum']}"
+                rows.append(empty_row(note, reference=name, metric="all", n=n[name], **drawn))
+                continue
+            rng = seeded(step="fidelity", space=space, group=group, reference=name)
+            floors = floor_values(references, group, n[name], limits["floor_splits"], rng)
+            found = _against(synthetic, reference, group, n[name], floors, rng)
+            results[name] = [{**row, "reference": name, **drawn} for row in found]
+            rows += results[name]
+        if len(results) == len(references) == 2 and n[HELD_OUT] == n[TRAIN]:
+            rows += [{**row, **drawn} for row in _gap(results[TRAIN], results[HELD_OUT])]
+    for row in rows:
+        if row["metric"] == "fd" and fid:
+            row["metric"] = "fid"
+    return rows
+
+
+def common_size(synthetic: Side, references: Mapping[str, Side], group: str, limit: int) -> dict[str, int]:
+    """Images a side for each reference: what synthetic, reference and the floor can all give.
+
+    Where every reference has a fair number, the smallest of them is used for all, so that they compare.
+    """
+    members = [side.members(group) for side in references.values()]
+    everyone = np.concatenate([side.patients[rows] for side, rows in zip(references.values(), members, strict=True)])
+    most = min(limit, len(synthetic.members(group)), largest_half(everyone))
+    sizes = {name: min(most, len(rows)) for name, rows in zip(references, members, strict=True)}
+    smallest = min(sizes.values())
+    return dict.fromkeys(sizes, smallest) if 2 * smallest >= max(sizes.values()) else sizes
+
+
+def floor_values(
+    references: Mapping[str, Side], group: str, n: int, splits: int, rng: np.random.Generator
+) -> np.ndarray:
+    """METRICS of real against other patients' real images at n a side: (splits, 7)."""
+    members = {name: side.members(group) for name, side in references.items()}
+    features = np.concatenate([side.features[members[name]] for name, side in references.items()])
+    patients = np.concatenate([side.patients[members[name]] for name, side in references.items()])
+    halves = [disjoint_halves(patients, n, rng) for _ in range(splits)]
+    return np.stack([compare(features[a], features[b]) for a, b in halves])
+
+
+def empty_row(note: str, **keys: Any) -> Row:
+    """A row without numbers that says why."""
+    blank = dict.fromkeys(COLUMNS, np.nan)
+    return {**blank, "group": "all", "reference": "", "n": 0, **keys, "note": note}
+
+
+def _against(
+    synthetic: Side, reference: Side, group: str, n: int, floors: np.ndarray, rng: np.random.Generator
+) -> list[Row]:
+    ours = rng.permutation(synthetic.members(group))[:n]
+    theirs = rng.permutation(reference.members(group))[:n]
+    x, y = synthetic.features[ours], reference.features[theirs]
+    value = compare(y, x)
+    x_patients, y_patients = synthetic.patients[ours], reference.patients[theirs]
+    se = jackknife_se(
+        lambda a, b: compare(y[b], x[a]), patient_groups(x_patients, rng), patient_groups(y_patients, rng)
+    )
+    kernel = kernel_matrix(*[np.concatenate([x, y])] * 2)
+    p = kernel_distance_p(kernel, n, np.concatenate([x_patients, y_patients]), rng)
+    wide = n < 2 * x.shape[1]
+    rows = []
+    for position, metric in enumerate(METRICS):
+        floor, floor_sd = floors[:, position].mean(), floors[:, position].std(ddof=1)
+        note = f"n < 2 x {x.shape[1]} dimensions: read with kid" if metric == "fd" and wide else ""
+        rows.append(
+            {
+                "metric": metric,
+                "n": n,
+                "value": value[position],
+                "low": value[position] - Z_95 * se[position],
+                "high": value[position] + Z_95 * se[position],
+                "floor": floor,
+                "floor_sd": floor_sd,
+                "excess": value[position] - floor,
+                "p": p if metric == "kid" else np.nan,
+                "note": note,
+            }
+        )
+    return rows
+
+
+def _gap(train: Sequence[Row], held_out: Sequence[Row]) -> list[Row]:
+    """Distance to the training images minus that to held-out ones: far below 0 is a sign of copying."""
+    rows = []
+    for ours, theirs in zip(train, held_out, strict=True):
+        if ours["metric"] in ("fd", "kid"):
+            gap = ours["value"] - theirs["value"]
+            note = "below 0: nearer to the training images than to held-out ones, a sign of copying"
+            keys = {"reference": GAP, "metric": ours["metric"], "n": ours["n"], "value": gap}
+            rows.append({**empty_row(note), **keys})
+    return rows

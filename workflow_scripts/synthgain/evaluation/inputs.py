@@ -1,0 +1,130 @@
+"""What the evaluation scripts read: real images with their part, and a pool as one long table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.command import Job
+from synthgain.errors import SynthGainError
+from synthgain.files import read_table
+from synthgain.images import read_image_set
+from synthgain.replicas import read_replicas, take
+
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with their table, still on disk; real ones have a column `part`.
+
+    arrays: (n, H, W, C) uint8 pieces, memory-mapped. columns: {name: {role, kind, levels?}}.
+    """
+
+    arrays: list[np.ndarray]
+    table: pd.DataFrame
+    columns: dict[str, dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """Patient per row: (N,) str."""
+        return self.table["patient_id"].astype(str).to_numpy()
+
+    def pixels(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return a copy of these rows' pixels, (n, H, W, C) uint8."""
+        return take(self.arrays, np.arange(len(self)) if rows is None else rows)
+
+    def rows_of(self, *parts: str) -> np.ndarray:
+        """Row positions of these parts of the split."""
+        return np.flatnonzero(self.table["part"].isin(parts).to_numpy())
+
+    def subset(self, rows: np.ndarray) -> "Images":
+        """These rows as Images of their own (pixels copied)."""
+        return Images([self.pixels(rows)], self.table.iloc[rows].reset_index(drop=True), self.columns)
+
+
+def read_real(job: Job, names: Sequence[str]) -> Images:
+    """Read data sets with their splits, joined; a data set without a split is all test."""
+    arrays, tables, columns = [], [], {}
+    for name in names:
+        manifest = f"datasets/{name}/manifest.json"
+        image_set = read_image_set(job.input_folder(manifest), job.inputs[manifest])
+        tables.append(image_set.table.assign(dataset=name, part=_parts(job, name, image_set.table)))
+        arrays.append(image_set.images)
+        columns |= image_set.columns
+    return Images(arrays, pd.concat(tables, ignore_index=True), columns)
+
+
+def read_pool(job: Job, pool: str, index: int, columns: dict[str, dict[str, Any]]) -> Images:
+    """Read every replica of pools/<pool>/<index> among the job's inputs, replica by replica.
+
+    Raises SynthGainError where the job has none of them or they hold no image.
+    """
+    names = job.inputs_below(f"pools/{pool}/{index}/replica-")
+    if not names:
+        raise SynthGainError(f"pools/{pool}/{index}: no replica among this job's inputs; the rule must list them")
+    names.sort(key=lambda name: int(name.split("/replica-")[1].split("/")[0]))
+    arrays, table, _ = read_replicas([(job.run / name, job.inputs[name]) for name in names])
+    if table.empty:
+        raise SynthGainError(f"pools/{pool}/{index}: holds no image; check its filter, nothing can be measured")
+    return Images(arrays, table, columns)
+
+
+def parents(table: pd.DataFrame) -> np.ndarray:
+    """Patient whose row a synthetic image copies, (N,) str: images of one parent are not independent."""
+    column = "parent_patient_id" if "parent_patient_id" in table else "patient_id"
+    return np.char.add("synthetic of ", table[column].astype(str).to_numpy().astype(str))
+
+
+def groups_of(
+    table: pd.DataFrame, by: Sequence[str], columns: dict[str, dict[str, Any]], cuts: dict[str, float]
+) -> dict[str, np.ndarray]:
+    """Return {"all": …, "opacity=1": …, "age<55": …}: a bool mask of rows per level of each column of `by`.
+
+    Continuous columns are cut in two at `cuts` (the real median), so that both sets use the same groups.
+    """
+    groups = {"all": np.ones(len(table), dtype=bool)}
+    for name in by:
+        values, spec = table[name], columns[name]
+        if spec["kind"] == "continuous":
+            number = values.to_numpy(np.float64, na_value=np.nan)
+            groups[f"{name}<{cuts[name]:g}"] = number < cuts[name]
+            groups[f"{name}>={cuts[name]:g}"] = number >= cuts[name]
+            continue
+        levels = [0, 1] if spec["kind"] == "binary" else spec["levels"]
+        for level in levels:
+            groups[f"{name}={level}"] = (values == level).fillna(False).to_numpy(dtype=bool)
+    return groups
+
+
+def median_cuts(
+    table: pd.DataFrame, by: Sequence[str], columns: dict[str, dict[str, Any]], where: str
+) -> dict[str, float]:
+    """Median of each continuous column of `by`; SynthGainError for a column that the data set lacks."""
+    for name in by:
+        if name not in columns:
+            raise SynthGainError(f"{where}.by: no column {name!r} in the data set; columns are {', '.join(columns)}")
+    continuous = [name for name in by if columns[name]["kind"] == "continuous"]
+    return {name: float(np.nanmedian(table[name].to_numpy(np.float64, na_value=np.nan))) for name in continuous}
+
+
+def strata(table: pd.DataFrame, columns: dict[str, dict[str, Any]]) -> np.ndarray:
+    """Class of each row: its joint known target values, (N,) str ("" without targets)."""
+    names = [name for name, spec in columns.items() if spec["role"] == "target" and spec["kind"] != "continuous"]
+    joined = np.full(len(table), "", dtype=object)
+    for name in names:
+        joined = joined + "|" + table[name].astype(str).to_numpy().astype(object)
+    return joined.astype(str)
+
+
+def _parts(job: Job, name: str, table: pd.DataFrame) -> np.ndarray:
+    manifest = f"splits/{name}/manifest.json"
+    if manifest not in job.inputs:
+        return np.full(len(table), "test", dtype=object)
+    split = read_table(job.input_folder(manifest) / "split.parquet").set_index("image_id")["part"]
+    return table["image_id"].map(split).fillna("excluded").to_numpy(dtype=object)
