@@ -77,7 +77,7 @@ class _Number(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         hidden: Tensor = functional.silu(self.inner(values[:, None].to(self.inner.weight.dtype)))
-        return self.outer(hidden)  # type: ignore[no-any-return]
+        return self.outer(hidden)
 
 
 def column_specs(names: list[str], columns: dict[str, dict[str, Any]], table: pd.DataFrame) -> list[dict[str, Any]]:

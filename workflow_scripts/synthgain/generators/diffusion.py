@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, SchedulerMixin, UNet2DModel
+from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from synthgain.command import Job
@@ -21,9 +21,9 @@ Condition = dict[str, Tensor]
 
 
 class ConditionalNetwork(nn.Module):
-    """U-Net and encoder as one module, so that one optimiser, one average and one DDP wrapper cover both."""
+    """UNet2DModel and encoder as one module, so that one optimiser, average and DDP wrapper cover both."""
 
-    def __init__(self, network: UNet2DModel, encoder: ConditionEncoder) -> None:
+    def __init__(self, network: Any, encoder: ConditionEncoder) -> None:
         super().__init__()
         self.network, self.encoder = network, encoder
 
@@ -112,7 +112,7 @@ def save_parts(folder: Path, module: ConditionalNetwork) -> None:
     module.encoder.save_pretrained(folder / "condition_encoder", safe_serialization=True)
 
 
-def scheduler_of(formulation: Formulation) -> SchedulerMixin:
+def scheduler_of(formulation: Formulation) -> Any:
     """Return the diffusers scheduler that samples from this formulation; saved beside the network as `scheduler/`."""
     if isinstance(formulation, Edm):
         return EDMDPMSolverMultistepScheduler(

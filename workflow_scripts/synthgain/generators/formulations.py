@@ -26,7 +26,8 @@ COSINE_BETA_MAX = 0.999
 class Formulation(Protocol):
     """What training and sampling need of a formulation."""
 
-    sigma_data: float
+    @property
+    def sigma_data(self) -> float: ...
 
     @property
     def sigma_min(self) -> float: ...

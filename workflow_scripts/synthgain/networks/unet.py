@@ -63,14 +63,14 @@ def build(options: dict[str, Any], image_size: int, channels: int) -> UNet2DMode
     )
 
 
-def condition_dimension(network: UNet2DModel) -> int:
+def condition_dimension(network: Any) -> int:
     """Length of the vector that `class_labels` takes: that of the network's time embedding."""
     return int(network.time_embedding.linear_2.out_features)
 
 
 def prepare_memory_format(network: torch.nn.Module) -> torch.nn.Module:
     """Lay weights out channels-last: what oneDNN and cuDNN convolve fastest."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _default_sizes(image_size: int) -> tuple[tuple[int, ...], int]:

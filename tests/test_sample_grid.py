@@ -1,0 +1,70 @@
+"""The sample grid: groups per condition, the picture, and the script from end to end."""
+
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from generator_jobs import training_job, write_data
+
+from draw_sample_grid import condition_groups, draw_grid, draw_sample_grid
+from synthgain.command import Job
+from synthgain.errors import SynthGainError
+from synthgain.generators.training import train_diffusion
+
+COLUMNS = [
+    {"name": "finding", "kind": "binary"},
+    {"name": "view", "kind": "category", "levels": ["AP", "PA", "lateral"]},
+    {"name": "age", "kind": "continuous", "mean": 50.0, "sd": 10.0},
+]
+
+
+def test_groups_hold_the_rows_of_each_level() -> None:
+    table = pd.DataFrame(
+        {"finding": [1.0, 0.0, np.nan, 1.0], "view": ["AP", None, "PA", "AP"], "age": [20.0, 40.0, 60.0, 80.0]}
+    )
+    groups = {name: rows.tolist() for name, rows in condition_groups(table, COLUMNS)}
+    assert groups == {
+        "finding = 1": [0, 3],
+        "finding = 0": [1],
+        "view = AP": [0, 3],
+        "view = PA": [2],
+        "age ≤ 35": [0],
+        "age ≥ 65": [3],
+    }
+    assert condition_groups(table, [])[0][1].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_picture_is_written_whole(tmp_path: Path, channels: int) -> None:
+    images = np.full((4, 8, 8, channels), 200, dtype=np.uint8)
+    draw_grid(tmp_path / "grid.png", ["one", "two"], [(images[:1], images), (images[:3], images)], "title")
+    picture = matplotlib.image.imread(tmp_path / "grid.png")
+    assert picture.ndim == 3
+    assert 0.05 < (picture[..., 0] < 0.9).mean() < 0.95  # grey images on white paper
+
+
+def test_script_draws_a_trained_snapshot_again_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    inputs = write_data(tmp_path)
+    training = training_job(tmp_path, inputs, training={"steps": 2})
+    train_diffusion(training)
+    entry = {
+        "generator": "ddpm",
+        "index": 0,
+        "snapshot": 1,
+        "condition_on": ["finding"],
+        "columns": 4,
+        "sampling": {"solver": "dpmpp_2m", "steps": 3},
+        "seed": 0,
+    }
+    inputs = inputs | {"generators/ddpm/0/manifest.json": training.identity}
+    pictures = []
+    for name in ("first", "second"):
+        job = Job(entry, inputs, "code", "identity", tmp_path, [tmp_path / f"{name}.png"], threads=1)
+        draw_sample_grid(job)
+        pictures.append(job.outputs[0].read_bytes())
+    assert pictures[0] == pictures[1]
+    with pytest.raises(SynthGainError, match="no snapshot 7"):
+        draw_sample_grid(Job(entry | {"snapshot": 7}, inputs, "code", "identity", tmp_path, [tmp_path / "x.png"], 1))
