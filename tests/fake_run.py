@@ -110,6 +110,8 @@ def _comparisons(metrics: pd.DataFrame) -> pd.DataFrame:
                 "seed_sd": 0.006,
                 "patient_sd": 0.09,
                 "verdict": "helps" if family == "primary" else "inconclusive",
+                "baseline_ratio": 0,
+                "role": arm,
             }
         )
     return pd.DataFrame(rows)
@@ -154,15 +156,27 @@ def _statistics(run: Path, rng: np.random.Generator, rehearsal: bool) -> None:
     comparisons.to_csv(folder / "comparisons.csv", index=False)
     _subgroups().to_csv(folder / "subgroups.csv", index=False)
     primary = comparisons[comparisons["family"] == "primary"].iloc[0]
+    sentence = (
+        "Supplemented at 300 % helps: mean AUROC on hospital_a changed by +0.0400 (95 % interval +0.0250 to +0.0550, "
+        "p = 0.0004; 0.8820 against 0.8420; 5 replicates). Conditional on one generator."
+    )
+    declared = {"primary": json.loads(primary.to_json()), "verdict": "helps", "sentence": sentence}
+    nothing = {"primary": None, "verdict": None, "sentence": "Rehearsal: no verdict."}
     verdict = {
-        "primary": None if rehearsal else json.loads(primary.to_json()),
-        "verdict": None if rehearsal else "helps",
-        "sentence": ""
-        if rehearsal
-        else "Synthetic images help: adding 300 % of drawn images raised macro AUROC on hospital_a by +0.036 "
-        "(95 % interval +0.021 to +0.051, p < 0.001).",
-        "alarms": [],
-        "notes": ["Conditional on one generator: another training of it could give another answer."],
+        **(nothing if rehearsal else declared),
+        "comparisons": [] if rehearsal else [declared],
+        "alarms": {
+            "a_a": {"checked": True, "raised": False, "rows": []},
+            "under_trained": {"checked": True, "raised": False, "rows": []},
+            "negative_control": {"checked": False, "raised": False, "rows": []},
+            "step_matched_control": {"checked": False, "raised": False, "rows": []},
+            "strong_augmentation": {"checked": True, "raised": False, "rows": []},
+        },
+        "notes": ["Results are conditional on one generator: another training of it could give another answer."],
+        "alpha": 0.05,
+        "margin": 0.02,
+        "replicates": 5,
+        "rehearsal": rehearsal,
     }
     write_json(folder / "verdict.json", verdict)
     write_json(folder / "dose_response.json", {"slope": 0.011, "low": 0.004, "high": 0.018, "best_model": "constant"})
@@ -267,9 +281,10 @@ def figures_job(run: Path, **changes: Any) -> Job:
         "model": MODEL,
         "task": "classification",
         "targets": ["opacity", "effusion"],
-        "arms": ARMS,
-        "analysis": ANALYSIS,
-        "rows_of": {"drawn": "hospital_a"},
+        "arms": {name: {"role": name} for name in ARMS},
+        "analysis": {"margin": 0.02, "alpha": 0.05, "subgroups": ["sex", "age"]},
+        "primary": [PRIMARY],
+        "pools": [{"pool": "drawn", "rows_of": "hospital_a"}],
         **changes,
     }
     inputs = [

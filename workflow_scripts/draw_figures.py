@@ -1,9 +1,8 @@
 """Draw the figures of one model as SVG, from its statistics, its pools and the training curves.
 
-Slice: {model, task, targets, arms: [names in the study's order], analysis: {primary, margin},
-rows_of: {pool: dataset}}. Inputs: statistics/<model>/manifest.json; as they exist
-pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
-generators/<g>/<i>/manifest.json.
+Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, primary: [declared comparisons],
+pools: [{pool, rows_of}]}. Inputs: statistics/<model>/manifest.json; as they exist pools/<p>/<i>/replica-1/manifest.json
+with the manifests of their data set and split, generators/<g>/<i>/manifest.json.
 """
 
 from pathlib import Path
@@ -15,7 +14,7 @@ from synthgain.errors import SynthGainError
 from synthgain.files import read_table, write_manifest
 from synthgain.images import read_image_set
 from synthgain.report import plots_detail
-from synthgain.report.figure_plan import Plan, statistics_plans
+from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
 from synthgain.report.sheet import first_shard, sheet_rows
 from synthgain.report.style import save_svg, style_context
 
@@ -38,8 +37,9 @@ def _statistics(job: Job) -> list[Plan]:
         if needed not in tables:
             raise SynthGainError(f"{folder / needed}: missing or empty; rerun compare_arms for model {model}")
     tables["metrics.parquet"] = read_table(folder / "metrics.parquet")
-    task = job.slice.get("task", "classification")
-    return statistics_plans(tables, job.slice["analysis"], model, task, list(job.slice["arms"]))
+    test_sets = list(dict.fromkeys(tables["summary.csv"]["dataset"]))
+    chosen = endpoint(job.slice["primary"], model, job.slice["task"], test_sets)
+    return statistics_plans(tables, chosen, job.slice["analysis"].get("margin"), list(job.slice["arms"]))
 
 
 def _is_empty(path: Path) -> bool:
@@ -62,9 +62,10 @@ def _loss_curves(job: Job) -> list[Plan]:
 
 def _sample_sheets(job: Job) -> list[Plan]:
     plans = []
+    rows_of = {entry["pool"]: entry["rows_of"] for entry in job.slice["pools"]}
     for name in job.inputs_below("pools/"):
         _, pool, index, _, _ = name.split("/")
-        dataset = job.slice.get("rows_of", {}).get(pool)
+        dataset = rows_of.get(pool)
         if dataset is None or f"datasets/{dataset}/manifest.json" not in job.inputs:
             continue
         real = read_image_set(job.input_folder(f"datasets/{dataset}/manifest.json"))

@@ -28,21 +28,17 @@ class Plan:
         return {"file": self.file, "section": self.section, "title": self.title, "caption": self.caption}
 
 
-def endpoint(analysis: Mapping[str, Any], model: str, task: str, test_sets: Sequence[str]) -> dict[str, Any]:
-    """Return `metric, labels, test_set` of this model's main endpoint: the primary one, or the task's usual one.
+def endpoint(primaries: Sequence[Mapping[str, Any]], model: str, task: str, test_sets: Sequence[str]) -> dict[str, Any]:
+    """Return `metric, labels, test_set` (and `arm, ratio`) of this model's main endpoint.
 
-    A rehearsal and a model without the primary comparison fall back to AUROC (Dice) on the first test set.
+    primaries: the declared comparisons, of which the first one of this model counts; without one (a rehearsal, a
+    second model) it is AUROC, for segmentation Dice, averaged over labels on the first test set.
     """
-    primary = analysis.get("primary") or {}
-    if isinstance(primary, list):
-        primary = next((entry for entry in primary if entry["model"] == model), {})
-    usual = {"metric": "dice" if task == "segmentation" else "auroc", "labels": "macro"}
-    usual["test_set"] = test_sets[0] if test_sets else ""
-    if primary.get("model") != model:
-        return usual
-    return {key: primary.get(key) or usual[key] for key in usual} | {
-        key: primary[key] for key in ("arm", "ratio") if key in primary
-    }
+    for entry in primaries:
+        if entry.get("model", model) == model:
+            return {"labels": "macro", "ratio": 0, **entry}
+    metric = "dice" if task == "segmentation" else "auroc"
+    return {"metric": metric, "labels": "macro", "test_set": test_sets[0] if test_sets else ""}
 
 
 def main_arm(comparisons: pd.DataFrame, chosen: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -57,13 +53,15 @@ def main_arm(comparisons: pd.DataFrame, chosen: Mapping[str, Any]) -> tuple[str,
 
 
 def statistics_plans(
-    tables: Mapping[str, pd.DataFrame], analysis: Mapping[str, Any], model: str, task: str, arms: Sequence[str]
+    tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, Any], margin: float | None, arms: Sequence[str]
 ) -> list[Plan]:
-    """Return the plans of every figure whose table is in `tables` (keys: file names in statistics/<model>/)."""
+    """Return the plans of every figure whose table is in `tables` (keys: file names in statistics/<model>/).
+
+    chosen: the main endpoint (see `endpoint`); arms: all arms in the study's order.
+    """
     summary, comparisons = tables["summary.csv"], tables["comparisons.csv"]
-    chosen = endpoint(analysis, model, task, list(dict.fromkeys(summary["dataset"])))
-    metric, label, margin = chosen["metric"], chosen["labels"], analysis.get("margin")
-    baselines = comparisons["baseline"].value_counts()
+    metric, label = chosen["metric"], chosen["labels"]
+    baselines = comparisons.loc[comparisons["family"] != "control", "baseline"].value_counts()
     baseline = str(baselines.index[0]) if len(baselines) else next(iter(arms), "")
     styles = ArmStyles(arms, baseline)
     name = metric_name(metric)
@@ -102,17 +100,17 @@ def statistics_plans(
                 lambda: plots_utility.forest(comparisons, metric, label, styles, margin),
             ),
         ]
-    return plans + _optional_plans(tables, chosen, comparisons, styles, margin)
+    return plans + _optional_plans(tables, chosen, styles, margin)
 
 
 def _optional_plans(
     tables: Mapping[str, pd.DataFrame],
     chosen: Mapping[str, Any],
-    comparisons: pd.DataFrame,
     styles: ArmStyles,
     margin: float | None,
 ) -> list[Plan]:
     plans: list[Plan] = []
+    comparisons = tables["comparisons.csv"]
     main = main_arm(comparisons, chosen)
     subgroups = subgroup_rows(tables.get("subgroups.csv"), chosen, main)
     if len(subgroups) and main:

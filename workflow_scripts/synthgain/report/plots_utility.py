@@ -70,7 +70,8 @@ def _dose_panel(axes: Axes, rows: pd.DataFrame, baseline: str, styles: ArmStyles
         if margin is not None:
             low, high = level["mean"] - margin, level["mean"] + margin
             axes.axhspan(low, high, color=MARGIN_BAND, label=f"± margin {margin:g}", zorder=0)
-        axes.axhspan(level["low"], level["high"], color=BASELINE, alpha=0.12, linewidth=0, zorder=1)
+        if np.isfinite(level["low"]):
+            axes.axhspan(level["low"], level["high"], color=BASELINE, alpha=0.12, linewidth=0, zorder=1)
         axes.axhline(level["mean"], color=BASELINE, linewidth=1.4, label=f"{baseline} (baseline)", zorder=2)
     arms = [arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline]
     for place, arm in enumerate(arms):
@@ -96,17 +97,20 @@ def _shared_legend(figure: Figure) -> None:
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 4))
 
 
-def replicate_differences(metrics: pd.DataFrame, baseline: str, dataset: str, metric: str, label: str) -> pd.DataFrame:
-    """Return `arm, ratio, replicate, difference` (arm − baseline of the same replicate, test part)."""
+def replicate_differences(
+    metrics: pd.DataFrame, baseline: tuple[str, float], dataset: str, metric: str, label: str
+) -> pd.DataFrame:
+    """Return `arm, ratio, replicate, difference`: arm − baseline (its name and ratio) of the same replicate, test part."""
     rows = metrics[
         (metrics["dataset"] == dataset)
         & (metrics["metric"] == metric)
         & (metrics["label"] == label)
         & (metrics["part"] == "test")
     ]
-    base = rows[rows["arm"] == baseline].set_index("replicate")["value"]
-    others = rows[rows["arm"] != baseline][["arm", "ratio", "replicate", "value"]].copy()
-    others["difference"] = others["value"] - others["replicate"].map(base[~base.index.duplicated()])
+    is_baseline = (rows["arm"] == baseline[0]) & (rows["ratio"] == baseline[1])
+    base = rows[is_baseline].set_index("replicate")["value"]
+    others = rows.loc[~is_baseline, ["arm", "ratio", "replicate", "value"]].copy()
+    others["difference"] = others["value"] - others["replicate"].map(base)
     return others.drop(columns="value").dropna(subset=["difference"])
 
 
@@ -125,11 +129,12 @@ def paired_differences(
     """
     rows = comparisons[
         (comparisons["dataset"] == dataset) & (comparisons["metric"] == metric) & (comparisons["label"] == label)
-    ].drop_duplicates(["arm", "ratio", "baseline"])
+    ]
     figure = new_figure(7.0, 1.15 + ROW * 1.25 * max(len(rows), 2))
     axes = figure.subplots()
     for place, (_, row) in enumerate(rows.iterrows()):
-        own = replicate_differences(metrics, row["baseline"], dataset, metric, label)
+        reference = (row["baseline"], float(row.get("baseline_ratio", 0)))
+        own = replicate_differences(metrics, reference, dataset, metric, label)
         own = own[(own["arm"] == row["arm"]) & (own["ratio"] == row["ratio"])].sort_values("replicate")
         spread = np.linspace(-0.18, 0.18, len(own)) if len(own) > 1 else np.zeros(len(own))
         colour = styles(row["arm"])["color"]
@@ -152,7 +157,10 @@ def forest(comparisons: pd.DataFrame, metric: str, label: str, styles: ArmStyles
         for place, (_, row) in enumerate(own.iterrows()):
             look = styles(row["arm"])
             _interval(axes, row, place, look["color"], look["marker"])
-            text = f"{row['difference']:+.3f}  [{row['low']:+.3f}, {row['high']:+.3f}]".replace("-", "−")
+            text = f"{row['difference']:+.3f}"
+            if np.isfinite(row["low"]):
+                text += f"  [{row['low']:+.3f}, {row['high']:+.3f}]"
+            text = text.replace("-", "−")
             axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
         _difference_axis(axes, own, metric, margin)
         axes.set_title(dataset)
@@ -167,7 +175,11 @@ def _interval(axes: Axes, row: pd.Series, place: int, colour: str, marker: str) 
 
 
 def _difference_axis(axes: Axes, rows: pd.DataFrame, metric: str, margin: float | None) -> None:
-    names = [arm_label(arm, ratio) for arm, ratio in zip(rows["arm"], rows["ratio"], strict=True)]
+    usual = rows["baseline"].mode().iloc[0] if len(rows) else ""
+    names = [
+        arm_label(arm, ratio) + ("" if baseline == usual else f" − {baseline}")
+        for arm, ratio, baseline in zip(rows["arm"], rows["ratio"], rows["baseline"], strict=True)
+    ]
     axes.set_yticks(range(len(names)), names)
     for text, family in zip(axes.get_yticklabels(), rows["family"], strict=True):
         text.set_fontweight("bold" if family == "primary" else "normal")
@@ -176,8 +188,7 @@ def _difference_axis(axes: Axes, rows: pd.DataFrame, metric: str, margin: float 
     axes.axvline(0, color=MUTED, linewidth=1)
     if margin is not None:
         axes.axvspan(-margin, margin, color=MARGIN_BAND, zorder=0)
-    baselines = "/".join(dict.fromkeys(rows["baseline"]))
-    side = "lower is better" if metric in LOWER_IS_BETTER else "right of 0: better than the baseline"
-    axes.set_xlabel(f"difference in {metric_name(metric)} from {baselines or 'the baseline'} ({side})")
+    side = "lower is better" if metric in LOWER_IS_BETTER else "right of 0: better"
+    axes.set_xlabel(f"difference in {metric_name(metric)} from {usual or 'the baseline'} ({side})")
     axes.xaxis.set_major_locator(MaxNLocator(7))
     quiet_grid(axes, "x")

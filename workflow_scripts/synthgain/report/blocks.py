@@ -1,0 +1,169 @@
+"""What a section of the report is made of: plain data that the template turns into HTML."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph. `tone` is plain, note, warning or missing ("not done")."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Short facts, name beside value."""
+
+    kind: ClassVar[str] = "facts"
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One shown column. `form`: text, count, number, signed, p, percent, interval (then `key` is (low, high))."""
+
+    key: str | tuple[str, str]
+    title: str
+    form: str = "text"
+    digits: int = 3
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as shown, with the whole table as CSV behind its download link."""
+
+    kind: ClassVar[str] = "table"
+    title: str
+    headers: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[str]]
+    file: str
+    csv: str
+    strong: frozenset[int] = frozenset()
+    note: str = ""
+
+    @property
+    def href(self) -> str:
+        """`data:` address of the CSV (UTF-8): nothing is fetched."""
+        return "data:text/csv;charset=utf-8;base64," + base64.b64encode(self.csv.encode()).decode()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG (as cleaned text) or a PNG (as a data address) with its words."""
+
+    kind: ClassVar[str] = "picture"
+    title: str
+    caption: str
+    svg: str = ""
+    address: str = ""
+    pixelated: bool = False
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that stay folded until asked for (open on paper)."""
+
+    kind: ClassVar[str] = "details"
+    title: str
+    blocks: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section with its anchor."""
+
+    id: str
+    title: str
+    blocks: list[Any] = field(default_factory=list)
+    lead: str = ""
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Return 0.1234 → `0.123`, missing → `–`; a minus is a minus sign."""
+    if value is None or value == "" or (not isinstance(value, str) and pd.isna(value)):
+        return "–"
+    try:
+        text = f"{float(value):.{digits}f}"
+    except (TypeError, ValueError):
+        return str(value)
+    return text.replace("-", "−") if float(text) else text.replace("-", "")
+
+
+def signed(value: Any, digits: int = 3) -> str:
+    """Return the number with its sign: `+0.012`, `−0.003`."""
+    text = number(value, digits)
+    return text if text[:1] in "−–" or not text[:1].isdigit() else f"+{text}"
+
+
+def p_value(value: Any) -> str:
+    """Return a p value as journals print it: `0.034`, `<0.001`."""
+    if value is None or pd.isna(value):
+        return "–"
+    return "<0.001" if float(value) < 0.001 else f"{float(value):.3f}"
+
+
+def interval(low: Any, high: Any, digits: int = 3, sign: bool = False) -> str:
+    """Return `0.81 to 0.87`, or with signs."""
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
+        return "–"
+    form = signed if sign else number
+    return f"{form(low, digits)} to {form(high, digits)}"
+
+
+def form_value(row: pd.Series, column: Column) -> str:
+    """Return one cell as text."""
+    if isinstance(column.key, tuple):
+        return interval(row[column.key[0]], row[column.key[1]], column.digits, column.form == "signed_interval")
+    value = row[column.key]
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "–"
+    forms = {
+        "count": lambda: f"{float(value):,.0f}".replace(",", "\u202f"),
+        "number": lambda: number(value, column.digits),
+        "signed": lambda: signed(value, column.digits),
+        "p": lambda: p_value(value),
+        "percent": lambda: f"{100 * float(value):.1f} %",
+    }
+    return forms[column.form]() if column.form in forms else str(value)
+
+
+def make_table(
+    title: str,
+    table: pd.DataFrame,
+    columns: Sequence[Column],
+    file: str,
+    strong: pd.Series | None = None,
+    note: str = "",
+    download: pd.DataFrame | None = None,
+) -> Table:
+    """Return a Table with those of `columns` that `table` has; `download` (default: the same rows) is the CSV."""
+    known = [
+        column
+        for column in columns
+        if all(key in table.columns for key in (column.key if isinstance(column.key, tuple) else (column.key,)))
+    ]
+    rows = [[form_value(row, column) for column in known] for _, row in table.iterrows()]
+    marked = frozenset() if strong is None else frozenset(int(i) for i in strong.to_numpy().nonzero()[0])
+    headers = [(column.title, column.form != "text") for column in known]
+    csv = (table if download is None else download).to_csv(index=False)
+    return Table(title, headers, rows, file, csv, marked, note)
+
+
+def plain_table(title: str, table: pd.DataFrame, file: str, digits: int = 3, note: str = "") -> Table:
+    """Return a Table of every column, numbers by their dtype: for tables whose columns are not known here."""
+    columns = []
+    for name in table.columns:
+        if pd.api.types.is_bool_dtype(table[name]) or not pd.api.types.is_numeric_dtype(table[name]):
+            form = "text"
+        else:
+            whole = (table[name].dropna() % 1 == 0).all()
+            form = "count" if whole else "number"
+        columns.append(Column(str(name), str(name).replace("_", " "), form, digits))
+    return make_table(title, table, columns, file, note=note)

@@ -1,0 +1,61 @@
+"""What the run cost, from Snakemake's benchmark files."""
+
+from pathlib import Path
+
+import pandas as pd
+
+# Rules whose work exists only because synthetic images were wanted.
+SYNTHESIS_RULES = ("train_generator", "draw_pool_shard", "merge_pool_replica", "filter_pool")
+MEGABYTES_PER_GIGABYTE = 1024.0
+
+
+def read_benchmarks(folder: Path) -> pd.DataFrame:
+    """Return one row per job under `benchmarks/<rule>/`: rule, file, seconds, cpu_seconds, memory_gb.
+
+    Snakemake writes NA for what it could not measure (jobs shorter than its first look); unreadable files are skipped.
+    """
+    rows = []
+    for path in sorted(folder.glob("*/**/*.tsv")):
+        try:
+            table = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
+        except (OSError, ValueError):
+            continue
+        if not len(table) or "s" not in table:
+            continue
+        last = table.iloc[-1]
+        rows.append(
+            {
+                "rule": path.relative_to(folder).parts[0],
+                "file": str(path.relative_to(folder)),
+                "seconds": _number(last, "s"),
+                "cpu_seconds": _number(last, "cpu_time"),
+                "memory_gb": _number(last, "max_rss") / MEGABYTES_PER_GIGABYTE,
+            }
+        )
+    return pd.DataFrame(rows, columns=["rule", "file", "seconds", "cpu_seconds", "memory_gb"])
+
+
+def _number(row: pd.Series, name: str) -> float:
+    return float(pd.to_numeric(row.get(name, float("nan")), errors="coerce"))
+
+
+def rule_times(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Return per rule: jobs, hours, cpu_hours, longest_minutes, memory_gb; the most expensive rule first."""
+    if not len(jobs):
+        return pd.DataFrame(columns=["rule", "jobs", "hours", "cpu_hours", "longest_minutes", "memory_gb"])
+    grouped = jobs.groupby("rule")
+    table = pd.DataFrame(
+        {
+            "jobs": grouped.size(),
+            "hours": grouped["seconds"].sum() / 3600,
+            "cpu_hours": grouped["cpu_seconds"].sum() / 3600,
+            "longest_minutes": grouped["seconds"].max() / 60,
+            "memory_gb": grouped["memory_gb"].max(),
+        }
+    )
+    return table.sort_values("hours", ascending=False).reset_index()
+
+
+def synthesis_hours(times: pd.DataFrame) -> float:
+    """Return the job hours spent on generators and pools."""
+    return float(times.loc[times["rule"].isin(SYNTHESIS_RULES), "hours"].sum())

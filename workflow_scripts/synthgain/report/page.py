@@ -1,0 +1,98 @@
+"""From evidence to one HTML file that needs nothing else."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from synthgain.files import canonical_json, digest
+from synthgain.report import environment
+from synthgain.report.blocks import Details, Facts, Section, Text
+from synthgain.report.checklist import checklist_section
+from synthgain.report.evidence import Evidence
+from synthgain.report.prose import methods
+from synthgain.report.sections_study import study_sections
+from synthgain.report.sections_utility import utility_sections
+from synthgain.report.verdicts import headlines
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(evidence: Evidence) -> str:
+    """Return the report as HTML. Text from tables and configs is escaped by the template engine."""
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    engine = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    sections = [section for model in evidence.models for section in utility_sections(evidence, model)]
+    sections += study_sections(evidence)
+    sections += [_methods(evidence), checklist_section(evidence), _provenance(evidence)]
+    cards = headlines(evidence)
+    return engine.get_template("report.html").render(
+        title=evidence.slice.get("title") or evidence.slice["study"],
+        study=evidence.slice["study"],
+        description=evidence.slice.get("description") or "",
+        rehearsal=evidence.rehearsal,
+        cards=cards,
+        sections=sections,
+        front=_front(evidence),
+        downloads=_downloads(evidence),
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
+    )
+
+
+def _front(evidence: Evidence) -> list[tuple[str, str]]:
+    """What identifies the run, on the first page."""
+    declared = evidence.slice["predeclared"]
+    counts = evidence.config.get("replicates") or {}
+    facts = [
+        ("Pre-declared analysis (SHA-256, first 32 digits)", digest(declared)),
+        ("Study seed", str(evidence.slice.get("seed", "–"))),
+    ]
+    if counts:
+        names = ("generators", "pools")
+        parts = [f"{counts['count']} classifier seeds", *[f"{counts[n]} {n}" for n in names if counts.get(n)]]
+        facts.append(("Replicates", ", ".join(parts)))
+    source = environment.commit(Path(__file__).parent)
+    if source:
+        facts.append(("Source", f"commit {source}"))
+    found = dict(environment.versions())
+    shown = ("python", "torch", "diffusers", "pingouin")
+    facts.append(("Versions", ", ".join(f"{name} {found[name]}" for name in shown if name in found)))
+    return facts
+
+
+def _methods(evidence: Evidence) -> Section:
+    texts = [Text(text) for text in methods(evidence)] or [Text("Not done: the config was not handed over.", "missing")]
+    lead = "A draft from the config, for the methods section of a paper. Check it; add what the config cannot know."
+    return Section("methods", "Methods, drafted", list(texts), lead)
+
+
+def _provenance(evidence: Evidence) -> Section:
+    identities = [(f"data set {name}", manifest["identity"]) for name, manifest in evidence.datasets.items()]
+    identities += [(f"generator {name}", manifest["identity"]) for name, manifest in evidence.generators.items()]
+    identities += [(f"pool {name}", manifest["identity"]) for name, manifest in evidence.pools.items()]
+    blocks: list[Any] = [Details("All package versions", [Facts(environment.versions())])]
+    if identities:
+        blocks.append(Details("Identities of data, generators and pools", [Facts(identities)]))
+    return Section("provenance", "Provenance", blocks, "Equal config, code and inputs give equal identities.")
+
+
+def _downloads(evidence: Evidence) -> list[tuple[str, str, str]]:
+    """Return (text, file name, data address) of the machine-readable parts."""
+    verdicts = {model.name: model.facts.get("verdict") for model in evidence.models}
+    card = {"study": evidence.slice["study"], "rehearsal": evidence.rehearsal, "verdicts": verdicts}
+    card |= {"predeclared": digest(evidence.slice["predeclared"])}
+    parts = [
+        ("Pre-declared analysis (JSON)", "predeclared.json", canonical_json(evidence.slice["predeclared"])),
+        ("Resolved config (JSON)", "config.json", json.dumps(evidence.config, indent=2, sort_keys=True)),
+        ("Verdict card (JSON)", "verdict.json", json.dumps(card, indent=2, sort_keys=True)),
+    ]
+    return [(text, name, _json_address(content)) for text, name, content in parts]
+
+
+def _json_address(text: str) -> str:
+    return "data:application/json;base64," + base64.b64encode(text.encode()).decode()

@@ -1,0 +1,227 @@
+"""Sections on whether it helped: result, controls, dose–response, sites, labels, subgroups, calibration."""
+
+import pandas as pd
+
+from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table, number, plain_table
+from synthgain.report.evidence import Evidence, ModelEvidence
+from synthgain.report.figure_plan import endpoint
+from synthgain.report.style import metric_name
+from synthgain.report.verdicts import ALARMS
+
+FEW_ROWS = 14  # longer tables are folded
+
+
+def comparison_columns(level: str) -> list[Column]:
+    """Columns of a table of comparisons; `level` is such as `95 %`."""
+    return [
+        Column("arm", "Arm"),
+        Column("ratio", "Ratio %", "count"),
+        Column("baseline", "Against"),
+        Column("dataset", "Test set"),
+        Column("label", "Label"),
+        Column("metric", "Metric"),
+        Column("mean", "Mean", "number"),
+        Column("difference", "Difference", "signed"),
+        Column(("low", "high"), f"{level} interval", "signed_interval"),
+        Column("p", "p", "p"),
+        Column("p_adjusted", "p adjusted", "p"),
+        Column("p_bonferroni", "p Bonferroni", "p"),
+        Column("sign_flip_p", "p sign flip", "p"),
+        Column("verdict", "Verdict"),
+    ]
+
+
+def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
+    """Return the sections of one model; ids carry the model's name where there are several."""
+    level = f"{100 * (1 - float(evidence.analysis.get('alpha', 0.05))):g} %"
+    several = len(evidence.models) > 1
+    sections = [
+        _result(evidence, model, level),
+        _controls(evidence, model, level),
+        _dose(evidence, model, level),
+        _sites(evidence, model, level),
+        _labels(evidence, model, level),
+        _subgroups(model, level),
+        _calibration(model),
+    ]
+    if not several:
+        return sections
+    return [
+        Section(f"{section.id}-{model.name}", f"{section.title}: {model.name}", section.blocks, section.lead)
+        for section in sections
+    ]
+
+
+def chosen_endpoint(evidence: Evidence, model: ModelEvidence) -> dict:
+    """Return metric, labels, test_set of the model's main endpoint."""
+    primary = evidence.analysis.get("primary") or []
+    primary = primary if isinstance(primary, list) else [primary]
+    task = (evidence.config.get("models", {}).get(model.name) or {}).get("task", "classification")
+    summary = model.table("summary")
+    test_sets = list(dict.fromkeys(summary["dataset"])) if len(summary) else []
+    return endpoint([entry for entry in primary if entry.get("model") == model.name], model.name, task, test_sets)
+
+
+def _on(table: pd.DataFrame, **values: object) -> pd.DataFrame:
+    for name, value in values.items():
+        table = table[table[name] == value]
+    return table
+
+
+def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
+    chosen = chosen_endpoint(evidence, model)
+    summary = _on(model.table("summary"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
+    columns = [
+        Column("arm", "Arm"),
+        Column("ratio", "Ratio %", "count"),
+        Column("replicates", "Replicates", "count"),
+        Column("mean", "Mean", "number"),
+        Column("sd", "SD over seeds", "number"),
+        Column(("low", "high"), f"{level} interval", "interval"),
+    ]
+    name = metric_name(chosen["metric"])
+    strong = (summary["arm"] == chosen.get("arm")) & (summary["ratio"] == chosen.get("ratio"))
+    table = make_table(f"{name} of every arm on {chosen['test_set']}", summary, columns, "summary.csv", strong)
+    whole = plain_table("Every metric, label and test set", model.table("summary"), "summary_all.csv")
+    return Section(
+        "result",
+        "Result",
+        [*model.pictures("result"), table, Details("Every metric, label and test set", [whole])],
+        "Arms share seeds, initial weights and the order of common images, so differences are taken within a replicate.",
+    )
+
+
+def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
+    alarms = (model.facts.get("verdict") or {}).get("alarms") or {}
+    states = []
+    for name, (check, _) in ALARMS.items():
+        alarm = alarms.get(name) or {}
+        state = "not checked (no such arm)"
+        if alarm.get("checked"):
+            state = "ALARM" if alarm.get("raised") else "passed"
+        states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
+    rows = _on(model.table("comparisons"), family="control")
+    blocks: list = [Facts(states)]
+    if len(rows):
+        blocks.append(make_table("Controls, compared", rows, comparison_columns(level), "controls.csv"))
+    return Section(
+        "controls",
+        "Controls",
+        blocks,
+        "A gain counts only if the instrument shows none where there is none, and if cheaper ways do not reach it.",
+    )
+
+
+def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
+    chosen = chosen_endpoint(evidence, model)
+    rows = _on(model.table("comparisons"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
+    rows = rows[(rows["ratio"] > 0) & (rows["family"] != "control")]
+    blocks: list = [*model.pictures("dose")]
+    if len(rows):
+        strong = rows["family"] == "primary"
+        title = f"Every ratio against its baseline, {chosen['test_set']}"
+        blocks.append(
+            make_table(
+                title,
+                rows,
+                comparison_columns(level),
+                "dose_response.csv",
+                strong,
+                "Bold: primary, unadjusted. The other ratios of that arm are adjusted by Holm, the rest by Benjamini–Hochberg.",
+            )
+        )
+    facts = flat_facts(model.facts.get("dose_response"))
+    if facts:
+        blocks.append(Details("Fitted dose–response", [Facts(facts)]))
+    for name, title in (("learning_curve", "Real-image equivalents"), ("power", "Power: more seeds or more patients?")):
+        facts = flat_facts(model.facts.get(name))
+        if facts:
+            blocks.append(Details(title, [*model.pictures(name), Facts(facts)]))
+    return Section("dose", "Dose–response", blocks)
+
+
+def flat_facts(value: object, prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested JSON facts as (name, value) pairs; lists of numbers become one line."""
+    if isinstance(value, dict):
+        pairs = [flat_facts(item, f"{prefix}{' · ' if prefix else ''}{key}") for key, item in value.items()]
+        return [pair for inner in pairs for pair in inner]
+    if value is None or value == []:
+        return []
+    name = prefix.replace("_", " ")
+    if isinstance(value, list):
+        if any(isinstance(item, dict) for item in value):
+            pairs = [flat_facts(item, f"{prefix} {place + 1}") for place, item in enumerate(value)]
+            return [pair for inner in pairs for pair in inner]
+        return [(name, ", ".join(_fact(item) for item in value))]
+    return [(name, _fact(value))]
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value, 4) if isinstance(value, float) else str(value)
+
+
+def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
+    chosen = chosen_endpoint(evidence, model)
+    rows = _on(model.table("comparisons"), metric=chosen["metric"], label=chosen["labels"])
+    rows = rows[rows["family"] != "control"]
+    others = [name for name in dict.fromkeys(rows["dataset"]) if name != chosen["test_set"]]
+    blocks: list = [*model.pictures("sites")]
+    lead = "Test sets other than the primary one show whether a gain travels; they are exploratory."
+    if not others:
+        lead = "Only one test set was declared, so whether a gain travels to another hospital is not shown."
+    for name in others:
+        title = f"{name}: {metric_name(chosen['metric'])}"
+        own = rows[rows["dataset"] == name]
+        blocks.append(make_table(title, own, comparison_columns(level), f"site_{name}.csv"))
+    return Section("sites", "Test sites", blocks, lead)
+
+
+def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
+    table = model.table("comparisons")
+    rows = table[table["family"] == "exploratory"].sort_values("p_adjusted", kind="stable")
+    blocks: list = [Text("No exploratory comparisons.", "note")]
+    if len(rows):
+        low = int((rows["p_adjusted"] < float(evidence.analysis.get("alpha", 0.05))).sum())
+        shown = make_table("Exploratory comparisons", rows, comparison_columns(level), "exploratory.csv")
+        lead = f"{len(rows)} comparisons, {low} of them below alpha after Benjamini–Hochberg."
+        blocks = [Text(lead), Details("Show them all, smallest adjusted p first", [shown])]
+    return Section("labels", "Labels and other metrics", blocks, "Exploratory: for ideas, not for claims.")
+
+
+def _subgroups(model: ModelEvidence, level: str) -> Section:
+    section = Section("subgroups", "Subgroups", lead="For whom it helped, and whether gaps between groups changed.")
+    table = model.table("subgroups")
+    if not len(table):
+        section.blocks.append(Text("Not done: no subgroup was declared, or none is large enough to report.", "missing"))
+        return section
+    columns = [
+        Column("covariate", "Covariate"),
+        Column("level", "Level"),
+        Column("patients", "Patients", "count"),
+        Column("positives", "Positive patients", "count"),
+        *comparison_columns(level),
+    ]
+    shown = make_table("Subgroups", table, columns, "subgroups.csv")
+    section.blocks += model.pictures("subgroups")
+    section.blocks.append(shown if len(table) <= FEW_ROWS else Details("All subgroups", [shown]))
+    for name in ("gaps", "subgroup_gaps"):
+        if len(model.table(name)):
+            section.blocks.append(plain_table("Gaps between groups", model.table(name), f"{name}.csv"))
+    return section
+
+
+def _calibration(model: ModelEvidence) -> Section:
+    lead = "A moved threshold cannot pass for a gain: operating points come from real validation images only."
+    section = Section("calibration", "Thresholds and calibration", lead=lead)
+    section.blocks += model.pictures("calibration")
+    for name, title in (("thresholds", "Operating points"), ("calibration", "Calibration")):
+        if len(model.table(name)):
+            shown = plain_table(title, model.table(name), f"{name}.csv")
+            section.blocks.append(shown if len(shown.rows) <= FEW_ROWS else Details(title, [shown]))
+    if not section.blocks:
+        section.blocks.append(Text("Not done.", "missing"))
+    return section
+
+

@@ -1,0 +1,20 @@
+"""Write the report: one HTML file that opens offline.
+
+Slice: {study, title, description, config, seed, predeclared, rehearsal, models, image_level}. Inputs: the manifests of
+statistics and figures of every model, data sets, splits, generators, pools, trainings; fidelity and memorisation as they
+exist. Benchmark files are read from the run's folder, since they are no input of any job.
+"""
+
+from synthgain.command import Job, run_script
+from synthgain.files import write_text
+from synthgain.report.evidence import gather
+from synthgain.report.page import render
+
+
+def write_report(job: Job) -> None:
+    """Gather what the job names, render, write atomically."""
+    write_text(job.outputs[0], render(gather(job)))
+
+
+if __name__ == "__main__":
+    run_script(write_report)
