@@ -30,15 +30,21 @@ COLUMNS = (
 ).split()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
-    """An arm at a ratio against a reference arm at a ratio; `control` where the reference is not its baseline."""
+    """An arm at a ratio against a reference arm at a ratio; `control` where the reference is not its baseline.
+
+    arm_runs, baseline_runs: (S,) positions of their runs of the same `replicates` (S,).
+    """
 
     arm: str
     ratio: int
     baseline: str
     baseline_ratio: int
-    control: bool = False
+    control: bool
+    arm_runs: np.ndarray
+    baseline_runs: np.ndarray
+    replicates: np.ndarray
 
 
 def planned_pairs(runs: pd.DataFrame, analysis: Analysis) -> list[Pair]:
@@ -46,36 +52,38 @@ def planned_pairs(runs: pd.DataFrame, analysis: Analysis) -> list[Pair]:
 
     runs: the panel's (arm, ratio, replicate) rows.
     """
-    cells = {(str(arm), int(ratio)) for arm, ratio in runs[["arm", "ratio"]].drop_duplicates().itertuples(index=False)}
+    cells = {
+        (str(arm), int(ratio)): pd.Series(members.index, index=members["replicate"])
+        for (arm, ratio), members in runs.groupby(["arm", "ratio"])
+    }
+
+    def pair(arm: str, ratio: int, baseline: str, baseline_ratio: int, control: bool = False) -> Pair:
+        first, second = cells[arm, ratio], cells[baseline, baseline_ratio]
+        common = first.index.intersection(second.index).sort_values()
+        runs_of = (first.loc[common].to_numpy(), second.loc[common].to_numpy())
+        return Pair(arm, ratio, baseline, baseline_ratio, control, *runs_of, common.to_numpy())
+
     pairs = []
-    for arm, ratio in sorted(cells):
+    for arm, ratio in cells:
         baseline = analysis.arms[arm].get("baseline")
         if baseline is None:
             continue
-        pairs += [Pair(arm, ratio, baseline, r) for r in (ratio, 0) if (baseline, r) in cells][:1]
+        pairs += [pair(arm, ratio, baseline, r) for r in (ratio, 0) if (baseline, r) in cells][:1]
         if not analysis.is_synthetic(arm):
             continue
         for other, spec in analysis.arms.items():
             same = spec.get("baseline") == baseline and other != arm
             if same and analysis.role(other) == "repeated" and (other, ratio) in cells:
-                pairs.append(Pair(arm, ratio, other, ratio, control=True))
+                pairs.append(pair(arm, ratio, other, ratio, control=True))
             if same and analysis.role(other) == "real_strong" and (other, 0) in cells:
-                pairs.append(Pair(arm, ratio, other, 0, control=True))
+                pairs.append(pair(arm, ratio, other, 0, control=True))
     return pairs
 
 
-def aligned(runs: pd.DataFrame, pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of the arm's and the reference's runs of the same replicates, and those replicates: (S,) each."""
-    first = _positions(runs, pair.arm, pair.ratio)
-    second = _positions(runs, pair.baseline, pair.baseline_ratio)
-    common = first.index.intersection(second.index).sort_values()
-    return first.loc[common].to_numpy(), second.loc[common].to_numpy(), common.to_numpy()
-
-
-def contrast_of(values: np.ndarray, covariance: np.ndarray, runs: pd.DataFrame, pair: Pair, generators: int) -> Contrast:
+def contrast_of(values: np.ndarray, covariance: np.ndarray, pair: Pair, generators: int) -> Contrast:
     """Obuchowski–Rockette–Hillis contrast of a pair from an endpoint's values (R,) and covariance (R, R)."""
-    arm, baseline, replicates = aligned(runs, pair)
-    averaging = average_within_generator(replicates, generators)
+    arm, baseline = pair.arm_runs, pair.baseline_runs
+    averaging = average_within_generator(pair.replicates, generators)
     both = np.concatenate([arm, baseline])
     blocks = np.kron(np.eye(2), averaging)
     return orh.compare(
@@ -83,7 +91,7 @@ def contrast_of(values: np.ndarray, covariance: np.ndarray, runs: pd.DataFrame, 
     )
 
 
-def comparison_rows(endpoint: Endpoint, runs: pd.DataFrame, patients: int, pairs: list[Pair], analysis: Analysis) -> list[dict]:
+def comparison_rows(endpoint: Endpoint, patients: int, pairs: list[Pair], analysis: Analysis) -> list[dict]:
     """All comparisons on one endpoint, families set, p-values not yet adjusted."""
     place = (endpoint.dataset, endpoint.label, endpoint.metric)
     is_primary = place in analysis.primary_endpoints()
@@ -92,7 +100,7 @@ def comparison_rows(endpoint: Endpoint, runs: pd.DataFrame, patients: int, pairs
         epochs = pair.control and analysis.arms[pair.arm].get("match") == "epochs"
         if pair.control and not (is_primary or epochs):
             continue
-        rows.append(_row(endpoint, runs, patients, pair, analysis) | {"family": _family(pair, place, analysis)})
+        rows.append(_row(endpoint, patients, pair, analysis) | {"family": _family(pair, place, analysis)})
     return rows
 
 
@@ -116,11 +124,10 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
     return table[list(COLUMNS)]
 
 
-def _row(endpoint: Endpoint, runs: pd.DataFrame, patients: int, pair: Pair, analysis: Analysis) -> dict:
-    arm, baseline, replicates = aligned(runs, pair)
-    uses_generator = analysis.is_synthetic(pair.arm) or analysis.is_synthetic(pair.baseline)
-    generators = analysis.generators if uses_generator else 1
-    contrast = contrast_of(endpoint.values, endpoint.covariance, runs, pair, generators)
+def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> dict:
+    arm, baseline, replicates = pair.arm_runs, pair.baseline_runs, pair.replicates
+    generators = generator_units(pair, analysis)
+    contrast = contrast_of(endpoint.values, endpoint.covariance, pair, generators)
     averaging = average_within_generator(replicates, generators)
     first, second = averaging @ endpoint.values[arm], averaging @ endpoint.values[baseline]
     higher = higher_is_better(endpoint.metric)
@@ -165,6 +172,12 @@ def _row(endpoint: Endpoint, runs: pd.DataFrame, patients: int, pair: Pair, anal
         "patient_high": patient_high,
         "contrast": contrast,
     }
+
+
+def generator_units(pair: Pair, analysis: Analysis) -> int:
+    """Number of generators behind a pair: 1 where neither arm trains on synthetic images."""
+    synthetic = analysis.is_synthetic(pair.arm) or analysis.is_synthetic(pair.baseline)
+    return analysis.generators if synthetic else 1
 
 
 def higher_is_better(metric: str) -> bool:
@@ -212,8 +225,3 @@ def _verdict(row: dict, analysis: Analysis) -> str:
         return ""
     margin = margin_for(row["metric"], analysis)
     return verdict(row["contrast"], row["p_adjusted"], analysis.alpha, margin, higher_is_better(row["metric"]))
-
-
-def _positions(runs: pd.DataFrame, arm: str, ratio: int) -> pd.Series:
-    chosen = runs[(runs["arm"] == arm) & (runs["ratio"] == ratio)]
-    return pd.Series(chosen.index.to_numpy(), index=chosen["replicate"].to_numpy())

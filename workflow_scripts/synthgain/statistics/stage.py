@@ -35,11 +35,15 @@ class Inputs:
     splits: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
+Validation = dict[str, Panel]  # arm → its predictions on its validation set
+
+
 @dataclass(frozen=True)
 class TestSet:
     """One test set, ready to analyse. decisions: policy → (R, L, N) bool; thresholds: policy → (R, L)."""
 
     panel: Panel
+    validation: Validation
     labels: list[int]
     decisions: dict[str, np.ndarray]
     thresholds: dict[str, np.ndarray]
@@ -50,7 +54,8 @@ class TestSet:
 def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
     """Return {file name: DataFrame or JSON value} of `statistics/<model>/`."""
     table = _all_predictions(inputs, analysis)
-    sets = [_test_set(table, entry, inputs, analysis, seed) for entry in inputs.test_sets]
+    validation = {} if "dice" in table else _validation(table, analysis)
+    sets = [_test_set(table, entry, inputs, validation, analysis, seed) for entry in inputs.test_sets]
     found: dict[str, list[Endpoint]] = {}
     levels, rows, summary = [], [], []
     for test in sets:
@@ -66,7 +71,7 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
         for endpoint in computed:
             summary += summary_rows(endpoint, runs, analysis.confidence)
             if "@" not in endpoint.metric and not _repeats_macro(endpoint, test, analysis):
-                rows += comparison_rows(endpoint, runs, test.panel.patients, pairs, analysis)
+                rows += comparison_rows(endpoint, test.panel.patients, pairs, analysis)
     comparisons, alarms = guard(finish(rows, analysis), analysis)
     return {
         "metrics.parquet": pd.concat(levels, ignore_index=True)[METRIC_COLUMNS],
@@ -128,7 +133,14 @@ def _all_predictions(inputs: Inputs, analysis: Analysis) -> pd.DataFrame:
     )
 
 
-def _test_set(table: pd.DataFrame, entry: dict[str, Any], inputs: Inputs, analysis: Analysis, seed: int) -> TestSet:
+def _test_set(
+    table: pd.DataFrame,
+    entry: dict[str, Any],
+    inputs: Inputs,
+    validation: Validation,
+    analysis: Analysis,
+    seed: int,
+) -> TestSet:
     dataset = entry["dataset"]
     panel = build_panel(table, dataset, "test", inputs.excluded.get(dataset, ()))
     _check_labels(panel, analysis)
@@ -136,28 +148,35 @@ def _test_set(table: pd.DataFrame, entry: dict[str, Any], inputs: Inputs, analys
     random = random_generator(study=seed, step="compare_arms", purpose="patients", dataset=dataset)
     resamples = Resamples.of(panel.patients, analysis.bootstrap, random)
     if panel.image_scores:
-        return TestSet(panel, labels, {}, {}, "", resamples)
+        return TestSet(panel, validation, labels, {}, {}, "", resamples)
     if len(panel.labels) > 1 and len(inputs.targets) == 1:  # multi-class: one label per level
-        return TestSet(panel, labels, {ARGMAX: argmax_decisions(panel)}, {}, ARGMAX, resamples)
-    thresholds = {policy: _thresholds(table, panel, policy, analysis, seed) for policy in analysis.policies}
+        return TestSet(panel, validation, labels, {ARGMAX: argmax_decisions(panel)}, {}, ARGMAX, resamples)
+    thresholds = _thresholds(panel, validation, analysis, seed)
     decisions = {policy: apply_thresholds(panel, fitted) for policy, fitted in thresholds.items()}
-    return TestSet(panel, labels, decisions, thresholds, analysis.policy, resamples)
+    return TestSet(panel, validation, labels, decisions, thresholds, analysis.policy, resamples)
 
 
-def _thresholds(table: pd.DataFrame, panel: Panel, policy: str, analysis: Analysis, seed: int) -> np.ndarray:
-    """Thresholds (R, L) of the panel's runs and labels, each from its arm's real validation predictions."""
-    thresholds = np.full((len(panel.runs), len(panel.labels)), np.nan)
-    for arm in panel.runs["arm"].unique():
-        own = table[table["arm"] == arm]
-        dataset = validation_dataset(arm, dict(analysis.arms), own)
-        validation = build_panel(own, dataset, "validation")
-        random = random_generator(study=seed, step="compare_arms", purpose="thresholds", dataset=dataset)
-        fitted = fit_thresholds(validation, policy, analysis.target_sensitivity, random)
-        order = [validation.labels.index(label) for label in panel.labels]
+def _thresholds(panel: Panel, validation: Validation, analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
+    """Policy → thresholds (R, L) of the panel's runs and labels, each from its arm's real validation predictions."""
+    thresholds = {policy: np.full((len(panel.runs), len(panel.labels)), np.nan) for policy in analysis.policies}
+    for arm, own in validation.items():
+        order = [own.labels.index(label) for label in panel.labels]
         wanted = panel.runs[panel.runs["arm"] == arm]
-        keys = pd.MultiIndex.from_frame(wanted)
-        thresholds[wanted.index] = fitted[pd.MultiIndex.from_frame(validation.runs).get_indexer(keys)][:, order]
+        source = pd.MultiIndex.from_frame(own.runs).get_indexer(pd.MultiIndex.from_frame(wanted))
+        for policy, filled in thresholds.items():
+            random = random_generator(study=seed, step="compare_arms", purpose="thresholds", dataset=own.dataset)
+            fitted = fit_thresholds(own, policy, analysis.target_sensitivity, random)
+            filled[wanted.index] = fitted[source][:, order]
     return thresholds
+
+
+def _validation(table: pd.DataFrame, analysis: Analysis) -> Validation:
+    """Each arm's predictions on the real validation part that chose its checkpoint."""
+    panels = {}
+    for arm in analysis.arms:
+        own = table[table["arm"] == arm]
+        panels[arm] = build_panel(own, validation_dataset(arm, dict(analysis.arms), own), "validation")
+    return panels
 
 
 def _check_labels(panel: Panel, analysis: Analysis) -> None:
