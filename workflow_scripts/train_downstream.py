@@ -94,7 +94,7 @@ def training_facts(done: Progressed, steps: int, recipe: Recipe) -> dict[str, An
         "steps": steps,
         "batch_size": recipe.batch_size,
         "real_exposures": done.real_exposures,
-        "synthetic_exposures": done.added_exposures,
+        "synthetic_exposures": done.synthetic_exposures,
         "seconds": round(done.seconds, 3),
         "images_per_second": round(steps * recipe.batch_size / max(done.seconds, 1e-9), 1),
         "validation": {"loss": done.best_loss, "auroc": auroc},

@@ -129,7 +129,7 @@ class Cell:
             "n_repeated": len(added) if added is not None and repeats else 0,
             "unlabelled": before - union,
         }
-        data = training_set(real, added, phases, weights if mode == "reweight" else None, where, **facts)
+        data = training_set(real, added, phases, weights if mode == "reweight" else None, where, repeats, **facts)
         return data, Validation.of(chosen_by, where)
 
     def _added(self, job: Job, replicate: int, real: Rows | None, where: str) -> Rows | None:

@@ -73,7 +73,7 @@ class Progressed:
     step: int = 0
     seconds: float = 0.0
     real_exposures: int = 0
-    added_exposures: int = 0
+    synthetic_exposures: int = 0
     log: list[list[float]] = field(default_factory=list)
     best_score: float = math.inf
     best_step: int = 0
@@ -191,9 +191,9 @@ class Trainer:
         self.optimiser.step()
         self._losses.append(loss.detach())
         done.step += 1
-        added = int(self.data.added[rows].sum())
-        done.added_exposures += added
-        done.real_exposures += len(rows) - added
+        synthetic = int(self.data.synthetic[rows].sum())
+        done.synthetic_exposures += synthetic
+        done.real_exposures += len(rows) - synthetic
         if len(self._losses) >= LOSS_CHECK_STEPS:
             self._collect_losses()
 
@@ -229,7 +229,9 @@ class Trainer:
         speed = steps * self.recipe.batch_size / max(done.seconds - done.logged_seconds, 1e-9)
         rate = learning_rate(self.recipe, local, self.data.phases[index].steps)
         train_loss = done.sum_loss / max(steps, 1)
-        done.log.append([done.step, train_loss, loss, auroc, rate, done.real_exposures, done.added_exposures, speed])
+        done.log.append(
+            [done.step, train_loss, loss, auroc, rate, done.real_exposures, done.synthetic_exposures, speed]
+        )
         done.sum_loss, done.logged_step, done.logged_seconds = 0.0, done.step, done.seconds
 
     def _select(self, loss: float, auroc: float) -> None:
@@ -237,7 +239,7 @@ class Trainer:
         done = self.progressed
         if self.recipe.selection_metric == "auroc" and math.isnan(auroc):
             raise SynthGainError(
-                f"{self.where}: selection_metric auroc, but the validation part lacks a class; use selection_metric loss"
+                f"{self.where}: selection_metric auroc, but the validation part lacks a class; use loss"
             )
         score = -auroc if self.recipe.selection_metric == "auroc" else loss
         if self.recipe.selection == "last" or not done.best or score < done.best_score:

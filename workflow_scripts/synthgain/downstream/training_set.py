@@ -86,7 +86,7 @@ class TrainingSet:
     store: ImageStore
     targets: np.ndarray
     weights: np.ndarray
-    added: np.ndarray
+    synthetic: np.ndarray
     phases: tuple[Phase, ...]
     facts: dict[str, Any]
 
@@ -110,9 +110,10 @@ def training_set(
     phases: tuple[Phase, ...],
     weights: np.ndarray | None,
     where: str,
+    repeats: bool = False,
     **facts: Any,
 ) -> TrainingSet:
-    """Join the rows of an arm. `phases` index the union: real rows first, then the added ones."""
+    """Join the rows of an arm. `phases` index the union: real rows first, then the added ones (synthetic, or repeats)."""
     parts = [rows for rows in (real, added) if rows is not None]
     targets = np.concatenate([rows.targets for rows in parts])
     counts = (0 if real is None else len(real), 0 if added is None else len(added))
@@ -120,7 +121,7 @@ def training_set(
         ImageStore(parts, where),
         targets,
         np.ones(len(targets), np.float32) if weights is None else weights.astype(np.float32),
-        np.repeat([False, True], counts),
+        np.repeat([False, not repeats], counts),
         phases,
         {"ids": digest([sorted(map(str, rows.image_ids)) for rows in parts]), **facts},
     )
