@@ -295,3 +295,75 @@ def figures_job(run: Path, **changes: Any) -> Job:
         "generators/ddpm/0/manifest.json",
     ]
     return job(run, f"figures/{MODEL}/manifest.json", slice_, inputs)
+
+
+def config() -> dict[str, Any]:
+    """Return a resolved study as write_report gets it."""
+    split = {"train": 0.5, "validation": 0.2, "test": 0.3, "column": None}
+    arms: dict[str, Any] = {
+        "real": {"real": "hospital_a"},
+        "real_long": {"real": "hospital_a", "steps_factor": 2.0},
+        "real_strong": {"real": "hospital_a", "augmentation": "strong"},
+        "repeated": {"real": "hospital_a", "repeat": True, "ratios": [100, 300]},
+        "supplemented": {"real": "hospital_a", "synthetic": "drawn", "ratios": [100, 300, 1000]},
+        "synthetic_only": {"synthetic": "drawn", "ratios": [100, 300, 1000]},
+    }
+    return {
+        "study": "phantom",
+        "image": {"size": 32, "channels": 1, "fit": "pad", "intensity": "none"},
+        "datasets": {
+            "hospital_a": {"adapter": "phantom", "split": split, "licence": "made up"},
+            "hospital_b": {"adapter": "phantom", "split": None, "licence": "made up"},
+        },
+        "generators": {
+            "ddpm": {
+                "family": "diffusion",
+                "train_on": {"datasets": ["hospital_a"]},
+                "condition_on": ["opacity", "effusion", "sex"],
+                "training": {"steps": 2000, "batch_size": 64, "learning_rate": 0.0005, "ema_decay": 0.999},
+            }
+        },
+        "pools": {
+            "drawn": {
+                "from": "ddpm",
+                "rows_of": "hospital_a",
+                "sampling": {"solver": "dpmpp_2m", "steps": 18, "guidance_scale": 1.0},
+            }
+        },
+        "models": {
+            MODEL: {
+                "task": "classification",
+                "targets": ["opacity", "effusion"],
+                "network": "small_cnn",
+                "steps": 200,
+                "batch_size": 32,
+                "learning_rate": 0.001,
+                "selection": "real_validation",
+                "selection_metric": "loss",
+                "validate_every": 50,
+                "pretrained": None,
+            }
+        },
+        "arms": arms,
+        "evaluate_on": ["hospital_a", "hospital_b"],
+        "match": "steps",
+        "replicates": {"count": 5, "generators": 1, "pools": 1},
+    }
+
+
+def report_job(run: Path, **changes: Any) -> Job:
+    """Return the job of write_report."""
+    slice_ = {
+        "study": "phantom",
+        "title": "Phantom: two hospitals",
+        "description": "A made-up study for the tests.",
+        "config": config(),
+        "seed": 0,
+        "predeclared": {"analysis": ANALYSIS, "replicates": {"count": 5}, "seed": 0},
+        "rehearsal": False,
+        "models": [MODEL],
+        "image_level": [],
+        **changes,
+    }
+    inputs = [str(path.relative_to(run)) for path in sorted(run.rglob("manifest.json")) if "shard-" not in str(path)]
+    return job(run, "report.html", slice_, inputs)

@@ -1,8 +1,8 @@
 """Write the report: one HTML file that opens offline.
 
 Slice: {study, title, description, config, seed, predeclared, rehearsal, models, image_level}. Inputs: the manifests of
-statistics and figures of every model, data sets, splits, generators, pools, trainings; fidelity and memorisation as they
-exist. Benchmark files are read from the run's folder, since they are no input of any job.
+statistics and figures of every model, data sets, splits, generators, pools, trainings; fidelity and memorisation as
+they exist. Benchmark files are read from the run's folder, since they are no input of any job.
 """
 
 from synthgain.command import Job, run_script

@@ -75,7 +75,7 @@ class Details:
     blocks: Sequence[Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Section:
     """A section with its anchor."""
 

@@ -6,10 +6,25 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = (
-    "torch torchvision diffusers monai accelerate numpy pandas pyarrow scipy scikit-learn pingouin statsmodels "
-    "matplotlib pydicom pydantic jinja2 snakemake"
-).split()
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "diffusers",
+    "monai",
+    "accelerate",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "scikit-learn",
+    "pingouin",
+    "statsmodels",
+    "matplotlib",
+    "pydicom",
+    "pydantic",
+    "jinja2",
+    "snakemake",
+]
 GIT_SECONDS = 10
 
 

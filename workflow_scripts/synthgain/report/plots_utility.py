@@ -100,7 +100,7 @@ def _shared_legend(figure: Figure) -> None:
 def replicate_differences(
     metrics: pd.DataFrame, baseline: tuple[str, float], dataset: str, metric: str, label: str
 ) -> pd.DataFrame:
-    """Return `arm, ratio, replicate, difference`: arm − baseline (its name and ratio) of the same replicate, test part."""
+    """Return `arm, ratio, replicate, difference`: arm − baseline (name, ratio) of the same replicate, test part."""
     rows = metrics[
         (metrics["dataset"] == dataset)
         & (metrics["metric"] == metric)

@@ -80,8 +80,8 @@ def _downstream(config: Mapping[str, Any]) -> str:
         start = "given pretrained weights" if model.get("pretrained") else "random weights"
         texts.append(
             f"Model {name} ({network}, {model.get('task', 'classification')} of {listed(model['targets'])}, from "
-            f"{start}) was trained for {model.get('steps', '?')} steps of {model.get('batch_size', '?')} images (AdamW, "
-            f"learning rate {model.get('learning_rate', '?')}); the checkpoint was chosen by "
+            f"{start}) was trained for {model.get('steps', '?')} steps of {model.get('batch_size', '?')} images "
+            f"(AdamW, learning rate {model.get('learning_rate', '?')}); the checkpoint was chosen by "
             f"{str(model.get('selection', 'real_validation')).replace('_', ' ')} "
             f"{model.get('selection_metric', 'loss')} every {model.get('validate_every', '?')} steps."
         )
@@ -103,7 +103,9 @@ def _statistics(evidence: Evidence, config: Mapping[str, Any]) -> str:
         f"{p.get('labels', 'macro')} {metric_name(p['metric'])} on {p['test_set']}"
         for p in primaries
     ]
-    what = f"The primary comparison, declared before the run, was {listed(declared)}" if declared else "None was primary"
+    what = (
+        f"The primary comparison, declared before the run, was {listed(declared)}" if declared else "None was primary"
+    )
     reason = f" ({analysis['margin_reason']})" if analysis.get("margin_reason") else ""
     return (
         f"Training was repeated with {count} seeds shared by all arms ({generators} generator training"

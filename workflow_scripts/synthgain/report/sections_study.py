@@ -142,7 +142,9 @@ def _parts(name: str, manifest: dict[str, Any], split: pd.DataFrame | None) -> l
         own = table[table["part"] == part]
         if len(own):
             shares = {f"{column} %": 100 * float(own[column].mean()) for column in binary}
-            rows.append({"data set": name, "part": part, "patients": own["patient_id"].nunique(), "images": len(own)} | shares)
+            rows.append(
+                {"data set": name, "part": part, "patients": own["patient_id"].nunique(), "images": len(own)} | shares
+            )
     return rows
 
 

@@ -87,7 +87,7 @@ def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         "result",
         "Result",
         [*model.pictures("result"), table, Details("Every metric, label and test set", [whole])],
-        "Arms share seeds, initial weights and the order of common images, so differences are taken within a replicate.",
+        "Arms share seeds, initial weights and the order of common images, so replicates are paired.",
     )
 
 
@@ -127,7 +127,7 @@ def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
                 comparison_columns(level),
                 "dose_response.csv",
                 strong,
-                "Bold: primary, unadjusted. The other ratios of that arm are adjusted by Holm, the rest by Benjamini–Hochberg.",
+                "Bold: primary, unadjusted. Other ratios of that arm: Holm; the rest: Benjamini–Hochberg.",
             )
         )
     facts = flat_facts(model.facts.get("dose_response"))
@@ -223,5 +223,3 @@ def _calibration(model: ModelEvidence) -> Section:
     if not section.blocks:
         section.blocks.append(Text("Not done.", "missing"))
     return section
-
-
