@@ -1,15 +1,18 @@
 """Small data sets, an exact generator and job lines for the tests of pools."""
 
 import json
+import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.images import ImageSet, write_image_set
+from synthgain.command import Job, run_script
 from synthgain.files import write_manifest, write_table
+from synthgain.images import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.shards import ShardRequest
 
@@ -69,7 +72,7 @@ def make_request(source: ImageSet | None, folder: Path, **changes) -> ShardReque
     """A request for the whole of replica 1."""
     fields = {
         "keys": KEYS, "shard": 0, "shards": 1, "options": {}, "conditions": {}, "sampling": {},
-        "image": {"size": SIZE, "channels": 1}, "source": source,
+        "image": {"size": SIZE, "channels": 1}, "dataset": "a", "source": source,
         "training": None if source is None else training_of(source),
         "pool_identity": "0123456789abcdef", "identity": "job", "state": folder / "state", "folders": {},
         "identities": {},
@@ -111,6 +114,12 @@ def job_line(run: Path, output: str, part: dict, inputs: dict[str, str], identit
     """The arguments with which a rule calls its script."""
     job = {"slice": part, "inputs": inputs, "code": "c", "identity": identity}
     return ["--job", json.dumps(job), "--run", str(run), "--threads", "1", "--output", str(run / output)]
+
+
+def call(work: Callable[[Job], None], line: list[str]) -> None:
+    """Run a script's work in this process, with fresh log handlers (run_script adds some per process)."""
+    logging.getLogger("synthgain").handlers.clear()
+    run_script(work, line)
 
 
 def shard_slice(shard: int = 0, shards: int = 1, replica: int = 1, **changes) -> dict:

@@ -1,6 +1,7 @@
 """Which rows a replica copies: every training row once, or redrawn until the marginals are met."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_sources import COLUMNS, KEYS, make_table
 
+from synthgain.datasets.order import training_order
 from synthgain.errors import SynthGainError
 from synthgain.pools.conditions import (
     replica_rows,
@@ -29,14 +31,14 @@ def other(**changes):
 
 
 def balanced(table, balance, keys=KEYS):
-    return replica_rows(table, COLUMNS, {"mode": "balanced", "balance": balance}, keys)
+    return replica_rows(table, COLUMNS, {"mode": "balanced", "balance": balance}, keys, "a")
 
 
 @QUICK
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_a_replica_copies_every_training_row_once_in_the_same_order(seed, patients):
     table = make_table(patients, seed)
-    first, second = (replica_rows(table, COLUMNS, {}, other(replica=replica)) for replica in (1, 2))
+    first, second = (replica_rows(table, COLUMNS, {}, other(replica=replica), "a") for replica in (1, 2))
     assert sorted(first["image_id"]) == sorted(table["image_id"])
     assert (first["copy"] == 0).all()
     pd.testing.assert_frame_equal(first, second)
@@ -50,13 +52,13 @@ def test_a_replica_copies_every_training_row_once_in_the_same_order(seed, patien
 def test_order_depends_on_ids_not_on_row_order(seed, shuffle):
     table = make_table(20, seed)
     mixed = table.sample(frac=1, random_state=shuffle).reset_index(drop=True)
-    one, two = (replica_rows(rows, COLUMNS, {}, KEYS)["patient_id"].drop_duplicates() for rows in (table, mixed))
+    one, two = (replica_rows(rows, COLUMNS, {}, KEYS, "a")["patient_id"].drop_duplicates() for rows in (table, mixed))
     assert list(one) == list(two)
 
 
 def test_label_marginals_of_a_whole_replica_are_those_of_the_training_rows():
     table = make_table(50)
-    rows = replica_rows(table, COLUMNS, {}, KEYS)
+    rows = replica_rows(table, COLUMNS, {}, KEYS, "a")
     assert label_counts(rows, COLUMNS) == label_counts(table, COLUMNS)
 
 
@@ -64,15 +66,16 @@ def test_label_marginals_of_a_whole_replica_are_those_of_the_training_rows():
 @given(st.integers(0, 10_000), st.integers(20, 60))
 def test_every_prefix_is_about_stratified(seed, patients):
     table = make_table(patients, seed, most_images=1)
-    labels = replica_rows(table, COLUMNS, {}, KEYS)["opacity"].to_numpy()
+    labels = replica_rows(table, COLUMNS, {}, KEYS, "a")["opacity"].to_numpy()
     expected = table["opacity"].mean() * np.arange(1, len(labels) + 1)
     assert np.abs(np.cumsum(labels) - expected).max() <= 1.0
 
 
-def test_another_pool_has_another_order():
+def test_pools_share_the_order_of_the_training_rows():
     table = make_table(40)
-    first = replica_rows(table, COLUMNS, {}, KEYS)["image_id"]
-    assert list(first) != list(replica_rows(table, COLUMNS, {}, other(pool="second"))["image_id"])
+    first = replica_rows(table, COLUMNS, {}, KEYS, "a")["image_id"]
+    assert list(first) == list(replica_rows(table, COLUMNS, {}, other(pool="second"), "a")["image_id"])
+    assert list(first) == list(table["image_id"].iloc[training_order(table, COLUMNS, KEYS.study, "a")])
 
 
 def test_training_rows_are_those_of_the_split():
@@ -88,7 +91,7 @@ def test_training_rows_are_those_of_the_split():
 
 def test_seeds_depend_on_pool_replica_and_row_only():
     table = make_table(30)
-    rows = replica_rows(table, COLUMNS, {}, KEYS)
+    rows = replica_rows(table, COLUMNS, {}, KEYS, "a")
     seeds = pd.Series(sample_seeds(rows, KEYS), index=rows["image_id"])
     mixed = rows.sample(frac=1, random_state=1)
     again = pd.Series(sample_seeds(mixed, KEYS), index=mixed["image_id"])
@@ -99,7 +102,7 @@ def test_seeds_depend_on_pool_replica_and_row_only():
 
 def test_seeds_never_meet():
     table = make_table(60)
-    rows = replica_rows(table, COLUMNS, {}, KEYS)
+    rows = replica_rows(table, COLUMNS, {}, KEYS, "a")
     keys = [KEYS, other(replica=2), other(index=1), other(study=1), other(pool="p")]
     seeds = np.concatenate([sample_seeds(rows, key) for key in keys])
     assert len(np.unique(seeds)) == len(seeds)
@@ -217,7 +220,7 @@ def test_targets_that_contradict_each_other_are_refused():
 
 def test_unknown_mode_is_refused():
     with pytest.raises(SynthGainError, match=r"conditions\.mode"):
-        replica_rows(make_table(5), COLUMNS, {"mode": "magic"}, KEYS)
+        replica_rows(make_table(5), COLUMNS, {"mode": "magic"}, KEYS, "a")
 
 
 @QUICK
@@ -247,14 +250,14 @@ def test_interleaving_is_a_permutation_that_spreads(strata):
 @QUICK
 @given(st.integers(0, 10_000))
 def test_shuffling_permutes_targets_only(seed):
-    table = synthetic_table(replica_rows(make_table(40, seed), COLUMNS, {}, KEYS), COLUMNS, {}, KEYS, "abc")
+    table = synthetic_table(replica_rows(make_table(40, seed), COLUMNS, {}, KEYS, "a"), COLUMNS, {}, KEYS, "abc")
     mixed = shuffled_targets(table, COLUMNS, KEYS)
     assert sorted(mixed["opacity"]) == sorted(table["opacity"])
     pd.testing.assert_frame_equal(mixed.drop(columns="opacity"), table.drop(columns="opacity"))
 
 
 def test_shuffling_differs_by_replica_and_breaks_the_link():
-    table = synthetic_table(replica_rows(make_table(300), COLUMNS, {}, KEYS), COLUMNS, {}, KEYS, "abc")
+    table = synthetic_table(replica_rows(make_table(300), COLUMNS, {}, KEYS, "a"), COLUMNS, {}, KEYS, "abc")
     one, two = (shuffled_targets(table, COLUMNS, other(replica=replica))["opacity"] for replica in (1, 2))
     assert list(one) != list(two)
     assert abs(np.corrcoef(one, table["opacity"])[0, 1]) < 0.2
@@ -285,7 +288,7 @@ def test_dropping_everything_is_refused():
 
 def test_table_of_a_replica():
     source = make_table(20)
-    rows = replica_rows(source, COLUMNS, {}, KEYS)
+    rows = replica_rows(source, COLUMNS, {}, KEYS, "a")
     table = synthetic_table(rows, COLUMNS, {}, KEYS, "0123456789abcdef")
     assert table["image_id"].iloc[3] == "drawn-0123456789-r1-000003"
     assert table["image_id"].is_unique
@@ -303,7 +306,7 @@ def test_shards_cover_every_row_once_at_multiples_of_the_unit(count, shards, uni
     bounds = [shard_bounds(count, shard, shards, unit) for shard in range(shards)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == count
-    assert all(one[1] == two[0] for one, two in zip(bounds[:-1], bounds[1:], strict=True))
+    assert all(one[1] == two[0] for one, two in pairwise(bounds))
     assert all(start % unit == 0 or start == count for start, _ in bounds)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -133,7 +134,7 @@ def test_noise_levels_are_those_of_edm():
     assert sigmas[-2:] == [0.002, 0.0]
     assert sigmas[1] == pytest.approx((80 ** (1 / 7) + (0.002 ** (1 / 7) - 80 ** (1 / 7)) / 17) ** 7)
     assert karras_sigmas(1, 0.002, 80.0) == [80.0, 0.0]
-    assert all(one > two for one, two in zip(sigmas[:-1], sigmas[1:], strict=True))
+    assert all(one > two for one, two in pairwise(sigmas))
 
 
 def test_guidance_moves_along_the_difference_and_only_inside_its_interval():

@@ -29,6 +29,7 @@ def draw_pool_shard(job: Job) -> None:
         conditions=part.get("conditions") or {},
         sampling=part.get("sampling") or {},
         image=part["image"],
+        dataset=part.get("rows_of"),
         source=source,
         training=training,
         pool_identity=part["pool_identity"],

@@ -7,25 +7,20 @@ import numpy as np
 import pandas as pd
 
 from synthgain.command import Job, Progress, run_script
-from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path, read_manifest, write_manifest, write_text
 from synthgain.pools.export import datasheet, metadata_table, write_png
 from synthgain.pools.shards import label_counts
 from synthgain.replicas import read_replica, take
 
-FORMATS = ("png",)
 BATCH = 256  # images in memory at a time
 
 
 def export_pool(job: Job) -> None:
     """Export some replicas of a pool; inputs: their manifests.
 
-    Slice: {pool, index, replicas: [k …], formats: [png], facts: {name: value} for the datasheet}.
+    Slice: {pool, index, replicas: [k …], study, description, licence, config: the pool's entry} for the datasheet.
     """
     part, folder = job.slice, job.outputs[0].parent
-    unknown = set(part.get("formats") or FORMATS) - set(FORMATS)
-    if unknown:
-        raise SynthGainError(f"export.formats: {min(unknown)!r} is unknown; known are {', '.join(FORMATS)}")
     names = [f"pools/{part['pool']}/{part['index']}/replica-{replica}/manifest.json" for replica in part["replicas"]]
     manifests = [read_manifest(job.run / name, job.inputs[name]) for name in names]
     progress = Progress(f"export of {part['pool']}", sum(manifest["images"] for manifest in manifests))
@@ -46,9 +41,12 @@ def export_pool(job: Job) -> None:
     with atomic_path(folder / "images" / "metadata.csv") as temporary:
         joined.to_csv(temporary, index=False)
     counts = label_counts(joined, manifests[0]["columns"])
-    write_text(folder / "README.md", datasheet(part["pool"], _facts(job, manifests), counts, len(joined)))
+    write_text(
+        folder / "README.md",
+        datasheet(part["pool"], _facts(job, manifests), counts, len(joined), part.get("licence") or ""),
+    )
     files = ["README.md", "images/metadata.csv"]
-    write_manifest(job.outputs[0], job.identity, files, images=len(joined), counts=counts, formats=list(FORMATS))
+    write_manifest(job.outputs[0], job.identity, files, images=len(joined), counts=counts)
 
 
 def _write_masks(folder: Path, table: pd.DataFrame, masks: np.ndarray, names: list[str]) -> None:
@@ -60,15 +58,19 @@ def _write_masks(folder: Path, table: pd.DataFrame, masks: np.ndarray, names: li
 
 def _facts(job: Job, manifests: list[dict[str, Any]]) -> dict[str, Any]:
     """What the datasheet's table says of how the pool was made."""
-    first = manifests[0]
-    facts = {
-        "pool": f"{job.slice['pool']}, draw {job.slice['index']}",
-        "replicas": ", ".join(map(str, job.slice["replicas"])),
+    part, first = job.slice, manifests[0]
+    config = {name: value for name, value in (part.get("config") or {}).items() if value not in (None, {}, "", False)}
+    known = {"known": first["known"]} if "known" in first else {}
+    return {
+        "study": part.get("study", ""),
+        "description": part.get("description") or "none given",
+        "draw": part["index"],
+        **config,
+        **known,
+        "replicas": ", ".join(map(str, part["replicas"])),
+        "image": " × ".join(str(side) for side in first["shape"][1:]),
+        "identities": ", ".join(manifest["identity"][:10] for manifest in manifests),
     }
-    facts |= {key: first[key] for key in ("known", "of", "sampling") if key in first}
-    facts["image"] = " × ".join(str(side) for side in first["shape"][1:])
-    facts["identities"] = ", ".join(manifest["identity"][:10] for manifest in manifests)
-    return facts | (job.slice.get("facts") or {})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.datasets.order import stratified_patient_order
+from synthgain.datasets.order import training_order
 from synthgain.errors import SynthGainError
 from synthgain.pools.raking import Columns, level_names, raked_weights, redraw_rows, target_shares
 from synthgain.seeds import integer_seed, random_generator
@@ -39,29 +39,23 @@ def training_rows(table: pd.DataFrame, split: pd.DataFrame, dataset: str) -> pd.
 
 
 def replica_rows(
-    training: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys
+    training: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys, dataset: str
 ) -> pd.DataFrame:
     """Return the conditions of one replica: as many rows as `training`, in the pool's order.
 
-    Mode `rows`: every training row once, whole patients in a stratified order that is the same for every
-    replica. Mode `balanced`: rows redrawn with raked weights, anew for every replica.
+    Mode `rows`: every training row once, whole patients in the stratified order of `dataset`'s training
+    rows that repeats and real fractions share: the same for every replica. Mode `balanced`: rows redrawn with raked weights, anew for every replica.
     The columns are those of `training` and `copy`, the how-manieth use of the row within the replica (0, 1 …).
     """
     mode = conditions.get("mode", "rows")
     if mode == "rows":
-        positions = pool_order(training, columns, keys)
+        positions = training_order(training, columns, keys.study, dataset)
     elif mode == "balanced":
         positions = _balanced_positions(training, columns, conditions.get("balance") or {}, keys)
     else:
         raise SynthGainError(f"conditions.mode: got {mode!r}; known are {', '.join(MODES)}")
     rows = training.iloc[positions].reset_index(drop=True)
     return rows.assign(copy=rows.groupby("image_id", sort=False).cumcount().astype(np.int64))
-
-
-def pool_order(training: pd.DataFrame, columns: Columns, keys: PoolKeys) -> np.ndarray:
-    """Return the fixed stratified patient order (int64 positions), equal for all replicas and redraws of a pool."""
-    targets = [name for name, spec in columns.items() if spec["role"] == "target"]
-    return stratified_patient_order(training, targets, study=keys.study, step="pool order", pool=keys.pool)
 
 
 def _balanced_positions(

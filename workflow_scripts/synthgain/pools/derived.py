@@ -19,21 +19,18 @@ SIDES = ("above", "below", "false")
 def draw(request: ShardRequest) -> Drawn:
     """Return one shard of replica k: the survivors among replica k of the base pool, in its order.
 
-    options: {of: base pool, filter: {column, keep: above|below|false, quantile | threshold}} with a
-    score table (`*.parquet`: image_id and score columns) among the inputs; or {of, thin_to: pool}
-    with that pool's replica among the inputs: a random subset of the same size, in the base's order.
+    options: {of: base pool, filter: {column, keep: above|below|false, quantile | threshold}, thin: bool},
+    with a score table (`*.parquet`: image_id and score columns) among the inputs. Thinned, as many
+    images are kept as survive the filter, but chosen at random: the filter's control.
     Images keep their image_id, since their pixels stay the same. The quantile is that of this replica,
     so that more replicas change none already drawn.
     """
     options, replica = request.options, request.keys.replica
     base_path = _input(request, f"pools/{options['of']}/", f"/replica-{replica}/manifest.json")
     arrays, table, masks = read_replica(request.folders[base_path] / "manifest.json", request.identities[base_path])
-    if options.get("filter"):
-        kept = survivors(read_scores(request, options["filter"]["column"]), table, options["filter"])
-    else:
-        other = _input(request, f"pools/{options['thin_to']}/", f"/replica-{replica}/manifest.json")
-        manifest = read_manifest(request.folders[other] / "manifest.json", request.identities[other])
-        kept = thinned(len(table), int(manifest["images"]), request)
+    kept = survivors(read_scores(request, options["filter"]["column"]), table, options["filter"])
+    if options.get("thin"):
+        kept = thinned(len(table), int(kept.sum()), request)
     if not kept.any():
         raise SynthGainError(f"pools.{request.keys.pool}: no image of replica {replica} survives; relax the filter")
     start, stop = shard_bounds(len(table), request.shard, request.shards)
@@ -70,8 +67,6 @@ def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -
 
 def thinned(count: int, wanted: int, request: ShardRequest) -> np.ndarray:
     """Return a random choice of `wanted` of `count` rows: (count,) bool."""
-    if wanted > count:
-        raise SynthGainError(f"pools.{request.keys.pool}: thin_to holds {wanted} images, the base only {count}")
     kept = np.zeros(count, dtype=bool)
     random = random_generator(step="pool thinning", **request.keys.of_replica())
     kept[random.choice(count, size=wanted, replace=False)] = True

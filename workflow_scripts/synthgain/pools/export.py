@@ -32,10 +32,12 @@ def metadata_table(table: pd.DataFrame, mask_names: list[str]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(names), table], axis=1)
 
 
-def datasheet(pool: str, facts: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], images: int) -> str:
+def datasheet(
+    pool: str, facts: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], images: int, licence: str
+) -> str:
     """Return README.md: how the images were made, what they hold, what to mind before sharing them.
 
-    facts: {name: JSON value} printed as a table; counts: {column: {level: count}}.
+    facts: {name: JSON value} printed as a table; counts: {column: {level: count}}; licence: that of the real images.
     """
     how = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items())
     labels = "\n".join(
@@ -72,7 +74,7 @@ Read it with `datasets.load_dataset("imagefolder", data_dir="images")` or `panda
 
 ## Before you share it
 
-- **Licence**: the generator learnt from real images. The terms of that data set (share-alike, non-commercial, no
+- **Licence** of the real images: {licence or "not given"}. The generator learnt from them. The terms of that data set (share-alike, non-commercial, no
   redistribution, data use agreement) may extend to what was made from it: read them first.
 - **Memorisation**: generators can give back training images. Look at the memorisation section of the study's
   report for this pool, and leave out the flagged images. A low copy rate is not a proof of privacy.

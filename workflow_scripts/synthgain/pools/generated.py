@@ -5,7 +5,7 @@ import torch
 from synthgain.errors import SynthGainError
 from synthgain.generators.device import chosen_device
 from synthgain.generators.loading import load_generator
-from synthgain.pools.conditions import replica_rows, sample_seeds
+from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 
@@ -17,8 +17,8 @@ def draw(request: ShardRequest) -> Drawn:
     """
     torch.set_num_threads(request.threads)
     device = chosen_device()
-    source, training = request.rows_of()
-    rows = replica_rows(training, source.columns, request.conditions, request.keys)
+    source, _ = request.rows_of()
+    rows = request.rows()
     sampling = checked_sampling(request.sampling)
     start, stop = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
     folder = next(path for name, path in sorted(request.folders.items()) if name.startswith("generators/"))

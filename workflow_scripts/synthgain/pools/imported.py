@@ -26,6 +26,7 @@ def draw(request: ShardRequest) -> Drawn:
     """
     root = os.environ.get("SYNTHGAIN_DATA")
     options = {"patient_id": None, **request.options}
+    options.pop("source", None)  # checksum of the table, for the job's identity
     extra = {name: str(options.pop(name)) for name in EXTRA if options.get(name)}
     options["keep"] = [*(options.get("keep") or []), *extra.values()]
     prepared = prepare(options, request.image, request.keys.study, Path(root) if root else None, request.threads)

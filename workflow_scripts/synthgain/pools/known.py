@@ -19,7 +19,7 @@ import pandas as pd
 
 from synthgain.command import Progress
 from synthgain.errors import SynthGainError
-from synthgain.pools.conditions import replica_rows, sample_seeds, without_level
+from synthgain.pools.conditions import sample_seeds, without_level
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
 
 # The jitter of `jittered_copier`: too small to change a label, large enough that no pixel stays equal.
@@ -40,10 +40,10 @@ def draw(request: ShardRequest) -> Drawn:
     missing `drop` or `balance`.
     """
     kind, base = _kinds(request)
-    source, training = request.rows_of()
+    source, _ = request.rows_of()
     if kind == "label_shuffled":
         request = dataclasses.replace(request, conditions={**request.conditions, "shuffled": True})
-    rows = replica_rows(training, source.columns, request.conditions, request.keys)
+    rows = request.rows()
     if kind == "mode_dropper":
         rows = without_level(rows, source.columns, request.options["drop"], request.keys)
     start, stop = shard_bounds(len(rows), request.shard, request.shards)

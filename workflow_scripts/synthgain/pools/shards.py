@@ -10,7 +10,7 @@ import pandas as pd
 
 from synthgain.errors import SynthGainError
 from synthgain.images import ImageSet
-from synthgain.pools.conditions import PoolKeys, synthetic_table
+from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
 from synthgain.pools.raking import Columns, level_names
 
 UNKNOWN = "unknown"
@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 class ShardRequest:
     """Everything that a pool module may look at to draw its shard.
 
-    source, training: the ImageSet of `rows_of` and its training rows (None where the pool copies no rows);
+    dataset, source, training: the name and ImageSet of `rows_of` and its training rows (None where the pool copies no rows);
     options: the module's own part of the slice.
     pool_identity: the pool's identity without its shard layout, part of every image_id.
     folders: input manifest path (relative to the run) → its checked folder; identities: the same → identity.
@@ -34,6 +34,7 @@ class ShardRequest:
     conditions: Mapping[str, Any]
     sampling: Mapping[str, Any]
     image: Mapping[str, Any]
+    dataset: str | None
     source: ImageSet | None
     training: pd.DataFrame | None
     pool_identity: str
@@ -42,6 +43,11 @@ class ShardRequest:
     folders: Mapping[str, Path]
     identities: Mapping[str, str]
     threads: int = 1
+
+    def rows(self) -> pd.DataFrame:
+        """Return the conditions of the whole replica, in the pool's order."""
+        source, training = self.rows_of()
+        return replica_rows(training, source.columns, self.conditions, self.keys, self.dataset or "")
 
     def rows_of(self) -> tuple[ImageSet, pd.DataFrame]:
         """Return the source and its training rows; SynthGainError where the pool names no `rows_of`."""

@@ -1,0 +1,106 @@
+"""The user's own synthetic images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pool_sources import SIZE, make_request, make_source, training_of
+
+from synthgain.errors import SynthGainError
+from synthgain.pools import imported
+from synthgain.pools.conditions import PoolKeys
+
+COUNT = 25
+IMAGE = {"size": SIZE, "channels": 1, "fit": "pad", "intensity": "none"}
+OPTIONS = {"table": "mine/table.csv", "targets": {"opacity": {"kind": "binary"}}}
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """25 images with a table; the pixel value is 5 times the row."""
+    folder = tmp_path / "data/mine"
+    folder.mkdir(parents=True)
+    for row in range(COUNT):
+        Image.fromarray(np.full((SIZE, SIZE), 5 * row, np.uint8)).save(folder / f"{row}.png")
+    table = pd.DataFrame(
+        {"image": [f"{row}.png" for row in range(COUNT)], "opacity": [row % 2 for row in range(COUNT)]}
+    )
+    table["copy"] = [1 + (row >= 20) for row in range(COUNT)]
+    table["parent"] = [f"p{row}" if row % 5 else "" for row in range(COUNT)]
+    table.to_csv(folder / "table.csv", index=False)
+    monkeypatch.setenv("SYNTHGAIN_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+def draw(folder, source=None, replica=1, options=OPTIONS, **changes):
+    keys = PoolKeys(0, "mine", 0, replica)
+    return imported.draw(make_request(source, folder, keys=keys, options=options, image=IMAGE, **changes))
+
+
+def rows(drawn):
+    return (drawn.images[:, 0, 0, 0] // 5).tolist()
+
+
+def test_without_rows_of_all_are_replica_one(mine):
+    drawn = draw(mine)
+    assert rows(drawn) == list(range(COUNT))
+    assert drawn.table["opacity"].tolist() == [row % 2 for row in range(COUNT)]
+    assert (drawn.table["origin"] == "synthetic").all()
+    assert drawn.table["parent_image_id"].isna().all()
+    assert drawn.table["seed"].isna().all()
+    assert list(drawn.table["patient_id"]) == list(drawn.table["image_id"])
+    assert drawn.table["source_image_id"].tolist() == [f"{row}.png" for row in range(COUNT)]
+
+
+def test_replicas_are_blocks_of_the_training_size(mine):
+    source = make_source(mine, patients=12)
+    n = len(training_of(source))
+    assert n < COUNT < 3 * n
+    parts = [rows(draw(mine, source, replica)) for replica in range(1, -(-COUNT // n) + 1)]
+    assert sum(parts, []) == list(range(COUNT))
+    assert len(parts[0]) == n
+    with pytest.raises(SynthGainError, match="lower the arms' ratios"):
+        draw(mine, source, len(parts) + 1)
+
+
+def test_a_replica_column_decides(mine):
+    options = {**OPTIONS, "replica": "copy"}
+    assert rows(draw(mine, options=options)) == list(range(20))
+    second = draw(mine, replica=2, options=options)
+    assert rows(second) == list(range(20, COUNT))
+    assert (second.table["replica"] == 2).all()
+    assert second.table["image_id"].iloc[0] == "mine-0123456789-r2-000000"
+
+
+def test_parents_are_read_where_given(mine):
+    table = draw(mine, options={**OPTIONS, "parent_image_id": "parent"}).table
+    assert table["parent_image_id"].iloc[1] == "p1"
+    assert table["parent_image_id"].isna().sum() == 5
+
+
+def test_shards_join_to_the_same_pool(mine):
+    whole = draw(mine)
+    parts = [draw(mine, shard=shard, shards=3) for shard in range(3)]
+    assert np.array_equal(np.concatenate([part.images for part in parts]), whole.images)
+    joined = pd.concat([part.table for part in parts], ignore_index=True)
+    assert list(joined["image_id"]) == list(whole.table["image_id"])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"table": "mine/none.csv"}, "none.csv"),
+        ({"replica": "opacity"}, "replica must be"),
+        ({"replica": "cpy"}, "cpy"),
+    ],
+)
+def test_wrong_tables_are_refused_in_one_line(mine, change, word):
+    with pytest.raises(SynthGainError, match=word) as caught:
+        draw(mine, options={**OPTIONS, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_root_is_named(mine, monkeypatch):
+    monkeypatch.delenv("SYNTHGAIN_DATA")
+    with pytest.raises(SynthGainError, match="SYNTHGAIN_DATA"):
+        draw(mine)
