@@ -42,8 +42,14 @@ def audit_datasets(job: Job) -> None:
     for name, png in sheets.items():
         with atomic_path(folder / f"{name}.png") as temporary:
             temporary.write_bytes(png)
-    write_text(folder / "audit.html", audit_page(audit, sheets))
-    check_findings(audit, settings.get("fail_on") or FAIL_ON, float(settings.get("max_crossing_share", 1)))
+    page = audit_page(audit, sheets)
+    kept = job.state_folder() / "audit.html"  # declared outputs of a failed job are deleted, this is not
+    write_text(kept, page)
+    fail_on = settings.get("fail_on")
+    limit = float(settings.get("max_crossing_share", 1))
+    check_findings(audit, FAIL_ON if fail_on is None else fail_on, limit, str(kept))
+    write_text(folder / "audit.html", page)
+    kept.unlink()
     write_json(folder / "audit.json", audit)
     left_out = sum(map(len, audit["excluded"].values()))
     logger.info("[audit] %d data sets, %d test images to leave out; see %s", len(sets), left_out, folder / "audit.html")

@@ -5,6 +5,8 @@ import inspect
 import os
 from pathlib import Path
 
+import pandas as pd
+
 from synthgain.command import Job, logger, run_script
 from synthgain.datasets.source import Prepared
 from synthgain.errors import SynthGainError
@@ -27,11 +29,10 @@ def prepare_dataset(job: Job) -> None:
         root=Path(root) if root else None,
         **threads,
     )
-    with atomic_path(folder / "quarantine.csv") as temporary:
-        prepared.quarantine.to_csv(temporary, index=False)
-    check_quarantine(prepared, settings["dataset"], float(settings.get("max_quarantined_share", 0)), folder)
-    if "quarantined" in prepared.facts:
-        raise ValueError("an adapter may not set the fact `quarantined`")
+    kept = job.state_folder() / "quarantine.csv"  # declared outputs of a failed job are deleted, this is not
+    _write_csv(prepared.quarantine, kept)
+    check_quarantine(prepared, settings["dataset"], float(settings.get("max_quarantined_share", 0)), kept)
+    _write_csv(prepared.quarantine, folder / "quarantine.csv")
     write_image_set(
         folder,
         prepared.images,
@@ -44,10 +45,11 @@ def prepare_dataset(job: Job) -> None:
         quarantined=len(prepared.quarantine),
         **prepared.facts,
     )
+    kept.unlink()
     logger.info("[%s] %d images, %d quarantined", settings["dataset"], len(prepared.table), len(prepared.quarantine))
 
 
-def check_quarantine(prepared: Prepared, name: str, limit: float, folder: Path) -> None:
+def check_quarantine(prepared: Prepared, name: str, limit: float, listed: Path) -> None:
     """Raise SynthGainError when nothing is left or more than `limit` (a share) of the rows was quarantined."""
     bad, total = len(prepared.quarantine), len(prepared.quarantine) + len(prepared.table)
     if len(prepared.table) and bad <= limit * total:
@@ -58,8 +60,13 @@ def check_quarantine(prepared: Prepared, name: str, limit: float, folder: Path) 
     examples = "; ".join(f"{row.image}: {row.reason}" for row in rows)
     raise SynthGainError(
         f"{name}: {bad} of {total} rows quarantined ({100 * bad / total:.1f} %), max_quarantined_share is {limit:g} "
-        f"({examples}); all are listed in {folder / 'quarantine.csv'}"
+        f"({examples}); all are listed in {listed}"
     )
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def split_dataset(job: Job) -> None:
     if unknown:
         raise SynthGainError(f"{name}: split.stratify names {unknown[0]!r}; columns are {', '.join(data.columns)}")
     near = near_pairs(data.images, table["patient_id"], table["sha256"])
-    joined = [(int(row.first), int(row.second)) for row in near.pairs.itertuples(index=False) if row.mutual]
+    joined = [(pair.first, pair.second) for pair in near.pairs if pair.mutual]
     groups = exact_groups(table["patient_id"], table["sha256"], joined)
     labels = label_indicators(table, stratify)
     rng = random_generator(study=settings["seed"], step="split", dataset=name, seed=settings.get("split_seed", 0))

@@ -46,10 +46,14 @@ def audit_one(audited: AuditedSet) -> dict[str, Any]:
     numbers = {n: number_summary(table[n]) for n, spec in columns.items() if spec["kind"] == "continuous"}
     ids, parts = table["image_id"].to_numpy(), audited.parts
     pairs = [
-        {"first": ids[int(row.first)], "second": ids[int(row.second)], "similarity": round(float(row.similarity), 5),
-         "crosses": bool(parts[int(row.first)] != parts[int(row.second)])}
-        for row in near.pairs.itertuples(index=False)
-    ]  # fmt: skip
+        {
+            "first": ids[pair.first],
+            "second": ids[pair.second],
+            "similarity": round(pair.similarity, 5),
+            "crosses": bool(parts[pair.first] != parts[pair.second]),
+        }
+        for pair in near.pairs
+    ]
     exact = exact_duplicates(table, parts)
     return {
         "images": len(table),
@@ -153,23 +157,23 @@ def number_summary(values: pd.Series) -> dict[str, float | int | None]:
     return summary
 
 
-def check_findings(audit: dict[str, Any], fail_on: list[str], max_crossing_share: float) -> None:
+def check_findings(audit: dict[str, Any], fail_on: list[str], max_crossing_share: float, page: str) -> None:
     """Raise SynthGainError for findings that may not be.
 
     fail_on: any of "patients", "exact_duplicates", "impossible_labels" (one is too many) and "near_duplicates"
-    (pairs across parts, as a share of the test images, above `max_crossing_share`).
+    (pairs across parts, as a share of the test images, above `max_crossing_share`). page: path of the whole audit.
     """
     for name, facts in audit["datasets"].items():
         for kind in ("patients", "exact_duplicates"):
             if kind in fail_on and facts["crossing"][kind]:
-                raise SynthGainError(f"audit: {name}: {facts['crossing'][kind]} {kind} cross the split; see audit.html")
+                raise SynthGainError(f"audit: {name}: {facts['crossing'][kind]} {kind} cross the split; see {page}")
         if "impossible_labels" in fail_on and facts["impossible_labels"]:
             column = next(iter(facts["impossible_labels"]))
-            raise SynthGainError(f"audit: {name}: impossible values in {column}; see audit.html")
+            raise SynthGainError(f"audit: {name}: impossible values in {column}; see {page}")
         tested = facts["parts"].get(PARTS[2], {}).get("images", 0)
         share = facts["crossing"]["near_duplicates"] / max(tested, 1)
         if "near_duplicates" in fail_on and share > max_crossing_share:
             raise SynthGainError(
                 f"audit: {name}: {100 * share:.1f} % of the test images have a near duplicate in another part "
-                f"(max_crossing_share is {max_crossing_share:g}); see audit.html"
+                f"(max_crossing_share is {max_crossing_share:g}); see {page}"
             )

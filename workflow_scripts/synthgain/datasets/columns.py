@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def _continuous(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.S
         return numbers.astype(np.float32), {"kind": "continuous"}
     if list(bins) != sorted(set(bins)) or len(bins) < 2:
         raise SynthGainError(f"{name}.bins must be at least two rising numbers, got {bins}")
-    levels = [f"{low:g}-{high:g}" for low, high in zip(bins[:-1], bins[1:], strict=True)]
+    levels = [f"{low:g}-{high:g}" for low, high in pairwise(bins)]
     cut = pd.cut(numbers, list(bins), right=False, labels=levels)
     cut = cut.astype(object).where(numbers != bins[-1], levels[-1])
     values = [value if isinstance(value, str) else None for value in cut]

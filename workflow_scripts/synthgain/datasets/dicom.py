@@ -18,6 +18,7 @@ _TAGS = [
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
     "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData",
 ]  # fmt: skip
+_NARROWEST = 1e-6  # a window one value wide is a step
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
@@ -58,7 +59,7 @@ def _as_displayed(dataset: Any) -> Pixels:
         if stored.dtype != np.uint8:
             raise UnreadableImage("DICOM colour deeper than 8 bits is not read")
         return Pixels(stored, BYTE_RANGE)
-    values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+    values: np.ndarray = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
     value_range: tuple[float, float] | None = BYTE_RANGE
     if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
@@ -85,7 +86,7 @@ def _window(values: np.ndarray, dataset: Any) -> np.ndarray:
     if function == "SIGMOID":
         return np.asarray(1 / (1 + np.exp(-4 * (values - center) / width)))
     if function == "LINEAR":
-        center, width = center - 0.5, max(width - 1, np.finfo(np.float32).tiny)
+        center, width = center - 0.5, max(width - 1, _NARROWEST)
     return np.asarray(np.clip((values - center) / width + 0.5, 0, 1))
 
 

@@ -5,6 +5,7 @@ alike must be measured on the set itself.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,16 +18,24 @@ FALSE_ALARMS = 0.05  # expected number of unrelated images per set above the thr
 MIN_IMAGES = 50  # below this the quartiles say nothing about the tail: exact duplicates only
 
 
+class NearPair(NamedTuple):
+    """Two row positions (first < second), their correlation, and whether each is the other's nearest neighbour."""
+
+    first: int
+    second: int
+    similarity: float
+    mutual: bool
+
+
 @dataclass(frozen=True)
 class NearPairs:
     """Near duplicates of different patients within one set.
 
-    threshold: correlation above which a pair counts, None where it cannot be calibrated. pairs: columns `first,
-    second` (row positions, first < second), `similarity`, `mutual` (each is the other's nearest neighbour).
+    threshold: correlation above which a pair counts, None where it cannot be calibrated.
     """
 
     threshold: float | None
-    pairs: pd.DataFrame
+    pairs: list[NearPair]
 
 
 def small_copies(images: np.ndarray) -> np.ndarray:
@@ -93,14 +102,13 @@ def near_pairs(images: np.ndarray, patients: pd.Series, hashes: pd.Series) -> Ne
     best, index = nearest(copies, copies, groups, groups)
     threshold = calibrated_threshold(best)
     if threshold is None:
-        return NearPairs(None, pd.DataFrame({"first": [], "second": [], "similarity": [], "mutual": []}))
-    rows = np.flatnonzero(best > threshold)
-    found = {}
-    for row in rows:
+        return NearPairs(None, [])
+    found = set()
+    for row in np.flatnonzero(best > threshold):
         other = int(index[row])
-        found[min(row, other), max(row, other)] = (float(best[row]), int(index[other]) == row)
-    pairs = [(int(a), int(b), similarity, mutual) for (a, b), (similarity, mutual) in sorted(found.items())]
-    return NearPairs(threshold, pd.DataFrame(pairs, columns=["first", "second", "similarity", "mutual"]))
+        first, second = sorted((int(row), other))
+        found.add(NearPair(first, second, float(best[row]), bool(index[other] == row)))
+    return NearPairs(threshold, sorted(found))
 
 
 def exact_groups(patients: pd.Series, hashes: pd.Series, pairs: list[tuple[int, int]] | None = None) -> np.ndarray:

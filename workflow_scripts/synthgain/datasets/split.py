@@ -1,4 +1,4 @@
-"""Training, validation and test parts: whole patients and duplicate groups on one side, stratified, or from a column."""
+"""Train, validation and test parts: whole patients and duplicate groups on one side, stratified or from a column."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,8 +87,8 @@ def split_from_column(
     wrong = sorted(set(parts) - set(PARTS))
     if wrong:
         raise SynthGainError(f"split: {name} maps to {wrong[0]!r}; parts are {', '.join(PARTS)}")
-    crossing = pd.Series(parts).groupby(groups).nunique()
-    crossing = crossing[crossing > 1].index.to_numpy()
+    inside = pd.Series(parts).groupby(groups).nunique()
+    crossing = inside.index.to_numpy()[inside.to_numpy() > 1]
     if len(crossing) and column.get("on_conflict", "stop") != "regroup":
         raise SynthGainError(
             f"split: {_crossing_text(table, groups, parts, int(crossing[0]))} ({len(crossing)} such groups); "
@@ -183,4 +183,4 @@ def class_counts(values: pd.Series) -> dict[str, int]:
         "unknown" if pd.isna(value) else f"{value:g}" if isinstance(value, float | np.floating) else str(value)
         for value in values
     ]
-    return {level: int(count) for level, count in pd.Series(shown, dtype=object).value_counts().sort_index().items()}
+    return {level: shown.count(level) for level in sorted(set(shown))}
