@@ -57,7 +57,7 @@ def test_replicas_are_blocks_of_the_training_size(mine):
     n = len(training_of(source))
     assert n < COUNT < 3 * n
     parts = [rows(draw(mine, source, replica)) for replica in range(1, -(-COUNT // n) + 1)]
-    assert sum(parts, []) == list(range(COUNT))
+    assert [row for part in parts for row in part] == list(range(COUNT))
     assert len(parts[0]) == n
     with pytest.raises(SynthGainError, match="lower the arms' ratios"):
         draw(mine, source, len(parts) + 1)
@@ -90,7 +90,7 @@ def test_shards_join_to_the_same_pool(mine):
     ("change", "word"),
     [
         ({"table": "mine/none.csv"}, "none.csv"),
-        ({"replica": "opacity"}, "replica must be"),
+        ({"replica": "parent"}, "replica must be"),
         ({"replica": "cpy"}, "cpy"),
     ],
 )

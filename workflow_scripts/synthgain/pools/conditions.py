@@ -43,8 +43,9 @@ def replica_rows(
 ) -> pd.DataFrame:
     """Return the conditions of one replica: as many rows as `training`, in the pool's order.
 
-    Mode `rows`: every training row once, whole patients in the stratified order of `dataset`'s training
-    rows that repeats and real fractions share: the same for every replica. Mode `balanced`: rows redrawn with raked weights, anew for every replica.
+    Mode `rows`: every training row once, whole patients, in the stratified order of `dataset`'s training rows
+    that repeats and real fractions share: the same for every replica. Mode `balanced`: rows redrawn with raked
+    weights, anew for every replica.
     The columns are those of `training` and `copy`, the how-manieth use of the row within the replica (0, 1 …).
     """
     mode = conditions.get("mode", "rows")

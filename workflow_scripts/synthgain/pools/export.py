@@ -74,8 +74,8 @@ Read it with `datasets.load_dataset("imagefolder", data_dir="images")` or `panda
 
 ## Before you share it
 
-- **Licence** of the real images: {licence or "not given"}. The generator learnt from them. The terms of that data set (share-alike, non-commercial, no
-  redistribution, data use agreement) may extend to what was made from it: read them first.
+- **Licence** of the real images: {licence or "not given"}. The synthetic ones were made from them: the terms of
+  that data set (share-alike, non-commercial, no redistribution, data use agreement) may extend to these. Read them.
 - **Memorisation**: generators can give back training images. Look at the memorisation section of the study's
   report for this pool, and leave out the flagged images. A low copy rate is not a proof of privacy.
 - **Identifiers**: `parent_image_id` and `parent_patient_id` are identifiers of real patients' data. Drop these columns

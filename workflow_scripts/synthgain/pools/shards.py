@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 class ShardRequest:
     """Everything that a pool module may look at to draw its shard.
 
-    dataset, source, training: the name and ImageSet of `rows_of` and its training rows (None where the pool copies no rows);
+    dataset, source, training: name and ImageSet of `rows_of`, its training rows (None where no rows are copied);
     options: the module's own part of the slice.
     pool_identity: the pool's identity without its shard layout, part of every image_id.
     folders: input manifest path (relative to the run) → its checked folder; identities: the same → identity.
