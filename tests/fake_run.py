@@ -76,6 +76,8 @@ def _comparisons(metrics: pd.DataFrame) -> pd.DataFrame:
         ]
         difference = own["value"].mean() - base["value"].mean()
         family = "control" if arm.startswith("re") else "secondary" if arm == "supplemented" else "exploratory"
+        if family == "control" and (dataset, label, metric) != ("hospital_a", "macro", "auroc"):
+            family = "exploratory"
         if (arm, ratio, dataset, label, metric) == ("supplemented", 300, "hospital_a", "macro", "auroc"):
             family = "primary"
         elif family == "secondary" and (dataset, label, metric) != ("hospital_a", "macro", "auroc"):

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from synthgain.report.style import metric_name
+
 
 @dataclass(frozen=True)
 class Text:
@@ -27,12 +29,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Column:
-    """One shown column. `form`: text, count, number, signed, p, percent, interval (then `key` is (low, high))."""
+    """One shown column.
+
+    form: text, count, number, signed, p, percent, ratio, metric; interval or signed_interval (`key` is (low, high)).
+    `optional` columns are left out where all rows say the same.
+    """
 
     key: str | tuple[str, str]
     title: str
     form: str = "text"
     digits: int = 3
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ def form_value(row: pd.Series, column: Column) -> str:
         "number": lambda: number(value, column.digits),
         "signed": lambda: signed(value, column.digits),
         "p": lambda: p_value(value),
+        "ratio": lambda: f"{float(value):g}" if float(value) else "–",
+        "metric": lambda: metric_name(str(value)),
         "percent": lambda: f"{100 * float(value):.1f} %",
     }
     return forms[column.form]() if column.form in forms else str(value)
@@ -149,9 +158,10 @@ def make_table(
         for column in columns
         if all(key in table.columns for key in (column.key if isinstance(column.key, tuple) else (column.key,)))
     ]
+    known = [c for c in known if not (c.optional and len(table) and table[c.key].nunique(dropna=False) == 1)]
     rows = [[form_value(row, column) for column in known] for _, row in table.iterrows()]
     marked = frozenset() if strong is None else frozenset(int(i) for i in strong.to_numpy().nonzero()[0])
-    headers = [(column.title, column.form != "text") for column in known]
+    headers = [(column.title, column.form not in ("text", "metric")) for column in known]
     csv = (table if download is None else download).to_csv(index=False)
     return Table(title, headers, rows, file, csv, marked, note)
 

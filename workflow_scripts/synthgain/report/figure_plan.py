@@ -71,7 +71,7 @@ def statistics_plans(
             "dose",
             "Dose–response",
             f"{name} against the share of synthetic images, one panel per test set. Whiskers and the grey band are "
-            f"{CI}s; the band is the baseline {baseline}. Light grey: differences inside ± margin. "
+            f"{CI}s; the band is the baseline {baseline}. Dotted: the limits of equivalence, ± margin. "
             "The horizontal axis is log2(1 + ratio/100); arms without synthetic images stand at 0.",
             lambda: plots_utility.dose_response(summary, metric, label, baseline, styles, margin),
         )

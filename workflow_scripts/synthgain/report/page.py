@@ -53,8 +53,8 @@ def _front(evidence: Evidence) -> list[tuple[str, str]]:
         ("Study seed", str(evidence.slice.get("seed", "–"))),
     ]
     if counts:
-        names = ("generators", "pools")
-        parts = [f"{counts['count']} classifier seeds", *[f"{counts[n]} {n}" for n in names if counts.get(n)]]
+        names = {"count": "classifier seed", "generators": "generator training", "pools": "pool draw"}
+        parts = [f"{counts[key]} {name}{'s' * (counts[key] != 1)}" for key, name in names.items() if key in counts]
         facts.append(("Replicates", ", ".join(parts)))
     source = environment.commit(Path(__file__).parent)
     if source:

@@ -1,5 +1,7 @@
 """Figures of utility: dose–response, paired differences, forest. DataFrame in, Figure out."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -44,7 +46,7 @@ def dose_response(
     """Metric against supplementation ratio, a line per arm with its interval, a panel per test set.
 
     summary: rows of `summary.csv` (arm, ratio, dataset, label, metric, mean, low, high). The baseline is a band
-    (its interval) over all ratios; arms without ratios stand at 0 %. `margin` draws the equivalence band.
+    (its interval) over all ratios; arms without ratios stand at 0 %. `margin` draws the limits of equivalence.
     """
     rows = summary[(summary["metric"] == metric) & (summary["label"] == label)]
     datasets = list(dict.fromkeys(rows["dataset"]))
@@ -68,8 +70,10 @@ def _dose_panel(axes: Axes, rows: pd.DataFrame, baseline: str, styles: ArmStyles
     if len(base):
         level = base.iloc[0]
         if margin is not None:
-            low, high = level["mean"] - margin, level["mean"] + margin
-            axes.axhspan(low, high, color=MARGIN_BAND, label=f"± margin {margin:g}", zorder=0)
+            for sign in (-1, 1):
+                place = level["mean"] + sign * margin
+                label = f"baseline ± margin {margin:g}"
+                axes.axhline(place, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label=label, zorder=1)
         if np.isfinite(level["low"]):
             axes.axhspan(level["low"], level["high"], color=BASELINE, alpha=0.12, linewidth=0, zorder=1)
         axes.axhline(level["mean"], color=BASELINE, linewidth=1.4, label=f"{baseline} (baseline)", zorder=2)
@@ -90,11 +94,11 @@ def _dose_panel(axes: Axes, rows: pd.DataFrame, baseline: str, styles: ArmStyles
 
 
 def _shared_legend(figure: Figure) -> None:
-    found = {}
+    found: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, text in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(text, handle)
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 4))
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), 4))
 
 
 def replicate_differences(
@@ -141,7 +145,7 @@ def paired_differences(
         axes.scatter(own["difference"], place + spread, s=13, facecolors="none", edgecolors=colour, linewidths=0.9)
         _interval(axes, row, place, colour, styles(row["arm"])["marker"])
     _difference_axis(axes, rows, metric, margin)
-    axes.set_title(f"{dataset}: each ring is one replicate, the filled mark is the mean with its interval")
+    axes.set_title(dataset)
     return figure
 
 

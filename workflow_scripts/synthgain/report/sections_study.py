@@ -7,6 +7,7 @@ import pandas as pd
 from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table, number, plain_table
 from synthgain.report.costs import rule_times, synthesis_hours
 from synthgain.report.evidence import Evidence, Measured
+from synthgain.report.style import metric_name
 
 PARTS = ("train", "validation", "test")
 
@@ -29,7 +30,7 @@ def _arms(evidence: Evidence) -> Section:
     trained = [training for model in evidence.models for training in model.trainings]
     for name, arm in (evidence.config.get("arms") or {}).items():
         seen = [t for t in trained if t["arm"] == name]
-        exposures = [t.get("exposures") for t in seen if isinstance(t.get("exposures"), dict)]
+        exposures = [t["exposures"] for t in seen if isinstance(t.get("exposures"), dict)]
         real = sorted({int(e["real"]) for e in exposures if "real" in e})
         rows.append(
             {
@@ -110,7 +111,7 @@ def _data(evidence: Evidence) -> Section:
         section.blocks.append(make_table("Data sets", pd.DataFrame(rows), columns, "datasets.csv"))
     if parts:
         table = pd.DataFrame(parts)
-        section.blocks.append(plain_table("Patients, images and prevalence per part", table, "partitions.csv"))
+        section.blocks.append(plain_table("Patients, images and prevalence per part", table, "partitions.csv", 1))
     for name, manifest in evidence.datasets.items():
         if manifest.get("quarantine") is not None and len(manifest["quarantine"]):
             shown = plain_table(f"Quarantined rows of {name}", manifest["quarantine"], f"quarantine_{name}.csv")
@@ -255,5 +256,5 @@ def _price(evidence: Evidence, hours: float) -> str:
         row = verdict.get("primary")
         if row and verdict.get("verdict") == "helps" and not evidence.rehearsal:
             points = 100 * abs(float(row["difference"]))
-            return f"{number(hours / points, 2)} job hours of synthesis per 0.01 of {row['metric']}"
+            return f"{number(hours / points, 2)} job hours of synthesis per 0.01 of {metric_name(row['metric'])}"
     return "no gain was shown, so there is nothing to divide by"

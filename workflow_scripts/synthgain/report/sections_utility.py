@@ -8,6 +8,7 @@ from synthgain.report.figure_plan import endpoint
 from synthgain.report.style import metric_name
 from synthgain.report.verdicts import ALARMS
 
+ALARM = "✗ alarm"
 FEW_ROWS = 14  # longer tables are folded
 
 
@@ -15,19 +16,20 @@ def comparison_columns(level: str) -> list[Column]:
     """Columns of a table of comparisons; `level` is such as `95 %`."""
     return [
         Column("arm", "Arm"),
-        Column("ratio", "Ratio %", "count"),
-        Column("baseline", "Against"),
-        Column("dataset", "Test set"),
-        Column("label", "Label"),
-        Column("metric", "Metric"),
+        Column("ratio", "Ratio %", "ratio"),
+        Column("baseline", "Against", optional=True),
+        Column("dataset", "Test set", optional=True),
+        Column("label", "Label", optional=True),
+        Column("metric", "Metric", "metric", optional=True),
         Column("mean", "Mean", "number"),
         Column("difference", "Difference", "signed"),
         Column(("low", "high"), f"{level} interval", "signed_interval"),
-        Column("p", "p", "p"),
         Column("p_adjusted", "p adjusted", "p"),
-        Column("p_bonferroni", "p Bonferroni", "p"),
-        Column("sign_flip_p", "p sign flip", "p"),
         Column("verdict", "Verdict"),
+        Column("p", "p", "p"),
+        Column("p_bonferroni", "p Bonferroni", "p"),
+        Column("t_p", "p paired t", "p"),
+        Column("sign_flip_p", "p sign flip", "p"),
     ]
 
 
@@ -73,7 +75,7 @@ def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     summary = _on(model.table("summary"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
     columns = [
         Column("arm", "Arm"),
-        Column("ratio", "Ratio %", "count"),
+        Column("ratio", "Ratio %", "ratio"),
         Column("replicates", "Replicates", "count"),
         Column("mean", "Mean", "number"),
         Column("sd", "SD over seeds", "number"),
@@ -96,14 +98,15 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     states = []
     for name, (check, _) in ALARMS.items():
         alarm = alarms.get(name) or {}
-        state = "not checked (no such arm)"
+        state = "– not checked (no such arm)"
         if alarm.get("checked"):
-            state = "ALARM" if alarm.get("raised") else "passed"
+            state = ALARM if alarm.get("raised") else "✓ passed"
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
     rows = _on(model.table("comparisons"), family="control")
     blocks: list = [Facts(states)]
     if len(rows):
-        blocks.append(make_table("Controls, compared", rows, comparison_columns(level), "controls.csv"))
+        shown = make_table("Controls, compared", rows, comparison_columns(level), "controls.csv")
+        blocks.append(shown if len(rows) <= FEW_ROWS else Details("Controls, compared", [shown]))
     return Section(
         "controls",
         "Controls",

@@ -71,8 +71,8 @@ def metric_name(metric: str) -> str:
 
 
 def arm_label(arm: str, ratio: float) -> str:
-    """Return `supplemented 300 %`, or `real_long` where the arm has no ratio."""
-    return f"{arm} {ratio:g} %" if ratio else arm
+    """Return `supplemented 300 %` (no line break inside), or `real_long` where the arm has no ratio."""
+    return f"{arm} {ratio:g}\u00a0%" if ratio else arm
 
 
 class ArmStyles:
@@ -116,7 +116,8 @@ def quiet_grid(axes: Axes, axis: str = "y") -> None:
 
 def style_context() -> Any:
     """Context manager under which every figure is drawn and saved."""
-    return matplotlib.rc_context(STYLE)
+    settings: Any = STYLE
+    return matplotlib.rc_context(settings)
 
 
 def save_svg(figure: Figure, path: Path) -> None:
