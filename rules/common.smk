@@ -82,6 +82,7 @@ def say_where_the_report_is():
 
 
 def say_how_to_go_on(log):
+    log = log if isinstance(log, str) else " ".join(log)
     print(
         "\nsomething failed: the lines that start with 'error:' above say what and where; details are in "
         f"results/<study>/logs/.\nFinished work is kept: run the same command again. Snakemake's log: {log}",

@@ -33,7 +33,11 @@ rule draw_sample_grid:
             f"{RUN}/samples/{{generator}}/{{index}}/{{snapshot}}.png",
             category="Generators",
             caption="../workflow_scripts/synthgain/report/captions/samples.rst",
-            labels={"generator": "{generator}", "index": "{index}", "snapshot": "{snapshot}"},
+            labels={
+                "generator": "{generator}",
+                "index": "{index}",
+                "snapshot": "{snapshot}",
+            },
         ),
     log:
         f"{RUN}/logs/draw_sample_grid/{{generator}}-{{index}}-{{snapshot}}.log",

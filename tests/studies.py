@@ -5,7 +5,7 @@ from typing import Any
 
 TINY: dict[str, Any] = {
     "study": "tiny",
-    "image": {"size": 16, "channels": 1},
+    "image": {"size": 32, "channels": 1},
     "datasets": {
         "hospital_a": {
             "adapter": "phantom",

@@ -215,12 +215,7 @@ def _pool_source(plan: Planner, config: Pool, index: Any, replica: Any) -> tuple
     options: dict[str, Any]
     if config.known is not None:
         options = {"kind": config.known, **config.known_options}
-        modules = ["synthgain.pools.known"]
-        rows = plan.study.datasets[config.rows_of or ""]
-        if rows.adapter == "phantom":
-            options["source"] = rows.model_dump(exclude=COMMON)
-            modules.append(ADAPTERS["phantom"])
-        return {"module": "synthgain.pools.known", "options": options}, [], modules
+        return {"module": "synthgain.pools.known", "options": options}, [], ["synthgain.pools.known"]
     if config.imported is not None:
         table = plan.root / config.imported["table"] if plan.root and "table" in config.imported else None
         source = sha256_file(table) if table and table.exists() else None

@@ -129,6 +129,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
         (
             *(("collect_predictions", {"model": model, "arm": arm}) for arm in study.arms),
             *(("prepare_dataset", {"dataset": name}) for name in study.evaluate_on),
+            *(("split_dataset", {"dataset": n}) for n in study.evaluate_on if study.datasets[n].split is not None),
             ("audit_datasets", {}),
         ),
     )
