@@ -151,7 +151,7 @@ def test_wrong_checksum_keeps_nothing(server: Server, tmp_path: Path) -> None:
 
 
 def test_offline_and_missing_file_say_so(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(SynthGainError, match="404.*check the name"):
+    with pytest.raises(SynthGainError, match=r"404.*check the name"):
         download(f"{server.url}/missing.npz", tmp_path / "missing.npz", "0" * 32, pause=0)
     with pytest.raises(SynthGainError, match=r"not reachable .*go online .*a\.npz by hand"):
         download("http://127.0.0.1:9/a.npz", tmp_path / "a.npz", "0" * 32, pause=0)

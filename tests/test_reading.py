@@ -65,7 +65,7 @@ def test_sixteen_bit_needs_a_declared_intensity(tmp_path: Path) -> None:
     Image.fromarray(RAMP.astype(np.uint16) * 16).save(tmp_path / "a.png")
     pixels = read_pixels(tmp_path / "a.png")
     assert pixels.value_range is None
-    with pytest.raises(SynthGainError, match="image.intensity: minmax"):
+    with pytest.raises(SynthGainError, match=r"image\.intensity: minmax"):
         fit_image(pixels, GEOMETRY, "a.png")
     out = fit_image(pixels, {**GEOMETRY, "size": 20, "fit": "crop", "intensity": "minmax"}, "a.png")
     assert out.shape == (20, 20, 1)
