@@ -19,7 +19,7 @@ import synthgain.pools.generated
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import added, merge_pool_replica
 from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest, write_json, write_manifest, write_table
+from synthgain.files import read_manifest, write_json, write_manifest
 from synthgain.images import read_image_set
 from synthgain.replicas import read_replica, read_replicas, take
 
@@ -243,79 +243,6 @@ def test_a_killed_shard_goes_on_and_ends_bit_identical(run, tmp_path_factory, nu
     write_json(fresh / "generators/g/0/manifest.json", {"identity": "generator"})
     draw(fresh, part)
     assert np.array_equal(read_image_set((fresh / output).parent).images, resumed.images)
-
-
-# Pools made of another pool
-
-
-def derived_inputs(run, scores):
-    folder = run / "scores"
-    write_table(folder / "drawn.parquet", scores, "scores")
-    return {"pools/drawn/0/replica-1/manifest.json": "replica-1", "scores/drawn.parquet": "scores"}
-
-
-def draw_derived(run, name, options, inputs, shards=1):
-    base = f"pools/{name}/0/replica-1"
-    parts = {}
-    for shard in range(shards):
-        part = shard_slice(
-            shard, shards, pool=name, module="synthgain.pools.derived", options=options, rows_of=None, conditions={}
-        )
-        output = f"{base}/shard-{shard}/manifest.json"
-        call(draw_pool_shard, job_line(run, output, part, inputs, f"{name}-{shard}"))
-        parts[output] = f"{name}-{shard}"
-    merged = {"pool": name, "index": 0, "replica": 1, "shards": shards}
-    call(merge_pool_replica, job_line(run, f"{base}/manifest.json", merged, parts, name))
-    return run / base / "manifest.json"
-
-
-def test_filtered_pools_keep_survivors_in_order_and_thinned_ones_their_number(run):
-    base, table = pixels(merge(run, shards=2))
-    values = np.random.default_rng(0).random(len(table))
-    scores = pd.DataFrame({"image_id": table["image_id"], "score": values, "copy": values > 0.8})
-    inputs = derived_inputs(run, scores)
-    rule = {"column": "score", "keep": "above", "quantile": 0.3}
-    path = draw_derived(run, "best", {"of": "drawn", "filter": rule}, inputs, shards=3)
-    images, kept = pixels(path)
-    expected = values >= np.quantile(values, 0.3)
-    assert list(kept["image_id"]) == list(table["image_id"][expected])
-    assert np.array_equal(images, base[expected])
-    manifest = read_manifest(path)
-    assert (manifest["kept"], manifest["of_images"]) == (expected.sum(), len(table))
-    _, thin = pixels(draw_derived(run, "thin", {"of": "drawn", "filter": rule, "thin": True}, inputs))
-    assert len(thin) == len(kept)
-    assert list(thin["image_id"]) != list(kept["image_id"])
-    assert list(thin["image_id"]) == [name for name in table["image_id"] if name in set(thin["image_id"])]
-    flags = {"column": "copy", "keep": "false", "quantile": None, "threshold": None}
-    _, clean = pixels(draw_derived(run, "clean", {"of": "drawn", "filter": flags}, inputs))
-    assert list(clean["image_id"]) == list(table["image_id"][values <= 0.8])
-
-
-@pytest.mark.parametrize(
-    ("rule", "word"),
-    [
-        ({"column": "scor", "threshold": 0.5}, "scor"),
-        ({"column": "score"}, "exactly one"),
-        ({"column": "score", "keep": "up", "threshold": 1}, "up"),
-        ({"column": "score", "threshold": 2.0}, "relax"),
-    ],
-)
-def test_filters_that_make_no_sense_end_with_one_line(run, capfd, rule, word):
-    _, table = pixels(merge(run))
-    inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"], "score": 1.0}))
-    with pytest.raises(SystemExit):
-        draw_derived(run, "best", {"of": "drawn", "filter": rule}, inputs)
-    message = capfd.readouterr().err
-    assert word in message
-    assert "Traceback" not in message
-
-
-def test_an_image_without_score_is_named(run, capfd):
-    _, table = pixels(merge(run))
-    inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"][1:], "score": 1.0}))
-    with pytest.raises(SystemExit):
-        draw_derived(run, "best", {"of": "drawn", "filter": {"column": "score", "threshold": 0.5}}, inputs)
-    assert table["image_id"][0] in capfd.readouterr().err
 
 
 def test_shards_of_other_columns_are_not_merged(run, capfd):

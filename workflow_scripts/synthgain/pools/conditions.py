@@ -79,13 +79,15 @@ def without_level(rows: pd.DataFrame, columns: Columns, drop: Mapping[str, Any],
     gone = np.zeros(len(rows), dtype=bool)
     for name, level in drop.items():
         if name not in columns or columns[name]["kind"] == "continuous":
-            raise SynthGainError(f"known.drop.{name}: names no column with levels; columns are {', '.join(columns)}")
+            raise SynthGainError(
+                f"known_options.drop.{name}: names no column with levels; columns are {', '.join(columns)}"
+            )
         hit = level_names(rows[name], columns[name]["kind"]) == str(level)
         if not hit.any():
-            raise SynthGainError(f"known.drop.{name}: no training row has level {level!r}")
+            raise SynthGainError(f"known_options.drop.{name}: no training row has level {level!r}")
         gone |= hit
     if gone.all():
-        raise SynthGainError(f"known.drop: {dict(drop)} leaves no row to draw from")
+        raise SynthGainError(f"known_options.drop: {dict(drop)} leaves no row to draw from")
     targets = [name for name, spec in columns.items() if spec["role"] == "target" and name not in drop]
     strata = rows[targets].astype(str).agg("|".join, axis=1).to_numpy() if targets else np.full(len(rows), "")
     random = random_generator(step="pool drop", **keys.of_replica())

@@ -32,12 +32,12 @@ def target_shares(table: pd.DataFrame, columns: Columns, balance: Mapping[str, A
     or continuous column, an unknown level, shares outside [0, 1] or a level that no row has.
     """
     if not balance:
-        raise SynthGainError("conditions.balance: names no column; give for example {sex: {F: 0.5, M: 0.5}}")
+        raise SynthGainError("balance: names no column; give for example {sex: {F: 0.5, M: 0.5}}")
     return {name: _column_shares(table, columns, name, wanted) for name, wanted in balance.items()}
 
 
 def _column_shares(table: pd.DataFrame, columns: Columns, name: str, wanted: Any) -> dict[str, float]:
-    where = f"conditions.balance.{name}"
+    where = f"balance.{name}"
     if name not in columns:
         near = difflib.get_close_matches(name, list(columns), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"columns are {', '.join(columns)}"
@@ -78,7 +78,7 @@ def raked_weights(table: pd.DataFrame, columns: Columns, shares: Mapping[str, Ma
         targets.append(np.array(list(wanted.values())))
     known = np.all([code >= 0 for code in codes], axis=0)
     if not known.any():
-        raise SynthGainError(f"conditions.balance: no training row has all of {', '.join(shares)} known")
+        raise SynthGainError(f"balance: no training row has all of {', '.join(shares)} known")
     weights = known / known.sum()
     for _ in range(RAKING_ROUNDS):
         worst = 0.0
@@ -90,7 +90,7 @@ def raked_weights(table: pd.DataFrame, columns: Columns, shares: Mapping[str, Ma
         if worst < RAKING_TOLERANCE:
             return np.asarray(weights / weights.sum())
     raise SynthGainError(
-        f"conditions.balance: the targets of {', '.join(shares)} cannot be met together by these rows "
+        f"balance: the targets of {', '.join(shares)} cannot be met together by these rows "
         f"(off by {worst:.3f} after {RAKING_ROUNDS} rounds); relax one of them"
     )
 

@@ -87,7 +87,7 @@ def draw_rows(
     size, (start, stop) = options["batch_size"], bounds
     device = next(iter(_tensors(generator.null_condition(1))), torch.zeros(())).device
     if options["compile"]:
-        generator.denoise = torch.compile(generator.denoise, dynamic=False)
+        generator.network = torch.compile(generator.network, dynamic=False)
     torch.backends.cudnn.deterministic = True  # a resumed or re-cut shard must give the same bits
     interrupt, progress = StopSignal(), Progress(name, stop - start)
     parts: list[np.ndarray] = []

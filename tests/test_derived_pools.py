@@ -1,0 +1,101 @@
+"""Pools made of another pool: filtered by scores, or thinned to as many."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
+
+from draw_pool_shard import draw_pool_shard
+from merge_pool_replica import merge_pool_replica
+from synthgain.files import read_manifest, write_table
+from synthgain.replicas import read_replica, take
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Replica 1 of a pool `drawn`, in two shards."""
+    make_source(tmp_path)
+    base, parts = "pools/drawn/0/replica-1", {}
+    for shard in range(2):
+        part = shard_slice(shard, 2, module="synthgain.pools.known", options={"kind": "jittered_copier"})
+        output = f"{base}/shard-{shard}/manifest.json"
+        call(draw_pool_shard, job_line(tmp_path, output, part, DATA_INPUTS, f"drawn-{shard}"))
+        parts[output] = f"drawn-{shard}"
+    merged = {"pool": "drawn", "index": 0, "replica": 1, "shards": 2}
+    call(merge_pool_replica, job_line(tmp_path, f"{base}/manifest.json", merged, parts, "replica-1"))
+    return tmp_path
+
+
+def pixels(manifest):
+    images, table, _ = read_replica(manifest)
+    return take(images, np.arange(len(table))), table
+
+
+def derived_inputs(run, scores):
+    folder = run / "scores"
+    write_table(folder / "drawn.parquet", scores, "scores")
+    return {"pools/drawn/0/replica-1/manifest.json": "replica-1", "scores/drawn.parquet": "scores"}
+
+
+def draw_derived(run, name, options, inputs, shards=1):
+    base = f"pools/{name}/0/replica-1"
+    parts = {}
+    for shard in range(shards):
+        part = shard_slice(
+            shard, shards, pool=name, module="synthgain.pools.derived", options=options, rows_of=None, conditions={}
+        )
+        output = f"{base}/shard-{shard}/manifest.json"
+        call(draw_pool_shard, job_line(run, output, part, inputs, f"{name}-{shard}"))
+        parts[output] = f"{name}-{shard}"
+    merged = {"pool": name, "index": 0, "replica": 1, "shards": shards}
+    call(merge_pool_replica, job_line(run, f"{base}/manifest.json", merged, parts, name))
+    return run / base / "manifest.json"
+
+
+def test_filtered_pools_keep_survivors_in_order_and_thinned_ones_their_number(run):
+    base, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
+    values = np.random.default_rng(0).random(len(table))
+    scores = pd.DataFrame({"image_id": table["image_id"], "score": values, "copy": values > 0.8})
+    inputs = derived_inputs(run, scores)
+    rule = {"column": "score", "keep": "above", "quantile": 0.3}
+    path = draw_derived(run, "best", {"of": "drawn", "filter": rule}, inputs, shards=3)
+    images, kept = pixels(path)
+    expected = values >= np.quantile(values, 0.3)
+    assert list(kept["image_id"]) == list(table["image_id"][expected])
+    assert np.array_equal(images, base[expected])
+    manifest = read_manifest(path)
+    assert (manifest["kept"], manifest["of_images"]) == (expected.sum(), len(table))
+    _, thin = pixels(draw_derived(run, "thin", {"of": "drawn", "filter": rule, "thin": True}, inputs))
+    assert len(thin) == len(kept)
+    assert list(thin["image_id"]) != list(kept["image_id"])
+    assert list(thin["image_id"]) == [name for name in table["image_id"] if name in set(thin["image_id"])]
+    flags = {"column": "copy", "keep": "false", "quantile": None, "threshold": None}
+    _, clean = pixels(draw_derived(run, "clean", {"of": "drawn", "filter": flags}, inputs))
+    assert list(clean["image_id"]) == list(table["image_id"][values <= 0.8])
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        ({"column": "scor", "threshold": 0.5}, "scor"),
+        ({"column": "score"}, "exactly one"),
+        ({"column": "score", "keep": "up", "threshold": 1}, "up"),
+        ({"column": "score", "threshold": 2.0}, "relax"),
+    ],
+)
+def test_filters_that_make_no_sense_end_with_one_line(run, capfd, rule, word):
+    _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
+    inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"], "score": 1.0}))
+    with pytest.raises(SystemExit):
+        draw_derived(run, "best", {"of": "drawn", "filter": rule}, inputs)
+    message = capfd.readouterr().err
+    assert word in message
+    assert "Traceback" not in message
+
+
+def test_an_image_without_score_is_named(run, capfd):
+    _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
+    inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"][1:], "score": 1.0}))
+    with pytest.raises(SystemExit):
+        draw_derived(run, "best", {"of": "drawn", "filter": {"column": "score", "threshold": 0.5}}, inputs)
+    assert table["image_id"][0] in capfd.readouterr().err
