@@ -182,7 +182,7 @@ def test_masks_one_bit_label_map_and_undeclared_values(tmp_path: Path) -> None:
     Image.fromarray(labels).save(tmp_path / "map.png")
     read = read_label_map(tmp_path / "map.png")
     assert np.array_equal(structure_mask(read, [2]), labels == 2)
-    with pytest.raises(UnreadableImage, match="declare `values`"):
+    with pytest.raises(UnreadableImage, match="declare `value`"):
         structure_mask(read, None)
     Image.fromarray(np.stack([half, half * 9, half], axis=2)).save(tmp_path / "colour.png")
     with pytest.raises(UnreadableImage, match="colour"):

@@ -74,27 +74,19 @@ def test_multilabel_where_and_keep(root: Path) -> None:
     got = prepare(options(multilabel=multi, where={"hospital": ["h1"]}, keep=["label"]), IMAGE, 0, root)
     assert got.table[["A", "B", "C"]].to_numpy().tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0]]
     assert got.table["label"].tolist() == ["pneumonia", "normal", "pneumonia"]
-    strict = prepare(options(multilabel={**multi, "labels": ["A", "B"]}), IMAGE, 0, root)
+    strict = prepare(options(multilabel={**multi, "labels": ["A", "B"], "other": "quarantine"}), IMAGE, 0, root)
     assert strict.quarantine["image"].tolist() == ["images/5.png"]
     assert "'C' is not listed" in strict.quarantine["reason"][0]
-    assert len(prepare(options(multilabel={**multi, "labels": ["A"], "other": "ignore"}), IMAGE, 0, root).table) == 6
+    assert len(prepare(options(multilabel={**multi, "labels": ["A"]}), IMAGE, 0, root).table) == 6
 
 
 @pytest.mark.parametrize(
-    ("policy", "expected"), [("zero", [1, 0, 0, 9, 1, 0]), ("one", [1, 0, 1, 9, 1, 0]), ("ignore", [1, 0, 9, 9, 1, 0])]
+    ("policy", "expected"), [("zero", [1, 0, 0, 9, 1, 0]), ("one", [1, 0, 1, 9, 1, 0]), ("drop", [1, 0, 9, 9, 1, 0])]
 )
 def test_uncertain_labels(root: Path, policy: str, expected: list[int]) -> None:
     spec = {"edema": {"uncertain": {"value": -1, "policy": policy}}}
     got = prepare(options(targets=spec), IMAGE, 0, root)
     assert got.table["edema"].fillna(9).tolist() == expected
-    assert got.quarantine.empty
-
-
-def test_uncertain_drop_is_no_quarantine(root: Path) -> None:
-    spec = {"edema": {"uncertain": {"value": -1, "policy": "drop"}}}
-    got = prepare(options(targets=spec), IMAGE, 0, root)
-    assert len(got.table) == 5
-    assert got.facts["dropped_uncertain"] == 1
     assert got.quarantine.empty
 
 
@@ -148,6 +140,7 @@ def test_explicit_null_patient_is_an_image_level_split(root: Path) -> None:
     ("change", "message"),
     [
         ({"targets": {"opacity": {"column": "lable"}}}, "no column 'lable'.*did you mean 'label'"),
+        ({"multilabel": {"column": "label", "labels": ["pneumona"]}}, "has the label 'pneumona'; did you mean"),
         ({"patient_id": "persn"}, "did you mean 'person'"),
         ({"where": {"hospital": "h9"}}, "leaves no row"),
         ({"table": "set/nothing.csv"}, "no such table"),

@@ -67,7 +67,6 @@ def audit_one(audited: AuditedSet) -> dict[str, Any]:
         "masks": {name: int(table[f"has_mask_{name}"].sum()) for name in audited.data.mask_names},
         "impossible_values": manifest.get("impossible_values", {}),
         "impossible_labels": impossible_labels(audited.data),
-        "dropped_uncertain": manifest.get("dropped_uncertain", 0),
         "quarantined": len(audited.quarantine),
         "quarantine": audited.quarantine.head(LISTED).to_dict("records"),
         "exact_duplicates": {"groups": len(exact), "listed": exact[:LISTED]},

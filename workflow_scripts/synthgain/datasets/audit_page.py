@@ -45,7 +45,6 @@ another data set is trained on; the statistics leave them out.</p>{% endfor %}{%
 {% else %}{{ d.patients }} patients.{% endif %}
 Sites: {% for site, n in d.sites.items() %}{{ site }} {{ n }}{{ ", " if not loop.last }}{% endfor %}.
 {% for mask, n in d.masks.items() %}Masks of {{ mask }}: {{ n }}. {% endfor %}
-{% if d.dropped_uncertain %}{{ d.dropped_uncertain }} uncertain rows dropped as declared. {% endif %}
 {% for column, n in d.impossible_values.items() %}<span class="bad">{{ n }} impossible values of {{ column }}
 became unknown.</span> {% endfor %}
 {% for column, n in d.impossible_labels.items() %}<span class="bad">{{ n }} impossible labels in {{ column }}.</span>

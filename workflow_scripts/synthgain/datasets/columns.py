@@ -12,7 +12,7 @@ import pandas as pd
 from synthgain.errors import SynthGainError
 
 RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
-POLICIES = ("drop", "ignore", "zero", "one")
+POLICIES = ("drop", "zero", "one")
 Spec = dict[str, Any]
 
 
@@ -21,13 +21,12 @@ class Columns:
     """Targets and covariates of all rows, and what happened to rows on the way.
 
     values: one column per name; specs: {name: {role, kind, levels?}}. quarantined: {row position: reason};
-    dropped: row positions left out by an `uncertain: {policy: drop}`. impossible: {name: count made unknown}.
+    impossible: {name: count made unknown}.
     """
 
     values: dict[str, pd.Series] = field(default_factory=dict)
     specs: dict[str, Spec] = field(default_factory=dict)
     quarantined: dict[int, str] = field(default_factory=dict)
-    dropped: set[int] = field(default_factory=set)
     impossible: dict[str, int] = field(default_factory=dict)
 
 
@@ -79,9 +78,12 @@ def _add_column(result: Columns, name: str, role: str, spec: Mapping[str, Any], 
 
 
 def _mapped(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Series) -> list[str]:
-    """Apply `uncertain` and `map`; cells outside the map quarantine their row."""
+    """Apply `uncertain` (drop: unknown, left out of the loss; zero; one) and `map`.
+
+    Cells outside the map quarantine their row.
+    """
     uncertain = spec.get("uncertain") or {}
-    policy = uncertain.get("policy", "ignore")
+    policy = uncertain.get("policy", "drop")
     if policy not in POLICIES:
         raise SynthGainError(f"{name}.uncertain.policy is {policy!r}; known: {', '.join(POLICIES)}")
     mapping = {_text(key): _text(value) for key, value in spec["map"].items()} if spec.get("map") else None
@@ -90,8 +92,6 @@ def _mapped(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Serie
         value = cell
         if uncertain and cell == _text(uncertain["value"]):
             value = {"zero": "0", "one": "1"}.get(policy, "")
-            if policy == "drop":
-                result.dropped.add(row)
         elif cell and mapping is not None:
             value = mapping.get(cell, "")
             if cell not in mapping:
@@ -143,19 +143,26 @@ def _continuous(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.S
 
 
 def _add_multilabel(result: Columns, spec: Mapping[str, Any], table: pd.DataFrame, file: str) -> None:
-    """One binary target per label of a delimited column; an empty cell leaves all of them unknown."""
+    """One binary target per label of a delimited column; an empty cell leaves all of them unknown.
+
+    Labels that are not listed are ignored, or with `other: quarantine` (but those under `negative`) quarantine the row.
+    """
     cells = named_column(table, spec["column"], file, "multilabel.column")
     labels, negative = [str(label) for label in spec["labels"]], set(map(str, spec.get("negative") or []))
-    strict = spec.get("other", "quarantine") == "quarantine"
+    strict = spec.get("other") == "quarantine"
     found = [{part.strip() for part in cell.split(spec.get("delimiter", "|"))} - {""} for cell in cells]
     for row, parts in enumerate(found):
         other = sorted(parts - set(labels) - negative)
         if strict and other:
-            result.quarantined.setdefault(
-                row, f"{spec['column']}: label {other[0]!r} is not listed; add it to labels or set other: ignore"
-            )
+            result.quarantined.setdefault(row, f"{spec['column']}: label {other[0]!r} is not listed")
+    everything = set().union(*found)
     for label in labels:
         _check_name(label, result, file)
+        near = difflib.get_close_matches(label, sorted(everything - set(labels)), n=1, cutoff=0.8)
+        if label not in everything and near:  # absent without a near name may be true of one hospital
+            raise SynthGainError(
+                f"{file}: no row of {spec['column']} has the label {label!r}; did you mean {near[0]!r}?"
+            )
         values = [float(label in parts) if parts else np.nan for parts in found]
         result.values[label] = pd.Series(values, dtype=np.float32)
         result.specs[label] = {"role": "target", "kind": "binary"}

@@ -95,8 +95,8 @@ def prepare(
     if side not in known.md5:
         raise SynthGainError(f"medmnist: {name} has no size {side}; known: {', '.join(map(str, known.md5))}")
     file = f"{name}.npz" if side == 28 else f"{name}_{side}.npz"
-    url = f"{options.get('url', BASE_URL).rstrip('/')}/{file}"
-    path = download(url, _cache(options, root) / file, options.get("md5", known.md5[side]))
+    url = f"{(options.get('url') or BASE_URL).rstrip('/')}/{file}"
+    path = download(url, _cache(options, root) / file, options.get("md5") or known.md5[side])
     parts = [_read_part(path, part, side, known, image, threads) for part in PARTS]
     table = pd.concat(
         [_part_table(str(name), part, labels, known) for part, (_, labels) in zip(PARTS, parts, strict=True)],
@@ -108,7 +108,7 @@ def prepare(
         if known.task == "category":
             kind = {"kind": "category", "levels": list(known.classes)}
         specs[target] = {"role": "target", **kind}
-    facts = {"source": url, "split_unit": "image", "md5": options.get("md5", known.md5[side]), "rows": len(table)}
+    facts = {"source_url": url, "split_unit": "image", "md5": options.get("md5") or known.md5[side], "rows": len(table)}
     return Prepared(np.concatenate([images for images, _ in parts]), table, specs, facts=facts)
 
 
@@ -184,7 +184,7 @@ def _part_table(name: str, part: str, labels: np.ndarray, known: Published) -> p
 
 def _cache(options: Mapping[str, Any], root: Path | None) -> Path:
     """The folder for downloads: below the data root where there is one, else the user's cache."""
-    folder = options.get("cache", "medmnist")
+    folder = options.get("cache") or "medmnist"
     if not is_below(folder):
         raise SynthGainError(f"medmnist: cache {folder!r} must be a folder below the data root, without '..'")
     if root is not None:

@@ -88,7 +88,7 @@ def structure_mask(labels: np.ndarray, declared: list[int] | None) -> np.ndarray
     others = [int(value) for value in np.unique(labels) if value != 0]
     if len(others) > 1:
         shown = ", ".join(str(value) for value in others[:5])
-        raise UnreadableImage(f"mask is a label map (0, {shown} …): declare `values` for each structure")
+        raise UnreadableImage(f"mask is a label map (0, {shown} …): declare `value` for each structure")
     return labels != 0
 
 

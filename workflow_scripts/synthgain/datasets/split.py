@@ -70,7 +70,7 @@ def split_from_column(
 ) -> tuple[np.ndarray, int]:
     """Return (N,) part names read from a column, and the number of groups moved to training.
 
-    column: {name, map: {value: part}, on_conflict: stop|regroup, validation: share of the training images to set
+    column: {name, map: {value: part}, on_conflict: refuse|regroup, validation: share of the training images to set
     aside where the column names no validation part}. A patient (or duplicates) in two parts stops, or with `regroup`
     goes to training as a whole.
     """
@@ -89,7 +89,7 @@ def split_from_column(
         raise SynthGainError(f"split: {name} maps to {wrong[0]!r}; parts are {', '.join(PARTS)}")
     inside = pd.Series(parts).groupby(groups).nunique()
     crossing = inside.index.to_numpy()[inside.to_numpy() > 1]
-    if len(crossing) and column.get("on_conflict", "stop") != "regroup":
+    if len(crossing) and column.get("on_conflict", "refuse") != "regroup":
         raise SynthGainError(
             f"split: {_crossing_text(table, groups, parts, int(crossing[0]))} ({len(crossing)} such groups); "
             "mend the column, or set on_conflict: regroup to move them to training"

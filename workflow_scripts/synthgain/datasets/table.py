@@ -35,7 +35,7 @@ def prepare(
     columns = read_columns(rows, options, file)
     table, facts = _base_table(rows, columns, options, file)
     structures = _structures(options, rows, file)
-    kept = [row for row in range(len(rows)) if row not in columns.quarantined and row not in columns.dropped]
+    kept = [row for row in range(len(rows)) if row not in columns.quarantined]
     images, masks = _read_images(kept, rows, options, image, structures, folder, threads, columns.quarantined)
     good = np.array([row for row in kept if row not in columns.quarantined], dtype=np.int64)
     for name, (mask_cells, _) in structures.items():
@@ -52,7 +52,7 @@ def prepare(
             {"image": [shown.iloc[row] for row, _ in quarantine], "reason": [reason for _, reason in quarantine]},
             dtype=str,
         ),
-        facts={**facts, "source": file, "source_sha256": source_checksum(options, root), "rows": len(rows)},
+        facts={**facts, "source": source_checksum(options, root), "source_table": file, "rows": len(rows)},
     )
 
 
@@ -127,7 +127,6 @@ def _base_table(
     table = table.assign(**columns.values, **{name: cells for name, cells in kept.items() if name not in table})
     facts = {
         "split_unit": "image" if by_image else "patient",
-        "dropped_uncertain": len(columns.dropped),
         "impossible_values": columns.impossible,
     }
     return table, facts
@@ -140,9 +139,16 @@ def _structures(
     masks = options.get("mask") or []
     masks = [masks] if isinstance(masks, Mapping) else masks
     return {
-        str(mask["name"]): (named_column(rows, mask.get("column", "mask"), file, "mask.column"), mask.get("values"))
+        str(mask["name"]): (
+            named_column(rows, mask.get("column", "mask"), file, "mask.column"),
+            _declared_values(mask.get("value")),
+        )
         for mask in masks
     }
+
+
+def _declared_values(value: int | list[int] | None) -> list[int] | None:
+    return [value] if isinstance(value, int) else value
 
 
 def _read_images(
