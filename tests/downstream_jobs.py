@@ -44,7 +44,7 @@ def table_of(count: int, site: str = "a", seed: int = 0) -> pd.DataFrame:
 def images_of(table: pd.DataFrame, size: int = 16, seed: int = 0) -> np.ndarray:
     """Noise with a bright square where there is opacity: easy to learn."""
     images = np.random.default_rng(seed).integers(60, 160, (len(table), size, size, 1))
-    images[table["opacity"].to_numpy() == 1, 4:10, 4:10] += 40
+    images[table["opacity"].to_numpy() == 1, 4:10, 4:10] += 90
     return images.astype(np.uint8)
 
 
