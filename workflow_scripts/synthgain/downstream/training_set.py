@@ -113,7 +113,7 @@ def training_set(
     repeats: bool = False,
     **facts: Any,
 ) -> TrainingSet:
-    """Join the rows of an arm. `phases` index the union: real rows first, then the added ones (synthetic, or repeats)."""
+    """Join the rows of an arm. `phases` index the union: real rows first, then synthetic ones or repeats."""
     parts = [rows for rows in (real, added) if rows is not None]
     targets = np.concatenate([rows.targets for rows in parts])
     counts = (0 if real is None else len(real), 0 if added is None else len(added))
