@@ -26,7 +26,9 @@ CELLS = {
     "supplemented": [100, 300, 1000],
     "synthetic_only": [100, 300],
 }
-SETTING = simulation.Setting("toy", patients=120, images=3, signal=1.0, seed_sd=0.03, residual_sd=0.2, arm_patient_sd=0.1)
+SETTING = simulation.Setting(
+    "toy", patients=120, images=3, signal=1.0, seed_sd=0.03, residual_sd=0.2, arm_patient_sd=0.1
+)
 
 
 def arm(role: str, baseline: str | None, **keys) -> dict:
@@ -52,7 +54,8 @@ def job_slice(**analysis) -> dict:
         "task": "classification",
         "targets": ["opacity"],
         "arms": arms(),
-        "analysis": {"primary": primary, "alpha": 0.05, "margin": 0.02, "bootstrap": 300, "subgroups": ["sex"]} | analysis,
+        "analysis": {"primary": primary, "alpha": 0.05, "margin": 0.02, "bootstrap": 300, "subgroups": ["sex"]}
+        | analysis,
         "replicates": {"count": 5, "generators": 1, "pools": 1},
         "rehearsal": False,
         "test_sets": [{"dataset": "hospital_a", "split": True}, {"dataset": "hospital_b", "split": False}],
@@ -60,7 +63,9 @@ def job_slice(**analysis) -> dict:
     }
 
 
-def predictions(effects: dict[tuple[str, int], float], setting: simulation.Setting = SETTING) -> dict[str, pd.DataFrame]:
+def predictions(
+    effects: dict[tuple[str, int], float], setting: simulation.Setting = SETTING
+) -> dict[str, pd.DataFrame]:
     """Tables per arm: every cell is an arm of one simulation with its own added signal."""
     cells = [(name, ratio) for name, ratios in CELLS.items() for ratio in ratios]
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in CELLS}

@@ -35,7 +35,9 @@ def _inputs(job: Job) -> Inputs:
         for entry in job.slice["test_sets"]
         if (name := f"splits/{entry['dataset']}/manifest.json") in job.inputs
     }
-    return Inputs(predictions, list(job.slice["test_sets"]), job.slice["targets"], audit.get("excluded", {}), datasets, splits)
+    return Inputs(
+        predictions, list(job.slice["test_sets"]), job.slice["targets"], audit.get("excluded", {}), datasets, splits
+    )
 
 
 if __name__ == "__main__":

@@ -110,7 +110,9 @@ def read_analysis(job_slice: Mapping[str, Any]) -> Analysis:
 def _primaries(declared: Any) -> tuple[Primary, ...]:
     entries = [] if declared is None else declared if isinstance(declared, list) else [declared]
     return tuple(
-        Primary(entry["arm"], int(entry.get("ratio", 0)), entry["metric"], entry.get("labels", "macro"), entry["test_set"])
+        Primary(
+            entry["arm"], int(entry.get("ratio", 0)), entry["metric"], entry.get("labels", "macro"), entry["test_set"]
+        )
         for entry in entries
     )
 
@@ -120,10 +122,14 @@ def _check(analysis: Analysis, task: str) -> None:
         if primary.arm not in analysis.arms:
             raise SynthGainError(f"analysis.primary.arm: no arm {primary.arm!r}; arms: {', '.join(analysis.arms)}")
         if analysis.arms[primary.arm].get("baseline") is None:
-            raise SynthGainError(f"analysis.primary.arm: {primary.arm} has no baseline; give arms.{primary.arm}.baseline")
+            raise SynthGainError(
+                f"analysis.primary.arm: {primary.arm} has no baseline; give arms.{primary.arm}.baseline"
+            )
         if primary.metric not in analysis.metrics:
             names = ", ".join(analysis.metrics)
-            raise SynthGainError(f"analysis.primary.metric: {primary.metric} is not computed for {task}; known: {names}")
+            raise SynthGainError(
+                f"analysis.primary.metric: {primary.metric} is not computed for {task}; known: {names}"
+            )
     unknown = [name for name in analysis.metrics if name not in HIGHER_IS_BETTER]
     if unknown:
         raise SynthGainError(f"analysis.metrics: unknown metric {unknown[0]}; known: {', '.join(HIGHER_IS_BETTER)}")

@@ -23,11 +23,44 @@ from synthgain.statistics.resampling import percentile_interval
 
 PRIMARY, SECONDARY, EXPLORATORY, CONTROL = "primary", "secondary", "exploratory", "control"
 # Documented order (docs/architecture.md), then the further columns.
-COLUMNS = (
-    "arm ratio baseline dataset label metric family replicates mean baseline_mean difference low high se df p p_adjusted "
-    "p_bonferroni t t_p t_low t_high sign_flip_p probability_better d_z seed_sd patient_sd verdict "
-    "baseline_ratio role p_two_sided noninferior equivalence_low equivalence_high patient_low patient_high"
-).split()
+COLUMNS = [
+    "arm",
+    "ratio",
+    "baseline",
+    "dataset",
+    "label",
+    "metric",
+    "family",
+    "replicates",
+    "mean",
+    "baseline_mean",
+    "difference",
+    "low",
+    "high",
+    "se",
+    "df",
+    "p",
+    "p_adjusted",
+    "p_bonferroni",
+    "t",
+    "t_p",
+    "t_low",
+    "t_high",
+    "sign_flip_p",
+    "probability_better",
+    "d_z",
+    "seed_sd",
+    "patient_sd",
+    "verdict",
+    "baseline_ratio",
+    "role",
+    "p_two_sided",
+    "noninferior",
+    "equivalence_low",
+    "equivalence_high",
+    "patient_low",
+    "patient_high",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +145,9 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
     """
     table = pd.DataFrame(rows, columns=[*COLUMNS, "contrast"])
     table["family"] = table["family"].astype(object)
-    keys = table["dataset"] + "|" + table["label"] + "|" + table["metric"] + "|" + table["arm"] + "|" + table["baseline"]
+    keys = (
+        table["dataset"] + "|" + table["label"] + "|" + table["metric"] + "|" + table["arm"] + "|" + table["baseline"]
+    )
     group = table["family"].where(table["family"] == EXPLORATORY, table["family"] + "|" + keys)
     for _, members in table.groupby(group, sort=False).groups.items():
         family = table.loc[members[0], "family"]
@@ -195,7 +230,9 @@ def margin_for(metric: str, analysis: Analysis) -> float | None:
     return analysis.margin if metric in analysis.primary_metrics() else None
 
 
-def _patient_interval(endpoint: Endpoint, arm: np.ndarray, baseline: np.ndarray, confidence: float) -> tuple[float, float]:
+def _patient_interval(
+    endpoint: Endpoint, arm: np.ndarray, baseline: np.ndarray, confidence: float
+) -> tuple[float, float]:
     """Interval over patients for these very seeds: bootstrap of the seed mean, or DeLong / jackknife where no draws are."""
     if endpoint.draws is not None:
         return percentile_interval(

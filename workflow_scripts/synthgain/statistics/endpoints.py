@@ -68,7 +68,12 @@ def estimable_labels(panel: Panel, minimum_positives: int) -> list[int]:
 
 
 def endpoints(
-    panel: Panel, names: list[str], labels: list[int], decisions: dict[str, np.ndarray], primary: str, resamples: Resamples
+    panel: Panel,
+    names: list[str],
+    labels: list[int],
+    decisions: dict[str, np.ndarray],
+    primary: str,
+    resamples: Resamples,
 ) -> Iterator[Endpoint]:
     """Every metric of `names` on each of `labels` and on their mean.
 

@@ -35,6 +35,19 @@ class Setting:
     seed_sd: float = 0.08
 
 
+DECLARED_RUNS = 4000  # fixed beforehand: the 95 % interval of a rate of 0.05 is then about ±0.007
+TYPE_ONE_LIMIT = 0.07  # above it at nominal 0.05 the primary test has a defect; below is allowed and said
+SETTINGS = (
+    Setting("5 seeds, 150 patients, 1–4 images each"),
+    Setting("10 seeds", replicates=10),
+    Setting("400 patients", patients=400),
+    Setting("one image per patient", images=1),
+    Setting("larger seed spread", seed_sd=0.2),
+    Setting("power: a true gain, 150 patients", effect=0.25),
+    Setting("power: the same gain, 400 patients", effect=0.25, patients=400),
+)
+
+
 @dataclass(frozen=True)
 class Scores:
     """truth, patient: (N,). scores: (A, S, N)."""
@@ -102,6 +115,17 @@ def rejection_rates(setting: Setting, runs: int, random: np.random.Generator, al
         tests[name] = {"rate": count / runs, "low": float(interval.low), "high": float(interval.high)}
     measured = float(np.mean(gains)) if gains else 0.0
     return {"setting": asdict(setting), "runs": runs, "alpha": alpha, "true_difference": measured, "tests": tests}
+
+
+def markdown_table(results: list[dict]) -> str:
+    """The table of docs/statistics.md: one row per setting, rates with their 95 % intervals."""
+    names = {"orh": "OR–Hillis", "paired_t": "paired t", "delong": "DeLong", "delong_clustered": "clustered DeLong"}
+    lines = [f"| setting | gain in AUROC | {' | '.join(names.values())} |", "| --- " * (2 + len(names)) + "|"]
+    for result in results:
+        rates = [result["tests"][name] for name in names]
+        cells = [f"{rate['rate']:.3f} ({rate['low']:.3f}–{rate['high']:.3f})" for rate in rates]
+        lines.append(f"| {result['setting']['name']} | {result['true_difference']:.3f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def prediction_table(

@@ -11,10 +11,23 @@ from synthgain.errors import SynthGainError
 from synthgain.seeds import random_generator
 from synthgain.statistics import sentences
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.comparisons import PRIMARY, comparison_rows, finish, planned_pairs
+from synthgain.statistics.calibration import COLUMNS as CALIBRATION_COLUMNS
+from synthgain.statistics.calibration import calibration_table
+from synthgain.statistics.comparisons import PRIMARY, Pair, comparison_rows, finish, planned_pairs
 from synthgain.statistics.endpoints import MACRO, Endpoint, Resamples, endpoints, estimable_labels
+from synthgain.statistics.further import (
+    DOSE_COLUMNS,
+    THRESHOLD_COLUMNS,
+    dose_response_of,
+    headline_endpoint,
+    power_of,
+    real_equivalents_of,
+    threshold_rows,
+)
 from synthgain.statistics.guards import guard
 from synthgain.statistics.predictions import Panel, build_panel, validation_dataset
+from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
+from synthgain.statistics.subgroups import subgroup_table
 from synthgain.statistics.summary import METRIC_COLUMNS, SUMMARY_COLUMNS, dashes, metric_rows, summary_rows
 from synthgain.statistics.thresholds import ARGMAX, apply_thresholds, argmax_decisions, fit_thresholds
 
@@ -56,29 +69,68 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
     table = _all_predictions(inputs, analysis)
     validation = {} if "dice" in table else _validation(table, analysis)
     sets = [_test_set(table, entry, inputs, validation, analysis, seed) for entry in inputs.test_sets]
-    found: dict[str, list[Endpoint]] = {}
-    levels, rows, summary = [], [], []
-    for test in sets:
-        runs = test.panel.runs
-        pairs = planned_pairs(runs, analysis)
-        names = list(analysis.metrics)
-        computed = list(
-            endpoints(test.panel, names, test.labels, test.decisions, test.policy, test.resamples)
-        )
-        found[test.panel.dataset] = computed
-        levels += [metric_rows(endpoint, runs) for endpoint in computed]
-        levels += dashes(runs, test.panel.dataset, test.panel.part, _without_estimate(test), names)
-        for endpoint in computed:
-            summary += summary_rows(endpoint, runs, analysis.confidence)
-            if "@" not in endpoint.metric and not _repeats_macro(endpoint, test, analysis):
-                rows += comparison_rows(endpoint, test.panel.patients, pairs, analysis)
-    comparisons, alarms = guard(finish(rows, analysis), analysis)
+    parts = [_analyse_set(test, inputs, analysis, seed) for test in sets]
+    comparisons, alarms = guard(finish([row for part in parts for row in part["comparisons"]], analysis), analysis)
     return {
-        "metrics.parquet": pd.concat(levels, ignore_index=True)[METRIC_COLUMNS],
-        "summary.csv": pd.DataFrame(summary, columns=SUMMARY_COLUMNS),
+        "metrics.parquet": _stacked([frame for part in parts for frame in part["metrics"]], METRIC_COLUMNS),
+        "summary.csv": pd.DataFrame([row for part in parts for row in part["summary"]], columns=SUMMARY_COLUMNS),
         "comparisons.csv": comparisons,
         "verdict.json": verdict_of(comparisons, alarms, analysis),
+        "dose_response.csv": _stacked([frame for part in parts for frame in part["points"]], DOSE_COLUMNS),
+        "dose_response.json": [fit for part in parts for fit in part["fits"]],
+        "learning_curve.json": [entry for part in parts for entry in part["equivalents"]],
+        "power.json": [entry for part in parts for entry in part["power"]],
+        "thresholds.csv": pd.DataFrame(
+            [row for part in parts for row in part["thresholds"]], columns=THRESHOLD_COLUMNS
+        ),
+        "calibration.csv": _stacked([part["calibration"] for part in parts], CALIBRATION_COLUMNS),
+        "subgroups.csv": _stacked([part["subgroups"] for part in parts], SUBGROUP_COLUMNS),
     }
+
+
+def _analyse_set(test: TestSet, inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
+    """Every table of one test set, before p-values are adjusted."""
+    panel, runs = test.panel, test.panel.runs
+    pairs = planned_pairs(runs, analysis)
+    names = list(analysis.metrics)
+    found = list(endpoints(panel, names, test.labels, test.decisions, test.policy, test.resamples))
+    random = random_generator(study=seed, step="compare_arms", purpose="further", dataset=panel.dataset)
+    compared = [e for e in found if "@" not in e.metric and not _repeats_macro(e, test, analysis)]
+    headline = headline_endpoint(found, analysis, panel.dataset)
+    points, fits = dose_response_of(headline, pairs, analysis, random) if headline else ([], [])
+    patients = {name: int(s.loc[s["part"] == "train", "patient_id"].nunique()) for name, s in inputs.splits.items()}
+    primaries = [primary for primary in analysis.primaries if primary.test_set == panel.dataset]
+    power = [power_of(found, primary, pairs, panel.patients, analysis) for primary in primaries]
+    return {
+        "metrics": [
+            *(metric_rows(endpoint, runs) for endpoint in found),
+            *dashes(runs, panel.dataset, panel.part, _without_estimate(test), names),
+        ],
+        "summary": [row for endpoint in found for row in summary_rows(endpoint, runs, analysis.confidence)],
+        "comparisons": [row for e in compared for row in comparison_rows(e, panel.patients, pairs, analysis)],
+        "points": points,
+        "fits": fits,
+        "equivalents": real_equivalents_of(headline, runs, analysis, patients) if headline else [],
+        "power": [entry for entry in power if entry],
+        "thresholds": threshold_rows(found, runs, panel.labels, test.thresholds, test.policy, pairs, analysis),
+        "calibration": calibration_table(panel, test.labels, test.validation),
+        "subgroups": _subgroups(test, inputs, pairs, analysis, random),
+    }
+
+
+def _subgroups(
+    test: TestSet, inputs: Inputs, pairs: list[Pair], analysis: Analysis, random: np.random.Generator
+) -> pd.DataFrame:
+    table = inputs.datasets.get(test.panel.dataset)
+    if table is None or not analysis.subgroups or test.panel.image_scores:
+        return pd.DataFrame(columns=SUBGROUP_COLUMNS)
+    decided = test.decisions[test.policy]
+    return subgroup_table(test.panel, test.labels, decided, table, pairs, analysis, test.resamples, random)
+
+
+def _stacked(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True)[columns] if filled else pd.DataFrame(columns=columns)
 
 
 def verdict_of(comparisons: pd.DataFrame, alarms: dict[str, dict], analysis: Analysis) -> dict[str, Any]:
@@ -183,7 +235,9 @@ def _check_labels(panel: Panel, analysis: Analysis) -> None:
     for primary in analysis.primaries:
         if primary.labels != MACRO and primary.labels not in panel.labels:
             known = ", ".join((MACRO, *panel.labels))
-            raise SynthGainError(f"analysis.primary.labels: {panel.dataset} has no label {primary.labels!r}; known: {known}")
+            raise SynthGainError(
+                f"analysis.primary.labels: {panel.dataset} has no label {primary.labels!r}; known: {known}"
+            )
 
 
 def _without_estimate(test: TestSet) -> list[str]:

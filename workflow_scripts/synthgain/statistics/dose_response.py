@@ -1,0 +1,144 @@
+"""Dose–response over supplementation ratios: a slope per replicate, and which curve describes the means."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pingouin
+from scipy.optimize import curve_fit
+
+from synthgain.statistics.paired import NO_SPREAD
+
+MIN_RATIOS_FOR_CURVES = 5  # the zero ratio included; fewer points cannot tell a power law from a line
+CURVE_DRAWS = 200
+# error = floor + amplitude · (1 + r/100)^(−exponent): bounds keep floor and exponent meaningful
+POWER_LAW_BOUNDS = ([0.0, -1.0, 0.01], [1.0, 1.0, 5.0])
+
+
+def dose(ratios: np.ndarray) -> np.ndarray:
+    """log2(1 + ratio/100): 0 at 0 %, 1 at 100 %, 2 at 300 %."""
+    return np.log2(1 + np.asarray(ratios, dtype=np.float64) / 100)
+
+
+def slopes(ratios: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Least-squares slope of each replicate on `dose`; ratios (K,), values (S, K). Returns (S,) per doubling."""
+    x = dose(ratios)
+    centred = x - x.mean()
+    result: np.ndarray = np.asarray(values) @ centred / (centred @ centred)
+    return result
+
+
+def slope_test(ratios: np.ndarray, values: np.ndarray, confidence: float = 0.95) -> dict[str, Any]:
+    """One-sample t (pingouin) on the per-replicate slopes: about seeds on this test set only.
+
+    {slopes, mean, low, high, t, df, p, violations: neighbouring ratios where the mean falls}.
+    """
+    per_replicate = slopes(ratios, values)
+    order = np.argsort(ratios)
+    steps = np.diff(np.asarray(values).mean(axis=0)[order])
+    found = {
+        "slopes": per_replicate.tolist(),
+        "mean": float(per_replicate.mean()),
+        "low": np.nan,
+        "high": np.nan,
+        "t": np.nan,
+        "df": len(per_replicate) - 1,
+        "p": np.nan,
+        "violations": int((steps < 0).sum()),
+    }
+    if len(per_replicate) > 1 and np.ptp(per_replicate) > NO_SPREAD:
+        test = pingouin.ttest(per_replicate, 0, confidence=confidence).iloc[0]
+        low, high = test[f"CI{round(100 * confidence)}"]
+        found |= {"low": float(low), "high": float(high), "t": float(test["T"]), "p": float(test["p_val"])}
+    return found
+
+
+def power_law(ratios: np.ndarray, floor: float, amplitude: float, exponent: float) -> np.ndarray:
+    """Error at each ratio (percent): floor + amplitude · (1 + ratio/100)^(−exponent)."""
+    result: np.ndarray = floor + amplitude * (1 + np.asarray(ratios) / 100) ** (-exponent)
+    return result
+
+
+def aicc(residuals: np.ndarray, parameters: int) -> float:
+    """Akaike's criterion for small samples, Gaussian errors; `parameters` counts the variance."""
+    count = len(residuals)
+    if count - parameters - 1 <= 0:
+        return float("inf")
+    variance = max(float(np.mean(residuals**2)), 1e-16)
+    return count * np.log(variance) + 2 * parameters + 2 * parameters * (parameters + 1) / (count - parameters - 1)
+
+
+def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+    """Fit constant, log-linear and bounded power law to 1 − metric and compare them by AICc.
+
+    ratios (K,) with 0; values (S, K). Differences between replicates are taken out first (they shift a whole curve), so
+    residuals are of S·K points. {best, models: {name: {parameters, aicc}}}; the constant winning means no dose–response.
+    """
+    errors = 1 - np.asarray(values, dtype=np.float64)
+    centred = errors - errors.mean(axis=1, keepdims=True) + errors.mean()
+    x = np.tile(np.asarray(ratios, dtype=np.float64), len(errors))
+    y = centred.ravel()
+    shifts = len(errors) - 1  # parameters spent on centring
+    line = np.polyfit(dose(x), y, 1)
+    models = {
+        "constant": {"parameters": [float(y.mean())], "aicc": aicc(y - y.mean(), 2 + shifts)},
+        "log_linear": {"parameters": [float(p) for p in line], "aicc": aicc(y - np.polyval(line, dose(x)), 3 + shifts)},
+    }
+    fitted = _fit_power_law(x, y)
+    if fitted is not None:
+        models["power_law"] = {
+            "parameters": fitted.tolist(),
+            "aicc": aicc(y - power_law(x, *fitted), 4 + shifts),
+        }
+    best = min(models, key=lambda name: float(models[name]["aicc"]))  # type: ignore[arg-type]
+    return {"best": best, "models": models}
+
+
+def curve_intervals(
+    ratios: np.ndarray,
+    values: np.ndarray,
+    covariance: np.ndarray,
+    random: np.random.Generator,
+    confidence: float = 0.95,
+) -> dict[str, list[float]]:
+    """Intervals of the power law's parameters, resampling replicates and perturbing all cells over patients.
+
+    covariance: (K, K) of the seed-mean metric per ratio under resampling of patients.
+    """
+    root = np.linalg.cholesky(covariance + 1e-14 * np.eye(len(covariance)))
+    fits = []
+    for _ in range(CURVE_DRAWS):
+        chosen = values[random.integers(0, len(values), len(values))].mean(axis=0)
+        moved = chosen + root @ random.normal(size=len(chosen))
+        fitted = _fit_power_law(np.asarray(ratios, dtype=np.float64), 1 - moved)
+        if fitted is not None:
+            fits.append(fitted)
+    if len(fits) < CURVE_DRAWS / 2:
+        return {}
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(fits, [tail, 1 - tail], axis=0)
+    names = ("floor", "amplitude", "exponent")
+    return {name: [float(a), float(b)] for name, a, b in zip(names, low, high, strict=True)}
+
+
+def point_rows(endpoint_key: dict[str, str], arm: str, ratios: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+    """`dose_response.csv`: one row per replicate and ratio (0 is the baseline); values (S, K)."""
+    replicates, count = values.shape
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            **endpoint_key,
+            "ratio": np.tile(ratios, replicates),
+            "replicate": np.repeat(np.arange(replicates), count),
+            "value": values.ravel(),
+            "difference": (values - values[:, :1]).ravel(),
+        }
+    )
+
+
+def _fit_power_law(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    start = [float(np.clip(y.min(), 0, 1)), float(np.clip(y[0] - y.min(), -0.9, 0.9)), 1.0]
+    try:
+        return np.asarray(curve_fit(power_law, x, y, p0=start, bounds=POWER_LAW_BOUNDS, max_nfev=2000)[0])
+    except (RuntimeError, ValueError):
+        return None

@@ -1,0 +1,165 @@
+"""What stands behind the verdict: operating points, dose–response, real-image equivalents, power."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.statistics import dose_response, learning_curve
+from synthgain.statistics.analysis import Analysis, Primary
+from synthgain.statistics.comparisons import Pair, contrast_of, generator_units
+from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Endpoint
+from synthgain.statistics.power import power_report
+
+THRESHOLD_COLUMNS = [
+    "arm",
+    "ratio",
+    "dataset",
+    "label",
+    "policy",
+    "threshold",
+    "threshold_sd",
+    "metric",
+    "replicates",
+    "mean",
+    "baseline",
+    "baseline_mean",
+    "difference",
+    "low",
+    "high",
+    "p",
+]
+DOSE_COLUMNS = ["arm", "dataset", "label", "metric", "ratio", "replicate", "value", "difference"]
+
+
+def threshold_rows(
+    found: list[Endpoint],
+    runs: pd.DataFrame,
+    labels: list[str],
+    thresholds: dict[str, np.ndarray],
+    policy: str,
+    pairs: list[Pair],
+    analysis: Analysis,
+) -> list[dict]:
+    """`thresholds.csv`: each thresholded metric under each policy, against the baseline under the same policy.
+
+    A gain that stands under one policy only is a moved operating point. thresholds: policy → (R, L).
+    """
+    against = {(pair.arm, pair.ratio): pair for pair in pairs if not pair.control}
+    rows = []
+    for endpoint in found:
+        name, _, named = endpoint.metric.partition("@")
+        if name not in THRESHOLDED:
+            continue
+        used = named or policy
+        for (arm, ratio), members in runs.groupby(["arm", "ratio"]).groups.items():
+            at = members.to_numpy()
+            row: dict[str, Any] = {"arm": arm, "ratio": ratio, "dataset": endpoint.dataset, "label": endpoint.label}
+            row |= {"policy": used, "metric": name, "replicates": len(at), "mean": float(endpoint.values[at].mean())}
+            if endpoint.label != MACRO and used in thresholds:
+                own = thresholds[used][at, labels.index(endpoint.label)]
+                row |= {
+                    "threshold": float(own.mean()),
+                    "threshold_sd": float(own.std(ddof=1)) if len(at) > 1 else np.nan,
+                }
+            pair = against.get((str(arm), int(ratio)))
+            if pair is not None:
+                contrast = contrast_of(endpoint.values, endpoint.covariance, pair, generator_units(pair, analysis))
+                low, high = contrast.interval(analysis.confidence)
+                row |= {"baseline": pair.baseline, "baseline_mean": float(endpoint.values[pair.baseline_runs].mean())}
+                row |= {"difference": contrast.difference, "low": low, "high": high, "p": contrast.p_value()}
+            rows.append(row)
+    return rows
+
+
+def headline_endpoint(found: list[Endpoint], analysis: Analysis, dataset: str) -> Endpoint | None:
+    """The endpoint that curves are drawn of: the primary metric and labels, on this data set; else the first mean."""
+    metric = analysis.primaries[0].metric if analysis.primaries else analysis.metrics[0]
+    label = analysis.primaries[0].labels if analysis.primaries else MACRO
+    for wanted in (label, MACRO):
+        for endpoint in found:
+            if (endpoint.dataset, endpoint.metric, endpoint.label) == (dataset, metric, wanted):
+                return endpoint
+    return None
+
+
+def dose_response_of(
+    endpoint: Endpoint, pairs: list[Pair], analysis: Analysis, random: np.random.Generator
+) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
+    """Points and fits of every arm that has ratios; ratio 0 is the baseline of the same replicates.
+
+    An arm without real images of its own has no zero ratio: its curve starts at its first ratio.
+    """
+    points, fits = [], []
+    key = {"dataset": endpoint.dataset, "label": endpoint.label, "metric": endpoint.metric}
+    for arm in dict.fromkeys(pair.arm for pair in pairs):
+        own = sorted((pair for pair in pairs if pair.arm == arm and not pair.control), key=lambda pair: pair.ratio)
+        if len(own) < 2 or own[0].ratio == 0:
+            continue
+        runs = [pair.arm_runs for pair in own]
+        ratios = [pair.ratio for pair in own]
+        if analysis.arms[arm].get("real"):
+            runs, ratios = [own[0].baseline_runs, *runs], [0, *ratios]
+        if len({len(run) for run in runs}) > 1:
+            continue  # replicates differ between ratios: no per-replicate curve
+        values = np.stack([endpoint.values[run] for run in runs], axis=1)
+        x = np.array(ratios)
+        points.append(dose_response.point_rows(key, arm, x, values))
+        fit: dict[str, Any] = {"arm": arm, **key, "ratios": ratios, "replicates": len(values)}
+        fit["slope"] = dose_response.slope_test(x, values, analysis.confidence)
+        if len(x) >= dose_response.MIN_RATIOS_FOR_CURVES and 0 in ratios:
+            averaging = np.zeros((len(runs), len(endpoint.values)))
+            for row, run in zip(averaging, runs, strict=True):
+                row[run] = 1 / len(run)
+            covariance = averaging @ endpoint.covariance @ averaging.T
+            fit["curves"] = dose_response.fit_curves(x, values)
+            fit["intervals"] = dose_response.curve_intervals(x, values, covariance, random, analysis.confidence)
+        fits.append(fit)
+    return points, fits
+
+
+def real_equivalents_of(
+    endpoint: Endpoint, runs: pd.DataFrame, analysis: Analysis, patients: dict[str, int]
+) -> list[dict[str, Any]]:
+    """Real-image equivalents of each synthetic cell, where plain real arms at two or more fractions exist.
+
+    patients: data set → its real training patients.
+    """
+    found = []
+    plain = {name: spec for name, spec in analysis.arms.items() if analysis.role(name) == "baseline"}
+    for arm, spec in analysis.arms.items():
+        real, fraction = spec.get("real"), float(spec.get("real_fraction", 1.0))
+        curve = sorted((float(s.get("real_fraction", 1.0)), n) for n, s in plain.items() if s.get("real") == real)
+        if not analysis.is_synthetic(arm) or real is None or len(curve) < 2 or fraction not in dict(curve):
+            continue
+        fractions = np.array([point[0] for point in curve])
+        levels = [endpoint.values[_at(runs, name, 0)] for _, name in curve]
+        for ratio in sorted(runs.loc[runs["arm"] == arm, "ratio"].unique()):
+            supplemented = endpoint.values[_at(runs, arm, int(ratio))]
+            if len({len(level) for level in (*levels, supplemented)}) > 1:
+                continue
+            place = {"arm": arm, "ratio": int(ratio), "dataset": endpoint.dataset, "metric": endpoint.metric}
+            worth = learning_curve.real_equivalents(
+                fractions, np.stack(levels, axis=1), supplemented, fraction, patients.get(real)
+            )
+            found.append({**place, "label": endpoint.label, "real_fraction": fraction, **worth})
+    return found
+
+
+def power_of(
+    found: list[Endpoint], primary: Primary, pairs: list[Pair], patients: int, analysis: Analysis
+) -> dict | None:
+    """Power of one declared comparison, or None where it is not estimable."""
+    for endpoint in found:
+        if (endpoint.dataset, endpoint.label, endpoint.metric) != primary.endpoint():
+            continue
+        for pair in pairs:
+            if (pair.arm, pair.ratio, pair.control) == (primary.arm, primary.ratio, False):
+                contrast = contrast_of(endpoint.values, endpoint.covariance, pair, generator_units(pair, analysis))
+                report = power_report(contrast, patients, analysis.alpha, analysis.margin)
+                return {"arm": primary.arm, "ratio": primary.ratio, "metric": primary.metric, **report}
+    return None
+
+
+def _at(runs: pd.DataFrame, arm: str, ratio: int) -> np.ndarray:
+    return np.flatnonzero(((runs["arm"] == arm) & (runs["ratio"] == ratio)).to_numpy())

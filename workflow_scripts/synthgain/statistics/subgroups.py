@@ -1,0 +1,229 @@
+"""Subgroups: AUROC, true and false positive rate per group, their gaps, and the paired change of each gap."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from synthgain.statistics import delong
+from synthgain.statistics import obuchowski_rockette as orh
+from synthgain.statistics.analysis import Analysis
+from synthgain.statistics.comparisons import Pair, contrast_of, generator_units
+from synthgain.statistics.endpoints import Resamples
+from synthgain.statistics.multiplicity import adjust
+from synthgain.statistics.predictions import Panel
+from synthgain.statistics.resampling import bootstrap_covariance, patient_sums, percentile_interval, ratio_draws
+
+PERMUTATIONS = 500
+BANDS = 3  # a continuous covariate is cut at its tertiles over patients
+MAX_LEVELS = 12  # a numeric column with more values is continuous
+GAP = "gap"
+COLUMNS = [
+    "arm",
+    "ratio",
+    "baseline",
+    "dataset",
+    "label",
+    "column",
+    "group",
+    "metric",
+    "patients",
+    "positives",
+    "mean",
+    "low",
+    "high",
+    "baseline_mean",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "bootstrap_low",
+    "bootstrap_high",
+    "p",
+    "p_adjusted",
+    "permutation_p",
+]
+
+
+@dataclass(frozen=True)
+class GroupMetric:
+    """values: (R,); covariance (R, R) and draws (B, R) over patients."""
+
+    values: np.ndarray
+    covariance: np.ndarray
+    draws: np.ndarray
+
+
+def group_codes(panel: Panel, table: pd.DataFrame, column: str) -> tuple[np.ndarray, list[str]]:
+    """Group of each patient (P,), −1 where unknown, and the groups' names; a patient's first image decides."""
+    values = table.drop_duplicates("image_id").set_index("image_id")[column].reindex(panel.image_ids)
+    first = np.unique(panel.patient, return_index=True)[1]
+    of_patient = values.iloc[first]
+    if pd.api.types.is_numeric_dtype(of_patient) and of_patient.nunique() > MAX_LEVELS:
+        bands = pd.qcut(of_patient, BANDS, duplicates="drop", precision=1)
+        return bands.cat.codes.to_numpy().astype(np.int64), [str(band) for band in bands.cat.categories]
+    codes, names = pd.factorize(of_patient, sort=True)
+    return codes.astype(np.int64), [f"{name:g}" if isinstance(name, float) else str(name) for name in names]
+
+
+def subgroup_table(
+    panel: Panel,
+    labels: list[int],
+    decided: np.ndarray | None,
+    tables: pd.DataFrame,
+    pairs: list[Pair],
+    analysis: Analysis,
+    resamples: Resamples,
+    random: np.random.Generator,
+) -> pd.DataFrame:
+    """`subgroups.csv` of one test set; decided: (R, L, N) bool at the primary thresholds.
+
+    Groups below the minimum counts keep their counts and get no number. p is adjusted by Benjamini–Hochberg over all rows.
+    """
+    rows: list[dict] = []
+    for column in [name for name in analysis.subgroups if name in tables]:
+        codes, names = group_codes(panel, tables, column)
+        for label in labels:
+            rows += _label_rows(panel, label, decided, column, codes, names, pairs, analysis, resamples, random)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["p_adjusted"] = adjust(table["p"].to_numpy(dtype=np.float64), "benjamini_hochberg")
+    return table
+
+
+def permutation_p(
+    panel: Panel, label: int, scores: np.ndarray, codes: np.ndarray, groups: list[int], random: np.random.Generator
+) -> float:
+    """p of the max–min AUROC gap (mean over seeds) when group labels are shuffled among patients.
+
+    scores: (S, N). The gap over several groups is above 0 by noise alone, so it needs this null.
+    """
+    truth = panel.truth[label]
+    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
+    wins = np.zeros((len(positive), len(negative)))
+    for row in scores:
+        difference = row[positive][:, None] - row[negative][None, :]
+        wins += (difference > 0) + 0.5 * (difference == 0)
+    wins /= len(scores)
+    pool = np.flatnonzero(np.isin(codes, groups))
+    shuffled = np.tile(codes, (PERMUTATIONS + 1, 1))
+    for row in shuffled[1:]:
+        row[pool] = random.permutation(codes[pool])
+    by_group = []
+    for group in groups:
+        member = (shuffled == group).astype(np.float64)
+        first, second = member[:, panel.patient[positive]], member[:, panel.patient[negative]]
+        count = first.sum(axis=1) * second.sum(axis=1)
+        won = ((first @ wins) * second).sum(axis=1)
+        by_group.append(np.divide(won, count, out=np.full(len(won), np.nan), where=count > 0))
+    gaps = np.max(by_group, axis=0) - np.min(by_group, axis=0)
+    return float((1 + np.sum(gaps[1:] >= gaps[0] - 1e-12)) / (1 + np.isfinite(gaps[1:]).sum()))
+
+
+def _label_rows(
+    panel: Panel,
+    label: int,
+    decided: np.ndarray | None,
+    column: str,
+    codes: np.ndarray,
+    names: list[str],
+    pairs: list[Pair],
+    analysis: Analysis,
+    resamples: Resamples,
+    random: np.random.Generator,
+) -> list[dict]:
+    counts = {group: _counts(panel, label, codes == group) for group in range(len(names))}
+    kept = [g for g, count in counts.items() if _enough(count, analysis)]
+    rows: list[dict] = []
+    for metric in ("auroc",) if decided is None else ("auroc", "tpr", "fpr"):
+        measured = {g: _measure(panel, label, decided, metric, codes == g, resamples) for g in kept}
+        for group, name in enumerate(names):
+            place = {"dataset": panel.dataset, "label": panel.labels[label], "column": column, "group": name}
+            place |= {"metric": metric, "patients": counts[group][0], "positives": counts[group][1]}
+            rows += _cells(panel, measured.get(group), place, pairs, analysis)
+        if len(kept) > 1:
+            spread = _gap([measured[g] for g in kept])
+            place |= {"group": GAP, "patients": sum(counts[g][0] for g in kept)}
+            place |= {"positives": sum(counts[g][1] for g in kept)}
+            found = _cells(panel, spread, place, pairs, analysis)
+            if metric == "auroc":
+                for row in found:
+                    runs = panel.run_positions(row["arm"], row["ratio"])
+                    scores = panel.scores[runs, label]
+                    row["permutation_p"] = permutation_p(panel, label, scores, codes, kept, random)
+            rows += found
+    return rows
+
+
+def _counts(panel: Panel, label: int, member: np.ndarray) -> tuple[int, int, int]:
+    """Patients, patients with a positive and with a negative image, among those of a group; member: (P,) bool."""
+    of_image = member[panel.patient]
+    truth = panel.truth[label]
+    distinct = [
+        len(np.unique(panel.patient[of_image & chosen])) for chosen in (~np.isnan(truth), truth == 1, truth == 0)
+    ]
+    return distinct[0], distinct[1], distinct[2]
+
+
+def _enough(counts: tuple[int, int, int], analysis: Analysis) -> bool:
+    patients, positive, negative = counts
+    return patients >= analysis.minimum_patients and min(positive, negative) >= analysis.minimum_positives
+
+
+def _measure(
+    panel: Panel, label: int, decided: np.ndarray | None, metric: str, member: np.ndarray, resamples: Resamples
+) -> GroupMetric:
+    """One metric within one group; bootstrap draws of the AUROC are linear in its influence (Hájek projection)."""
+    of_image = member[panel.patient]
+    if metric == "auroc":
+        truth = np.where(of_image, panel.truth[label], np.nan)
+        parts = delong.components(truth, panel.scores[:, label], panel.patient, panel.patients)
+        draws = parts.auroc + (resamples.bootstrap - 1) @ parts.influence.T
+        return GroupMetric(parts.auroc, delong.covariance([parts]), draws)
+    if decided is None:
+        raise ValueError("rates need decisions")
+    chosen = of_image & (panel.truth[label] == (1 if metric == "tpr" else 0))
+    flagged = patient_sums(decided[:, label] & chosen, panel.patient, panel.patients)
+    total = np.broadcast_to(patient_sums(chosen[None], panel.patient, panel.patients), flagged.shape)
+    draws = ratio_draws([(flagged, total)], resamples.bootstrap)
+    values = ratio_draws([(flagged, total)], np.ones((1, panel.patients)))[0]
+    return GroupMetric(values, bootstrap_covariance(draws), draws)
+
+
+def _gap(groups: list[GroupMetric]) -> GroupMetric:
+    values = np.ptp([group.values for group in groups], axis=0)
+    draws = np.ptp([group.draws for group in groups], axis=0)
+    return GroupMetric(values, bootstrap_covariance(draws), draws)
+
+
+def _cells(
+    panel: Panel, measured: GroupMetric | None, place: dict, pairs: list[Pair], analysis: Analysis
+) -> list[dict]:
+    """A row per arm and ratio: its level, and its difference from its baseline where it has one."""
+    against = {(pair.arm, pair.ratio): pair for pair in pairs if not pair.control}
+    rows = []
+    for (arm, ratio), members in panel.runs.groupby(["arm", "ratio"]).groups.items():
+        pair = against.get((str(arm), int(ratio)))
+        row = {"arm": arm, "ratio": ratio, "baseline": pair.baseline if pair else "", **place}
+        if measured is not None:
+            position = members.to_numpy()
+            level = orh.one_arm(measured.values[position], measured.covariance[np.ix_(position, position)])
+            low, high = level.interval(analysis.confidence)
+            row |= {"mean": level.difference, "low": low, "high": high}
+            row |= _difference(measured, pair, analysis) if pair else {}
+        rows.append(row)
+    return rows
+
+
+def _difference(measured: GroupMetric, pair: Pair, analysis: Analysis) -> dict:
+    contrast = contrast_of(measured.values, measured.covariance, pair, generator_units(pair, analysis))
+    low, high = contrast.interval(analysis.confidence)
+    moved = measured.draws[:, pair.arm_runs].mean(axis=1) - measured.draws[:, pair.baseline_runs].mean(axis=1)
+    bootstrap_low, bootstrap_high = percentile_interval(moved, analysis.confidence)
+    return {
+        "baseline_mean": float(measured.values[pair.baseline_runs].mean()),
+        "difference": contrast.difference,
+        "difference_low": low,
+        "difference_high": high,
+        "bootstrap_low": bootstrap_low,
+        "bootstrap_high": bootstrap_high,
+        "p": contrast.p_value(),
+    }
