@@ -136,6 +136,18 @@ def test_default_networks_fit_their_budget() -> None:
     assert network(torch.zeros(1, 3, 64, 64), torch.zeros(1), class_labels=vector).sample.shape == (1, 3, 64, 64)
 
 
+def test_patches_see_every_pixel_once() -> None:
+    network = unet.build({"patch_size": 2, "block_out_channels": [8, 16]}, 16, 1).eval()
+    assert (network.config.sample_size, network.config.in_channels) == (8, 4)
+    vector = torch.zeros(2, unet.condition_dimension(network))
+    images = torch.randn(2, 1, 16, 16, requires_grad=True)
+    output = unet.evaluate(network, images, torch.zeros(2), vector)
+    assert output.shape == images.shape
+    output.square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad != 0).all()
+
+
 @pytest.mark.parametrize(
     ("options", "size", "message"),
     [

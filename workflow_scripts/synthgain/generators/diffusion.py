@@ -15,7 +15,7 @@ from synthgain.errors import SynthGainError
 from synthgain.files import check_file, read_manifest
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.formulations import Edm, Formulation, VPrediction, formulation_from
-from synthgain.networks.unet import prepare_memory_format
+from synthgain.networks.unet import evaluate, prepare_memory_format
 
 Condition = dict[str, Tensor]
 
@@ -29,8 +29,7 @@ class ConditionalNetwork(nn.Module):
 
     def forward(self, scaled: Tensor, time: Tensor, values: Tensor, null: Tensor) -> Tensor:
         """Return the network's output (N,C,H,W) for values (N, columns) float32 and null (N, columns) bool."""
-        output: Tensor = self.network(scaled, time, class_labels=self.encoder(values, null)).sample
-        return output
+        return evaluate(self.network, scaled, time, self.encoder(values, null))
 
 
 @dataclass
@@ -64,9 +63,7 @@ class DiffusionGenerator:
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """Return the expected clean image (N,C,H,W) float32 in [-1, 1] of x = x0 + sigma · noise; sigma (N,)."""
         vector = condition["vector"]
-        return self.formulation.denoise(
-            lambda scaled, time: self.network(scaled, time, class_labels=vector).sample, x, sigma
-        )
+        return self.formulation.denoise(lambda scaled, time: evaluate(self.network, scaled, time, vector), x, sigma)
 
     def encode_conditions(self, table: pd.DataFrame) -> Condition:
         """Return the condition of each row; missing values become the column's learned null."""
