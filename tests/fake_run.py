@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 
 from synthgain.command import Job
 from synthgain.files import write_json, write_manifest, write_table
@@ -120,8 +121,8 @@ def _comparisons(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def _subgroups() -> pd.DataFrame:
-    levels = [("sex", "F", 61), ("sex", "M", 59), ("age", "under 50", 44), ("age", "50 and over", 76)]
-    shifts = [0.035, 0.028, 0.012, 0.041]
+    levels = [("sex", "F", 61), ("sex", "M", 59), ("sex", "gap", 120), ("age", "(20, 50]", 44), ("age", "(50, 90]", 76)]
+    shifts = [0.035, 0.028, -0.007, 0.012, 0.041]
     return pd.DataFrame(
         [
             {
@@ -129,23 +130,57 @@ def _subgroups() -> pd.DataFrame:
                 "ratio": 300,
                 "baseline": "real",
                 "dataset": "hospital_a",
-                "covariate": covariate,
-                "level": level,
-                "label": "macro",
+                "label": label,
+                "column": column,
+                "group": group,
                 "metric": "auroc",
                 "patients": patients,
                 "positives": patients // 3,
                 "mean": 0.86,
                 "baseline_mean": 0.83,
                 "difference": shift,
-                "low": shift - 0.03,
-                "high": shift + 0.03,
+                "difference_low": shift - 0.03,
+                "difference_high": shift + 0.03,
                 "p": 0.04,
                 "p_adjusted": 0.11,
+                "permutation_p": 0.3 if group == "gap" else np.nan,
             }
-            for (covariate, level, patients), shift in zip(levels, shifts, strict=True)
+            for label in LABELS[1:]
+            for (column, group, patients), shift in zip(levels, shifts, strict=True)
         ]
     )
+
+
+def _further(folder: Path) -> None:
+    slope = {"slopes": [0.01, 0.012], "mean": 0.011, "low": 0.004, "high": 0.018, "p": 0.01, "violations": 1}
+    fit = {"arm": "supplemented", "dataset": "hospital_a", "label": "macro", "replicates": 5, "slope": slope}
+    write_json(folder / "dose_response.json", [fit | {"curves": {"best": "constant"}}])
+    grid = [{"seeds": s, "patients": p, "se": 0.007, "detectable": 0.02} for s in (5, 10) for p in (120, 240)]
+    power = {
+        "arm": "supplemented",
+        "ratio": 300,
+        "seed_sd": 0.006,
+        "patient_sd": 0.09,
+        "detectable": 0.021,
+        "floor_with_endless_seeds": 0.017,
+        "grid": grid,
+        "enough_for_margin": grid[-1],
+        "advice": "The finite test set limits this comparison: more test patients would help, more seeds hardly.",
+    }
+    write_json(folder / "power.json", [power])
+    worth = {"arm": "supplemented", "ratio": 300, "dataset": "hospital_a", "label": "macro", "fraction": 1.4}
+    worth |= {"low": 1.1, "high": 1.8, "extra_patients": 8, "extrapolated": True}
+    write_json(folder / "learning_curve.json", [worth])
+    place = {"arm": "supplemented", "ratio": 300, "dataset": "hospital_a", "label": "opacity"}
+    measured = {"brier": 0.17, "slope": 0.94, "intercept": -0.05, "ece": 0.04, "shift": 0.0}
+    pd.DataFrame([place | {"correction": "none", "replicates": 5} | measured]).to_csv(
+        folder / "calibration.csv", index=False
+    )
+    rows = [
+        place | {"policy": policy, "threshold": 0.41, "metric": "f1", "mean": 0.7, "difference": 0.02, "low": -0.01}
+        for policy in ("fixed_0.5", "f1_max", "target_sensitivity")
+    ]
+    pd.DataFrame(rows).assign(high=0.05, p=0.2).to_csv(folder / "thresholds.csv", index=False)
 
 
 def _statistics(run: Path, rng: np.random.Generator, rehearsal: bool) -> None:
@@ -181,8 +216,7 @@ def _statistics(run: Path, rng: np.random.Generator, rehearsal: bool) -> None:
         "rehearsal": rehearsal,
     }
     write_json(folder / "verdict.json", verdict)
-    write_json(folder / "dose_response.json", {"slope": 0.011, "low": 0.004, "high": 0.018, "best_model": "constant"})
-    write_json(folder / "power.json", {"minimum_detectable_effect": 0.021, "limited_by": "patients"})
+    _further(folder)
     names = [path.name for path in folder.iterdir() if path.name != "manifest.json"]
     write_manifest(folder / "manifest.json", IDENTITY, names)
 
@@ -234,9 +268,47 @@ def _generator(run: Path, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     step = np.arange(10, 2001, 10)
     loss = 0.9 * np.exp(-step / 300) + 0.12 + rng.normal(0, 0.02, len(step))
-    pd.DataFrame({"step": step, "loss": loss, "images_per_second": 410.0}).to_csv(folder / "training.csv", index=False)
-    facts: dict[str, Any] = {"final": "2000", "parameters": 1_100_000, "device": "cpu", "training_images": 40}
+    pd.DataFrame({"step": step, "loss": loss, "images_per_second": 410.0, "seconds": step / 7}).to_csv(
+        folder / "training.csv", index=False
+    )
+    facts: dict[str, Any] = {
+        "final": 2000,
+        "steps": 2000,
+        "parameters": 1_100_000,
+        "saw": {"patients": 20, "images": 40, "labelled_images": 40, "ids_sha256": "0" * 64},
+        "environments": [{"from_step": 0, "device": "cpu", "threads": 2}],
+        "loss": {"first": 0.98, "lowest": 0.09, "final": 0.12},
+        "seconds": 285.7,
+        "images_per_second": 410.0,
+        "epochs": 3200.0,
+    }
     write_manifest(folder / "manifest.json", IDENTITY, ["training.csv"], **facts)
+
+
+def _measured(run: Path, rng: np.random.Generator) -> None:
+    folder = run / "fidelity" / "drawn" / "0"
+    folder.mkdir(parents=True)
+    row = {"space": "efficientnet_lite0", "reference": "held_out", "group": "all", "n": 40, "low": 0.01, "high": 0.05}
+    row |= {"value": 0.03, "floor": 0.002, "floor_sd": 0.001, "excess": 0.028, "p": 0.01, "note": ""}
+    table = pd.DataFrame([row | {"metric": name} for name in ("kid", "fd", "recall", "density")])
+    table.to_csv(folder / "fidelity.csv", index=False)
+    space = {
+        "name": "efficientnet_lite0",
+        "label": "EfficientNet-Lite0",
+        "dimensions": 1280,
+        "weights_sha256": "a" * 64,
+    }
+    write_manifest(folder / "manifest.json", IDENTITY, ["fidelity.csv"], spaces=[space], pool="drawn", index=0)
+    folder = run / "memorisation" / "drawn" / "0"
+    folder.mkdir(parents=True)
+    rate = {"space": "pixels", "rule": "above the 99.9th percentile", "threshold": 0.98, "n": 40, "flagged": 1}
+    rate |= {"rate": 0.025, "null_rate": 0.0, "excess": 0.025, "low": 0.0, "high": 0.07, "note": ""}
+    pd.DataFrame([rate]).to_csv(folder / "memorisation.csv", index=False)
+    pixels = rng.integers(0, 255, (32, 64), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save(folder / "candidates.png")
+    write_json(folder / "gate.json", {"exceeded": False, "sentence": "No copying beyond chance was found."})
+    names = ["candidates.png", "gate.json", "memorisation.csv"]
+    write_manifest(folder / "manifest.json", IDENTITY, names, pool="drawn", index=0)
 
 
 def _benchmarks(run: Path) -> None:
@@ -257,7 +329,9 @@ def _downstream(run: Path) -> None:
             folder.mkdir(parents=True)
             shown = 6400 if arm != "synthetic_only" else 0
             share = 1 / (1 + ratio / 100) if arm == "supplemented" else 1.0
-            facts = {"steps": 200, "seconds": 21.5, "exposures": {"real": round(shown * share), "synthetic": 100}}
+            shown_real = round(shown * share)
+            run_facts = {"steps": 400 if arm == "real_long" else 200, "seconds": 21.5, "real_exposures": shown_real}
+            facts = {"replicates": {str(replicate): run_facts for replicate in range(5)}}
             write_manifest(folder / "manifest.json", IDENTITY, [], **facts)
 
 
@@ -268,6 +342,7 @@ def make_run(run: Path, rehearsal: bool = False) -> Path:
     _images(run, rng)
     _generator(run, rng)
     _downstream(run)
+    _measured(run, rng)
     _benchmarks(run)
     return run
 

@@ -24,7 +24,10 @@ class Split(Entry):
     """How patients are divided. Whole patients and duplicate groups stay on one side."""
 
     train: Share | None = Field(None, description="Share of patients for training.")
-    validation: Share | None = Field(None, description="Share for choosing checkpoints and thresholds.")
+    validation: Share | None = Field(
+        None,
+        description="Share for choosing checkpoints and thresholds; with `column`, cut from training if it has none.",
+    )
     test: Share | None = Field(None, description="Share for testing.")
     column: str | None = Field(None, description="Read the part from this table column instead.")
     map: dict[str, Literal["train", "validation", "test"]] = Field(
@@ -147,7 +150,9 @@ class MedMNISTDataset(DatasetBase):
     size: Literal[28, 64, 128, 224] = Field(28, description="Size of the published images.")
     url: str | None = Field(None, description="Another address to download from.")
     md5: str | None = Field(None, description="MD5 of the file, where it is not one of the known ones.")
-    cache: str | None = Field(None, description="Folder for the download; default: ~/.cache/synthgain.")
+    cache: str | None = Field(
+        None, description="Folder for the download below the data root (without one, below ~/.cache/synthgain)."
+    )
 
 
 Dataset = Annotated[PhantomDataset | TableDataset | MedMNISTDataset, Field(discriminator="adapter")]

@@ -16,7 +16,9 @@ GRID_STEPS, GRID_COLUMNS = 18, 8
 @plans
 def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     config = plan.study.datasets[dataset]
-    options = config.model_dump(exclude=COMMON | {"adapter"})
+    options = config.model_dump(exclude=COMMON)
+    if isinstance(config, TableDataset) and config.split is not None and config.split.column is not None:
+        options["keep"] = [config.split.column]  # the split reads it from the prepared table
     return Draft(
         {
             "dataset": dataset,

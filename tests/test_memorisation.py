@@ -1,0 +1,203 @@
+"""The memorisation gate finds planted copies, and nothing on new images of the same law (method test 10)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from evaluation_run import (
+    SIZE,
+    embedding_space,
+    make_job,
+    memorisation_slice,
+    pictures,
+    run_script_of,
+    write_pool,
+    write_real,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from check_memorisation import check_memorisation
+from synthgain.evaluation.candidates import draw_pairs_picture
+from synthgain.evaluation.memorisation import judge, near_exact
+from synthgain.evaluation.nearest import FeatureSpace, PixelSpace
+from synthgain.evaluation.resampling import rate_difference, rate_interval
+
+POOL = 1200
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    images, table = pictures(600, seed=1, per_patient=2)
+    rows = write_real(folder, images, table)
+    training = images[table["image_id"].isin(rows["image_id"])]
+    positions = np.arange(POOL) % len(rows)
+    fresh, _ = pictures(POOL, seed=2)
+    copies, copied = training[positions], rows.iloc[positions].reset_index(drop=True)
+    write_pool(folder, fresh, copied, "new")
+    write_pool(folder, copies, copied, "copier")
+    write_pool(folder, np.stack([_jitter(image, number) for number, image in enumerate(copies)]), copied, "jittered")
+    planted = fresh.copy()
+    planted[::20] = copies[::20, :, ::-1]  # 5 %, mirrored
+    write_pool(folder, planted, copied, "planted")
+    test_images = images[-8:]
+    mixed = fresh.copy()
+    mixed[:8] = test_images
+    write_pool(folder, mixed, copied, "bought")
+    return folder
+
+
+def _jitter(image: np.ndarray, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    moved = np.roll(image.astype(float), (rng.integers(0, 2), -1), (0, 1))
+    changed = moved * rng.uniform(0.95, 1.05) + rng.uniform(-6, 6) + rng.normal(0, 3, image.shape)
+    return changed.clip(0, 255).astype(np.uint8)
+
+
+def _check(run: Path, pool: str, **changes: Any) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    output = f"memorisation/{pool}/0/manifest.json"
+    check_memorisation(make_job(run, output, memorisation_slice(pool, **changes), pool))
+    folder = (run / output).parent
+    gate = json.loads((folder / "gate.json").read_text())
+    return gate, pd.read_csv(folder / "memorisation.csv"), pd.read_parquet(folder / "scores.parquet")
+
+
+def test_new_images_are_not_flagged_in_excess(run: Path) -> None:
+    gate, rates, scores = _check(run, "new", space=embedding_space(32))
+    assert not gate["exceeded"]
+    assert gate["state"] in ("within limit", "undecided")
+    assert (rates.loc[rates["rule"] != "nearest is parent", "adjusted_low"] <= 0).all()
+    assert not scores["copy_pixels"].any()
+
+
+def test_planted_copies_are_found(run: Path) -> None:
+    gate, rates, scores = _check(run, "planted")
+    assert gate["exceeded"]
+    assert gate["rule"].endswith("in pixels")
+    planted = np.arange(POOL) % 20 == 0
+    assert scores["flagged_pixels"][planted].all()
+    assert scores["copy_pixels"].to_numpy().tolist() == planted.tolist()
+    assert scores["flagged_pixels"][~planted].mean() < 0.03
+    parent = rates[rates["rule"] == "nearest is parent"].iloc[0]
+    assert parent["low"] > 0
+    assert "Memorisation warning" in gate["sentence"]
+
+
+@pytest.mark.parametrize("pool", ["copier", "jittered"])
+def test_copiers_are_caught(run: Path, pool: str) -> None:
+    gate, _, scores = _check(run, pool)
+    assert gate["exceeded"]
+    assert gate["excess"] > 0.9
+    assert scores["copy_pixels"].mean() > 0.99
+
+
+def test_scores_are_the_table_that_a_filter_reads(run: Path) -> None:
+    _, _, scores = _check(run, "planted", space=embedding_space(32))
+    assert list(scores.columns) == [
+        "image_id", "similarity_pixels", "nearest_pixels", "distance_ratio_pixels", "flagged_pixels", "copy_pixels",
+        "similarity_parent_pixels", "similarity_features", "nearest_features", "distance_ratio_features",
+        "flagged_features", "flagged",
+    ]  # fmt: skip
+    assert len(scores) == POOL
+    assert scores["image_id"].is_unique
+    assert (scores["flagged"] == scores["flagged_pixels"] | scores["flagged_features"]).all()
+
+
+def test_copies_of_a_test_image_bar_that_set(run: Path) -> None:
+    bought, _, _ = _check(run, "bought", imported=True)
+    assert bought["barred_sets"] == ["a/test"]
+    assert "no verdict" in bought["sentence"]
+    own, _, _ = _check(run, "new", imported=True)
+    assert own["barred_sets"] == []
+
+
+def test_without_a_generator_membership_is_not_applicable(run: Path) -> None:
+    gate, _, _ = _check(run, "new")
+    assert gate["membership"]["leak"] == "not applicable"
+    assert gate["membership"]["auroc"] is None
+
+
+def test_data_without_a_split_are_refused_in_one_line(tmp_path: Path) -> None:
+    images, table = pictures(40, seed=3)
+    rows = write_real(tmp_path, images, table)
+    write_pool(tmp_path, images[:20], rows, "p")
+    job = make_job(tmp_path, "memorisation/p/0/manifest.json", memorisation_slice("p"), "p")
+    del job.inputs["splits/a/manifest.json"]
+    result = run_script_of(job, "check_memorisation.py")
+    assert result.returncode == 1
+    assert "no train image" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_pixel_search_ignores_flips_shifts_and_same_patients() -> None:
+    images, table = pictures(60, seed=4)
+    space = PixelSpace(images)
+    moved = np.roll(images, 1, axis=2)[:, :, ::-1]
+    found = space.search(moved, images)
+    assert (found.index[:, 0] == np.arange(60)).all()
+    assert near_exact(found).all()
+    patients = table["patient_id"].to_numpy()
+    other = space.search(images, images, patients, patients)
+    assert (other.index[:, 0] != np.arange(60)).all()
+    assert (np.diff(other.similarity, axis=1) <= 0).all()
+    assert space.pairwise(images, images) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_large_images_are_compared_at_low_resolution() -> None:
+    images, _ = pictures(20, seed=5, size=96)
+    found = PixelSpace(images).search(images, images)
+    assert (found.index[:, 0] == np.arange(20)).all()
+
+
+def test_feature_search_finds_itself_and_ignores_constant_dimensions() -> None:
+    rng = np.random.default_rng(0)
+    features = np.concatenate([rng.normal(size=(80, 12)), np.full((80, 1), 7.0)], axis=1).astype(np.float32)
+    found = FeatureSpace(features).search(features, features)
+    assert (found.index[:, 0] == np.arange(80)).all()
+    assert found.nearest == pytest.approx(1.0, abs=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 5))
+def test_rate_interval_holds_the_rate(flagged: int, per_patient: int) -> None:
+    flags = np.arange(40) < flagged
+    low, high = rate_interval(flags, np.arange(40) // per_patient)
+    assert 0 <= low <= flags.mean() <= high <= 1
+
+
+def test_clusters_widen_the_interval() -> None:
+    flags = np.repeat(np.arange(50) % 2 == 0, 4)
+    narrow = rate_interval(flags, np.arange(200))
+    wide = rate_interval(flags, np.repeat(np.arange(50), 4))
+    assert wide[1] - wide[0] > 1.5 * (narrow[1] - narrow[0])
+
+
+def test_difference_agrees_with_newcombe() -> None:
+    """Newcombe 1998, Table II: 56/70 against 48/80, method 10: 0.2 (0.0524 to 0.3339)."""
+    flags, null = np.arange(70) < 56, np.arange(80) < 48
+    difference = rate_difference(flags, np.arange(70), null, np.arange(80))
+    assert difference == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+
+
+def test_gate_needs_excess_and_evidence() -> None:
+    row = {"rule": "nearest", "space": "pixels", "rate": 0.1, "null_rate": 0.0, "flagged": 1, "n": 10}
+    noise = {**row, "excess": 0.1, "low": -0.1, "high": 0.3, "adjusted_low": -0.2}
+    small = {**row, "excess": 0.005, "low": 0.002, "high": 0.008, "adjusted_low": 0.001}
+    assert judge([noise], 0.01, [])["state"] == "undecided"
+    assert judge([small], 0.01, [])["state"] == "within limit"
+    assert judge([noise, {**small, "excess": 0.02}], 0.01, [])["exceeded"]
+
+
+def test_picture_of_pairs(tmp_path: Path) -> None:
+    images, _ = pictures(5, seed=6)
+    path = tmp_path / "pairs.png"
+    draw_pairs_picture(path, images, images, np.linspace(0.5, 1, 5), np.arange(5) > 2)
+    with Image.open(path) as picture:
+        assert picture.width > 4 * 2 * SIZE
+    draw_pairs_picture(path, images[:0], images[:0], np.zeros(0), np.zeros(0, dtype=bool))
+    assert path.exists()

@@ -1,0 +1,87 @@
+"""Obuchowski–Rockette–Hillis: the published example, the two exact reductions, the guards."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from synthgain.statistics import delong, simulation
+from synthgain.statistics import obuchowski_rockette as orh
+from synthgain.statistics.paired import paired_t
+
+VAN_DYKE = np.array(
+    [
+        [0.9196457, 0.8587762, 0.9038647, 0.9731079, 0.8297907],
+        [0.9478261, 0.9053140, 0.9217391, 0.9993559, 0.9299517],
+    ]
+)
+
+
+def test_van_dyke_worked_example():
+    """DeLong covariances as in MRMCaov's documentation."""
+    found = orh.from_covariances(VAN_DYKE[1] - VAN_DYKE[0], 0.0003395265, 0.0002358497)
+    assert found.seed_variance / 2 == pytest.approx(0.0005510306, abs=1e-9)
+    assert found.difference == pytest.approx(0.04380032, abs=1e-7)
+    assert found.se == pytest.approx(0.0206825, abs=1e-6)
+    assert found.df == pytest.approx(15.06611, abs=1e-4)
+    assert found.p_value() == pytest.approx(0.05123303, abs=1e-6)
+
+
+def test_equal_covariances_reduce_to_the_paired_t():
+    found = orh.from_covariances(VAN_DYKE[1] - VAN_DYKE[0], 3e-4, 3e-4)
+    t = paired_t(VAN_DYKE[1], VAN_DYKE[0])
+    assert found.df == 4
+    assert found.p_value() == pytest.approx(t.p, rel=1e-10)
+    assert found.interval() == pytest.approx((t.low, t.high), rel=1e-8)
+
+
+def test_copies_of_one_seed_reduce_to_delong():
+    setting = simulation.Setting("one", patients=80, replicates=1, images=1, effect=0.3)
+    drawn = simulation.simulate(setting, np.random.default_rng(3))
+    copies = np.repeat(drawn.scores, 4, axis=1).reshape(8, -1)
+    parts = delong.components(drawn.truth, copies, drawn.patient, 80)
+    found = orh.compare(parts.auroc[:4], parts.auroc[4:], delong.covariance([parts]))
+    difference, p = delong.delong_test(drawn.scores[0, 0], drawn.scores[1, 0], drawn.truth, drawn.patient)
+    assert np.isinf(found.df)
+    assert found.difference == pytest.approx(difference)
+    assert found.p_value() == pytest.approx(p, rel=1e-9)
+
+
+@given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=12), st.floats(0, 1e-3), st.floats(0, 1e-3))
+def test_se_is_the_sum_of_its_two_components(differences, cov2, cov3):
+    found = orh.from_covariances(np.array(differences), cov2, cov3)
+    assert found.se**2 == pytest.approx(found.seed_variance / found.seeds + found.patient_variance, abs=1e-15)
+    assert np.isinf(found.df) or found.df >= found.seeds - 1 - 1e-9
+    p = found.p_value()
+    low, high = found.interval()
+    if found.se > 1e-9 and 1e-9 < p < 1:
+        assert (p < 0.05) == (not low <= 0 <= high) or abs(p - 0.05) < 1e-6
+        assert found.p_value("greater") + found.p_value("less") == pytest.approx(1)
+
+
+def test_no_difference_and_no_spread_is_p_one_but_a_spreadless_difference_is_undefined():
+    nothing = orh.from_covariances(np.zeros(3), 0.0, 0.0)
+    assert nothing.p_value() == 1
+    assert nothing.interval() == (0, 0)
+    assert np.isnan(orh.from_covariances(np.full(3, 0.01), 0.0, 0.0).p_value())
+
+
+def test_one_seed_gives_no_interval():
+    found = orh.compare(np.array([0.8]), np.array([0.7]), np.eye(2) * 1e-4)
+    assert np.isnan(found.p_value())
+    assert np.isnan(found.interval()).all()
+    assert found.difference == pytest.approx(0.1)
+
+
+def test_student_t_agrees_with_scipy():
+    for df in (1.5, 4, 60, np.inf):
+        assert orh.t_cdf(-1.3, df) == pytest.approx(stats.t.cdf(-1.3, df))
+        assert orh.t_quantile(0.975, df) == pytest.approx(stats.t.ppf(0.975, df))
+
+
+def test_wrong_shapes_and_words_are_refused():
+    with pytest.raises(ValueError, match="covariance of shape"):
+        orh.compare(np.zeros(3), np.zeros(3), np.eye(5))
+    with pytest.raises(ValueError, match="alternative"):
+        orh.from_covariances(np.array([0.1, 0.2]), 0, 0).p_value("bigger")

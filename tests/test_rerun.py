@@ -1,0 +1,179 @@
+"""docs/rerun.md, row by row, against Snakemake's own plan."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from workshop import CLINIC_ROWS, ROOT, Workshop, write_clinic
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+
+LIBRARY = "workflow_scripts/synthgain"
+# What rests on a stage's output; the numbers of jobs do not matter here.
+AFTER_TRAINING = {
+    "predict_downstream",
+    "collect_predictions",
+    "compare_arms",
+    "draw_figures",
+    "write_report",
+}
+AFTER = {
+    "train_downstream": AFTER_TRAINING,
+    "draw_pool_shard": {"merge_pool_replica", "train_downstream"} | AFTER_TRAINING,
+    "train_generator": {"draw_sample_grid", "draw_pool_shard", "merge_pool_replica", "train_downstream"}
+    | AFTER_TRAINING,
+}
+
+
+def table() -> dict[str, str]:
+    """Return {change: rules} of docs/rerun.md."""
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "docs" / "rerun.md").read_text(), re.MULTILINE)
+    return {change: rules for change, rules in rows if change not in ("change", "---")}
+
+
+def expected(text: str) -> tuple[set[str], dict[str, int]]:
+    """Return the rules that a cell names, and the job numbers where it gives them."""
+    if text == "nothing":
+        return set(), {}
+    rules = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text.split(", and everything")[0]))
+    after = re.search(r"everything after (\w+)", text)
+    counts = {rule: int(number) for rule, number in re.findall(r"(\w+) ×(\d+)", text)}
+    return rules | (AFTER[after[1]] | {after[1]} if after else set()), counts
+
+
+def comments(shop: Workshop) -> None:
+    for path in (shop.folder / "workflow_scripts").rglob("*.py"):
+        text = path.read_text()
+        if path.name != "__init__.py":
+            path.write_text(text.replace('"""', '"""Now: ', 1) + '\n\n# a comment\n"""A bare string."""\n')
+
+
+def touch(shop: Workshop) -> None:
+    for path in [*shop.folder.rglob("*.py"), *shop.folder.rglob("*.smk"), *shop.folder.rglob("manifest.json")]:
+        os.utime(path)
+    os.utime(shop.folder.parent / "data" / "clinic" / "metadata.csv")
+
+
+def moved_data(shop: Workshop) -> None:
+    (shop.folder.parent / "data").rename(shop.folder.parent / "elsewhere")
+
+
+def fresh_clone(shop: Workshop) -> None:
+    """The same files with new time stamps in a new folder; results and Snakemake's records moved there."""
+    clone = shop.folder.parent / "clone"
+    shutil.copytree(
+        shop.folder, clone, ignore=shutil.ignore_patterns("results", ".snakemake"), copy_function=shutil.copyfile
+    )
+    for name in ("results", ".snakemake"):
+        (shop.folder / name).rename(clone / name)
+    shutil.rmtree(shop.folder)
+    clone.rename(shop.folder)
+
+
+def image_added(shop: Workshop) -> None:
+    write_clinic(shop.folder.parent / "data", CLINIC_ROWS + 1)
+
+
+def new_adapter(shop: Workshop) -> None:
+    shop.replace(f"{LIBRARY}/study/data.py", "ADAPTERS = {", 'ADAPTERS = {\n    "other": "synthgain.datasets.other",')
+    (shop.folder / LIBRARY / "datasets" / "other.py").write_text('"""Another source."""\n\nVALUE = 1\n')
+
+
+def new_family(shop: Workshop) -> None:
+    shop.replace(f"{LIBRARY}/study/generation.py", "FAMILIES = {", 'FAMILIES = {"flow": "synthgain.generators.flow", ')
+    (shop.folder / LIBRARY / "generators" / "flow.py").write_text('"""Another family."""\n\nVALUE = 1\n')
+
+
+def study(**changes: object) -> Callable[[Workshop], None]:
+    return lambda shop: shop.write_study(**changes)
+
+
+HOSPITAL_C = {"adapter": "phantom", "patients": 20, "site": "b", "seed": 3}
+CHANGES: dict[str, Callable[[Workshop], None]] = {
+    "nothing": lambda shop: None,
+    "a comment and a docstring in every module": comments,
+    "a field description in the config's models": lambda shop: shop.replace(
+        f"{LIBRARY}/study/schema.py", "Title of the report.", "What the report is called."
+    ),
+    "a figure's colour": lambda shop: shop.replace(f"{LIBRARY}/report/style.py", "#0072B2", "#0072B3"),
+    "a report template": lambda shop: shop.append(
+        f"{LIBRARY}/report/templates/report.css", "\nbody { color: black }\n"
+    ),
+    "a statistics function": lambda shop: shop.append(f"{LIBRARY}/statistics/obuchowski_rockette.py", "\nNEW = 1\n"),
+    "the sampler": lambda shop: shop.append(f"{LIBRARY}/pools/solvers.py", "\nEDITED = 1\n"),
+    "the generator network": lambda shop: shop.append(f"{LIBRARY}/networks/unet.py", "\nEDITED = 1\n"),
+    "a downstream learning rate": study(models__cnn__learning_rate=0.002),
+    # both are 3 and 6 in the tiny study; exchanged, the set of values stays the same
+    "two params swapping values": study(models__cnn__warmup_steps=3, models__cnn__validate_every=20),
+    "one more ratio": study(arms__supplemented__ratios=[100, 200]),
+    "one more replicate": study(replicates__count=3),
+    "one more test set": study(
+        datasets__hospital_c=HOSPITAL_C, evaluate_on=["hospital_a", "hospital_b", "clinic", "hospital_c"]
+    ),
+    "a new adapter": new_adapter,
+    "a new generator family": new_family,
+    "an image added to the table": image_added,
+    "a moved data root": moved_data,
+    "a touched file": touch,
+    "one core instead of two": lambda shop: None,
+    "a fresh clone beside old results": fresh_clone,
+}
+
+
+def test_the_table_and_the_changes_are_the_same() -> None:
+    assert list(table()) == list(CHANGES)
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_plan_after(change: str, built: Workshop, tmp_path: Path) -> None:
+    shop = built.copy(tmp_path)
+    CHANGES[change](shop)
+    options = {"data": "../elsewhere"} if change == "a moved data root" else {}
+    arguments = ["--cores", "1"] if change == "one core instead of two" else []
+    plan = shop.plan(*arguments, **options)
+    rules, counts = expected(table()[change])
+    assert set(plan) == rules
+    assert {rule: plan[rule] for rule in counts} == counts
+
+
+def test_one_more_replicate_and_ratio_keep_every_finished_file(built: Workshop, tmp_path: Path) -> None:
+    """Run it for real: the files of the old replicates and ratios stay as they were, to the byte and the second."""
+    shop = built.copy(tmp_path)
+    shop.write_study(replicates__count=3, arms__supplemented__ratios=[100, 200])
+    results = shop.folder / "results" / "tiny"
+    kept = [p for p in results.rglob("*") if p.is_file() and _is_training(p, results)]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in kept}
+    assert before
+    shop.build()
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in kept} == before
+    assert (results / "downstream" / "cnn" / "supplemented" / "200" / "1" / "manifest.json").exists()
+    assert shop.plan() == {}
+
+
+def _is_training(path: Path, results: Path) -> bool:
+    return path.relative_to(results).parts[0] in ("downstream", "pools", "generators", "datasets", "splits")
+
+
+def test_verify_finds_what_time_stamps_hide(built: Workshop, tmp_path: Path) -> None:
+    shop = built.copy(tmp_path)
+    assert "0 differ" in shop.snakemake("--cores", "1", "verify", "--quiet", "all")
+    shutil.rmtree(shop.folder / ".snakemake" / "metadata")
+    shop.write_study(models__cnn__learning_rate=0.002)
+    image = shop.folder.parent / "data" / "clinic" / "0.png"
+    shutil.copyfile(image.parent / "1.png", image)
+    weights = next((shop.folder / "results" / "tiny").rglob("weights-0.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    text = shop.snakemake("--cores", "1", "verify", "--quiet", "all", check=False)
+    assert "only time stamps" in text
+    assert "made by another config or code" in text
+    assert "1 source images changed" in text
+    assert "'0.png'" in text
+
+
+def test_report_of_snakemake_itself(built: Workshop, tmp_path: Path) -> None:
+    shop = built.copy(tmp_path)
+    shop.snakemake("--report", "provenance.zip")
+    assert (shop.folder / "provenance.zip").stat().st_size > 100_000
