@@ -10,30 +10,45 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthgain.command import logger
+from synthgain.command import Job, logger
 from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
 from synthgain.images import image_hashes
 from synthgain.networks.extractors import Extractor
 
 
-def open_extractor(space: Mapping[str, Any], run: Path, device: torch.device) -> Extractor:
-    """Build the extractor of a space entry {name, module, options, weights | run_weights, sha256}.
+def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> Extractor:
+    """Build the extractor of a space entry {name, module, options, weights, sha256, trained, replicate}.
 
-    `run_weights` is relative to the run folder, `weights` to the data root (SYNTHGAIN_DATA) or absolute.
+    `weights` is relative to the data root (SYNTHGAIN_DATA) or absolute. `trained` is instead the manifest of a
+    downstream model of this run, `replicate` the one whose weights count.
     """
-    options = dict(space.get("options") or {})
+    options, weights = dict(space.get("options") or {}), None
     if space.get("sha256"):
         options["sha256"] = space["sha256"]
-    weights = None
-    if space.get("run_weights"):
-        weights = run / space["run_weights"]
+    if space.get("trained"):
+        weights, facts = trained_weights(job, space["trained"], space["replicate"])
+        options |= {"in_channels": facts["channels"], "outputs": len(facts["labels"])}
+        options["image_size"] = facts["image_size"]
     elif space.get("weights"):
         weights = Path(os.environ.get("SYNTHGAIN_DATA", ".")) / space["weights"]
     extractor = importlib.import_module(space["module"]).build(options, weights, device)
     if not isinstance(extractor, Extractor):
         raise SynthGainError(f"feature space {space['name']}: {space['module']}.build does not return an Extractor")
     return extractor
+
+
+def trained_weights(job: Job, manifest: str, replicate: int) -> tuple[Path, dict[str, Any]]:
+    """Return the weights file of one replicate of a downstream model, and {kind, labels, image_size, channels}.
+
+    Raises SynthGainError where the model has no such replicate or its bytes are damaged.
+    """
+    folder = job.input_folder(manifest)
+    trained = read_manifest(folder / "manifest.json")
+    name = f"weights-{replicate}.safetensors"
+    if name not in trained["files"]:
+        raise SynthGainError(f"{folder}: has no replicate {replicate}; the rule must name the chunk that holds it")
+    return check_file(folder, name, trained["files"][name]), trained["replicates"][str(replicate)]["task"]
 
 
 def content_key(extractor: Extractor, images: np.ndarray) -> str:

@@ -15,13 +15,15 @@ from synthgain.metrics import auroc
 from synthgain.seeds import random_generator
 
 COLUMNS = (
-    "noise_level", "n_train", "n_held_out", "auroc", "low", "high", "tpr_at_1_fpr", "tpr_low", "tpr_high", "leak", "note",
+    "noise_level", "n_train", "n_held_out", "auroc", "low", "high", "tpr_at_1_fpr", "tpr_low", "tpr_high", "leak",
+    "note",
 )  # fmt: skip
 NOISE_LEVELS = (0.2, 0.5, 1.0, 2.0)  # in units of sigma_data: where an image is partly destroyed
 RED = 0.55  # AUROC whose interval lies above it is a red flag; above 0.5 a leak
 FALSE_POSITIVES = 0.01
 RESAMPLES = 500
 BATCH = 64
+COARSE = "fewer than 100 held-out images: TPR at 1 % FPR is coarse"
 
 
 def denoising_losses(
@@ -85,7 +87,7 @@ def membership_rows(
             {
                 "noise_level": name, "n_train": len(members), "n_held_out": len(others), "auroc": value[0],
                 "low": low[0], "high": high[0], "tpr_at_1_fpr": value[1], "tpr_low": low[1], "tpr_high": high[1],
-                "leak": leak, "note": "fewer than 100 held-out images: TPR at 1 % FPR is coarse" if len(others) < 100 else "",
+                "leak": leak, "note": COARSE if len(others) < 100 else "",
             }
         )  # fmt: skip
     return rows

@@ -76,7 +76,7 @@ def rate_interval(flags: np.ndarray, patients: np.ndarray, z: float = Z_95) -> t
         sums = np.bincount(code, weights=flags - rate)
         clusters = len(counts)
         robust = (sums**2).sum() / n**2 * clusters / max(clusters - 1, 1)
-        effective = n / max(1.0, robust / (rate * (1 - rate) / n))
+        effective = n / max(1.0, robust / (rate * (1 - rate) / max(n - 1, 1)))
     centre = (rate + z**2 / (2 * effective)) / (1 + z**2 / effective)
     half = z / (1 + z**2 / effective) * np.sqrt(rate * (1 - rate) / effective + z**2 / (4 * effective**2))
     return max(centre - half, 0.0), min(centre + half, 1.0)

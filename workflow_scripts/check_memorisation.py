@@ -1,0 +1,216 @@
+"""Looks for copies of training images in a pool, and for what its generator gives away about them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from synthgain.command import Job, Progress, run_script
+from synthgain.errors import SynthGainError
+from synthgain.evaluation import membership, memorisation
+from synthgain.evaluation.candidates import draw_pairs_picture
+from synthgain.evaluation.features import cached_features, open_extractor
+from synthgain.evaluation.inputs import Images, parents, read_pool, read_real, strata
+from synthgain.evaluation.nearest import FeatureSpace, Neighbours, PixelSpace
+from synthgain.evaluation.resampling import rate_interval
+from synthgain.files import write_json, write_manifest, write_table, write_text
+from synthgain.generators.device import chosen_device
+from synthgain.generators.loading import load_generator
+from synthgain.seeds import random_generator
+
+FILES = ["candidates.png", "gate.json", "membership.csv", "memorisation.csv", "scores.parquet"]
+
+
+def check_memorisation(job: Job) -> None:
+    """Write memorisation/<pool>/<index>/: the FILES above and manifest.json."""
+    torch.set_num_threads(job.threads)
+    settings, folder = job.slice, job.outputs[0].parent
+    real = read_real(job, settings["train_on"])
+    parts = {part: real.subset(real.rows_of(part)) for part in ("train", "validation", "test")}
+    _require(parts, settings)
+    pool = read_pool(job, settings["pool"], settings["index"], real.columns)
+    progress = Progress(f"memorisation of {settings['pool']}", 3)
+    scores, rates, nearest = _search_pixels(pool, parts)
+    progress.advance(note="pixels")
+    if settings.get("space"):
+        more, other = _search_features(job, pool, parts)
+        scores, rates = pd.concat([scores, more], axis=1), rates + other
+    progress.advance(note="features")
+    scores["flagged"] = scores.filter(like="flagged_").any(axis=1)
+    rows = [rate.row(len(rates)) for rate in rates] + _parent_row(scores, pool, parts["train"])
+    judged = [row for row in rows if row["rule"] != "nearest is parent"]
+    leaks = _membership(job, parts)
+    progress.advance(note="membership")
+    gate = memorisation.judge(judged, settings["limit"], _barred(job, pool))
+    gate["membership"] = {name: _plain(leaks[-1][name]) for name in ("auroc", "low", "high", "tpr_at_1_fpr", "leak")}
+    gate["membership"]["note"] = leaks[-1]["note"]
+    write_json(folder / "gate.json", gate)
+    table = pd.DataFrame(rows, columns=list(memorisation.COLUMNS))
+    write_text(folder / "memorisation.csv", table.to_csv(index=False))
+    write_text(folder / "membership.csv", pd.DataFrame(leaks, columns=list(membership.COLUMNS)).to_csv(index=False))
+    write_table(folder / "scores.parquet", scores, job.identity)
+    _draw_candidates(job, pool, parts["train"], scores, nearest)
+    facts = {name: settings[name] for name in ("pool", "index")}
+    write_manifest(job.outputs[0], job.identity, FILES, **facts, images=len(pool), exceeded=gate["exceeded"])
+
+
+def _require(parts: Mapping[str, Images], settings: Mapping[str, Any]) -> None:
+    for part, images in parts.items():
+        if not len(images):
+            raise SynthGainError(
+                f"memorisation of {settings['pool']}: no {part} image in {', '.join(settings['train_on'])}; "
+                "the check needs train, validation and test parts: give the data set a split"
+            )
+
+
+def _search_pixels(
+    pool: Images, parts: Mapping[str, Images]
+) -> tuple[pd.DataFrame, list[memorisation.Rates], Neighbours]:
+    train = parts["train"]
+    pixels, space = train.pixels(), PixelSpace(train.pixels())
+    found = space.search(pool.pixels(), pixels)
+    null, validation = (
+        space.search(parts[part].pixels(), pixels, parts[part].patients, train.patients)
+        for part in ("test", "validation")
+    )
+    rules = memorisation.rules_of_space(
+        "pixels", found, null, validation.nearest, memorisation.PIXEL_QUANTILE,
+        parents(pool.table), parts["test"].patients,
+    )  # fmt: skip
+    scores = pd.DataFrame({"image_id": pool.table["image_id"]})
+    scores = pd.concat([scores, _scores("pixels", found, rules, train)], axis=1)
+    scores["copy_pixels"] = memorisation.near_exact(found)
+    rows, positions = _parent_rows(pool, train)
+    scores["similarity_parent_pixels"] = np.float32(np.nan)
+    scores.loc[rows, "similarity_parent_pixels"] = space.pairwise(pool.pixels(rows), pixels[positions])
+    return scores, rules, found
+
+
+def _search_features(
+    job: Job, pool: Images, parts: Mapping[str, Images]
+) -> tuple[pd.DataFrame, list[memorisation.Rates]]:
+    extractor, cache = open_extractor(job.slice["space"], job, chosen_device()), job.run / "state" / "features"
+    features = {part: cached_features(extractor, images.pixels(), cache) for part, images in parts.items()}
+    ours = cached_features(extractor, pool.pixels(), cache)
+    train, test = parts["train"], parts["test"]
+    space = FeatureSpace(features["train"])
+    found = space.search(ours, features["train"])
+    null = space.search(features["test"], features["train"], test.patients, train.patients)
+    validation = parts["validation"].patients
+    calibration = space.search(features["train"], features["validation"], train.patients, validation).nearest
+    rules = memorisation.rules_of_space(
+        job.slice["space"]["name"], found, null, calibration, memorisation.FEATURE_QUANTILE,
+        parents(pool.table), test.patients,
+    )  # fmt: skip
+    return _scores("features", found, rules, train), rules
+
+
+def _scores(name: str, found: Neighbours, rules: list[memorisation.Rates], train: Images) -> pd.DataFrame:
+    ids = train.table["image_id"].astype(str).to_numpy()
+    columns = {
+        f"similarity_{name}": found.nearest.astype(np.float32),
+        f"nearest_{name}": ids[found.index[:, 0]],
+        f"distance_ratio_{name}": found.distance_ratio().astype(np.float32),
+        f"flagged_{name}": np.any([rule.flags for rule in rules], axis=0),
+    }
+    return pd.DataFrame(columns)
+
+
+def _parent_rows(pool: Images, train: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the pool whose parent is a training image, and that image's row."""
+    if "parent_image_id" not in pool.table:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    position = pd.Series(np.arange(len(train)), index=train.table["image_id"].astype(str))
+    found = pool.table["parent_image_id"].astype(str).map(position[~position.index.duplicated()])
+    rows = np.flatnonzero(found.notna().to_numpy())
+    return rows, found.to_numpy()[rows].astype(np.int64)
+
+
+def _parent_row(scores: pd.DataFrame, pool: Images, train: Images) -> list[dict[str, Any]]:
+    """How often the nearest training image is the row's own, beside the chance among images of the same class."""
+    rows, positions = _parent_rows(pool, train)
+    if not len(rows):
+        return []
+    own = train.table["image_id"].astype(str).to_numpy()[positions]
+    hit = scores["nearest_pixels"].to_numpy()[rows] == own
+    classes = pd.Series(strata(train.table, train.columns))
+    chance = 1.0 / classes.map(classes.value_counts()).to_numpy()[positions]
+    rate = rate_interval(hit, parents(pool.table)[rows])
+    null = float(chance.mean())
+    row = dict.fromkeys(memorisation.COLUMNS, np.nan) | {
+        "space": "pixels", "rule": "nearest is parent", "n": len(rows), "flagged": int(hit.sum()),
+        "rate": float(hit.mean()), "null_n": len(train), "null_rate": null, "excess": float(hit.mean()) - null,
+        "low": rate[0] - null, "high": rate[1] - null,
+        "note": "null: a random training image of the same class; shared covariates or masks raise it a little",
+    }  # fmt: skip
+    return [row]
+
+
+def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
+    source, settings = job.slice.get("generator"), job.slice.get("membership")
+    if source is None or settings is None:
+        return membership.not_applicable("no generator behind this pool" if source is None else "switched off")
+    device = chosen_device()
+    folder = job.input_folder(f"{source['folder']}/manifest.json")
+    generator = load_generator(folder, source.get("snapshot"), device)
+    if not hasattr(generator, "denoise"):
+        return membership.not_applicable("this family of generators has no denoising loss")
+    keys = {"study": job.slice["seed"], "step": "membership"}
+    held_out = _joined(parts["validation"], parts["test"])
+    losses, patients = [], []
+    for name, images in (("train", parts["train"]), ("held_out", held_out)):
+        rng = random_generator(**keys, pool=job.slice["pool"], of=name)
+        drawn = images.subset(np.sort(rng.permutation(len(images))[: settings["images"]]))
+        levels, draws = settings.get("noise_levels", membership.NOISE_LEVELS), settings["draws"]
+        losses.append(
+            membership.denoising_losses(generator, drawn.pixels(), drawn.table, levels, draws, device, **keys)
+        )
+        patients.append(drawn.patients)
+    rng = random_generator(**keys, pool=job.slice["pool"], of="bootstrap")
+    return membership.membership_rows(*losses, levels, *patients, rng)
+
+
+def _joined(first: Images, second: Images) -> Images:
+    table = pd.concat([first.table, second.table], ignore_index=True)
+    return Images(first.arrays + second.arrays, table, first.columns)
+
+
+def _barred(job: Job, pool: Images) -> list[str]:
+    """Evaluation sets (dataset/part) of which an imported pool holds a copy; those of one's own pools are unseen."""
+    barred = []
+    for name in job.slice.get("evaluate_on", []) if job.slice.get("imported") else []:
+        real = read_real(job, [name])
+        for part in ("validation", "test"):
+            images = real.subset(real.rows_of(part))
+            if len(images) and _holds_copy(pool, images):
+                barred.append(f"{name}/{part}")
+    return barred
+
+
+def _holds_copy(pool: Images, images: Images) -> bool:
+    pixels = images.pixels()
+    exact = set(images.table["sha256"]) & set(pool.table["sha256"])
+    return bool(exact) or bool(memorisation.near_exact(PixelSpace(pixels).search(pool.pixels(), pixels)).any())
+
+
+def _draw_candidates(job: Job, pool: Images, train: Images, scores: pd.DataFrame, nearest: Neighbours) -> None:
+    """The likeliest copies: flagged ones first, then by their distance ratio in pixels."""
+    order = np.lexsort([scores["distance_ratio_pixels"], ~scores["flagged_pixels"]])[: job.slice["candidates"]]
+    draw_pairs_picture(
+        job.outputs[0].parent / "candidates.png",
+        pool.pixels(order),
+        train.pixels(nearest.index[order, 0]),
+        nearest.nearest[order],
+        scores["flagged_pixels"].to_numpy()[order],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """NaN is not JSON."""
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+if __name__ == "__main__":
+    run_script(check_memorisation)
