@@ -1,7 +1,7 @@
 """A small run folder of smooth random pictures, for the tests of fidelity and memorisation.
 
 Each patient has a field of its own (what a copy would give away) on an anatomy that all share; images of one
-patient share part of it; class 1 has a bright spot.
+patient share part of it; class 1 has a bright spot, women have stripes.
 """
 
 import json
@@ -40,7 +40,9 @@ def pictures(count: int, seed: int, size: int = SIZE, per_patient: int = 1) -> t
     film = gaussian_filter(rng.normal(size=(count, size, size)), (0, size / 12, size / 12))
     owner = np.arange(count) // per_patient
     field = (own[owner] + 0.5 * film) / own.std()
-    images = 80 + body + spot * opacity[owner, None, None] + 20 * field + 25 * (sex[owner] == "F")[:, None, None]
+    women = np.where(sex[owner] == "F", 1.0, 0.0)[:, None, None]
+    stripes = 60 * (np.arange(size) // (size // 8) % 2) * women
+    images = 60 + body + spot * opacity[owner, None, None] + 20 * field + stripes
     table = pd.DataFrame(
         {
             "image_id": [f"s{seed}-{number}" for number in range(count)],

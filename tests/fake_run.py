@@ -283,6 +283,10 @@ def _generator(run: Path, rng: np.random.Generator) -> None:
         "epochs": 3200.0,
     }
     write_manifest(folder / "manifest.json", IDENTITY, ["training.csv"], **facts)
+    samples = run / "samples" / "ddpm" / "0"
+    samples.mkdir(parents=True)
+    for step in (500, 2000):
+        PIL.Image.fromarray(rng.integers(0, 255, (64, 128), dtype=np.uint8)).save(samples / f"{step}.png")
 
 
 def _measured(run: Path, rng: np.random.Generator) -> None:
@@ -443,4 +447,5 @@ def report_job(run: Path, **changes: Any) -> Job:
         **changes,
     }
     inputs = [str(path.relative_to(run)) for path in sorted(run.rglob("manifest.json")) if "shard-" not in str(path)]
+    inputs += [str(path.relative_to(run)) for path in sorted((run / "samples").rglob("*.png"))]
     return job(run, "report.html", slice_, inputs)

@@ -44,7 +44,7 @@ def measure_fidelity(job: Job) -> None:
     rows, spaces = measure_pixels(sets["synthetic"], sets[HELD_OUT], seeded), []
     progress = Progress(f"fidelity of {pool}", len(settings["spaces"]))
     for space in settings["spaces"]:
-        extractor = open_extractor(space, job.run, chosen_device())
+        extractor = open_extractor(space, job, chosen_device())
         sides = {name: _side(images, extractor, job, settings["by"], cuts) for name, images in sets.items()}
         references = {name: sides[name] for name in (HELD_OUT, TRAIN)}
         rows += measure_space(space["name"], extractor.fid, sides["synthetic"], references, seeded, limits)

@@ -6,6 +6,7 @@ Linear attenuation coefficients are those of about 70 keV (mean energy of a 120 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from synthgain.datasets.phantom_bodies import Interval, ellipsoid, remaining_length, superellipsoid, tube
 from synthgain.datasets.phantom_vessels import Tree, draw_tree, vessel_length
@@ -14,7 +15,7 @@ MU_SOFT = 0.19
 MU_FAT = 0.175
 MU_LUNG = 0.055  # inflated lung, 0.27 g/cm³
 MU_AIR = 0.0
-MU_CORTEX = 0.42  # ribs and clavicles; their marrow is close to soft tissue
+MU_CORTEX = 0.5  # ribs and clavicles; their marrow is close to soft tissue
 MU_SPINE = 0.26  # mean of a vertebra, mostly spongy
 
 WALL_CM = {"slim": 1.2, "medium": 2.2, "large": 3.6}  # chest wall beside the ribs
@@ -87,7 +88,7 @@ def draw_anatomy(rng: np.random.Generator, sex: str, age: float, build: str, car
         bone=float(np.clip(normal(1.0 - 0.15 * years, 0.1), 0.6, 1.3)),
         breast={"slim": 1.6, "medium": 2.8, "large": 4.2}[build] * max(normal(1.0, 0.25), 0.3) if breasts else 0.0,
         breast_y=normal(4.5 + 1.2 * years, 0.9) * scale,
-        gas=max(normal(1.6, 0.7), 0.0) * scale,
+        gas=float(np.clip(normal(1.2, 0.5), 0.0, 1.9)) * scale,
         curve=normal(0.0, 0.35 + 0.15 * max(years, 0.0)),
         trees={side: draw_tree(rng, side, scale) for side in (RIGHT, LEFT)},
     )
@@ -131,17 +132,18 @@ def heart_bodies(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> list[Interva
     cos, sin = np.cos(anatomy.heart_angle), np.sin(anatomy.heart_angle)
     short = 0.72 * tall
     long = float(np.sqrt(max((0.40 * width) ** 2 - (short * sin) ** 2, 1.0)) / cos)
-    ventricle = ellipsoid(x, y, (0.28 * width, level + 0.6, 2.0), (long, short, 4.6), anatomy.heart_angle)
-    atrium = ellipsoid(x, y, (-0.06 * width, level, 1.0), (0.26 * width, 0.88 * tall, 4.0))
-    outflow = ellipsoid(x, y, (0.12 * width, level - 0.75 * tall, 1.0), (0.19 * width, 0.62 * tall, 3.2), 0.3)
+    ventricle = ellipsoid(x, y, (0.28 * width, level + 0.6, 1.5), (long, short, 6.4), anatomy.heart_angle)
+    atrium = ellipsoid(x, y, (-0.06 * width, level, 1.0), (0.26 * width, 0.88 * tall, 5.4))
+    outflow = ellipsoid(x, y, (0.12 * width, level - 0.75 * tall, 1.0), (0.19 * width, 0.62 * tall, 4.6), 0.3)
     return [ventricle, atrium, outflow]
 
 
 def mediastinum_bodies(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> list[Interval]:
     """Return great vessels and the tissue before the spine (full depth), and the aortic knob."""
     s = anatomy.scale
-    flare = anatomy.mediastinum * (1.0 + 0.25 * np.tanh((y + 9.0 * s) / (-2.0 * s)) ** 2) * 0.95
-    column = Interval(0.0, superellipsoid((x - 0.2) / flare, np.zeros_like(x), anatomy.depth, (4.0, 2.0, 4.0)))
+    # Narrow at the vascular pedicle, wider at the neck and, hidden by the heart, below.
+    flare = anatomy.mediastinum * (1.0 + 0.012 * ((y + 5.0 * s) / s) ** 2 / (1.0 + 0.012 * ((y + 5.0 * s) / s) ** 2))
+    column = Interval(-1.0, superellipsoid((x - 0.2) / flare, np.zeros_like(x), 0.62 * anatomy.depth, (2.6, 2.0, 2.0)))
     knob = ellipsoid(x, y, (1.9 * s, -5.6 * s, -1.0), (anatomy.knob + 0.6, anatomy.knob, 3.5))
     descending = Interval(
         -4.0, superellipsoid((x - 1.7 * s) / (0.85 * anatomy.knob + 0.3), np.minimum(y + 5.6 * s, 0.0), 1.6)
@@ -224,9 +226,8 @@ def _bones(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, front: np.ndarray, ba
     radius = 0.62 * s
     clavicle = tube((y - axis) * 0.95, radius) - 0.75 * tube((y - axis) * 0.95, 0.6 * radius)
     extra += cortex * clavicle * ((far > 1.6 * s) & (far < 14.5 * s))
-    angle = 0.18
     for side in (RIGHT, LEFT):
-        blade = ellipsoid(side * x, y, (14.2 * s, -5.5 * s, -7.0), (2.8 * s, 7.0 * s, 0.5), -angle)
+        blade = ellipsoid(side * x, y, (14.2 * s, -5.5 * s, -7.0), (2.8 * s, 7.0 * s, 0.6), -0.18)
         head = ellipsoid(side * x, y, (17.0 * s, -10.0 * s, 0.0), (2.6 * s, 2.8 * s, 2.2))
         extra += 0.5 * cortex * 2.0 * blade.half + 0.4 * cortex * 2.0 * head.half
     bow = back - anatomy.curve * np.sin(y / (7.0 * s))
@@ -258,17 +259,17 @@ def _ribs(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, posterior: bool) -> np
     distance = (place - index) * anatomy.rib_spacing / np.sqrt(1.0 + slope * slope)
     slant = np.minimum(1.0 / np.maximum(side, 0.3), 2.2)
     cortical = tube(distance, anatomy.rib_radius, slant) - 0.85 * tube(distance, 0.68 * anatomy.rib_radius, slant)
-    low, high = (0.0, 10.0) if posterior else (0.0, 6.0)
-    present = (index >= low) & (index <= high) & (np.abs(x) < half)
-    present &= (np.abs(x) > 1.5 * s) if posterior else (share > 0.45 + 0.03 * index)
-    return np.asarray(cortical * present)
+    present = (index >= 0.0) & (index <= (10.0 if posterior else 6.0)) & (np.abs(x) < half)
+    # Front ends pass into cartilage, which is close to soft tissue, over about a sixth of the chest's width.
+    end = np.abs(x) - 1.3 * s if posterior else (share - 0.4 - 0.03 * index) * 6.0
+    return np.asarray(cortical * present * np.minimum(np.maximum(end, 0.0), 1.0))
 
 
 def _gas(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, lift: float) -> np.ndarray:
     """Return the attenuation missing in the trachea, main bronchi and the gastric bubble."""
     s = anatomy.scale
     carina = -5.0 * s
-    trachea = tube(x - 0.25 * s, 0.85 * s) * (1.0 / (1.0 + np.exp(4.0 * (y - carina))))
+    trachea = tube(x - 0.25 * s, 0.85 * s) * expit(4.0 * (carina - y))
     down = y - carina
     right = tube((x + 0.5 * down) * 0.9, 0.6 * s) * ((down > -0.5) & (x < 0.3) & (x > -3.2 * s))
     left = tube((x - 1.0 * down) * 0.7, 0.55 * s) * ((down > -0.5) & (x >= 0.0) & (x < 3.6 * s))

@@ -10,9 +10,9 @@ import numpy as np
 
 
 class Interval(NamedTuple):
-    """Part of each ray inside a body: `centre` (cm, scalar or array) and `half` length (cm, 0 outside)."""
+    """Part of each ray inside a body: `centre` (cm) and `half` length (cm, 0 outside)."""
 
-    centre: np.ndarray | float
+    centre: float
     half: np.ndarray
 
 
@@ -57,14 +57,20 @@ def remaining_length(body: Interval, obstacles: list[Interval]) -> np.ndarray:
 
     Overlapping obstacles are counted once: clipped to A, sorted by their start, summed past what is covered.
     """
-    low, high = body.centre - body.half, body.centre + body.half
-    starts = np.stack([np.clip(item.centre - item.half, low, high) for item in obstacles])
-    ends = np.stack([np.clip(item.centre + item.half, low, high) for item in obstacles])
-    covered = (ends - starts).sum(axis=0)
-    several = ((ends - starts) > 0.0).sum(axis=0) > 1
-    if several.any():
-        covered[several] = _union_length(starts[:, several], ends[:, several])
-    return np.asarray(2.0 * body.half - covered)
+    hit = np.flatnonzero(body.half > 0.0)  # the other rays miss the body: most of the work is saved
+    half = body.half.ravel()[hit]
+    low, high = body.centre - half, body.centre + half
+    halves = np.stack([item.half.ravel()[hit] for item in obstacles])
+    centres = np.array([item.centre for item in obstacles], dtype=half.dtype)[:, None]
+    starts = np.minimum(np.maximum(centres - halves, low), high)
+    ends = np.minimum(np.maximum(centres + halves, low), high)
+    lengths = ends - starts
+    covered = lengths.sum(axis=0)
+    several = np.flatnonzero((lengths > 0.0).sum(axis=0) > 1)
+    covered[several] = _union_length(starts[:, several], ends[:, several])
+    remaining = np.zeros_like(body.half)
+    remaining.ravel()[hit] = 2.0 * half - covered
+    return remaining
 
 
 def _union_length(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ class Style(BaseModel):
     contrast: float = Field(1.25, gt=0.2, le=4.0)
     brightness: float = Field(0.0, ge=-0.3, le=0.3)
     exposure_sd: float = Field(0.025, ge=0.0, le=0.2)
-    quantum_noise: float = Field(0.012, ge=0.0, le=0.3)
+    quantum_noise: float = Field(0.004, ge=0.0, le=0.3)
     scatter: float = Field(0.15, ge=0.0, le=3.0)
     equalisation: float = Field(0.25, ge=0.0, lt=1.0)
     collimation: float = Field(0.02, ge=0.0, le=0.2)
@@ -38,7 +38,7 @@ class Style(BaseModel):
 STYLES: dict[str, Style] = {
     "a": Style(),
     "b": Style(
-        contrast=0.85, brightness=0.05, exposure_sd=0.05, quantum_noise=0.03, scatter=0.45, equalisation=0.0,
+        contrast=0.85, brightness=0.05, exposure_sd=0.05, quantum_noise=0.012, scatter=0.45, equalisation=0.0,
         collimation=0.06, border_grey=24, marker="R", margin=1.24, pose=1.6,
     ),
 }  # fmt: skip
@@ -49,8 +49,8 @@ _GLYPHS = {
 }
 _MARKER_SHARE = 0.065  # height of the lead letter over the film side
 _MARKER_GREY = 0.97
-_WINDOW_LOW, _WINDOW_HIGH = 4.0, 96.0  # percentiles of the exposed body that become dark and bright
-_WINDOW_GREYS = (0.10, 0.86)  # the grey levels they become
+_WINDOW_LOW, _WINDOW_HIGH = 6.0, 95.0  # percentiles of the exposed body that become dark and bright
+_WINDOW_GREYS = (0.2, 0.84)  # the grey levels they become
 _LARGE_SCALE = 0.12  # sigma of "large-scale contrast" over the film side
 
 

@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter
 
 GENERATIONS = 6
 ROOTS = 5
-_STEP_CM = 0.12
-_SIGMAS_CM = (0.36, 0.22, 0.13, 0.08)  # widths to which a vessel's own is rounded; its mass is kept
+_STEP_CM = 0.2
+_SIGMAS_CM = (0.27, 0.17, 0.1)  # widths to which a vessel's own is rounded; its mass is kept
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def draw_tree(rng: np.random.Generator, side: float, scale: float) -> Tree:
     # Fans out from straight up, over the side, to straight down.
     angles = np.linspace(-1.25, 1.35, ROOTS) + rng.normal(0.0, 0.15, ROOTS)
     starts = hilum + rng.normal(0.0, 0.5, (ROOTS, 2)) * scale
-    radius, length = 0.42 * scale, 3.4 * scale
+    radius, length = 0.55 * scale, 3.4 * scale
     points, masses, levels = [], [], []
     for generation in range(GENERATIONS):
         lengths = length * rng.uniform(0.75, 1.25, len(angles))
@@ -40,7 +40,7 @@ def draw_tree(rng: np.random.Generator, side: float, scale: float) -> Tree:
         heading = angles[:, None] + bend[:, None] * along
         move = (lengths / steps)[:, None, None] * np.stack([side * np.cos(heading), np.sin(heading)], axis=-1)
         path = starts[:, None] + np.cumsum(move, axis=1)
-        sigma = 0.5 * radius * 0.7**generation
+        sigma = 0.5 * radius
         points.append(path.reshape(-1, 2))
         masses.append(np.repeat(np.pi * (2.0 * sigma) ** 2 * lengths / steps, steps))
         levels.append(np.full(len(angles) * steps, int(np.abs(np.array(_SIGMAS_CM) - sigma).argmin())))
@@ -60,8 +60,10 @@ def vessel_length(tree: Tree, x: np.ndarray, y: np.ndarray, pixel: float) -> np.
     """
     size = x.shape[0]
     # The grid is x = x00 + c·a + r·b, y = y00 + c·d + r·e: its inverse gives a point's column and row.
-    step = np.array([[x[0, 1] - x[0, 0], x[1, 0] - x[0, 0]], [y[0, 1] - y[0, 0], y[1, 0] - y[0, 0]]], dtype=float)
-    column, row = np.linalg.solve(step, np.stack([tree.x - float(x[0, 0]), tree.y - float(y[0, 0])]))
+    a, b = (x[0, -1] - x[0, 0]) / (size - 1), (x[-1, 0] - x[0, 0]) / (size - 1)
+    d, e = (y[0, -1] - y[0, 0]) / (size - 1), (y[-1, 0] - y[0, 0]) / (size - 1)
+    dx, dy, area = tree.x - x[0, 0], tree.y - y[0, 0], a * e - b * d
+    column, row = (e * dx - b * dy) / area, (a * dy - d * dx) / area
     left, top = np.floor(column).astype(int), np.floor(row).astype(int)
     inside = (left >= 0) & (top >= 0) & (left < size - 1) & (top < size - 1)
     left, top, level, mass = left[inside], top[inside], tree.level[inside], tree.mass[inside]

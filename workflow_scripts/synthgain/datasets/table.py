@@ -123,8 +123,9 @@ def _base_table(
         name = site["column"] if isinstance(site, Mapping) else site
         sites = named_column(rows, name, file, "site").replace("", "unknown")
     table = pd.DataFrame({"image_id": ids, "patient_id": patients, "site": sites, "origin": "real"})
-    kept = {name: named_column(rows, name, file, "keep") for name in options.get("keep") or []}
-    table = table.assign(**columns.values, **{name: cells for name, cells in kept.items() if name not in table})
+    keep = [name for name in options.get("keep") or [] if name not in table]
+    kept = {name: named_column(rows, name, file, "keep") for name in keep}
+    table = table.assign(**{**kept, **columns.values})
     facts = {
         "split_unit": "image" if by_image else "patient",
         "impossible_values": columns.impossible,

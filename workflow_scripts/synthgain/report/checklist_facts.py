@@ -151,7 +151,7 @@ def _downstream(evidence: Evidence) -> Facts:
     models = evidence.config.get("models") or {}
     selections = sorted({str(model.get("selection", "real_validation")).replace("_", " ") for model in models.values()})
     weights = [f"{name}: {model['pretrained']}" for name, model in models.items() if model.get("pretrained")]
-    exposures = any("exposures" in training for model in evidence.models for training in model.trainings)
+    exposures = any(training.get("replicates") for model in evidence.models for training in model.trainings)
     return {
         "downstream": _see("Methods", models),
         "exposures": _see("Arms", exposures),

@@ -59,5 +59,7 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
 
 
 def png_address(path: Path) -> str:
-    """Return a PNG file as a `data:` address."""
+    """Return a PNG file as a `data:` address; SynthGainError where it is missing."""
+    if not path.exists():
+        raise SynthGainError(f"{path}: missing; run snakemake again to draw it")
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,7 +1,6 @@
 """Everything that the report reads, gathered once: only files that the job names as inputs, and the benchmark files."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,8 @@ from synthgain.files import check_file, read_json, read_manifest, read_table
 from synthgain.report.blocks import Picture
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
+
+PAIRS = "Each synthetic image beside the training image nearest to it, the most suspicious pairs first."
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Measured:
     manifest: dict[str, Any]
     tables: dict[str, pd.DataFrame]
     pictures: list[Picture]
+    gate: dict[str, Any]
 
 
 @dataclass
@@ -93,7 +95,7 @@ def gather(job: Job) -> Evidence:
             name.split("/")[1]: read_table(job.input_folder(name) / "split.parquet")
             for name in job.inputs_below("splits/")
         },
-        generators={"/".join(name.split("/")[1:3]): _generator(job, name) for name in job.inputs_below("generators/")},
+        generators={"/".join(name.split("/")[1:3]): _manifest(job, name) for name in job.inputs_below("generators/")},
         pools={"/".join(name.split("/")[1:-1]): _manifest(job, name) for name in job.inputs_below("pools/")},
         sample_grids=_sample_grids(job),
         audit=_audit(job),
@@ -138,15 +140,7 @@ def _dataset(job: Job, name: str) -> dict[str, Any]:
     quarantine = folder / "quarantine.csv"
     if quarantine.exists() and quarantine.read_text(encoding="utf-8").strip():
         manifest["quarantine"] = pd.read_csv(quarantine)
-    manifest["table"] = read_table(folder / "table.parquet")
-    return manifest
-
-
-def _generator(job: Job, name: str) -> dict[str, Any]:
-    manifest = _manifest(job, name)
-    training = job.input_folder(name) / "training.csv"
-    if training.exists():
-        manifest["training_table"] = pd.read_csv(training)
+    manifest["table"] = read_table(folder / "table.parquet", manifest["identity"])
     return manifest
 
 
@@ -158,19 +152,18 @@ def _audit(job: Job) -> dict[str, Any]:
 
 def _sample_grids(job: Job) -> list[Picture]:
     """The grids of the last snapshot of each generator of this study."""
+    last: dict[str, int] = {}
+    for name in job.inputs_below("samples/"):
+        folder, _, file = name.rpartition("/")
+        last[folder] = max(last.get(folder, -1), int(file.removesuffix(".png")))
     pictures = []
-    for name in job.inputs_below("generators/"):
-        _, generator, index, _ = name.split("/")
-        grids = sorted((job.run / "samples" / generator / index).glob("*.png"), key=_step)
-        if grids:
-            title = f"{generator}, training {index}, snapshot {grids[-1].stem}"
-            caption = "One line per condition; the noise seeds are fixed, the images are not selected."
-            pictures.append(Picture(title, caption, address=png_address(grids[-1]), pixelated=True))
+    for folder, step in last.items():
+        _, generator, index = folder.split("/")
+        title = f"{generator}, training {index}, snapshot {step}"
+        caption = "One line per condition; the noise seeds are fixed, the images are not selected."
+        address = png_address(job.run / folder / f"{step}.png")
+        pictures.append(Picture(title, caption, address=address, pixelated=True))
     return pictures
-
-
-def _step(path: Path) -> int:
-    return int(path.stem) if path.stem.isdigit() else -1
 
 
 def _measured(job: Job, name: str) -> Measured:
@@ -182,8 +175,9 @@ def _measured(job: Job, name: str) -> Measured:
         if path.name in manifest["files"] and path.read_text(encoding="utf-8").strip()
     }
     pictures = [
-        Picture(path.stem.replace("_", " "), "", address=png_address(path), pixelated=True)
+        Picture(f"{pool}: {path.stem}", PAIRS, address=png_address(path), pixelated=True)
         for path in sorted(folder.glob("*.png"))
         if path.name in manifest["files"]
     ]
-    return Measured(pool, index, manifest, tables, pictures)
+    gate = read_json(folder / "gate.json") if "gate.json" in manifest["files"] else {}
+    return Measured(pool, index, manifest, tables, pictures, gate)

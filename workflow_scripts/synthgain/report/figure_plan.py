@@ -100,13 +100,12 @@ def statistics_plans(
                 lambda: plots_utility.forest(comparisons, metric, label, styles, margin),
             ),
         ]
-    return plans + _optional_plans(tables, chosen, styles, margin)
+    return plans + _optional_plans(tables, chosen, margin)
 
 
 def _optional_plans(
     tables: Mapping[str, pd.DataFrame],
     chosen: Mapping[str, Any],
-    styles: ArmStyles,
     margin: float | None,
 ) -> list[Plan]:
     plans: list[Plan] = []
@@ -121,19 +120,7 @@ def _optional_plans(
                 "Change within subgroups",
                 f"{main[0]} against its baseline on {chosen['test_set']}, within each subgroup that is large enough "
                 f"to report; {CI}s, exploratory.",
-                lambda: plots_detail.subgroup_effects(subgroups, chosen["metric"], margin),
-            )
-        )
-    bins = calibration_bins(tables.get("calibration_bins.csv"), comparisons, main)
-    if len(bins):
-        plans.append(
-            Plan(
-                "calibration.svg",
-                "calibration",
-                "Calibration",
-                "Observed share of positives against predicted probability in bins of equal size; on the dashed "
-                "diagonal a model's probabilities mean what they say.",
-                lambda: plots_detail.calibration_curves(bins, styles),
+                lambda: plots_detail.subgroup_effects(subgroups, margin),
             )
         )
     return plans
@@ -142,28 +129,18 @@ def _optional_plans(
 def subgroup_rows(
     table: pd.DataFrame | None, chosen: Mapping[str, Any], main: tuple[str, float] | None
 ) -> pd.DataFrame:
-    """Return the subgroup rows of the main arm on the main test set: covariate, level, difference, low, high."""
-    needed = {"arm", "ratio", "dataset", "covariate", "level", "label", "metric", "difference", "low", "high"}
-    if table is None or main is None or not needed <= set(table.columns):
+    """Return the rows of `subgroups.csv` for the main arm and test set, gaps left out: the main metric where it is
+    measured per group, else AUROC; the main label, or every label where the main one is their mean."""
+    if table is None or main is None or not len(table):
         return pd.DataFrame()
+    metric = chosen["metric"] if (table["metric"] == chosen["metric"]).any() else "auroc"
     rows = table[
         (table["arm"] == main[0])
         & (table["ratio"] == main[1])
         & (table["dataset"] == chosen["test_set"])
-        & (table["metric"] == chosen["metric"])
-        & (table["label"] == chosen["labels"])
+        & (table["metric"] == metric)
+        & (table["group"] != "gap")
     ]
-    return rows.dropna(subset=["difference", "low", "high"])
-
-
-def calibration_bins(
-    table: pd.DataFrame | None, comparisons: pd.DataFrame, main: tuple[str, float] | None
-) -> pd.DataFrame:
-    """Return the reliability bins of the main arm and its baseline."""
-    needed = {"arm", "ratio", "dataset", "predicted", "observed"}
-    if table is None or main is None or not needed <= set(table.columns):
-        return pd.DataFrame()
-    own = comparisons[(comparisons["arm"] == main[0]) & (comparisons["ratio"] == main[1])]
-    baselines = set(own["baseline"])
-    is_main = (table["arm"] == main[0]) & (table["ratio"] == main[1])
-    return table[is_main | table["arm"].isin(baselines)]
+    if chosen["labels"] in set(rows["label"]):
+        rows = rows[rows["label"] == chosen["labels"]]
+    return rows.dropna(subset=["difference", "difference_low", "difference_high"])

@@ -6,7 +6,8 @@ import pandas as pd
 
 from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table, number, plain_table
 from synthgain.report.costs import rule_times, synthesis_hours
-from synthgain.report.evidence import Evidence, Measured
+from synthgain.report.evidence import Evidence
+from synthgain.report.sections_pools import fidelity_section, memorisation_section
 from synthgain.report.style import metric_name
 
 PARTS = ("train", "validation", "test")
@@ -15,8 +16,8 @@ PARTS = ("train", "validation", "test")
 def study_sections(evidence: Evidence) -> list[Section]:
     """Return the sections that every study has, in their order."""
     return [
-        _fidelity(evidence),
-        _memorisation(evidence),
+        fidelity_section(evidence),
+        memorisation_section(evidence),
         _samples(evidence),
         _generators(evidence),
         _data(evidence),
@@ -30,8 +31,9 @@ def _arms(evidence: Evidence) -> Section:
     trained = [training for model in evidence.models for training in model.trainings]
     for name, arm in (evidence.config.get("arms") or {}).items():
         seen = [t for t in trained if t["arm"] == name]
-        exposures = [t["exposures"] for t in seen if isinstance(t.get("exposures"), dict)]
-        real = sorted({int(e["real"]) for e in exposures if "real" in e})
+        runs = [run for training in seen for run in (training.get("replicates") or {}).values()]
+        real = sorted({int(run["real_exposures"]) for run in runs if "real_exposures" in run})
+        steps = sorted({int(run["steps"]) for run in runs if "steps" in run})
         rows.append(
             {
                 "arm": name,
@@ -40,8 +42,8 @@ def _arms(evidence: Evidence) -> Section:
                 "synthetic": arm.get("synthetic") or ("its own images again" if arm.get("repeat") else "–"),
                 "ratios": ", ".join(f"{ratio:g}" for ratio in arm.get("ratios") or []) or "–",
                 "special": _special(arm),
-                "steps": ", ".join(str(s) for s in sorted({t["steps"] for t in seen if "steps" in t})) or "–",
-                "exposures": "–" if not real else f"{real[0]}" + (f" to {real[-1]}" if len(real) > 1 else ""),
+                "steps": _range(steps),
+                "exposures": _range(real),
             }
         )
     columns = [
@@ -59,6 +61,12 @@ def _arms(evidence: Evidence) -> Section:
         note = "Real images shown: how often a training step saw a real image, over the ratios of the arm."
         blocks = [make_table("Arms", pd.DataFrame(rows), columns, "arms.csv", note=note)]
     return Section("arms", "Arms", blocks, "What each arm trains on; everything not named here is the same in all.")
+
+
+def _range(values: list[int]) -> str:
+    if not values:
+        return "–"
+    return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
 def _special(arm: dict[str, Any]) -> str:
@@ -165,60 +173,38 @@ def _generators(evidence: Evidence) -> Section:
         section.blocks += model.pictures("generators")
     rows = []
     for name, manifest in evidence.generators.items():
-        table = manifest.get("training_table", pd.DataFrame())
-        rate = next((c for c in ("images_per_second", "throughput") if c in table.columns), None)
-        last = table["loss"].dropna().tail(max(len(table) // 10, 1)).mean() if "loss" in table.columns else None
+        environments = manifest.get("environments") or []
+        saw = manifest.get("saw") or {}
         rows.append(
             {
                 "generator": name,
-                "steps": table["step"].max() if "step" in table.columns else manifest.get("final"),
-                "loss": last,
-                "rate": None if rate is None else float(table[rate].median()),
                 "parameters": manifest.get("parameters"),
-                "images": manifest.get("training_images", manifest.get("images")),
-                "device": manifest.get("device") or "–",
+                "patients": saw.get("patients"),
+                "images": saw.get("images"),
+                "steps": manifest.get("steps"),
+                "epochs": manifest.get("epochs"),
+                "loss": (manifest.get("loss") or {}).get("final"),
+                "rate": manifest.get("images_per_second"),
+                "hours": None if manifest.get("seconds") is None else manifest["seconds"] / 3600,
+                "device": ", ".join(dict.fromkeys(str(e.get("device", "–")) for e in environments)) or "–",
             }
         )
     columns = [
         Column("generator", "Generator / training"),
         Column("parameters", "Parameters", "count"),
-        Column("images", "Training images", "count"),
+        Column("patients", "Patients seen", "count"),
+        Column("images", "Images seen", "count"),
         Column("steps", "Steps", "count"),
+        Column("epochs", "Passes over them", "number", 1),
         Column("loss", "Loss, last tenth", "number", 4),
         Column("rate", "Images per second", "count"),
+        Column("hours", "Hours", "number", 2),
         Column("device", "Device"),
     ]
     if rows:
         section.blocks.append(make_table("Generator training", pd.DataFrame(rows), columns, "generators.csv"))
     else:
         section.blocks.append(Text("No generator was trained: the pools are imported or of known truth.", "note"))
-    return section
-
-
-def _measured(found: list[Measured], blocks: list[Any]) -> None:
-    for measured in found:
-        for name, table in measured.tables.items():
-            title = f"{name.replace('_', ' ')}: {measured.pool}, draw {measured.index}"
-            shown = plain_table(title, table, f"{measured.pool}_{measured.index}_{name}.csv", 4)
-            blocks.append(shown if len(table) <= 20 else Details(title, [shown]))
-        blocks += measured.pictures
-
-
-def _fidelity(evidence: Evidence) -> Section:
-    lead = "Distances mean something only beside the floor: real against real, at the same number of images."
-    section = Section("fidelity", "Fidelity and diversity", lead=lead)
-    _measured(evidence.fidelity, section.blocks)
-    if not evidence.fidelity:
-        section.blocks.append(Text("Not done.", "missing"))
-    return section
-
-
-def _memorisation(evidence: Evidence) -> Section:
-    lead = "Whether synthetic images copy training images. These checks detect copying; they do not certify privacy."
-    section = Section("memorisation", "Memorisation", lead=lead)
-    _measured(evidence.memorisation, section.blocks)
-    if not evidence.memorisation:
-        section.blocks.append(Text("Not done.", "missing"))
     return section
 
 
@@ -233,7 +219,8 @@ def _cost(evidence: Evidence) -> Section:
         ("Job hours in all", f"{number(total, 2)} h ({number(times['cpu_hours'].sum(), 2)} h of CPU time)"),
         ("of these for generators and pools", f"{number(synthesis, 2)} h"),
     ]
-    devices = {str(g.get("device")) for g in evidence.generators.values() if g.get("device")}
+    ran = [e for generator in evidence.generators.values() for e in generator.get("environments") or []]
+    devices = {str(environment["device"]) for environment in ran if "device" in environment}
     if devices:
         facts.append(("Device of the generators", ", ".join(sorted(devices))))
     facts.append(("Price of a point", _price(evidence, synthesis)))

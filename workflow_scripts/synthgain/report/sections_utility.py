@@ -2,14 +2,14 @@
 
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table, number, plain_table
+from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table, plain_table
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.figure_plan import endpoint
+from synthgain.report.sections_further import calibration_section, dose_blocks, folded, subgroup_section
 from synthgain.report.style import metric_name
 from synthgain.report.verdicts import ALARMS
 
 ALARM = "✗ alarm"
-FEW_ROWS = 14  # longer tables are folded
 
 
 def comparison_columns(level: str) -> list[Column]:
@@ -43,8 +43,8 @@ def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
         _dose(evidence, model, level),
         _sites(evidence, model, level),
         _labels(evidence, model, level),
-        _subgroups(model, level),
-        _calibration(model),
+        subgroup_section(model, level),
+        calibration_section(model, level),
     ]
     if not several:
         return sections
@@ -105,8 +105,8 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     rows = _on(model.table("comparisons"), family="control")
     blocks: list = [Facts(states)]
     if len(rows):
-        shown = make_table("Controls, compared", rows, comparison_columns(level), "controls.csv")
-        blocks.append(shown if len(rows) <= FEW_ROWS else Details("Controls, compared", [shown]))
+        table = make_table("Controls, compared", rows, comparison_columns(level), "controls.csv")
+        blocks.append(folded("Controls, compared", table))
     return Section(
         "controls",
         "Controls",
@@ -133,36 +133,8 @@ def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
                 "Bold: primary, unadjusted. Other ratios of that arm: Holm; the rest: Benjamini–Hochberg.",
             )
         )
-    facts = flat_facts(model.facts.get("dose_response"))
-    if facts:
-        blocks.append(Details("Fitted dose–response", [Facts(facts)]))
-    for name, title in (("learning_curve", "Real-image equivalents"), ("power", "Power: more seeds or more patients?")):
-        facts = flat_facts(model.facts.get(name))
-        if facts:
-            blocks.append(Details(title, [*model.pictures(name), Facts(facts)]))
+    blocks += dose_blocks(model)
     return Section("dose", "Dose–response", blocks)
-
-
-def flat_facts(value: object, prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested JSON facts as (name, value) pairs; lists of numbers become one line."""
-    if isinstance(value, dict):
-        pairs = [flat_facts(item, f"{prefix}{' · ' if prefix else ''}{key}") for key, item in value.items()]
-        return [pair for inner in pairs for pair in inner]
-    if value is None or value == []:
-        return []
-    name = prefix.replace("_", " ")
-    if isinstance(value, list):
-        if any(isinstance(item, dict) for item in value):
-            pairs = [flat_facts(item, f"{prefix} {place + 1}") for place, item in enumerate(value)]
-            return [pair for inner in pairs for pair in inner]
-        return [(name, ", ".join(_fact(item) for item in value))]
-    return [(name, _fact(value))]
-
-
-def _fact(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return number(value, 4) if isinstance(value, float) else str(value)
 
 
 def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
@@ -191,38 +163,3 @@ def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         lead = f"{len(rows)} comparisons, {low} of them below alpha after Benjamini–Hochberg."
         blocks = [Text(lead), Details("Show them all, smallest adjusted p first", [shown])]
     return Section("labels", "Labels and other metrics", blocks, "Exploratory: for ideas, not for claims.")
-
-
-def _subgroups(model: ModelEvidence, level: str) -> Section:
-    section = Section("subgroups", "Subgroups", lead="For whom it helped, and whether gaps between groups changed.")
-    table = model.table("subgroups")
-    if not len(table):
-        section.blocks.append(Text("Not done: no subgroup was declared, or none is large enough to report.", "missing"))
-        return section
-    columns = [
-        Column("covariate", "Covariate"),
-        Column("level", "Level"),
-        Column("patients", "Patients", "count"),
-        Column("positives", "Positive patients", "count"),
-        *comparison_columns(level),
-    ]
-    shown = make_table("Subgroups", table, columns, "subgroups.csv")
-    section.blocks += model.pictures("subgroups")
-    section.blocks.append(shown if len(table) <= FEW_ROWS else Details("All subgroups", [shown]))
-    for name in ("gaps", "subgroup_gaps"):
-        if len(model.table(name)):
-            section.blocks.append(plain_table("Gaps between groups", model.table(name), f"{name}.csv"))
-    return section
-
-
-def _calibration(model: ModelEvidence) -> Section:
-    lead = "A moved threshold cannot pass for a gain: operating points come from real validation images only."
-    section = Section("calibration", "Thresholds and calibration", lead=lead)
-    section.blocks += model.pictures("calibration")
-    for name, title in (("thresholds", "Operating points"), ("calibration", "Calibration")):
-        if len(model.table(name)):
-            shown = plain_table(title, model.table(name), f"{name}.csv")
-            section.blocks.append(shown if len(shown.rows) <= FEW_ROWS else Details(title, [shown]))
-    if not section.blocks:
-        section.blocks.append(Text("Not done.", "missing"))
-    return section

@@ -101,9 +101,8 @@ def calibration_table(panel: Panel, labels: list[int], validation: dict[str, Pan
                 )
     if not rows:
         return pd.DataFrame(columns=COLUMNS)
-    keys = ["arm", "ratio", "dataset", "label", "correction"]
-    measured = {name: (name, "mean") for name in ("brier", "slope", "intercept", "ece", "shift")}
-    grouped = pd.DataFrame(rows).groupby(keys, sort=False)
+    measured = {name: (name, "mean") for name in MEASURED}
+    grouped = pd.DataFrame(rows).groupby(KEYS, sort=False)
     return grouped.agg(replicates=("replicates", "size"), **measured).reset_index()[COLUMNS]
 
 

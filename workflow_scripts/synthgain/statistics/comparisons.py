@@ -19,47 +19,16 @@ from synthgain.statistics.paired import (
     sign_flip_p,
     standardised_difference,
 )
+from synthgain.statistics.predictions import cells_of
 from synthgain.statistics.resampling import percentile_interval
 
 PRIMARY, SECONDARY, EXPLORATORY, CONTROL = "primary", "secondary", "exploratory", "control"
 # Documented order (docs/architecture.md), then the further columns.
 COLUMNS = [
-    "arm",
-    "ratio",
-    "baseline",
-    "dataset",
-    "label",
-    "metric",
-    "family",
-    "replicates",
-    "mean",
-    "baseline_mean",
-    "difference",
-    "low",
-    "high",
-    "se",
-    "df",
-    "p",
-    "p_adjusted",
-    "p_bonferroni",
-    "t",
-    "t_p",
-    "t_low",
-    "t_high",
-    "sign_flip_p",
-    "probability_better",
-    "d_z",
-    "seed_sd",
-    "patient_sd",
-    "verdict",
-    "baseline_ratio",
-    "role",
-    "p_two_sided",
-    "noninferior",
-    "equivalence_low",
-    "equivalence_high",
-    "patient_low",
-    "patient_high",
+    *("arm", "ratio", "baseline", "dataset", "label", "metric", "family", "replicates", "mean", "baseline_mean"),
+    *("difference", "low", "high", "se", "df", "p", "p_adjusted", "p_bonferroni", "t", "t_p", "t_low", "t_high"),
+    *("sign_flip_p", "probability_better", "d_z", "seed_sd", "patient_sd", "verdict", "baseline_ratio", "role"),
+    *("p_two_sided", "noninferior", "equivalence_low", "equivalence_high", "patient_low", "patient_high"),
 ]
 
 
@@ -85,10 +54,7 @@ def planned_pairs(runs: pd.DataFrame, analysis: Analysis) -> list[Pair]:
 
     runs: the panel's (arm, ratio, replicate) rows.
     """
-    cells = {
-        (str(arm), int(ratio)): pd.Series(members.index, index=members["replicate"])
-        for (arm, ratio), members in runs.groupby(["arm", "ratio"])
-    }
+    cells = {cell: pd.Series(at, index=runs.loc[at, "replicate"].to_numpy()) for cell, at in cells_of(runs).items()}
 
     def pair(arm: str, ratio: int, baseline: str, baseline_ratio: int, control: bool = False) -> Pair:
         first, second = cells[arm, ratio], cells[baseline, baseline_ratio]
@@ -145,10 +111,8 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
     """
     table = pd.DataFrame(rows, columns=[*COLUMNS, "contrast"])
     table["family"] = table["family"].astype(object)
-    keys = (
-        table["dataset"] + "|" + table["label"] + "|" + table["metric"] + "|" + table["arm"] + "|" + table["baseline"]
-    )
-    group = table["family"].where(table["family"] == EXPLORATORY, table["family"] + "|" + keys)
+    own = table[["family", "dataset", "label", "metric", "arm", "baseline"]].astype(str).agg("|".join, axis=1)
+    group = own.mask(table["family"] == EXPLORATORY, EXPLORATORY)
     for _, members in table.groupby(group, sort=False).groups.items():
         family = table.loc[members[0], "family"]
         p = table.loc[members, "p"].to_numpy(dtype=np.float64)
@@ -156,7 +120,7 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
         table.loc[members, "p_adjusted"] = p if family == PRIMARY else adjust(p, method)
         table.loc[members, "p_bonferroni"] = p if family == PRIMARY else adjust(p, "bonferroni")
     table["verdict"] = [_verdict(row, analysis) for row in table.to_dict("records")]
-    return table[list(COLUMNS)]
+    return table[COLUMNS]
 
 
 def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> dict:
@@ -233,7 +197,7 @@ def margin_for(metric: str, analysis: Analysis) -> float | None:
 def _patient_interval(
     endpoint: Endpoint, arm: np.ndarray, baseline: np.ndarray, confidence: float
 ) -> tuple[float, float]:
-    """Interval over patients for these very seeds: bootstrap of the seed mean, or DeLong / jackknife where no draws are."""
+    """Interval over patients for these very seeds: bootstrap of the seed mean; else DeLong or jackknife."""
     if endpoint.draws is not None:
         return percentile_interval(
             endpoint.draws[:, arm].mean(axis=1) - endpoint.draws[:, baseline].mean(axis=1), confidence

@@ -65,10 +65,10 @@ def covariance(labels: list[Components]) -> np.ndarray:
     averaged per patient first, which keeps the covariances between labels.
     """
     patients = labels[0].positive.shape[1]
-    positive = sum(_inflate(part.positive, part.positive_patients) for part in labels) / len(labels)
-    negative = sum(_inflate(part.negative, part.negative_patients) for part in labels) / len(labels)
-    raw_positive = sum(part.positive for part in labels) / len(labels)
-    raw_negative = sum(part.negative for part in labels) / len(labels)
+    positive = np.mean([_inflate(part.positive, part.positive_patients) for part in labels], axis=0)
+    negative = np.mean([_inflate(part.negative, part.negative_patients) for part in labels], axis=0)
+    raw_positive = np.mean([part.positive for part in labels], axis=0)
+    raw_negative = np.mean([part.negative for part in labels], axis=0)
     cross = raw_positive @ raw_negative.T * patients / (patients - 1)
     result: np.ndarray = positive @ positive.T + negative @ negative.T + cross + cross.T
     return result

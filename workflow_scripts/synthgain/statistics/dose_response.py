@@ -71,8 +71,9 @@ def aicc(residuals: np.ndarray, parameters: int) -> float:
 def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
     """Fit constant, log-linear and bounded power law to 1 − metric and compare them by AICc.
 
-    ratios (K,) with 0; values (S, K). Differences between replicates are taken out first (they shift a whole curve), so
-    residuals are of S·K points. {best, models: {name: {parameters, aicc}}}; the constant winning means no dose–response.
+    ratios (K,) with 0; values (S, K). Differences between replicates are taken out first (they shift a whole
+    curve), so residuals are of S·K points. {best, models: {name: {parameters, aicc}}}; the constant winning means
+    no dose–response.
     """
     errors = 1 - np.asarray(values, dtype=np.float64)
     centred = errors - errors.mean(axis=1, keepdims=True) + errors.mean()

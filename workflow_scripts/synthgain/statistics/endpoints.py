@@ -27,7 +27,7 @@ Parts = list[tuple[np.ndarray, np.ndarray]]  # numerators and denominators, (R, 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """values: (R,) per run; covariance: (R, R) over patients; draws: (B, R) patient bootstrap, or None (DeLong, jackknife)."""
+    """values: (R,) per run; covariance: (R, R) over patients; draws: (B, R) bootstrap (None: DeLong, jackknife)."""
 
     dataset: str
     part: str

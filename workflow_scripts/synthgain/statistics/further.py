@@ -10,24 +10,11 @@ from synthgain.statistics.analysis import Analysis, Primary
 from synthgain.statistics.comparisons import Pair, contrast_of, generator_units
 from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Endpoint
 from synthgain.statistics.power import power_report
+from synthgain.statistics.predictions import cells_of
 
 THRESHOLD_COLUMNS = [
-    "arm",
-    "ratio",
-    "dataset",
-    "label",
-    "policy",
-    "threshold",
-    "threshold_sd",
-    "metric",
-    "replicates",
-    "mean",
-    "baseline",
-    "baseline_mean",
-    "difference",
-    "low",
-    "high",
-    "p",
+    *("arm", "ratio", "dataset", "label", "policy", "threshold", "threshold_sd", "metric", "replicates", "mean"),
+    *("baseline", "baseline_mean", "difference", "low", "high", "p"),
 ]
 DOSE_COLUMNS = ["arm", "dataset", "label", "metric", "ratio", "replicate", "value", "difference"]
 
@@ -52,8 +39,7 @@ def threshold_rows(
         if name not in THRESHOLDED:
             continue
         used = named or policy
-        for (arm, ratio), members in runs.groupby(["arm", "ratio"]).groups.items():
-            at = members.to_numpy()
+        for (arm, ratio), at in cells_of(runs).items():
             row: dict[str, Any] = {"arm": arm, "ratio": ratio, "dataset": endpoint.dataset, "label": endpoint.label}
             row |= {"policy": used, "metric": name, "replicates": len(at), "mean": float(endpoint.values[at].mean())}
             if endpoint.label != MACRO and used in thresholds:
@@ -62,7 +48,7 @@ def threshold_rows(
                     "threshold": float(own.mean()),
                     "threshold_sd": float(own.std(ddof=1)) if len(at) > 1 else np.nan,
                 }
-            pair = against.get((str(arm), int(ratio)))
+            pair = against.get((arm, ratio))
             if pair is not None:
                 contrast = contrast_of(endpoint.values, endpoint.covariance, pair, generator_units(pair, analysis))
                 low, high = contrast.interval(analysis.confidence)

@@ -10,20 +10,8 @@ from synthgain.statistics.comparisons import EXPLORATORY, higher_is_better
 from synthgain.statistics.equivalence import HARMS, HELPS, INCONCLUSIVE
 
 Alarm = dict[str, Any]
-_SHOWN = [
-    "arm",
-    "ratio",
-    "baseline",
-    "dataset",
-    "label",
-    "metric",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_adjusted",
-    "verdict",
-]
+_PLACE = ["arm", "ratio", "baseline", "dataset", "label", "metric"]
+_SHOWN = [*_PLACE, "difference", "low", "high", "p", "p_adjusted", "verdict"]
 
 
 def guard(table: pd.DataFrame, analysis: Analysis) -> tuple[pd.DataFrame, dict[str, Alarm]]:

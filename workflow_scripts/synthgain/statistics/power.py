@@ -14,7 +14,7 @@ PATIENT_FACTORS = (0.5, 1.0, 2.0, 4.0)
 
 
 def standard_error(seed_variance: float, patient_variance: float, seeds: int, patient_factor: float = 1.0) -> float:
-    """SE of the difference: sqrt(seed_variance/S + patient_variance/factor); patient_variance is at today's test set."""
+    """SE of the difference: sqrt(seed_variance/S + patient_variance/factor); factor 1 is today's test set."""
     return float(np.sqrt(seed_variance / seeds + patient_variance / patient_factor))
 
 

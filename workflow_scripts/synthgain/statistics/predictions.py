@@ -96,6 +96,15 @@ def build_panel(table: pd.DataFrame, dataset: str, part: str, excluded: Collecti
     )
 
 
+def cells_of(runs: pd.DataFrame) -> dict[tuple[str, int], np.ndarray]:
+    """(arm, ratio) → positions (S,) of its runs, by replicate."""
+    keys = zip(runs["arm"].astype(str), runs["ratio"].astype(int), strict=True)
+    positions: dict[tuple[str, int], list[int]] = {}
+    for position, key in enumerate(keys):
+        positions.setdefault(key, []).append(position)
+    return {key: np.array(found) for key, found in positions.items()}
+
+
 def validation_dataset(arm: str, arms: dict[str, dict], table: pd.DataFrame) -> str:
     """Name of the data set whose real validation part chose the arm's checkpoint and sets its thresholds.
 
@@ -115,7 +124,7 @@ def validation_dataset(arm: str, arms: dict[str, dict], table: pd.DataFrame) -> 
 
 
 def _scatter(column: pd.Series, place: tuple, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    values = np.full(shape, np.nan, dtype=dtype)
+    values: np.ndarray = np.full(shape, np.nan, dtype=dtype)
     values[place] = column.to_numpy(dtype=dtype, na_value=np.nan)
     return values
 

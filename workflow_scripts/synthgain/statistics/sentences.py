@@ -64,19 +64,13 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
 def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> list[str]:
     found = []
     if alarms["a_a"]["raised"]:
-        found.append(
-            "The A/A control (the same real images repeated) differs from its baseline: the instrument is broken."
-        )
+        found.append("The A/A control (real images repeated) differs from its baseline: the instrument is broken.")
     if row["baseline"] in {alarm["baseline"] for alarm in alarms["under_trained"]["rows"]}:
-        found.append(
-            "Baseline under-trained: twice the steps on real images alone beats it, so no gain can be claimed."
-        )
+        found.append("Baseline under-trained: longer training on real images alone beats it, no gain can be claimed.")
     if alarms["negative_control"]["raised"]:
         found.append("A negative control helps too: the gain does not come from what the images show.")
     if any((a["arm"], a["ratio"]) == (row["arm"], row["ratio"]) for a in alarms["step_matched_control"]["rows"]):
-        found.append(
-            "Repeating real images for as many steps is not beaten, so the gain may come from longer training."
-        )
+        found.append("Repeating real images for as many steps is not beaten: the gain may be longer training.")
     if row["verdict"] == HELPS:
         found += [_strong(alarm) for alarm in alarms["strong_augmentation"]["rows"] if _same(alarm, row)]
     if analysis.arms[row["arm"]].get("borrowed"):

@@ -163,7 +163,7 @@ def _declared(comparisons: pd.DataFrame, primary: Any, alarms: dict[str, dict], 
     if chosen.empty:
         sentence = (
             f"No verdict: {primary.metric} of {primary.labels} on {primary.test_set} is not estimable for "
-            f"{primary.arm} at {primary.ratio} % (fewer than {analysis.minimum_positives} positive or negative patients)."
+            f"{primary.arm} at {primary.ratio} % (it needs {analysis.minimum_positives} positive and negative patients)."
         )
         return {"primary": None, "verdict": None, "sentence": sentence}
     row = chosen.iloc[0].to_dict()
@@ -235,9 +235,8 @@ def _check_labels(panel: Panel, analysis: Analysis) -> None:
     for primary in analysis.primaries:
         if primary.labels != MACRO and primary.labels not in panel.labels:
             known = ", ".join((MACRO, *panel.labels))
-            raise SynthGainError(
-                f"analysis.primary.labels: {panel.dataset} has no label {primary.labels!r}; known: {known}"
-            )
+            place = f"analysis.primary.labels: {panel.dataset}"
+            raise SynthGainError(f"{place} has no label {primary.labels!r}; known: {known}")
 
 
 def _without_estimate(test: TestSet) -> list[str]:

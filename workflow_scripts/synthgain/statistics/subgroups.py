@@ -1,6 +1,7 @@
 """Subgroups: AUROC, true and false positive rate per group, their gaps, and the paired change of each gap."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.comparisons import Pair, contrast_of, generator_units
 from synthgain.statistics.endpoints import Resamples
 from synthgain.statistics.multiplicity import adjust
-from synthgain.statistics.predictions import Panel
+from synthgain.statistics.predictions import Panel, cells_of
 from synthgain.statistics.resampling import bootstrap_covariance, patient_sums, percentile_interval, ratio_draws
 
 PERMUTATIONS = 500
@@ -19,28 +20,9 @@ BANDS = 3  # a continuous covariate is cut at its tertiles over patients
 MAX_LEVELS = 12  # a numeric column with more values is continuous
 GAP = "gap"
 COLUMNS = [
-    "arm",
-    "ratio",
-    "baseline",
-    "dataset",
-    "label",
-    "column",
-    "group",
-    "metric",
-    "patients",
-    "positives",
-    "mean",
-    "low",
-    "high",
-    "baseline_mean",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "bootstrap_low",
-    "bootstrap_high",
-    "p",
-    "p_adjusted",
-    "permutation_p",
+    *("arm", "ratio", "baseline", "dataset", "label", "column", "group", "metric", "patients", "positives", "mean"),
+    *("low", "high", "baseline_mean", "difference", "difference_low", "difference_high", "bootstrap_low"),
+    *("bootstrap_high", "p", "p_adjusted", "permutation_p"),
 ]
 
 
@@ -77,7 +59,7 @@ def subgroup_table(
 ) -> pd.DataFrame:
     """`subgroups.csv` of one test set; decided: (R, L, N) bool at the primary thresholds.
 
-    Groups below the minimum counts keep their counts and get no number. p is adjusted by Benjamini–Hochberg over all rows.
+    Groups below the minimum counts keep their counts and get no number. p: Benjamini–Hochberg over all rows.
     """
     rows: list[dict] = []
     for column in [name for name in analysis.subgroups if name in tables]:
@@ -136,7 +118,12 @@ def _label_rows(
     for metric in ("auroc",) if decided is None else ("auroc", "tpr", "fpr"):
         measured = {g: _measure(panel, label, decided, metric, codes == g, resamples) for g in kept}
         for group, name in enumerate(names):
-            place = {"dataset": panel.dataset, "label": panel.labels[label], "column": column, "group": name}
+            place: dict[str, Any] = {
+                "dataset": panel.dataset,
+                "label": panel.labels[label],
+                "column": column,
+                "group": name,
+            }
             place |= {"metric": metric, "patients": counts[group][0], "positives": counts[group][1]}
             rows += _cells(panel, measured.get(group), place, pairs, analysis)
         if len(kept) > 1:
@@ -200,11 +187,10 @@ def _cells(
     """A row per arm and ratio: its level, and its difference from its baseline where it has one."""
     against = {(pair.arm, pair.ratio): pair for pair in pairs if not pair.control}
     rows = []
-    for (arm, ratio), members in panel.runs.groupby(["arm", "ratio"]).groups.items():
-        pair = against.get((str(arm), int(ratio)))
+    for (arm, ratio), position in cells_of(panel.runs).items():
+        pair = against.get((arm, ratio))
         row = {"arm": arm, "ratio": ratio, "baseline": pair.baseline if pair else "", **place}
         if measured is not None:
-            position = members.to_numpy()
             level = orh.one_arm(measured.values[position], measured.covariance[np.ix_(position, position)])
             low, high = level.interval(analysis.confidence)
             row |= {"mean": level.difference, "low": low, "high": high}

@@ -5,6 +5,7 @@ import pandas as pd
 
 from synthgain.statistics import obuchowski_rockette as orh
 from synthgain.statistics.endpoints import Endpoint
+from synthgain.statistics.predictions import cells_of
 
 METRIC_COLUMNS = ["arm", "ratio", "replicate", "dataset", "part", "label", "metric", "value"]
 SUMMARY_COLUMNS = ["arm", "ratio", "dataset", "label", "metric", "replicates", "mean", "sd", "low", "high"]
@@ -33,8 +34,7 @@ def dashes(runs: pd.DataFrame, dataset: str, part: str, labels: list[str], metri
 def summary_rows(endpoint: Endpoint, runs: pd.DataFrame, confidence: float) -> list[dict]:
     """`summary.csv` rows of one endpoint: mean and SD over replicates, interval over seeds and patients."""
     rows = []
-    for (arm, ratio), members in runs.groupby(["arm", "ratio"]).groups.items():
-        position = members.to_numpy()
+    for (arm, ratio), position in cells_of(runs).items():
         values = endpoint.values[position]
         low, high = orh.one_arm(values, endpoint.covariance[np.ix_(position, position)]).interval(confidence)
         rows.append(

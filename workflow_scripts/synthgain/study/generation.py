@@ -68,11 +68,12 @@ GENERATOR_NETWORKS = {"unet": "synthgain.networks.unet"}
 class Sampling(Entry):
     """How images are drawn."""
 
-    solver: str = Field("dpmpp_2m", description="Solver by name: dpmpp_2m, heun, euler.")
+    solver: str = Field("dpmpp_2m", description="Solver by name: dpmpp_2m, unipc, heun, euler.")
     steps: int = Field(18, ge=1, description="Solver steps.")
     guidance_scale: float = Field(1.0, ge=0, description="1: none. Training data want diversity: raise with care.")
     guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
     batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
     compile: bool = Field(False, description="Compile the network (pays off for large pools).")
 
 

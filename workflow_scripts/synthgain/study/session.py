@@ -54,7 +54,9 @@ class Session:
 
     def write_expected(self, path: Path) -> str:
         """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
-        slices = {run: {"identities": found, "datasets": {}} for run, found in self.expected().items()}
+        slices: dict[str, dict[str, Any]] = {
+            run: {"identities": found, "datasets": {}} for run, found in self.expected().items()
+        }
         for run, plan in self.planners.items():
             prepared = [job for job in plan.jobs() if job.rule == "prepare_dataset"]
             slices[run]["datasets"] = {job.output: dict(job.slice) for job in prepared}
