@@ -1,0 +1,174 @@
+"""What stands behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
+
+from typing import Any
+
+import pandas as pd
+
+from synthgain.report.blocks import Column, Details, Facts, Section, Table, Text, make_table, number, signed
+from synthgain.report.evidence import ModelEvidence
+from synthgain.report.style import arm_label, metric_name
+
+FEW_ROWS = 14  # longer tables are folded
+GAP = "gap"
+PLACE = [
+    Column("arm", "Arm"),
+    Column("ratio", "Ratio %", "ratio"),
+    Column("dataset", "Test set", optional=True),
+    Column("label", "Label", optional=True),
+]
+
+
+def folded(title: str, table: Table) -> Table | Details:
+    """Return the table, folded away where it is long."""
+    return table if len(table.rows) <= FEW_ROWS else Details(title, [table])
+
+
+def dose_blocks(model: ModelEvidence) -> list[Any]:
+    """Return fitted dose–response, real-image equivalents and power, as far as they were computed."""
+    return [*_fits(model), *_equivalents(model), *_power(model)]
+
+
+def _fits(model: ModelEvidence) -> list[Any]:
+    rows = []
+    for fit in model.facts.get("dose_response") or []:
+        slope = fit.get("slope") or {}
+        best = (fit.get("curves") or {}).get("best")
+        kept = {key: fit.get(key) for key in ("arm", "dataset", "label", "replicates")}
+        rows.append(kept | {**slope, "best": str(best).replace("_", " ") if best else "too few ratios"})
+    if not rows:
+        return []
+    columns = [
+        Column("arm", "Arm"),
+        Column("dataset", "Test set", optional=True),
+        Column("mean", "Slope per log2(1 + ratio)", "signed", 4),
+        Column(("low", "high"), "Interval", "signed_interval", 4),
+        Column("p", "p", "p"),
+        Column("violations", "Steps downwards", "count"),
+        Column("best", "Curve that fits best (AICc)"),
+    ]
+    note = (
+        "Slopes per replicate, then a t test over replicates. Where a constant fits best, more images changed nothing."
+    )
+    table = pd.DataFrame(rows).drop(columns="slopes", errors="ignore")
+    return [make_table("Dose–response, fitted", table, columns, "dose_response_fits.csv", note=note)]
+
+
+def _equivalents(model: ModelEvidence) -> list[Any]:
+    rows = pd.DataFrame(model.facts.get("learning_curve") or [])
+    if not len(rows):
+        return [Text("Real-image equivalents: not done (they need real arms at several real fractions).", "missing")]
+    columns = [
+        *PLACE,
+        Column("fraction", "Worth this share of real patients", "number", 2),
+        Column(("low", "high"), "Over replicates", "interval", 2),
+        Column("extra_patients", "Extra real patients", "count"),
+        Column("extrapolated", "Beyond the curve"),
+    ]
+    title = "Real-image equivalents"
+    return [*model.pictures("learning_curve"), folded(title, make_table(title, rows, columns, "equivalents.csv"))]
+
+
+def _power(model: ModelEvidence) -> list[Any]:
+    blocks: list[Any] = []
+    for entry in model.facts.get("power") or []:
+        name = f"{arm_label(str(entry.get('arm', '')), float(entry.get('ratio') or 0))}"
+        if entry.get("detectable") is None:
+            blocks.append(Text(f"Power of {name}: {entry.get('note', 'not estimable')}.", "missing"))
+            continue
+        facts = [
+            ("Smallest difference found with 80 % power", number(entry["detectable"])),
+            ("the same with endless seeds", number(entry.get("floor_with_endless_seeds"))),
+            (
+                "SD over seeds; SD over patients",
+                f"{number(entry.get('seed_sd'), 4)}; {number(entry.get('patient_sd'), 4)}",
+            ),
+            ("What limits it", str(entry.get("advice", ""))),
+        ]
+        enough = entry.get("enough_for_margin")
+        wanted = f"{enough['seeds']} seeds and {enough['patients']} test patients" if enough else "more than was tried"
+        facts.append(("Needed to find a difference of one margin", wanted))
+        columns = [
+            Column("seeds", "Seeds", "count"),
+            Column("patients", "Test patients", "count"),
+            Column("se", "Standard error", "number", 4),
+            Column("detectable", "Detectable difference", "number", 4),
+        ]
+        grid = make_table("Other designs", pd.DataFrame(entry.get("grid") or []), columns, "power.csv")
+        blocks.append(Details(f"Power of {name}: more seeds or more patients?", [Facts(facts), grid]))
+    return blocks
+
+
+def subgroup_section(model: ModelEvidence, level: str) -> Section:
+    """Return results per subgroup and the change of the gaps between groups."""
+    section = Section("subgroups", "Subgroups", lead="For whom it helped, and whether gaps between groups changed.")
+    table = model.table("subgroups")
+    if not len(table):
+        section.blocks.append(Text("Not done: no subgroup was declared, or none is large enough to report.", "missing"))
+        return section
+    table = table.assign(metric=table["metric"].map(lambda name: metric_name(name)))
+    columns = [
+        *PLACE,
+        Column("column", "Covariate"),
+        Column("group", "Group"),
+        Column("metric", "Metric"),
+        Column("patients", "Patients", "count"),
+        Column("positives", "Positive", "count"),
+        Column("baseline_mean", "Baseline", "number"),
+        Column("mean", "Arm", "number"),
+        Column("difference", "Change", "signed"),
+        Column(("difference_low", "difference_high"), f"{level} interval", "signed_interval"),
+        Column("p_adjusted", "p adjusted", "p"),
+        Column("permutation_p", "p of the gap's size", "p"),
+    ]
+    gaps = table[table["group"] == GAP]
+    changed = gaps.dropna(subset=["difference"]).sort_values("p_adjusted", kind="stable")
+    if len(changed):
+        row = changed.iloc[0]
+        text = (
+            f"Of {len(changed)} gaps between groups, the clearest change is that of {row['column']} ({row['label']}, "
+            f"{row['metric']}) in {arm_label(row['arm'], row['ratio'])} on {row['dataset']}: "
+            f"{signed(row['difference'])} ({'wider' if row['difference'] > 0 else 'narrower'}), adjusted p {number(row['p_adjusted'])}."
+        )
+        section.blocks.append(Text(text))
+    section.blocks += model.pictures("subgroups")
+    if len(gaps):
+        note = "A gap is the largest minus the smallest group: above 0 by chance alone, hence the permutation p."
+        section.blocks.append(folded("Gaps", make_table("Gaps between groups", gaps, columns, "gaps.csv", note=note)))
+    whole = make_table("All subgroups", table[table["group"] != GAP], columns, "subgroups.csv")
+    section.blocks.append(folded("All subgroups", whole))
+    return section
+
+
+def calibration_section(model: ModelEvidence, level: str) -> Section:
+    """Return operating points and calibration."""
+    lead = "A moved threshold cannot pass for a gain: operating points come from real validation images only."
+    section = Section("calibration", "Thresholds and calibration", lead=lead)
+    thresholds, calibration = model.table("thresholds"), model.table("calibration")
+    if len(thresholds):
+        columns = [
+            *PLACE,
+            Column("policy", "Policy"),
+            Column("metric", "Metric", "metric"),
+            Column("threshold", "Threshold", "number"),
+            Column("mean", "Mean", "number"),
+            Column("difference", "Difference", "signed"),
+            Column(("low", "high"), f"{level} interval", "signed_interval"),
+            Column("p", "p", "p"),
+        ]
+        note = "A gain under one policy only is a moved operating point. p values here are not adjusted."
+        table = make_table("Results under each threshold policy", thresholds, columns, "thresholds.csv", note=note)
+        section.blocks.append(folded("Results under each threshold policy", table))
+    if len(calibration):
+        columns = [
+            *PLACE,
+            Column("correction", "Probabilities"),
+            Column("brier", "Brier", "number", 4),
+            Column("slope", "Slope (1 is right)", "number", 2),
+            Column("intercept", "Intercept (0 is right)", "signed", 2),
+            Column("ece", "ECE", "number"),
+            Column("shift", "Shift of log odds", "signed", 2),
+        ]
+        section.blocks.append(folded("Calibration", make_table("Calibration", calibration, columns, "calibration.csv")))
+    if not section.blocks:
+        section.blocks.append(Text("Not done.", "missing"))
+    return section
