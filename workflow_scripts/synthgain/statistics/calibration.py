@@ -9,19 +9,9 @@ ECE_BINS = 10  # equally filled, so that no bin is empty at low prevalence
 NEWTON_STEPS = 50
 MAX_SLOPE = 50.0  # beyond it the classes are separated and no finite slope exists
 CLIP = 1e-6  # probabilities of exactly 0 or 1 have no logit
-COLUMNS = [
-    "arm",
-    "ratio",
-    "dataset",
-    "label",
-    "correction",
-    "replicates",
-    "brier",
-    "slope",
-    "intercept",
-    "ece",
-    "shift",
-]
+KEYS = ["arm", "ratio", "dataset", "label", "correction"]
+MEASURED = ["brier", "slope", "intercept", "ece", "shift"]
+COLUMNS = [*KEYS, "replicates", *MEASURED]
 
 
 def logit(probability: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Stored predictions as aligned arrays: the same images in the same order for every arm, ratio and replicate."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ def cells_of(runs: pd.DataFrame) -> dict[tuple[str, int], np.ndarray]:
     return {key: np.array(found) for key, found in positions.items()}
 
 
-def validation_dataset(arm: str, arms: dict[str, dict], table: pd.DataFrame) -> str:
+def validation_dataset(arm: str, arms: Mapping[str, Mapping[str, Any]], table: pd.DataFrame) -> str:
     """Name of the data set whose real validation part chose the arm's checkpoint and sets its thresholds.
 
     The arm's real data set; for synthetic only that of its baseline; else the only one with validation rows.

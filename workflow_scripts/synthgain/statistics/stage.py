@@ -163,7 +163,7 @@ def _declared(comparisons: pd.DataFrame, primary: Any, alarms: dict[str, dict], 
     if chosen.empty:
         sentence = (
             f"No verdict: {primary.metric} of {primary.labels} on {primary.test_set} is not estimable for "
-            f"{primary.arm} at {primary.ratio} % (it needs {analysis.minimum_positives} positive and negative patients)."
+            f"{primary.arm} at {primary.ratio} % (needs {analysis.minimum_positives} positive and negative patients)."
         )
         return {"primary": None, "verdict": None, "sentence": sentence}
     row = chosen.iloc[0].to_dict()
@@ -227,7 +227,7 @@ def _validation(table: pd.DataFrame, analysis: Analysis) -> Validation:
     panels = {}
     for arm in analysis.arms:
         own = table[table["arm"] == arm]
-        panels[arm] = build_panel(own, validation_dataset(arm, dict(analysis.arms), own), "validation")
+        panels[arm] = build_panel(own, validation_dataset(arm, analysis.arms, own), "validation")
     return panels
 
 
