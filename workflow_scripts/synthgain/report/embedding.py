@@ -31,7 +31,13 @@ def inline_svg(text: str, prefix: str, label: str) -> str:
         for child in list(parent):
             if child.tag.rpartition("}")[2] in _DROPPED:
                 parent.remove(child)
+    seen: set[str] = set()
     for element in root.iter():
+        name = element.get("id", "")
+        if name in seen:  # Matplotlib names equal images alike; the first one is what is referred to
+            del element.attrib["id"]
+        elif name:
+            seen.add(name)
         _clean(element, prefix)
     width = root.attrib.pop("width", "")
     root.attrib.pop("height", None)

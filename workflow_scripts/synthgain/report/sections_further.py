@@ -124,10 +124,11 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
     changed = gaps.dropna(subset=["difference"]).sort_values("p_adjusted", kind="stable")
     if len(changed):
         row = changed.iloc[0]
+        side = "wider" if row["difference"] > 0 else "narrower"
         text = (
             f"Of {len(changed)} gaps between groups, the clearest change is that of {row['column']} ({row['label']}, "
             f"{row['metric']}) in {arm_label(row['arm'], row['ratio'])} on {row['dataset']}: "
-            f"{signed(row['difference'])} ({'wider' if row['difference'] > 0 else 'narrower'}), adjusted p {number(row['p_adjusted'])}."
+            f"{signed(row['difference'])} ({side}), adjusted p {number(row['p_adjusted'])}."
         )
         section.blocks.append(Text(text))
     section.blocks += model.pictures("subgroups")

@@ -1,0 +1,322 @@
+"""The report: verdict first, everything escaped, nothing fetched, nothing silently left out."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from fake_run import IDENTITY, MODEL, PRIMARY, config, figures_job, make_run, report_job
+
+from draw_figures import draw_figures
+from synthgain.errors import SynthGainError
+from synthgain.files import digest, read_json, write_json, write_manifest
+from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
+from synthgain.report.checklist import STANDARDS, completeness, fill
+from synthgain.report.costs import read_benchmarks, rule_times, synthesis_hours
+from synthgain.report.embedding import inline_svg
+from synthgain.report.evidence import gather
+from synthgain.report.page import TEMPLATES
+from synthgain.report.prose import listed, methods
+from synthgain.report.verdicts import ALARMS, headlines
+from write_report import write_report
+
+EVIL = "<script>alert('x')</script>&\"'"
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.scripts = 0
+        self.downloads: dict[str, str] = {}
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.scripts += tag == "script"
+        self.ids += [found["id"]] if found.get("id") else []
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href", "srcset") and value]
+        if "download" in found and found.get("href"):
+            self.downloads[str(found["download"])] = str(found["href"])
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def restate(run: Path, name: str, value: Any) -> None:
+    """Replace a file of the statistics and mend its manifest."""
+    folder = run / "statistics" / MODEL
+    if isinstance(value, pd.DataFrame):
+        value.to_csv(folder / name, index=False)
+    else:
+        write_json(folder / name, value)
+    names = [path.name for path in folder.iterdir() if path.name != "manifest.json"]
+    write_manifest(folder / "manifest.json", IDENTITY, names)
+
+
+def written(run: Path, **changes: Any) -> str:
+    job = report_job(run, **changes)
+    write_report(job)
+    return job.outputs[0].read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("report"))
+    draw_figures(figures_job(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(run: Path) -> str:
+    return written(run)
+
+
+@pytest.fixture(autouse=True)
+def _one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthgain.report.environment.commit", lambda folder: "0123456789ab")
+
+
+def test_verdict_stands_first_with_effect_and_interval(html: str) -> None:
+    text = Page(html.split("<main")[1]).text
+    start = text[:700]
+    for wanted in ("helps", "+0.0400", "+0.0250 to +0.0550", "95 % interval", "Conditional on one generator"):
+        assert wanted in start
+    assert text.index("helps") < text.index("Controls")
+
+
+def test_first_page_names_declaration_seed_and_versions(run: Path, html: str) -> None:
+    first = Page(html.split('id="result"')[0]).text
+    assert digest(report_job(run).slice["predeclared"]) in first
+    assert "Study seed" in first
+    assert "python 3." in first
+
+
+def test_nothing_is_fetched(html: str) -> None:
+    for address in Page(html).addresses:
+        assert address.startswith(("#", "data:")), address[:60]
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)[^)]*\)", html)
+
+
+def test_ids_are_unique_and_anchors_lead_somewhere(html: str) -> None:
+    page = Page(html)
+    assert len(page.ids) == len(set(page.ids))
+    anchors = {address[1:] for address in page.addresses if address.startswith("#")}
+    assert anchors <= set(page.ids)
+
+
+def test_sections_in_the_order_of_a_reviewer(html: str) -> None:
+    names = "verdict controls dose sites subgroups fidelity memorisation cost methods checklist provenance"
+    wanted = names.split()
+    places = [html.index(f'<section id="{name}"') for name in wanted]
+    assert places == sorted(places)
+
+
+def test_every_table_can_be_downloaded_whole(run: Path, html: str) -> None:
+    downloads = Page(html).downloads
+    assert html.count('<figure class="table">') == sum(name.endswith(".csv") for name in downloads)
+    address = downloads["phantom_exploratory.csv"]
+    table = pd.read_csv(io.BytesIO(base64.b64decode(address.partition("base64,")[2])))
+    source = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
+    assert len(table) == (source["family"] == "exploratory").sum()
+    assert list(table.columns) == list(source.columns)
+    declared = base64.b64decode(downloads["phantom_predeclared.json"].partition("base64,")[2])
+    assert json.loads(declared) == report_job(run).slice["predeclared"]
+
+
+def test_text_from_tables_and_config_is_escaped(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    table = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
+    restate(run, "comparisons.csv", table.assign(dataset=EVIL, arm=EVIL))
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    verdict["comparisons"][0]["sentence"] = verdict["notes"][0] = EVIL
+    restate(run, "verdict.json", verdict)
+    resolved = config()
+    resolved["datasets"]["hospital_a"]["licence"] = EVIL
+    html = written(run, title=EVIL, description=EVIL, config=resolved)
+    assert Page(html).scripts == 1  # the page's own
+    assert "<script>alert" not in html
+    assert EVIL in "".join(Page(html).words)
+
+
+def test_svg_is_cleaned_and_its_names_are_its_own() -> None:
+    text = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="72pt" height="9pt" '
+        'onload="alert(1)"><script>alert(1)</script><defs><path id="p"/></defs><use xlink:href="#p"/>'
+        '<g clip-path="url(#p)"/><image xlink:href="https://example.org/x.png"/><text>A &lt; B</text></svg>'
+    )
+    clean = inline_svg(text, "one", 'label "quoted"')
+    assert "alert" not in clean
+    assert "example.org" not in clean
+    assert 'id="one-p"' in clean
+    assert 'href="#one-p"' in clean
+    assert "url(#one-p)" in clean
+    assert "A &lt; B" in clean
+    assert "&quot;quoted&quot;" in clean
+    with pytest.raises(SynthGainError, match="not a readable SVG"):
+        inline_svg("<svg", "two", "")
+
+
+def test_rehearsal_is_marked_everywhere_and_gives_no_verdict(tmp_path: Path) -> None:
+    run = make_run(tmp_path, rehearsal=True)
+    resolved = config()
+    html = written(
+        run, rehearsal=True, config=resolved, predeclared={"analysis": {"primary": None, "margin": 0.02, "alpha": 0.05}}
+    )
+    assert html.count("<h2") == html.count('<span class="tag">rehearsal</span>')
+    assert 'class="word"' not in html
+    assert "No verdict: this is a rehearsal." in html
+    assert "(rehearsal)</title>" in html
+    assert "no gain was shown" in Page(html).text
+
+
+def test_raised_alarm_is_on_the_first_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    verdict["alarms"]["a_a"]["raised"] = True
+    restate(run, "verdict.json", verdict)
+    html = written(run)
+    assert ALARMS["a_a"][1] in Page(html.split('id="result"')[0]).text
+    assert "✗ alarm" in Page(html.split('id="controls"')[1]).text
+
+
+def test_what_is_missing_is_called_not_done(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    job = report_job(run)
+    inputs = {name: identity for name, identity in job.inputs.items() if name.startswith("statistics/")}
+    bare = type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)
+    write_report(bare)
+    html = bare.outputs[0].read_text(encoding="utf-8")
+    for name in ("fidelity", "memorisation", "samples", "data"):
+        section = html.split(f'<section id="{name}"')[1].split("</section>")[0]
+        assert "Not done" in section, name
+
+
+def test_only_declared_inputs_are_read(run: Path) -> None:
+    job = report_job(run)
+    inputs = {name: identity for name, identity in job.inputs.items() if not name.startswith("fidelity/")}
+    found = gather(type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1))
+    assert found.fidelity == []
+    assert len(found.memorisation) == 1
+
+
+def test_damaged_input_is_one_clear_line(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with (run / "statistics" / MODEL / "summary.csv").open("a") as handle:
+        handle.write("cut off")
+    with pytest.raises(SynthGainError, match=r"summary\.csv: \d+ bytes, its manifest says"):
+        write_report(report_job(run))
+    assert not (run / "report.html").exists()
+
+
+def test_same_inputs_same_bytes(run: Path) -> None:
+    assert written(run) == written(run)
+
+
+def test_several_models_get_sections_and_cards_of_their_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "statistics" / "second").mkdir()
+    for path in (run / "statistics" / MODEL).iterdir():
+        (run / "statistics" / "second" / path.name).write_bytes(path.read_bytes())
+    html = written(run, models=["second", MODEL])
+    page = Page(html)
+    assert {f"result-{MODEL}", "result-second"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    names = list(page.downloads)
+    assert len(names) == len(set(names))
+    assert len(headlines(gather(report_job(run, models=["second", MODEL])))) == 2
+
+
+def test_methods_paragraph_says_what_was_configured(run: Path) -> None:
+    text = " ".join(methods(gather(report_job(run))))
+    for wanted in ("32 × 32", "hospital_b (20 patients, 40 images; testing only)", "dpmpp_2m in 18 steps", "small_cnn"):
+        assert wanted in text
+    assert "supplemented at 300 % against its baseline, macro AUROC on hospital_a" in text
+    assert "90 % interval lay within ±0.02 (half of the gain from 50 to 100 %)" in text
+    assert "?" not in text
+
+
+def test_checklist_never_invents() -> None:
+    items = fill({})
+    assert len(items) >= 50
+    assert all(item.value == "not done" for item in items)
+    items = fill({"question": "is answered", "readers": "not applicable, because nobody was asked"})
+    assert completeness(items, "CLAIM 2024")[0] == 1
+    assert {item.state for item in items} == {"done", "not applicable", "not done"}
+    entries = json.loads((TEMPLATES / "checklist.json").read_text(encoding="utf-8"))
+    assert len({entry["key"] for entry in entries}) == len(entries)
+    assert {name for entry in entries for name in entry["standards"]} <= set(STANDARDS)
+
+
+def test_checklist_knows_only_keys_that_exist(run: Path) -> None:
+    from synthgain.report.checklist_facts import known_facts
+
+    keys = {entry["key"] for entry in json.loads((TEMPLATES / "checklist.json").read_text(encoding="utf-8"))}
+    facts = known_facts(gather(report_job(run)))
+    assert set(facts) <= keys
+    assert facts["readers"] is None
+    assert facts["question"] is not None
+    assert str(PRIMARY["ratio"]) in facts["question"]
+
+
+def test_costs_survive_odd_benchmark_files(run: Path, tmp_path: Path) -> None:
+    jobs = read_benchmarks(run / "benchmarks")
+    times = rule_times(jobs).set_index("rule")
+    assert times.loc["train_downstream", "jobs"] == 12
+    assert times.loc["train_generator", "hours"] == pytest.approx(310 / 3600)
+    assert synthesis_hours(times.reset_index()) == pytest.approx((310 + 44 + 47.5) / 3600)
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    (folder / "a.tsv").write_text("s\tmax_rss\tcpu_time\n0.2\tNA\tNA\n")
+    (folder / "b.tsv").write_text("")
+    (folder / "c.tsv").write_text("something else\n1\n")
+    assert len(read_benchmarks(tmp_path)) == 1
+    assert len(rule_times(read_benchmarks(tmp_path / "nothing"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0124, "+0.012"), (-0.0124, "−0.012"), (-0.0001, "+0.000"), (None, "–"), (float("nan"), "–"), ("", "–")],
+)
+def test_signed_numbers(value: Any, text: str) -> None:
+    assert signed(value) == text
+
+
+def test_numbers_p_values_and_lists() -> None:
+    assert number(1234.5678, 1) == "1234.6"
+    assert p_value(0.0004) == "<0.001"
+    assert p_value(0.05) == "0.050"
+    assert interval(0.1, float("nan")) == "–"
+    assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+
+
+def test_tables_leave_out_what_they_lack_and_what_never_changes() -> None:
+    table = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "x"], "low": [0.1, 0.2], "high": [0.3, None]})
+    columns = [
+        Column("a", "A", "number", 1),
+        Column("b", "B", optional=True),
+        Column(("low", "high"), "Interval", "interval", 1),
+        Column("missing", "Missing"),
+    ]
+    shown = make_table("T", table, columns, "t.csv", pd.Series([False, True]))
+    assert [name for name, _ in shown.headers] == ["A", "Interval"]
+    assert shown.rows == [["1.0", "0.1 to 0.3"], ["2.0", "–"]]
+    assert shown.strong == {1}
+    assert plain_table("P", pd.DataFrame({"n": [1, 2], "x": [0.5, None], "ok": [True, False]}), "p.csv").rows == [
+        ["1", "0.500", "True"],
+        ["2", "–", "False"],
+    ]
