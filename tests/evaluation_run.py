@@ -1,7 +1,7 @@
 """A small run folder of smooth random pictures, for the tests of fidelity and memorisation.
 
 Each patient has a field of its own (what a copy would give away) on an anatomy that all share; images of one
-patient share part of it; class 1 has a bright spot, women have stripes.
+patient share part of it; class 1 has a bright spot, women have `stripes` (grey levels).
 """
 
 import json
@@ -28,7 +28,9 @@ IDENTITY = "e" * 32
 SIZE = 32
 
 
-def pictures(count: int, seed: int, size: int = SIZE, per_patient: int = 1) -> tuple[np.ndarray, pd.DataFrame]:
+def pictures(
+    count: int, seed: int, size: int = SIZE, per_patient: int = 1, stripes: float = 0.0
+) -> tuple[np.ndarray, pd.DataFrame]:
     """Return (count, size, size, 1) uint8 and their table, new patients for each seed."""
     rng = np.random.default_rng(seed)
     patients = -(-count // per_patient)
@@ -41,8 +43,8 @@ def pictures(count: int, seed: int, size: int = SIZE, per_patient: int = 1) -> t
     owner = np.arange(count) // per_patient
     field = (own[owner] + 0.5 * film) / own.std()
     women = np.where(sex[owner] == "F", 1.0, 0.0)[:, None, None]
-    stripes = 60 * (np.arange(size) // (size // 8) % 2) * women
-    images = 60 + body + spot * opacity[owner, None, None] + 20 * field + stripes
+    sexed = stripes * (np.arange(size) // (size // 8) % 2) * women
+    images = 70 + body + spot * opacity[owner, None, None] + 20 * field + sexed
     table = pd.DataFrame(
         {
             "image_id": [f"s{seed}-{number}" for number in range(count)],

@@ -101,6 +101,16 @@ def test_the_test_of_two_models_agrees_with_scipys_bootstrap():
     assert delong.delong_test(first, first, scores.truth, scores.patient) == (0.0, 1.0)
 
 
+def test_exact_bootstrap_is_resampling_of_images_by_patient():
+    scores = drawn(3, patients=60)
+    weights = bootstrap_weights(60, 20, np.random.default_rng(0))
+    found = delong.bootstrap_auroc(scores.truth, scores.scores[0], scores.patient, weights)
+    for value, row in zip(found, weights.astype(int), strict=True):
+        images = np.repeat(np.arange(len(scores.truth)), row[scores.patient])
+        expected = auroc_rows(scores.truth[images], scores.scores[0][:, images]).mean()
+        assert value == pytest.approx(expected)
+
+
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="both classes"):
         delong.components(np.ones(5), np.zeros((1, 5)), np.arange(5), 5)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgain.errors import SynthGainError
-from synthgain.generators.device import chosen_device
+from synthgain.device import chosen_device
 from synthgain.generators.formulations import Edm, VPrediction, formulation_from
 from synthgain.generators.loading import load_generator
 from synthgain.networks import unet

@@ -32,7 +32,7 @@ def test_ms_ssim_agrees_with_monai(size: int) -> None:
     weights = np.array(SCALE_WEIGHTS[: scales_for(size)])
     a, b = (torch.from_numpy(side).permute(0, 3, 1, 2).float() / 255 for side in (images[:3], images[3:]))
     metric = regression.MultiScaleSSIMMetric(spatial_dims=2, weights=tuple(weights / weights.sum()))
-    assert ms_ssim(images[:3], images[3:]) == pytest.approx(metric(a, b).flatten().numpy(), abs=2e-5)
+    assert ms_ssim(images[:3], images[3:]) == pytest.approx(metric(a, b).flatten().numpy(), abs=1e-4)
 
 
 def test_scales_follow_the_size() -> None:

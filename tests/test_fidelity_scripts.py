@@ -19,9 +19,9 @@ POOL = 600
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    images, table = pictures(400, seed=1)
+    images, table = pictures(400, seed=1, stripes=60)
     rows = write_real(folder, images, table)
-    fresh, conditions = pictures(POOL, seed=2)
+    fresh, conditions = pictures(POOL, seed=2, stripes=60)
     parents = rows.iloc[np.arange(POOL) % len(rows)].reset_index(drop=True)
     conditions = conditions.assign(patient_id=parents["patient_id"], image_id=parents["image_id"])
     write_pool(folder, fresh, conditions, "oracle")

@@ -270,6 +270,132 @@ def test_unknown_label_and_metric_are_refused():
         read_analysis(quick_slice(primary=primary | {"metric": "dice"}))
 
 
+def test_everything_behind_the_verdict_is_there(gain):
+    verdict = gain["verdict.json"]
+    resampled = verdict["patient_bootstrap"][0]
+    row = verdict["primary"]
+    assert resampled["low"] == pytest.approx(row["patient_low"], abs=0.004)  # clustered DeLong beside the bootstrap
+    assert row["low"] < row["patient_low"]  # seeds add to what patients vary
+    power = gain["power.json"][0]
+    assert power["detectable"] > 0
+    se = power["seed_sd"] ** 2 / power["seeds"] + power["patient_sd"] ** 2 / power["patients"]
+    assert power["se"] ** 2 == pytest.approx(se)
+    slopes = {(fit["arm"], fit["dataset"]): fit["slope"]["mean"] for fit in gain["dose_response.json"]}
+    assert slopes["supplemented", "hospital_a"] > abs(slopes["repeated", "hospital_a"])
+    points = gain["dose_response.csv"]
+    assert sorted(points.query("arm == 'supplemented'")["ratio"].unique()) == [0, 100, 300, 1000]
+    assert 0 not in set(points.query("arm == 'synthetic_only'")["ratio"])
+    policies = gain["thresholds.csv"].query("arm == 'supplemented' and label == 'opacity' and metric == 'f1'")
+    assert set(policies["policy"]) == {"fixed_0.5", "f1_max", "target_sensitivity"}
+    assert set(gain["calibration.csv"]["correction"]) == {"none", "prior"}
+    assert set(gain["subgroups.csv"]["column"]) == {"sex", "age"}
+
+
+def test_one_sided_on_request_has_the_two_sided_beside():
+    fields = quick_slice(alternative="greater", metrics=["auroc", "brier"])
+    table = run(predictions({("supplemented", 300): 0.2}), fields)["comparisons.csv"]
+    row = table.query("family == 'primary'").iloc[0]
+    assert row["p"] == pytest.approx(row["p_two_sided"] / 2)
+    lower = table.query("metric == 'brier' and difference < 0").iloc[0]
+    assert lower["p"] == pytest.approx(lower["p_two_sided"] / 2)  # greater means better: a smaller Brier score
+
+
+def test_a_list_of_primaries_is_judged_one_by_one():
+    one = quick_slice()["analysis"]["primary"]
+    fields = quick_slice(primary=[one, one | {"arm": "synthetic_only"}])
+    result = run(predictions({("supplemented", 300): 0.5, ("synthetic_only", 300): -0.5}), fields)["verdict.json"]
+    assert [entry["verdict"] for entry in result["comparisons"]] == ["helps", "harms"]
+    assert result["verdict"] == "helps"
+
+
+def multi(labels: int, one_hot: bool) -> tuple[dict, dict]:
+    """Tables of several labels: independent, or levels of one target."""
+    names = [f"finding_{k}" for k in range(labels)]
+    arms_used = ("real", "supplemented")
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in arms_used}
+    setting = replace(SETTING, replicates=3, positive_share=0.5)
+    for part in ("validation", "test"):
+        drawn = simulation.simulate(setting, random_generator(test=2, part=part), arms=2)
+        level = random_generator(test=3, part=part).integers(0, labels, len(drawn.truth))
+        for k, label in enumerate(names):
+            noise = random_generator(test=4, part=part, k=k).normal(size=(2, 3, len(level)))
+            truth = (level == k).astype(float)
+            scores = simulation.Scores(truth, drawn.patient, 1.5 * truth + noise)
+            for position, name in enumerate(arms_used):
+                ratio = 300 * position
+                tables[name].append(simulation.prediction_table(scores, position, "hospital_a", label, ratio, part))
+    fields = quick_slice(metrics=["auroc", "f1", "sensitivity"])
+    fields["arms"] = {name: fields["arms"][name] for name in arms_used}
+    fields["replicates"]["count"] = 3
+    fields["targets"] = ["level"] if one_hot else names
+    return {name: pd.concat(frames) for name, frames in tables.items()}, fields
+
+
+def test_multi_class_takes_the_largest_score():
+    tables, fields = multi(3, one_hot=True)
+    result = run(tables, fields)
+    assert "pilot" in result["verdict.json"]["sentence"].lower()
+    levels = result["metrics.parquet"].query("arm == 'real' and replicate == 0 and metric == 'sensitivity'")
+    test = tables["real"].query("part == 'test' and replicate == 0")
+    wide = test.pivot(index="image_id", columns="label", values="score")
+    truth = test.pivot(index="image_id", columns="label", values="truth").idxmax(axis=1)
+    expected = np.mean([(wide.idxmax(axis=1) == truth)[truth == name].mean() for name in wide.columns])
+    assert levels.query("label == 'macro'")["value"].item() == pytest.approx(expected)
+
+
+def test_multi_label_macro_is_the_mean_over_labels_with_thresholds_per_label():
+    tables, fields = multi(3, one_hot=False)
+    result = run(tables, fields)
+    values = result["metrics.parquet"].query("arm == 'real' and replicate == 0 and metric == 'auroc'")
+    by_label = values.query("label != 'macro'")["value"]
+    assert len(by_label) == 3
+    assert values.query("label == 'macro'")["value"].item() == pytest.approx(by_label.mean())
+    chosen = result["thresholds.csv"].query("arm == 'real' and policy == 'f1_max' and metric == 'f1'")
+    assert chosen["threshold"].nunique() == 3
+    exploratory = result["comparisons.csv"].query("metric == 'auroc' and family == 'exploratory'")
+    assert set(exploratory["label"]) == {"finding_0", "finding_1", "finding_2"}
+
+
+def test_segmentation_is_averaged_per_patient_and_empty_truth_is_left_out():
+    random = np.random.default_rng(0)
+    frames = {"real": [], "supplemented": []}
+    patient = np.repeat(np.arange(40), 2)
+    for position, name in enumerate(frames):
+        for replicate in range(5):
+            dice = np.clip(0.7 + 0.1 * position + 0.05 * random.normal(size=80), 0, 1)
+            empty = np.arange(80) % 8 == 0
+            frames[name].append(
+                pd.DataFrame(
+                    {
+                        "ratio": 300 * position,
+                        "replicate": replicate,
+                        "dataset": "hospital_a",
+                        "part": "test",
+                        "image_id": [f"i{k}" for k in range(80)],
+                        "patient_id": [f"p{k}" for k in patient],
+                        "label": "lung",
+                        "truth": np.nan,
+                        "score": np.nan,
+                        "dice": np.where(empty, np.nan, dice),
+                        "truth_empty": empty,
+                        "predicted_empty": empty & (np.arange(80) % 16 == 0),
+                    }
+                )
+            )
+    primary = quick_slice()["analysis"]["primary"] | {"metric": "dice", "labels": "lung"}
+    fields = quick_slice(primary=primary, metrics=["dice", "failure_rate", "empty_false_positive_rate"])
+    fields |= {"task": "segmentation", "targets": ["lung"]}
+    fields["arms"] = {name: fields["arms"][name] for name in frames}
+    tables = {name: pd.concat(parts) for name, parts in frames.items()}
+    result = run(tables, fields)
+    assert result["verdict.json"]["verdict"] == "helps"
+    first = tables["real"].query("replicate == 0")
+    expected = first.groupby("patient_id")["dice"].mean().mean()
+    values = result["metrics.parquet"].query("arm == 'real' and replicate == 0 and label == 'lung'").set_index("metric")
+    assert values.loc["dice", "value"] == pytest.approx(expected, rel=1e-6)
+    assert values.loc["empty_false_positive_rate", "value"] == pytest.approx(0.5)
+
+
 def test_script_writes_the_declared_files(tmp_path):
     tables = predictions({("supplemented", 300): 0.5})
     fields = job_slice()

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from synthgain.command import Job, Progress, run_script
+from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
 from synthgain.evaluation import membership, memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
@@ -16,7 +17,6 @@ from synthgain.evaluation.inputs import Images, parents, read_pool, read_real, s
 from synthgain.evaluation.nearest import FeatureSpace, Neighbours, PixelSpace
 from synthgain.evaluation.resampling import rate_interval
 from synthgain.files import write_json, write_manifest, write_table, write_text
-from synthgain.generators.device import chosen_device
 from synthgain.generators.loading import load_generator
 from synthgain.seeds import random_generator
 

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from synthgain.command import Job, run_script
+from synthgain.device import chosen_device
 from synthgain.files import atomic_path
-from synthgain.generators.device import chosen_device
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training_data import TrainingData, read_training_data
 from synthgain.pools.sampling import noise_of, to_uint8

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from synthgain.command import Job, Progress, run_script
+from synthgain.device import chosen_device
 from synthgain.downstream.arms import fraction_positions, real_rows, split_positions
 from synthgain.downstream.cell import Source, read_source
-from synthgain.downstream.device import chosen_device, make_deterministic
+from synthgain.downstream.device import make_deterministic
 from synthgain.downstream.prediction import PREDICTION_BATCH, build_network, predict_logits, prediction_table
 from synthgain.downstream.tasks import Task
 from synthgain.downstream.training_set import ImageStore

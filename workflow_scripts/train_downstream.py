@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from synthgain.checkpoints import Checkpoints, tensor_digest
 from synthgain.command import Job, StopSignal, logger, run_script
+from synthgain.device import chosen_device
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
-from synthgain.downstream.device import chosen_device, environment, make_deterministic
+from synthgain.downstream.device import environment, make_deterministic
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.training import LOG_COLUMNS, Progressed, Recipe, Trainer
 from synthgain.errors import SynthGainError

@@ -23,7 +23,7 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
         marker = folder / "identity.json"
-        if marker.exists() and read_json(marker).get("identity") != identity:
+        if marker.exists() and _identity_in(marker) != identity:
             logger.info("state of another config or code in %s: starting afresh", folder)
             for path in [*folder.glob("step-*"), marker]:
                 path.unlink()
@@ -57,6 +57,14 @@ class Checkpoints:
         """Remove the states once the declared outputs are written."""
         for path in self.folder.glob("step-*"):
             path.unlink()
+
+
+def _identity_in(marker: Path) -> str | None:
+    """Return the identity in a marker file; None where its bytes are damaged."""
+    try:
+        return str(read_json(marker)["identity"])
+    except (SynthGainError, KeyError, TypeError):
+        return None
 
 
 def tensor_digest(tensors: dict[str, torch.Tensor]) -> str:

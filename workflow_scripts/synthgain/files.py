@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from synthgain.errors import SynthGainError
 
 # Above this size a read checks only the length; the `verify` target checks every byte.
 CHECKSUM_ON_READ_BYTES = 1 << 30
+FULL_DISK_BYTES = 1 << 20  # less than this free after a failed write: the disk is full
 _IDENTITY_KEY = b"synthgain_identity"
 
 
@@ -53,14 +55,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:
+        if _out_of_space(error, path.parent):
             raise SynthGainError(
                 f"{path}: no space left in {path.parent}; free some and run again, finished work is kept"
             ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _out_of_space(error: Exception, folder: Path) -> bool:
+    """True if a write failed for want of space; NumPy and torch say so without an error number."""
+    if getattr(error, "errno", None) is not None:
+        return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(folder).free < FULL_DISK_BYTES
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,23 +6,31 @@ Each film is computed as line integrals through an analytic chest (Beer-Lambert)
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from synthgain.datasets.phantom_anatomy import MU_LUNG, MU_SOFT, chest_integrals, draw_anatomy
+from synthgain.datasets.phantom_anatomy import Anatomy, chest_integrals, draw_anatomy
 from synthgain.datasets.phantom_film import Style, block_mean, develop
-from synthgain.datasets.phantom_findings import draw_findings, finding_integrals
-from synthgain.datasets.phantom_law import BUILDS, COVARIATES, FINDINGS, SEXES, Patient, make_law
-from synthgain.datasets.phantom_law import read_options, read_style
+from synthgain.datasets.phantom_findings import Findings, draw_findings, finding_integrals
+from synthgain.datasets.phantom_law import (
+    BUILDS,
+    COVARIATES,
+    FINDINGS,
+    SEXES,
+    Patient,
+    make_law,
+    read_options,
+    read_style,
+)
 from synthgain.datasets.source import Prepared
 from synthgain.errors import SynthGainError
 from synthgain.seeds import random_generator
 
 MASK_NAMES = ["lungs", "heart", "finding"]
 SIZES = (32, 256)
-_FINEST_GRID = 96  # rays per side at least: vessels and ribs of small films are averages, not samples
+_SHARP_SIZE = 128  # below it a pixel is wider than a rib's cortex, so four rays are averaged per pixel
 
 COLUMNS: dict[str, dict[str, Any]] = {
     **{name: {"role": "target", "kind": "binary"} for name in FINDINGS},
@@ -53,8 +61,9 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
         }  # fmt: skip
         patient = law.draw_patient(random_generator(**keys, part="law"))
         count = int(random_generator(**keys, part="count").integers(low, high + 1))
+        subject = _subject(patient, keys)
         for k in range(count):
-            film, mask = draw_film(patient, size, style, keys, k)
+            film, mask = _draw_film(subject, size, style, k)
             films.append(film)
             masks.append(mask)
         name = f"phantom-{settings.site}-{number}"
@@ -91,38 +100,47 @@ def draw(
     for keys, row in zip(seed_keys, conditions[known].to_dict("records"), strict=True):
         values = {str(name): None if pd.isna(value) else value for name, value in row.items()}
         patient = law.draw_patient(random_generator(**keys, part="law"), values)
-        film, mask = draw_film(patient, size, style, keys, 0)
+        film, mask = _draw_film(_subject(patient, keys), size, style, 0)
         films.append(film)
         masks.append(mask)
     return _channels(films, channels, size), _stack(masks, (size, size, len(MASK_NAMES)))
 
 
-def draw_film(patient: Patient, size: int, style: Style, keys: SeedKeys, k: int) -> tuple[np.ndarray, np.ndarray]:
+class _Subject(NamedTuple):
+    """What all films of a patient share."""
+
+    anatomy: Anatomy
+    findings: Findings
+    keys: SeedKeys
+
+
+def _subject(patient: Patient, keys: SeedKeys) -> _Subject:
+    rng = random_generator(**keys, part="anatomy")
+    anatomy = draw_anatomy(rng, patient.sex, patient.age, patient.build, patient.findings["cardiomegaly"])
+    findings = draw_findings(random_generator(**keys, part="findings"), anatomy, patient.findings)
+    return _Subject(anatomy, findings, keys)
+
+
+def _draw_film(subject: _Subject, size: int, style: Style, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw film `k` of a patient: (S, S) uint8 and masks (S, S, 3) uint8 in the order of MASK_NAMES.
 
     Anatomy and findings belong to the patient; pose, inspiration, exposure and noise to the film.
     """
-    anatomy = draw_anatomy(
-        random_generator(**keys, part="anatomy"), patient.sex, patient.age, patient.build,
-        patient.findings["cardiomegaly"],
-    )  # fmt: skip
-    findings = draw_findings(random_generator(**keys, part="findings"), anatomy, patient.findings)
-    rng = random_generator(**keys, part="film", film=k)
-    factor = max(1, -(-_FINEST_GRID // size))
+    anatomy = subject.anatomy
+    rng = random_generator(**subject.keys, part="film", film=k)
+    factor = 2 if size < _SHARP_SIZE else 1
     side = 2.0 * anatomy.width * style.margin
     x, y = _film_plane(rng, size * factor, side, style.pose)
     lift = abs(float(rng.normal(0.4, 0.6))) * style.pose
     yaw = float(rng.normal(0.0, 0.025)) * style.pose
     chest = chest_integrals(anatomy, x, y, lift, yaw, side / (size * factor))
-    view = finding_integrals(findings, anatomy, chest, x, y, lift, MU_SOFT - MU_LUNG)
+    view = finding_integrals(subject.findings, anatomy, chest.lungs, x, y, lift)
     film = develop(chest.attenuation + view.attenuation, factor, side / size, style, rng)
     planes = (chest.lung_field, chest.heart, view.mask)
     return film, np.stack([_pixel_mask(plane, factor) for plane in planes], axis=-1)
 
 
-def _film_plane(
-    rng: np.random.Generator, rays: int, side: float, pose: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _film_plane(rng: np.random.Generator, rays: int, side: float, pose: float) -> tuple[np.ndarray, np.ndarray]:
     """Return where each ray meets the patient, x and y in cm (rays, rays) float32: shifted, turned, zoomed."""
     angle = float(rng.normal(0.0, 0.02)) * pose
     zoom = side * (1.0 + float(rng.normal(0.0, 0.015)) * pose)
@@ -166,14 +184,16 @@ def _values(patient: Patient) -> dict[str, Any]:
 
 def _hide(values: dict[str, Any], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, Any]:
     """Hide values completely at random, each column by a stream of its own."""
-    return {
-        name: None if random_generator(**keys, part="missing", column=name).random() < missing.get(name, 0.0) else value
-        for name, value in values.items()
+    hidden = {
+        name
+        for name, share in missing.items()
+        if random_generator(**keys, part="missing", column=name).random() < share
     }
+    return {name: None if name in hidden else value for name, value in values.items()}
 
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
-    numbers = {name: "float32" for name in (*FINDINGS, "age")}
+    numbers = dict.fromkeys((*FINDINGS, "age"), "float32")
     table = table.astype({**numbers, **{name: "str" for name in COVARIATES if name != "age"}})
     return table.assign(**{f"has_mask_{name}": True for name in MASK_NAMES})

@@ -61,7 +61,10 @@ def draw_anatomy(rng: np.random.Generator, sex: str, age: float, build: str, car
     """
     scale = SEX_SCALE[sex] * float(np.clip(rng.normal(1.0, 0.04), 0.88, 1.12))
     years = (age - 50.0) / 30.0
-    normal = lambda mean, sd: float(rng.normal(mean, sd))  # noqa: E731
+
+    def normal(mean: float, sd: float) -> float:
+        return float(rng.normal(mean, sd))
+
     ratio = float(rng.uniform(0.52, 0.64)) if cardiomegaly else min(normal(0.445, 0.025), 0.49)
     lift = {"slim": 0.6, "medium": 0.0, "large": -1.0}[build]  # a large abdomen lifts the diaphragm
     right_dome = normal(7.2, 0.7) + lift
@@ -99,7 +102,7 @@ class Chest:
     """Line integrals of one view. Lengths in cm, all (S, S) float32.
 
     attenuation: ∫ mu dz, dimensionless, without findings. lungs: aerated length per side.
-    hull: outline of each lung in its own coordinates (u sideways -1..1, base y), for placing findings.
+    lung_field and heart are the masks.
     """
 
     attenuation: np.ndarray
@@ -115,12 +118,16 @@ def chest_width(anatomy: Anatomy, y: np.ndarray | float) -> np.ndarray:
     return np.asarray(apex + (anatomy.width - apex) * np.sqrt(1.0 - t**anatomy.taper))
 
 
-def lung_frame(anatomy: Anatomy, side: float, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (u, v): position across a lung (-1 medial … 1 lateral) and t from base (0) to apex (1)."""
+def lung_hull(anatomy: Anatomy, side: float, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> Interval:
+    """Return one lung with its pleura, before heart, mediastinum and diaphragm take their part.
+
+    u runs across the lung from -1 (medial) to 1 (`lateral`, the chest's half-width), t from base (0) to apex (1).
+    """
     t = np.clip((anatomy.top + anatomy.height - y) / anatomy.height, 0.0, 1.2)
-    lateral = chest_width(anatomy, y)
-    medial = (0.4 + 2.4 * t**6) * anatomy.scale
-    return (2.0 * side * x - medial - lateral) / (lateral - medial), t
+    cube = t * t * t
+    medial = (0.4 + 2.4 * cube * cube) * anatomy.scale
+    u = (2.0 * side * x - medial - lateral) / (lateral - medial)
+    return Interval(0.0, superellipsoid(u, t, anatomy.depth, (3, 8, 2)))
 
 
 def heart_bodies(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> list[Interval]:
@@ -143,7 +150,7 @@ def mediastinum_bodies(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> list[I
     s = anatomy.scale
     # Narrow at the vascular pedicle, wider at the neck and, hidden by the heart, below.
     flare = anatomy.mediastinum * (1.0 + 0.012 * ((y + 5.0 * s) / s) ** 2 / (1.0 + 0.012 * ((y + 5.0 * s) / s) ** 2))
-    column = Interval(-1.0, superellipsoid((x - 0.2) / flare, np.zeros_like(x), 0.62 * anatomy.depth, (2.6, 2.0, 2.0)))
+    column = Interval(-1.0, superellipsoid((x - 0.2) / flare, np.zeros_like(x), 0.62 * anatomy.depth, (3, 2, 2)))
     knob = ellipsoid(x, y, (1.9 * s, -5.6 * s, -1.0), (anatomy.knob + 0.6, anatomy.knob, 3.5))
     descending = Interval(
         -4.0, superellipsoid((x - 1.7 * s) / (0.85 * anatomy.knob + 0.3), np.minimum(y + 5.6 * s, 0.0), 1.6)
@@ -157,15 +164,16 @@ def diaphragm(anatomy: Anatomy, side: float, x: np.ndarray, y: np.ndarray, lift:
     centre = side * 0.50 * anatomy.width
     below = np.minimum((y - top - anatomy.dome_height) / anatomy.dome_height, 0.0)
     across = (x - centre) / (0.60 * anatomy.width)
-    return Interval(0.0, superellipsoid(across, below, anatomy.depth * 1.1, (2.0, 2.0, 4.0)))
+    return Interval(0.0, superellipsoid(across, below, anatomy.depth * 1.1, (2, 2, 4)))
 
 
-def body_length(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def body_length(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Return the chord of trunk, shoulders and neck (a union of bodies centred on z = 0: the longest chord)."""
     s = anatomy.scale
-    half = chest_width(anatomy, np.maximum(y, anatomy.top + 0.35 * anatomy.height)) + anatomy.wall
+    # Above the armpits the trunk does not narrow with the rib cage.
+    half = np.maximum(width, float(chest_width(anatomy, anatomy.top + 0.35 * anatomy.height))) + anatomy.wall
     depth = anatomy.depth + 0.5 + 0.8 * anatomy.wall
-    trunk = superellipsoid(x / half, np.minimum((y + 4.0 * s) / (12.0 * s), 0.0), depth, (4.0, 2.0, 2.5))
+    trunk = superellipsoid(x / half, np.minimum((y + 4.0 * s) / (12.0 * s), 0.0), depth, (4, 2, 2))
     slope = anatomy.top - 2.5 * s + 0.30 * np.maximum(np.abs(x) - 5.0 * s, 0.0)
     inside = np.clip((y - slope) / (7.0 * s), 0.0, 1.0)
     axilla = np.clip((-4.0 * s + 1.6 * (np.abs(x) - 13.5 * s) - y) / (4.0 * s) + 1.0, 0.0, 1.0)
@@ -194,32 +202,34 @@ def chest_integrals(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, lift: float,
     heart = heart_bodies(anatomy, x - 2.0 * yaw, y)
     middle = mediastinum_bodies(anatomy, x, y)
     heart_field = np.any([body.half > 0.0 for body in heart], axis=0)
-    # The heart's mask ends at the diaphragm, where a reader's outline ends.
+    width = chest_width(anatomy, y)
     lungs: dict[float, np.ndarray] = {}
     field = np.zeros(x.shape, dtype=bool)
-    attenuation = MU_SOFT * body_length(anatomy, x, y) + MU_FAT * breast_length(anatomy, front, y)
+    attenuation = MU_SOFT * body_length(anatomy, x, y, width) + MU_FAT * breast_length(anatomy, front, y)
     for side in (RIGHT, LEFT):
-        u, t = lung_frame(anatomy, side, x, y)
-        # A cubic taper rounds the apex; the recess below is closed by the diaphragm.
-        hull = Interval(0.0, superellipsoid(u, t, anatomy.depth, (3.0, 9.0, 2.3)))
+        hull = lung_hull(anatomy, side, x, y, width)
         dome = diaphragm(anatomy, side, x, y, lift)
         lungs[side] = remaining_length(hull, [*heart, *middle, dome])
         field |= (hull.half > 0.0) & (dome.half == 0.0)
         attenuation -= (MU_SOFT - MU_LUNG) * lungs[side]
         vessels = vessel_length(anatomy.trees[side], x, y, pixel)
         attenuation += (MU_SOFT - MU_LUNG) * vessels * np.minimum(lungs[side] / (0.5 * anatomy.depth), 1.0)
+        # The heart's outline ends at the diaphragm, where a reader's does.
         heart_field &= ~((dome.half > 0.0) & (y > anatomy.heart_y + 4.0 * anatomy.scale))
     field &= ~heart_field & ~np.any([body.half > 0.0 for body in middle], axis=0)
-    attenuation += _bones(anatomy, x, y, front, back)
+    attenuation += _bones(anatomy, y, front, back, width)
     attenuation -= _gas(anatomy, x, y, lift)
     return Chest(np.maximum(attenuation, 0.0), lungs, field, heart_field)
 
 
-def _bones(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, front: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Return the extra attenuation of ribs, clavicles, scapulae and spine over soft tissue."""
+def _bones(anatomy: Anatomy, y: np.ndarray, front: np.ndarray, back: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Return the extra attenuation of ribs, clavicles, scapulae and spine over soft tissue.
+
+    front, back: sideways position (cm) at the depth of the breastbone and of the spine.
+    """
     s = anatomy.scale
     cortex = (MU_CORTEX - MU_SOFT) * anatomy.bone
-    extra = cortex * (_ribs(anatomy, back, y, True) + 0.75 * _ribs(anatomy, front, y, False))
+    extra = cortex * (_ribs(anatomy, back, y, width, True) + 0.75 * _ribs(anatomy, front, y, width, False))
     far = np.abs(front)
     along = np.clip((far - 1.6 * s) / (12.5 * s), 0.0, 1.0)
     axis = anatomy.top + (3.6 - 3.2 * along + 0.9 * np.sin(2.0 * np.pi * along)) * s
@@ -227,26 +237,26 @@ def _bones(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, front: np.ndarray, ba
     clavicle = tube((y - axis) * 0.95, radius) - 0.75 * tube((y - axis) * 0.95, 0.6 * radius)
     extra += cortex * clavicle * ((far > 1.6 * s) & (far < 14.5 * s))
     for side in (RIGHT, LEFT):
-        blade = ellipsoid(side * x, y, (14.2 * s, -5.5 * s, -7.0), (2.8 * s, 7.0 * s, 0.6), -0.18)
-        head = ellipsoid(side * x, y, (17.0 * s, -10.0 * s, 0.0), (2.6 * s, 2.8 * s, 2.2))
+        blade = ellipsoid(side * back, y, (14.2 * s, -5.5 * s, -7.0), (2.8 * s, 7.0 * s, 0.6), -0.18)
+        head = ellipsoid(side * back, y, (17.0 * s, -10.0 * s, 0.0), (2.6 * s, 2.8 * s, 2.2))
         extra += 0.5 * cortex * 2.0 * blade.half + 0.4 * cortex * 2.0 * head.half
     bow = back - anatomy.curve * np.sin(y / (7.0 * s))
     phase = np.mod(y / (2.3 * s) + anatomy.rib_offset, 1.0) * 2.0 - 1.0
     waist = 1.75 * s * (1.0 - 0.12 * (1.0 - phase * phase))
-    vertebra = superellipsoid(bow / waist, 0.93 * phase, 1.6 * s, (4.0, 9.0, 2.0))
+    vertebra = superellipsoid(bow / waist, 0.93 * phase, 1.6 * s, (4, 8, 2))
     process = superellipsoid(bow / (0.35 * s), (phase + 0.35) / 0.45, 0.7 * s)
     extra += (MU_SPINE - MU_SOFT) * anatomy.bone * 2.0 * vertebra + cortex * 2.0 * process
     return np.asarray(extra)
 
 
-def _ribs(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, posterior: bool) -> np.ndarray:
+def _ribs(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, width: np.ndarray, posterior: bool) -> np.ndarray:
     """Return the cortical length (cm) of all ribs' back or front arcs.
 
     A rib runs round the chest at angle theta from the spine (0) to its front end (pi), falling by `rib_drop`;
     on the film x = width · sin(theta). Ribs are alike, so each ray meets only the nearest one of the stack.
     """
     s = anatomy.scale
-    half = (chest_width(anatomy, y) + 0.25) * 1.0
+    half = width + 0.25
     share = np.clip(np.abs(x) / half, 0.0, 0.998)
     theta = np.arcsin(share)
     turn = theta if posterior else np.pi - theta

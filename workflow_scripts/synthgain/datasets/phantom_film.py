@@ -49,6 +49,7 @@ _GLYPHS = {
 }
 _MARKER_SHARE = 0.065  # height of the lead letter over the film side
 _MARKER_GREY = 0.97
+_MARKER_FINE = 4  # samples per pixel side
 _WINDOW_LOW, _WINDOW_HIGH = 6.0, 95.0  # percentiles of the exposed body that become dark and bright
 _WINDOW_GREYS = (0.2, 0.84)  # the grey levels they become
 _LARGE_SCALE = 0.12  # sigma of "large-scale contrast" over the film side
@@ -123,17 +124,18 @@ def _burn_marker(film: np.ndarray, letter: str, rng: np.random.Generator) -> Non
     left = (0.08 + 0.04 * rng.random()) * size
     if letter == "L":
         left = size - left - width
-    fine = 4  # samples per pixel side
-    rows = (np.arange(size * fine) + 0.5) / fine
-    inside_rows = np.floor((rows - top) / height * glyph.shape[0]).astype(int)
-    inside_columns = np.floor((rows - left) / width * glyph.shape[1]).astype(int)
-    padded = np.pad(glyph, 1)
-    inside_rows = np.clip(inside_rows, -1, glyph.shape[0]) + 1
-    inside_columns = np.clip(inside_columns, -1, glyph.shape[1]) + 1
-    band = slice(int(top), int(np.ceil(top + height)) + 1)
-    fine_band = slice(band.start * fine, min(band.stop, size) * fine)
-    cover = block_mean(padded[np.ix_(inside_rows[fine_band], inside_columns)], fine)
-    film[band] += cover * (_MARKER_GREY - film[band])
+    band, across = slice(int(top), int(top + height) + 2), slice(int(left), int(left + width) + 2)
+    # Pad by one empty cell so that samples outside the letter read 0.
+    cells = np.pad(glyph, 1)[
+        np.ix_(_cells(band, top, height, glyph.shape[0]), _cells(across, left, width, glyph.shape[1]))
+    ]
+    film[band, across] += block_mean(cells, _MARKER_FINE) * (_MARKER_GREY - film[band, across])
+
+
+def _cells(pixels: slice, start: float, length: float, count: int) -> np.ndarray:
+    """Return the padded glyph row or column that each fine sample along `pixels` falls in."""
+    samples = pixels.start + (np.arange((pixels.stop - pixels.start) * _MARKER_FINE) + 0.5) / _MARKER_FINE
+    return np.clip(np.floor((samples - start) / length * count).astype(int), -1, count) + 1
 
 
 def _collimate(film: np.ndarray, style: Style, rng: np.random.Generator) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from synthgain.datasets.phantom_anatomy import LEFT, RIGHT, Anatomy, Chest, chest_width
+from synthgain.datasets.phantom_anatomy import LEFT, MU_LUNG, MU_SOFT, RIGHT, Anatomy, chest_width
 from synthgain.datasets.phantom_bodies import superellipsoid
 
 OPACITY_CM = (0.55, 0.5, 6.5)  # consolidated thickness at the centre: median, log sd, largest
@@ -70,9 +70,7 @@ def _draw_effusion(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, f
     return side, float(0.6 + rng.gamma(2.0, 1.1)) * anatomy.scale
 
 
-def _place(
-    rng: np.random.Generator, anatomy: Anatomy, side: float, depth: tuple[float, float]
-) -> tuple[float, float]:
+def _place(rng: np.random.Generator, anatomy: Anatomy, side: float, depth: tuple[float, float]) -> tuple[float, float]:
     """Return a point over the lung beside the heart; `depth` as a share from apex to dome."""
     dome = anatomy.domes[0 if side == RIGHT else 1]
     y = anatomy.top + 2.0 * anatomy.scale + float(rng.uniform(*depth)) * (dome - anatomy.top - 4.0 * anatomy.scale)
@@ -89,25 +87,25 @@ class FindingView:
 
 
 def finding_integrals(
-    findings: Findings, anatomy: Anatomy, chest: Chest, x: np.ndarray, y: np.ndarray, lift: float, contrast: float
+    findings: Findings, anatomy: Anatomy, lungs: dict[float, np.ndarray], x: np.ndarray, y: np.ndarray, lift: float
 ) -> FindingView:
-    """Return what the findings add at film positions x, y. `contrast`: soft tissue minus lung, 1/cm."""
+    """Return what the findings add at film positions x, y (S, S) cm, over `lungs`: aerated cm per side."""
     length = np.zeros_like(x)
     mask = np.zeros(x.shape, dtype=bool)
     parts = []
     if findings.opacity is not None:
         side, blobs = findings.opacity
-        parts.append(_clip_to_mask(sum(_blob(blob, x, y) for blob in blobs), chest.lungs[side], anatomy))
+        parts.append(_clip_to_mask(sum(_blob(blob, x, y) for blob in blobs), lungs[side], anatomy))
     if findings.nodule is not None:
         side, centre_x, centre_y, radius = findings.nodule
         chord = 2.0 * superellipsoid((x - centre_x) / radius, (y - centre_y) / radius, radius)
         parts.append((chord, chord > 0.0))
     if findings.effusion is not None:
-        parts.append(_fluid(findings.effusion, anatomy, chest, x, y, lift))
+        parts.append(_fluid(findings.effusion, anatomy, lungs, x, y, lift))
     for added, extent in parts:
         length = length + added
         mask |= extent
-    return FindingView(contrast * length, mask)
+    return FindingView((MU_SOFT - MU_LUNG) * length, mask)
 
 
 def _blob(blob: Blob, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -126,7 +124,12 @@ def _clip_to_mask(length: np.ndarray, lung: np.ndarray, anatomy: Anatomy) -> tup
 
 
 def _fluid(
-    effusion: tuple[float, float], anatomy: Anatomy, chest: Chest, x: np.ndarray, y: np.ndarray, lift: float
+    effusion: tuple[float, float],
+    anatomy: Anatomy,
+    lungs: dict[float, np.ndarray],
+    x: np.ndarray,
+    y: np.ndarray,
+    lift: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Free pleural fluid: fills the lung's recess up to a meniscus that climbs the lateral wall."""
     side, height = effusion
@@ -134,5 +137,5 @@ def _fluid(
     lateral = np.clip(side * x / anatomy.width, 0.0, 1.0)
     surface = base - height - (0.6 + 0.5 * height) * lateral**3 + 0.4 * height * (1.0 - lateral)
     share = expit((y - surface) / (_SURFACE_CM * anatomy.scale))
-    lung = chest.lungs[side]
+    lung = lungs[side]
     return lung * share, (share > 0.5) & (lung > 0.5)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-GENERATIONS = 6
-ROOTS = 5
+GENERATIONS = 5
+ROOTS = 7
 _STEP_CM = 0.2
 _SIGMAS_CM = (0.27, 0.17, 0.1)  # widths to which a vessel's own is rounded; its mass is kept
 
@@ -70,7 +70,12 @@ def vessel_length(tree: Tree, x: np.ndarray, y: np.ndarray, pixel: float) -> np.
     right, below = column[inside] - left, row[inside] - top
     total = np.zeros((size, size), dtype=np.float32)
     cell = (level * size + top) * size + left
-    corners = ((0, (1 - right) * (1 - below)), (1, right * (1 - below)), (size, (1 - right) * below), (size + 1, right * below))
+    corners = (
+        (0, (1 - right) * (1 - below)),
+        (1, right * (1 - below)),
+        (size, (1 - right) * below),
+        (size + 1, right * below),
+    )
     length = len(_SIGMAS_CM) * size * size + size + 2
     grid = np.zeros(length)
     for shift, weight in corners:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Job, Progress, StopSignal, Terminated, logger
+from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
-from synthgain.generators.device import chosen_device
 from synthgain.generators.diffusion import ConditionalNetwork, fitting_weights, load, save_parts
 from synthgain.generators.formulations import formulation_from
 from synthgain.generators.options import PRECISIONS, TrainingOptions, training_options

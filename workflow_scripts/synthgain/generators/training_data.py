@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from synthgain.datasets.order import patient_fraction, stratified_patient_order
+from synthgain.datasets.order import patient_fraction, training_order
 from synthgain.errors import SynthGainError
 from synthgain.files import check_file, read_manifest, read_table
 from synthgain.images import ImageSet, read_image_set
@@ -128,8 +128,8 @@ def _read_part(
     rows = training_rows(image_set.table, _read_split(split))
     if not len(rows):
         raise SynthGainError(f"data set {name!r}: its split has no training images")
-    rows = _fraction(image_set, rows, real_fraction, study_seed, "real_fraction", name)
-    labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, "label_fraction", name)
+    rows = _fraction(image_set, rows, real_fraction, study_seed, name)
+    labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, name)
     images = torch.from_numpy(np.ascontiguousarray(image_set.images[rows].transpose(0, 3, 1, 2)))
     table = image_set.table.iloc[rows].reset_index(drop=True)
     return TrainingData(images, table, np.isin(rows, labelled_rows), image_set.columns)
@@ -142,17 +142,14 @@ def _read_split(folder: Path) -> pd.DataFrame:
     return table
 
 
-def _fraction(
-    image_set: ImageSet, rows: np.ndarray, fraction: float, study_seed: int, step: str, dataset: str
-) -> np.ndarray:
-    """Rows of the first `fraction` of the patients, in table order (so that 1.0 changes nothing)."""
+def _fraction(image_set: ImageSet, rows: np.ndarray, fraction: float, study_seed: int, dataset: str) -> np.ndarray:
+    """Rows of the first `fraction` of the patients: those of an arm with the same real_fraction, in table order."""
     if fraction >= 1:
         return rows
     if fraction <= 0:  # label_fraction: 0, an unconditional generator
         return rows[:0]
     table = image_set.table.iloc[rows].reset_index(drop=True)
-    targets = [name for name, spec in image_set.columns.items() if spec["role"] == "target"]
-    order = stratified_patient_order(table, targets, study=study_seed, step=step, dataset=dataset)
+    order = training_order(table, image_set.columns, study_seed, dataset)
     return rows[np.sort(patient_fraction(table, order, fraction))]
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
-from synthgain.generators.device import chosen_device
 from synthgain.generators.loading import load_generator
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows

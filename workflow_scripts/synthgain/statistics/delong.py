@@ -88,6 +88,23 @@ def delong_test(first: np.ndarray, second: np.ndarray, truth: np.ndarray, patien
     return difference, float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
 
 
+def bootstrap_auroc(truth: np.ndarray, scores: np.ndarray, patient: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean AUROC of S models under each row of patient weights, exactly (all pairs of images, no linearisation).
+
+    truth: (N,) in {0, 1, NaN}; scores: (S, N); patient: (N,) codes; weights: (B, P). Returns (B,), NaN where a
+    resample holds one class only.
+    """
+    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
+    wins = np.zeros((len(positive), len(negative)))
+    for row in scores:
+        difference = row[positive][:, None] - row[negative][None, :]
+        wins += (difference > 0) + 0.5 * (difference == 0)
+    first, second = weights[:, patient[positive]], weights[:, patient[negative]]
+    pairs = first.sum(axis=1) * second.sum(axis=1)
+    won = ((first @ (wins / len(scores))) * second).sum(axis=1)
+    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+
 def _inflate(parts: np.ndarray, contributing: int) -> np.ndarray:
     """Square root of the small-sample factor I/(I − 1) of Obuchowski's S10 and S01."""
     return parts * np.sqrt(contributing / max(contributing - 1, 1))

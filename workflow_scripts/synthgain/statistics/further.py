@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.statistics import dose_response, learning_curve
+from synthgain.statistics import delong, dose_response, learning_curve
 from synthgain.statistics.analysis import Analysis, Primary
 from synthgain.statistics.comparisons import Pair, contrast_of, generator_units
-from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Endpoint
+from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Endpoint, Resamples
 from synthgain.statistics.power import power_report
-from synthgain.statistics.predictions import cells_of
+from synthgain.statistics.predictions import Panel, cells_of
+from synthgain.statistics.resampling import percentile_interval
 
 THRESHOLD_COLUMNS = [
     *("arm", "ratio", "dataset", "label", "policy", "threshold", "threshold_sd", "metric", "replicates", "mean"),
@@ -145,6 +146,28 @@ def power_of(
                 report = power_report(contrast, patients, analysis.alpha, analysis.margin)
                 return {"arm": primary.arm, "ratio": primary.ratio, "metric": primary.metric, **report}
     return None
+
+
+def patient_bootstrap(
+    panel: Panel, labels: list[int], primary: Primary, pairs: list[Pair], resamples: Resamples, analysis: Analysis
+) -> dict[str, Any] | None:
+    """Patient-clustered bootstrap interval of a declared AUROC difference, mean over seeds: about these seeds only.
+
+    None for other metrics, whose `patient_low` and `patient_high` are bootstrap intervals already.
+    """
+    chosen = [label for label in labels if primary.labels in (MACRO, panel.labels[label])]
+    own = [pair for pair in pairs if (pair.arm, pair.ratio, pair.control) == (primary.arm, primary.ratio, False)]
+    if primary.metric != "auroc" or not chosen or not own:
+        return None
+    draws = [
+        delong.bootstrap_auroc(panel.truth[k], panel.scores[own[0].arm_runs, k], panel.patient, resamples.bootstrap)
+        - delong.bootstrap_auroc(
+            panel.truth[k], panel.scores[own[0].baseline_runs, k], panel.patient, resamples.bootstrap
+        )
+        for k in chosen
+    ]
+    low, high = percentile_interval(np.mean(draws, axis=0), analysis.confidence)
+    return {"arm": primary.arm, "ratio": primary.ratio, "dataset": panel.dataset, "low": low, "high": high}
 
 
 def _at(runs: pd.DataFrame, arm: str, ratio: int) -> np.ndarray:

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from synthgain.statistics.paired import NO_SPREAD
+
 
 def log_linear_curve(fractions: np.ndarray, means: np.ndarray) -> tuple[float, float]:
     """Intercept and slope of the metric on log2(fraction of the real training patients); intercept is at 100 %."""
@@ -19,7 +21,7 @@ def equivalent_fraction(fractions: np.ndarray, values: np.ndarray, supplemented:
     a replicate's own level cancels. NaN where real data do not help either (slope ≤ 0): no exchange rate exists.
     """
     _, slope = log_linear_curve(fractions, np.asarray(values).mean(axis=0))
-    if slope <= 0:
+    if slope <= NO_SPREAD:
         return np.full(len(supplemented), np.nan)
     position = int(np.flatnonzero(np.isclose(fractions, at))[0])
     gain = np.asarray(supplemented) - np.asarray(values)[:, position]

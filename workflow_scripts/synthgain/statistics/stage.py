@@ -20,6 +20,7 @@ from synthgain.statistics.further import (
     THRESHOLD_COLUMNS,
     dose_response_of,
     headline_endpoint,
+    patient_bootstrap,
     power_of,
     real_equivalents_of,
     threshold_rows,
@@ -71,11 +72,13 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
     sets = [_test_set(table, entry, inputs, validation, analysis, seed) for entry in inputs.test_sets]
     parts = [_analyse_set(test, inputs, analysis, seed) for test in sets]
     comparisons, alarms = guard(finish([row for part in parts for row in part["comparisons"]], analysis), analysis)
+    verdict = verdict_of(comparisons, alarms, analysis)
+    verdict["patient_bootstrap"] = [entry for part in parts for entry in part["patient_bootstrap"]]
     return {
         "metrics.parquet": _stacked([frame for part in parts for frame in part["metrics"]], METRIC_COLUMNS),
         "summary.csv": pd.DataFrame([row for part in parts for row in part["summary"]], columns=SUMMARY_COLUMNS),
         "comparisons.csv": comparisons,
-        "verdict.json": verdict_of(comparisons, alarms, analysis),
+        "verdict.json": verdict,
         "dose_response.csv": _stacked([frame for part in parts for frame in part["points"]], DOSE_COLUMNS),
         "dose_response.json": [fit for part in parts for fit in part["fits"]],
         "learning_curve.json": [entry for part in parts for entry in part["equivalents"]],
@@ -101,6 +104,9 @@ def _analyse_set(test: TestSet, inputs: Inputs, analysis: Analysis, seed: int) -
     patients = {name: int(s.loc[s["part"] == "train", "patient_id"].nunique()) for name, s in inputs.splits.items()}
     primaries = [primary for primary in analysis.primaries if primary.test_set == panel.dataset]
     power = [power_of(found, primary, pairs, panel.patients, analysis) for primary in primaries]
+    resampled = [
+        patient_bootstrap(panel, test.labels, primary, pairs, test.resamples, analysis) for primary in primaries
+    ]
     return {
         "metrics": [
             *(metric_rows(endpoint, runs) for endpoint in found),
@@ -112,6 +118,7 @@ def _analyse_set(test: TestSet, inputs: Inputs, analysis: Analysis, seed: int) -
         "fits": fits,
         "equivalents": real_equivalents_of(headline, runs, analysis, patients) if headline else [],
         "power": [entry for entry in power if entry],
+        "patient_bootstrap": [entry for entry in resampled if entry],
         "thresholds": threshold_rows(found, runs, panel.labels, test.thresholds, test.policy, pairs, analysis),
         "calibration": calibration_table(panel, test.labels, test.validation),
         "subgroups": _subgroups(test, inputs, pairs, analysis, random),

@@ -78,13 +78,6 @@ def permutation_p(
 
     scores: (S, N). The gap over several groups is above 0 by noise alone, so it needs this null.
     """
-    truth = panel.truth[label]
-    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
-    wins = np.zeros((len(positive), len(negative)))
-    for row in scores:
-        difference = row[positive][:, None] - row[negative][None, :]
-        wins += (difference > 0) + 0.5 * (difference == 0)
-    wins /= len(scores)
     pool = np.flatnonzero(np.isin(codes, groups))
     shuffled = np.tile(codes, (PERMUTATIONS + 1, 1))
     for row in shuffled[1:]:
@@ -92,10 +85,7 @@ def permutation_p(
     by_group = []
     for group in groups:
         member = (shuffled == group).astype(np.float64)
-        first, second = member[:, panel.patient[positive]], member[:, panel.patient[negative]]
-        count = first.sum(axis=1) * second.sum(axis=1)
-        won = ((first @ wins) * second).sum(axis=1)
-        by_group.append(np.divide(won, count, out=np.full(len(won), np.nan), where=count > 0))
+        by_group.append(delong.bootstrap_auroc(panel.truth[label], scores, panel.patient, member))
     gaps = np.max(by_group, axis=0) - np.min(by_group, axis=0)
     return float((1 + np.sum(gaps[1:] >= gaps[0] - 1e-12)) / (1 + np.isfinite(gaps[1:]).sum()))
 

@@ -1,0 +1,100 @@
+"""Measures every snapshot of a generator (KID and copies on a small sample) and recommends one."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from synthgain.generators.device import chosen_device
+
+from synthgain.command import Job, Progress, run_script
+from synthgain.errors import SynthGainError
+from synthgain.evaluation.features import cached_features, open_extractor
+from synthgain.evaluation.inputs import Images, read_real
+from synthgain.evaluation.memorisation import PIXEL_QUANTILE, rules_of_space
+from synthgain.evaluation.nearest import PixelSpace
+from synthgain.evaluation.snapshots import COLUMNS, kid_with_se, recommend
+from synthgain.files import write_manifest, write_text
+from synthgain.generators.loading import load_generator
+from synthgain.pools.sampling import noise_of, to_uint8
+from synthgain.pools.solvers import sample
+from synthgain.seeds import integer_seed, random_generator
+
+BATCH = 64
+
+
+def evaluate_snapshots(job: Job) -> None:
+    """Write snapshots/<generator>/<index>/: snapshots.csv and manifest.json (`recommended`: step or null)."""
+    torch.set_num_threads(job.threads)
+    settings, device = job.slice, chosen_device()
+    real = read_real(job, settings["train_on"])
+    parts = {part: real.subset(real.rows_of(part)) for part in ("train", "validation", "test")}
+    if not all(len(images) for images in parts.values()):
+        raise SynthGainError(f"snapshots of {settings['generator']}: the data need train, validation and test parts")
+    keys = {"study": settings["seed"], "step": "snapshots", "generator": settings["generator"]}
+    n = min(settings["n"], len(parts["validation"]))
+    rng = random_generator(**keys, of="rows")
+    rows = parts["train"].table.iloc[rng.permutation(len(parts["train"]))[: settings["n"]]].reset_index(drop=True)
+    extractor, cache = open_extractor(settings["space"], job, device), job.run / "state" / "features"
+    reference = parts["validation"].subset(rng.permutation(len(parts["validation"]))[:n])
+    theirs = cached_features(extractor, reference.pixels(), cache)
+    space, pixels = PixelSpace(parts["train"].pixels()), parts["train"].pixels()
+    train_patients = parts["train"].patients
+    null = space.search(parts["test"].pixels(), pixels, parts["test"].patients, train_patients)
+    held = space.search(parts["validation"].pixels(), pixels, parts["validation"].patients, train_patients)
+    progress, results = Progress(f"snapshots of {settings['generator']}", len(settings["snapshots"])), []
+    for snapshot in settings["snapshots"]:
+        images = _draw(job, snapshot, rows, device, keys)
+        ours = extractor.extract(images[:n])
+        patients = rows["patient_id"].astype(str).to_numpy()
+        kid, se = kid_with_se(
+            ours, theirs, patients[:n], reference.patients, random_generator(**keys, snapshot=snapshot)
+        )
+        found = space.search(images, pixels)
+        rates = rules_of_space(
+            "pixels", found, null, held.nearest, PIXEL_QUANTILE, patients, parts["test"].patients
+        )  # fmt: skip
+        worst = max((rule.row(len(rates)) for rule in rates), key=lambda row: row["adjusted_low"])
+        results.append(_row(snapshot, settings["space"]["name"], n, kid, se, worst))
+        progress.advance(note=f"snapshot {snapshot}")
+    _write(job, results, parts)
+
+
+def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, keys: dict[str, str | int]) -> np.ndarray:
+    """Draw one image per row with the same noise for every snapshot: only the weights change."""
+    manifest = f"generators/{job.slice['generator']}/{job.slice['index']}/manifest.json"
+    generator = load_generator(job.input_folder(manifest), snapshot, device)
+    drawn = []
+    for start in range(0, len(rows), BATCH):
+        part = rows.iloc[start : start + BATCH]
+        seeds = np.array([integer_seed(**keys, image=str(name)) for name in part["image_id"]])
+        noise = noise_of(seeds, tuple(generator.image_shape)).to(device)
+        with torch.inference_mode():
+            images = sample(generator, generator.encode_conditions(part), noise, **job.slice["sampling"])
+        drawn.append(to_uint8(images))
+    return np.concatenate(drawn)
+
+
+def _row(snapshot: int, space: str, n: int, kid: float, se: float, copies: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "snapshot": snapshot, "space": space, "n": n, "kid": kid, "kid_se": se, "copy_n": copies["n"],
+        "copy_rate": copies["rate"], "null_rate": copies["null_rate"], "excess": copies["excess"],
+        "low": copies["adjusted_low"], "high": copies["high"], "recommended": False, "note": "",
+    }  # fmt: skip
+
+
+def _write(job: Job, rows: list[dict[str, Any]], parts: dict[str, Images]) -> None:
+    chosen = recommend(rows)
+    for row in rows:
+        row["recommended"] = row["snapshot"] == chosen
+        if row["low"] > 0:
+            row["note"] = "copies above their null"
+    folder = job.outputs[0].parent
+    write_text(folder / "snapshots.csv", pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False))
+    facts = {name: job.slice[name] for name in ("generator", "index")}
+    images = {name: len(part) for name, part in parts.items()}
+    write_manifest(job.outputs[0], job.identity, ["snapshots.csv"], **facts, recommended=chosen, images=images)
+
+
+if __name__ == "__main__":
+    run_script(evaluate_snapshots)

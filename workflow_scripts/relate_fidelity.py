@@ -1,0 +1,74 @@
+"""Sets every fidelity number beside the gain that was measured: does it predict usefulness here?"""
+
+from typing import Any
+
+import pandas as pd
+
+from synthgain.command import Job, run_script
+from synthgain.errors import SynthGainError
+from synthgain.evaluation.relation import relate
+from synthgain.files import read_json, read_table, write_manifest, write_text
+from synthgain.seeds import random_generator
+
+
+def relate_fidelity(job: Job) -> None:
+    """Write fidelity_utility/<model>/: points.csv (one row per arm, ratio and replicate), relation.csv, manifest.json."""
+    settings, folder = job.slice, job.outputs[0].parent
+    statistics = job.input_folder(f"statistics/{settings['model']}/manifest.json")
+    metrics = read_table(statistics / "metrics.parquet")
+    gains = pd.concat([_gains(metrics, settings, arm) for arm in settings["arms"]], ignore_index=True)
+    fidelity = _fidelity(job)
+    pools = gains[["configuration", "pool"]].drop_duplicates()
+    expanded = pools.merge(fidelity, on="pool")
+    rng = random_generator(study=settings["seed"], step="fidelity against utility", model=settings["model"])
+    found = relate(expanded, gains, rng)
+    write_text(folder / "points.csv", gains.to_csv(index=False))
+    write_text(folder / "relation.csv", found.to_csv(index=False))
+    facts = {"model": settings["model"], "configurations": int(gains["configuration"].nunique())}
+    write_manifest(job.outputs[0], job.identity, ["points.csv", "relation.csv"], **facts)
+
+
+def _gains(metrics: pd.DataFrame, settings: dict[str, Any], arm: dict[str, Any]) -> pd.DataFrame:
+    """Gain over the baseline per ratio and replicate; `index` is the pool's, replicate mod `indices`."""
+    kept = metrics[
+        (metrics["part"] == "test") & (metrics[["dataset", "label", "metric"]] == _endpoint(settings)).all(1)
+    ]
+    own = kept[kept["arm"] == arm["name"]]
+    baseline = kept[kept["arm"] == arm["baseline"]].set_index("replicate")["value"]
+    if own.empty or baseline.empty:
+        missing = arm["name"] if own.empty else arm["baseline"]
+        raise SynthGainError(
+            f"fidelity against utility: no {settings['metric']} of arm {missing}; compare_arms has none"
+        )
+    baseline = baseline[~baseline.index.duplicated()]
+    return pd.DataFrame(
+        {
+            "configuration": [f"{arm['pool']} {ratio} %" for ratio in own["ratio"]],
+            "pool": arm["pool"],
+            "arm": arm["name"],
+            "ratio": own["ratio"].to_numpy(),
+            "replicate": own["replicate"].to_numpy(),
+            "index": own["replicate"].to_numpy() % arm["indices"],
+            "gain": own["value"].to_numpy() - baseline.reindex(own["replicate"]).to_numpy(),
+        }
+    )
+
+
+def _endpoint(settings: dict[str, Any]) -> pd.Series:
+    return pd.Series({"dataset": settings["test_set"], "label": settings["label"], "metric": settings["metric"]})
+
+
+def _fidelity(job: Job) -> pd.DataFrame:
+    tables = []
+    for name in job.inputs_below("fidelity/"):
+        folder = job.input_folder(name)
+        manifest = read_json(folder / "manifest.json")
+        table = pd.read_csv(folder / "fidelity.csv")
+        tables.append(table[table["group"] == "all"].assign(pool=manifest["pool"], index=manifest["index"]))
+    if not tables:
+        raise SynthGainError("fidelity against utility: no fidelity/ among this job's inputs; the rule must list them")
+    return pd.concat(tables, ignore_index=True)[["pool", "index", "space", "reference", "metric", "excess"]]
+
+
+if __name__ == "__main__":
+    run_script(relate_fidelity)

@@ -1,0 +1,64 @@
+"""Scores a pool with the real-only model of its replicate: label consistency, and the table that a filter reads."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from synthgain.command import Job, run_script
+from synthgain.downstream.device import chosen_device
+from synthgain.downstream.prediction import build_network
+from synthgain.downstream.tasks import Task, probabilities, target_matrix
+from synthgain.evaluation.agreement import COLUMNS, agreement, consistency_rows, logits_of
+from synthgain.evaluation.features import trained_weights
+from synthgain.evaluation.inputs import Images, groups_of, median_cuts, parents, read_pool, read_real
+from synthgain.files import write_manifest, write_table, write_text
+from synthgain.networks.extractors import load_state_dict
+from synthgain.seeds import random_generator
+
+
+def score_pool(job: Job) -> None:
+    """Write label_consistency/<pool>/<index>/: label_consistency.csv, scores.parquet, manifest.json.
+
+    scores.parquet: image_id, score_<label> (probability) per label, `agreement`.
+    """
+    torch.set_num_threads(job.threads)
+    settings, model, folder = job.slice, job.slice["model"], job.outputs[0].parent
+    real = read_real(job, [settings["rows_of"]])
+    pool = read_pool(job, settings["pool"], settings["index"], real.columns)
+    validation = real.subset(real.rows_of("validation"))
+    weights, facts = trained_weights(job, settings["trained"], settings["replicate"])
+    task = Task(facts["kind"], tuple(model["targets"]), tuple(facts["labels"]))
+    where = f"label consistency of {settings['pool']}"
+    network = build_network(model["network"], facts["channels"], len(task.labels), facts["image_size"], where)
+    load_state_dict(network, weights)
+    device, found = chosen_device(), []
+    for images in (pool, validation):
+        scores = probabilities(task, logits_of(network, images.pixels(), device)).numpy()
+        found.append((target_matrix(task, images.table), scores))
+    cuts = median_cuts(real.table, settings["by"], real.columns, "evaluation.fidelity")
+    units = (parents(pool.table), validation.patients)
+    rows = []
+    for column, label in enumerate(task.labels):
+        sides = [
+            (truth[:, column], score[:, column], unit, _groups(images, settings["by"], cuts))
+            for (truth, score), unit, images in zip(found, units, (pool, validation), strict=True)
+        ]
+        rng = random_generator(study=settings["seed"], step="label consistency", pool=settings["pool"], label=label)
+        rows += consistency_rows(label, sides[0], sides[1], settings["minimum"], rng)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    write_text(folder / "label_consistency.csv", table.to_csv(index=False))
+    truth, scores = found[0]
+    columns = {f"score_{label}": scores[:, column] for column, label in enumerate(task.labels)}
+    columns["agreement"] = agreement(truth, scores, task.kind == "multi-class")
+    write_table(folder / "scores.parquet", pd.DataFrame({"image_id": pool.table["image_id"], **columns}), job.identity)
+    names = {name: settings[name] for name in ("pool", "index", "replicate")}
+    files = ["label_consistency.csv", "scores.parquet"]
+    write_manifest(job.outputs[0], job.identity, files, **names, model=model["name"], images=len(pool))
+
+
+def _groups(images: Images, by: list[str], cuts: dict[str, float]) -> dict[str, np.ndarray]:
+    return groups_of(images.table, by, images.columns, cuts)
+
+
+if __name__ == "__main__":
+    run_script(score_pool)

@@ -1,0 +1,70 @@
+"""Does a fidelity number predict usefulness here? Rank correlation over pools, linear relation within replicates."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+COLUMNS = ("space", "reference", "metric", "method", "configurations", "n", "value", "low", "high", "p", "note")
+LEAST_CONFIGURATIONS = 8  # below, a rank correlation over generators says nothing
+RESAMPLES = 2000
+
+
+def relate(fidelity: pd.DataFrame, gains: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return one row per fidelity number and method ("spearman", "rm_corr"), columns COLUMNS.
+
+    fidelity: configuration, index, space, reference, metric, excess. gains: configuration, index, replicate,
+    gain. A configuration is a pool (generator, snapshot, sampler) at a ratio; the Spearman interval resamples
+    configurations. Fewer than 8 give the row "too few".
+    """
+    rows = []
+    keys = ["space", "reference", "metric"]
+    for names, part in fidelity.dropna(subset="excess").groupby(keys, sort=True):
+        joined = gains.merge(part[["configuration", "index", "excess"]], on=["configuration", "index"])
+        means = joined.groupby("configuration")[["excess", "gain"]].mean()
+        blank = dict.fromkeys(COLUMNS, np.nan) | dict(zip(keys, names, strict=True))
+        blank |= {"configurations": len(means), "note": ""}
+        rows.append(blank | {"method": "spearman", "n": len(means)} | _spearman(means, rng))
+        rows.append(blank | {"method": "rm_corr", "n": len(joined)} | _within(joined))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _spearman(means: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+    if len(means) < LEAST_CONFIGURATIONS:
+        return {"note": _too_few(len(means))}
+    x, y = means["excess"].to_numpy(), means["gain"].to_numpy()
+    if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
+        return {"note": "not computed, because all values are equal"}
+    found = spearmanr(x, y)
+    drawn = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(len(x), size=len(x))
+        if len(np.unique(x[rows])) > 1 and len(np.unique(y[rows])) > 1:
+            drawn.append(float(spearmanr(x[rows], y[rows]).statistic))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"value": float(found.statistic), "low": float(low), "high": float(high), "p": float(found.pvalue)}
+
+
+def _within(joined: pd.DataFrame) -> dict[str, Any]:
+    """Repeated-measures correlation (Bakdash & Marusich 2017): common slope of gain on excess within replicates."""
+    means = joined.groupby(["replicate", "configuration"], as_index=False)[["excess", "gain"]].mean()
+    if means["configuration"].nunique() < LEAST_CONFIGURATIONS:
+        return {"note": _too_few(means["configuration"].nunique())}
+    if means["replicate"].nunique() < 3:
+        return {"note": "not computed, because it needs 3 replicates"}
+    import pingouin
+
+    precision = pingouin.options.get("round.column.CI95")
+    pingouin.options["round.column.CI95"] = None  # its default cuts intervals to two decimals
+    try:
+        found = pingouin.rm_corr(data=means, x="excess", y="gain", subject="replicate").iloc[0]
+    finally:
+        pingouin.options["round.column.CI95"] = precision
+    interval = next(found[name] for name in found.index if name.upper().startswith("CI95"))
+    p = next(found[name] for name in found.index if name.lower().startswith("p") and "ow" not in name)
+    return {"value": float(found["r"]), "low": float(interval[0]), "high": float(interval[1]), "p": float(p)}
+
+
+def _too_few(count: int) -> str:
+    return f"too few: {count} configurations, at least {LEAST_CONFIGURATIONS} are needed"

@@ -1,0 +1,53 @@
+"""Which snapshot of a generator to use: the latest one before copying leaves its null.
+
+Quality comes early, memorisation later and later the more patients there are (Bonnaire et al. 2025, arXiv
+2505.17638; Favero et al. 2025): a rule on the trajectory, fixed beforehand, never on test utility.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from synthgain.evaluation.distances import kernel_distance, kernel_matrix
+from synthgain.evaluation.resampling import jackknife_se, patient_groups
+
+COLUMNS = (
+    "snapshot", "space", "n", "kid", "kid_se", "copy_n", "copy_rate", "null_rate", "excess", "low", "high",
+    "recommended", "note",
+)  # fmt: skip
+
+
+def kid_with_se(
+    synthetic: np.ndarray,
+    real: np.ndarray,
+    synthetic_patients: np.ndarray,
+    real_patients: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """KID of two feature sets and its patient-clustered jackknife standard error."""
+    kernel = kernel_matrix(*[np.concatenate([synthetic, real])] * 2)
+    size = len(synthetic)
+
+    def statistic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        rows = np.concatenate([a, size + b])
+        return np.array([kernel_distance(kernel[np.ix_(rows, rows)], len(a))])
+
+    groups = patient_groups(synthetic_patients, rng), patient_groups(real_patients, rng)
+    return kernel_distance(kernel, size), float(jackknife_se(statistic, *groups)[0])
+
+
+def recommend(rows: Sequence[dict[str, Any]]) -> int | None:
+    """Return the recommended snapshot: the latest within one standard error of the best KID of those before copying.
+
+    Copying starts at the first snapshot whose excess of copies has its lower bound above 0; that one and all
+    later ones are out. None where the very first one copies.
+    """
+    ordered = sorted(rows, key=lambda row: row["snapshot"])
+    started = next((number for number, row in enumerate(ordered) if row["low"] > 0), len(ordered))
+    clean = ordered[:started]
+    if not clean:
+        return None
+    best = min(clean, key=lambda row: row["kid"])
+    near = [row["snapshot"] for row in clean if row["kid"] <= best["kid"] + best["kid_se"]]
+    return int(max(near))
