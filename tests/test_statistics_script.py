@@ -54,7 +54,7 @@ def job_slice(**analysis) -> dict:
         "task": "classification",
         "targets": ["opacity"],
         "arms": arms(),
-        "analysis": {"primary": primary, "alpha": 0.05, "margin": 0.02, "bootstrap": 300, "subgroups": ["sex"]}
+        "analysis": {"primary": primary, "alpha": 0.05, "margin": 0.02, "bootstrap": 300, "subgroups": ["sex", "age"]}
         | analysis,
         "replicates": {"count": 5, "generators": 1, "pools": 1},
         "rehearsal": False,

@@ -110,7 +110,8 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
     Exploratory: Benjamini–Hochberg over all. Bonferroni stands beside each.
     """
     table = pd.DataFrame(rows, columns=[*COLUMNS, "contrast"])
-    table["family"] = table["family"].astype(object)
+    if table.empty:  # nothing is estimable
+        return table[COLUMNS]
     own = table[["family", "dataset", "label", "metric", "arm", "baseline"]].astype(str).agg("|".join, axis=1)
     group = own.mask(table["family"] == EXPLORATORY, EXPLORATORY)
     for _, members in table.groupby(group, sort=False).groups.items():

@@ -120,7 +120,7 @@ def _analyse_set(test: TestSet, inputs: Inputs, analysis: Analysis, seed: int) -
         "power": [entry for entry in power if entry],
         "patient_bootstrap": [entry for entry in resampled if entry],
         "thresholds": threshold_rows(found, runs, panel.labels, test.thresholds, test.policy, pairs, analysis),
-        "calibration": calibration_table(panel, test.labels, test.validation),
+        "calibration": calibration_table(panel, test.labels, test.validation) if test.validation else pd.DataFrame(),
         "subgroups": _subgroups(test, inputs, pairs, analysis, random),
     }
 
