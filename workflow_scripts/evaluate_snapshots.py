@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from synthgain.generators.device import chosen_device
 
 from synthgain.command import Job, Progress, run_script
+from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, read_real

@@ -12,7 +12,7 @@ from synthgain.seeds import random_generator
 
 
 def relate_fidelity(job: Job) -> None:
-    """Write fidelity_utility/<model>/: points.csv (one row per arm, ratio and replicate), relation.csv, manifest.json."""
+    """Write fidelity_utility/<model>/: points.csv (arm, ratio, replicate: gain), relation.csv, manifest.json."""
     settings, folder = job.slice, job.outputs[0].parent
     statistics = job.input_folder(f"statistics/{settings['model']}/manifest.json")
     metrics = read_table(statistics / "metrics.parquet")

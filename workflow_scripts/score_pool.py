@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from synthgain.command import Job, run_script
-from synthgain.downstream.device import chosen_device
+from synthgain.device import chosen_device
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.tasks import Task, probabilities, target_matrix
 from synthgain.evaluation.agreement import COLUMNS, agreement, consistency_rows, logits_of
