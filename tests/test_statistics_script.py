@@ -207,6 +207,14 @@ def test_rehearsal_gives_no_verdict():
     assert set(result["comparisons.csv"]["verdict"]) == {""}
 
 
+def test_a_model_without_a_primary_is_all_exploratory():
+    result = run(predictions({("supplemented", 300): 0.9}), quick_slice(primary=[]))
+    assert result["verdict.json"]["verdict"] is None
+    assert "No primary comparison" in result["verdict.json"]["sentence"]
+    assert set(result["comparisons.csv"]["family"]) == {"exploratory"}
+    assert "helps" in set(result["comparisons.csv"]["verdict"])
+
+
 def test_one_replicate_is_a_pilot_without_interval():
     tables = {name: table[table["replicate"] == 0] for name, table in predictions({}).items()}
     fields = quick_slice()

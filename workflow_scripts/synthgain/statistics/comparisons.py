@@ -223,7 +223,7 @@ def _family(pair: Pair, place: tuple[str, str, str], analysis: Analysis) -> str:
 
 
 def _verdict(row: dict, analysis: Analysis) -> str:
-    if analysis.rehearsal or not analysis.primaries:
+    if analysis.rehearsal:
         return ""
     margin = margin_for(row["metric"], analysis)
     return verdict(row["contrast"], row["p_adjusted"], analysis.alpha, margin, higher_is_better(row["metric"]))

@@ -8,6 +8,7 @@ from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
 
 PILOT_BELOW = 5  # replicates; fewer cannot carry an interval (method reference, decision 11)
+REHEARSAL = "Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given."
 METRIC_NAMES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
@@ -26,11 +27,16 @@ def verdict_sentence(row: dict[str, Any], analysis: Analysis, alarms: dict[str, 
     return " ".join([_finding(row, analysis), *_qualifiers(row, analysis, alarms)])
 
 
+def without_primary(analysis: Analysis) -> str:
+    """What stands in place of a verdict where no comparison was declared."""
+    return REHEARSAL if analysis.rehearsal else "No primary comparison was declared for this model; all is exploratory."
+
+
 def notes(analysis: Analysis) -> list[str]:
     """What every reader must know about the design."""
     found = []
     if analysis.rehearsal:
-        found.append("Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given.")
+        found.append(REHEARSAL)
     if analysis.replicates < PILOT_BELOW:
         found.append(f"Pilot: {analysis.replicates} replicates; at least {PILOT_BELOW} are needed for intervals.")
     if analysis.generators <= 1 and any(analysis.is_synthetic(arm) for arm in analysis.arms):

@@ -143,7 +143,8 @@ def _stacked(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
 def verdict_of(comparisons: pd.DataFrame, alarms: dict[str, dict], analysis: Analysis) -> dict[str, Any]:
     """`verdict.json`: the declared comparison's row and sentence, alarms, notes; every one in `comparisons`."""
     declared = [_declared(comparisons, primary, alarms, analysis) for primary in analysis.primaries]
-    first = declared[0] if declared else {"primary": None, "verdict": None, "sentence": sentences.notes(analysis)[0]}
+    none = {"primary": None, "verdict": None, "sentence": sentences.without_primary(analysis)}
+    first = declared[0] if declared else none
     return {
         **first,
         "comparisons": declared,
@@ -175,7 +176,7 @@ def _declared(comparisons: pd.DataFrame, primary: Any, alarms: dict[str, dict], 
         return {"primary": None, "verdict": None, "sentence": sentence}
     row = chosen.iloc[0].to_dict()
     if analysis.rehearsal:
-        return {"primary": row, "verdict": None, "sentence": sentences.notes(analysis)[0]}
+        return {"primary": row, "verdict": None, "sentence": sentences.without_primary(analysis)}
     return {
         "primary": row,
         "verdict": row["verdict"],

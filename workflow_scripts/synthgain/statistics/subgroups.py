@@ -17,7 +17,7 @@ from synthgain.statistics.resampling import bootstrap_covariance, patient_sums, 
 
 PERMUTATIONS = 500
 BANDS = 3  # a continuous covariate is cut at its tertiles over patients
-MAX_LEVELS = 12  # a numeric column with more values is continuous
+MAX_LEVELS = 5  # a numeric column with more values is continuous (ages, not grades)
 GAP = "gap"
 COLUMNS = [
     *("arm", "ratio", "baseline", "dataset", "label", "column", "group", "metric", "patients", "positives", "mean"),
@@ -59,7 +59,7 @@ def subgroup_table(
 ) -> pd.DataFrame:
     """`subgroups.csv` of one test set; decided: (R, L, N) bool at the primary thresholds.
 
-    Groups below the minimum counts keep their counts and get no number. p: Benjamini–Hochberg over all rows.
+    Groups below the minimum counts keep their counts and get no number. p: Benjamini–Hochberg over all rows of the set.
     """
     rows: list[dict] = []
     for column in [name for name in analysis.subgroups if name in tables]:
