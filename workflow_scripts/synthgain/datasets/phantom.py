@@ -52,6 +52,7 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
     size, channels = _geometry(image)
     law, style = make_law(settings), read_style(settings)
     low, high = settings.images_per_patient
+    hidden_shares = {str(name): share for name, share in settings.missing.items()}
     rows: list[dict[str, Any]] = []
     films: list[np.ndarray] = []
     masks: list[np.ndarray] = []
@@ -67,7 +68,7 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
             films.append(film)
             masks.append(mask)
         name = f"phantom-{settings.site}-{number}"
-        shown = _hide(_values(patient), settings.missing, keys)
+        shown = _hide(_values(patient), hidden_shares, keys)
         rows += [
             {"image_id": f"{name}-{k}", "patient_id": name, "site": settings.site, "origin": "real", **shown}
             for k in range(count)
@@ -137,7 +138,8 @@ def _draw_film(subject: _Subject, size: int, style: Style, k: int) -> tuple[np.n
     view = finding_integrals(subject.findings, anatomy, chest.lungs, x, y, lift)
     film = develop(chest.attenuation + view.attenuation, factor, side / size, style, rng)
     planes = (chest.lung_field, chest.heart, view.mask)
-    return film, np.stack([_pixel_mask(plane, factor) for plane in planes], axis=-1)
+    lungs, heart, finding = (_pixel_mask(plane, factor) for plane in planes)
+    return film, np.stack([lungs & ~heart, heart, finding], axis=-1)  # a pixel half and half is heart
 
 
 def _film_plane(rng: np.random.Generator, rays: int, side: float, pose: float) -> tuple[np.ndarray, np.ndarray]:

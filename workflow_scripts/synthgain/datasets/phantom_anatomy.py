@@ -57,7 +57,7 @@ class Anatomy:
 def draw_anatomy(rng: np.random.Generator, sex: str, age: float, build: str, cardiomegaly: bool) -> Anatomy:
     """Draw a patient's anatomy. Spreads are rounded from radiological textbooks' normal ranges.
 
-    Cardiothoracic ratio: 0.45 ± 0.025, cut at 0.49; with cardiomegaly 0.52 to 0.64 (limit of normal: 0.50).
+    Cardiothoracic ratio: 0.455 ± 0.025, cut at 0.495; with cardiomegaly above 0.505 (limit of normal: 0.50).
     """
     scale = SEX_SCALE[sex] * float(np.clip(rng.normal(1.0, 0.04), 0.88, 1.12))
     years = (age - 50.0) / 30.0
@@ -65,7 +65,7 @@ def draw_anatomy(rng: np.random.Generator, sex: str, age: float, build: str, car
     def normal(mean: float, sd: float) -> float:
         return float(rng.normal(mean, sd))
 
-    ratio = float(rng.uniform(0.52, 0.64)) if cardiomegaly else min(normal(0.445, 0.025), 0.49)
+    ratio = 0.505 + abs(normal(0.0, 0.04)) if cardiomegaly else min(normal(0.455, 0.025), 0.495)
     lift = {"slim": 0.6, "medium": 0.0, "large": -1.0}[build]  # a large abdomen lifts the diaphragm
     right_dome = normal(7.2, 0.7) + lift
     breasts = sex == "F"
@@ -124,7 +124,7 @@ def lung_hull(anatomy: Anatomy, side: float, x: np.ndarray, y: np.ndarray, later
     u runs across the lung from -1 (medial) to 1 (`lateral`, the chest's half-width), t from base (0) to apex (1).
     """
     t = np.clip((anatomy.top + anatomy.height - y) / anatomy.height, 0.0, 1.2)
-    cube = t * t * t
+    cube = np.minimum(t, 1.0) ** 3
     medial = (0.4 + 2.4 * cube * cube) * anatomy.scale
     u = (2.0 * side * x - medial - lateral) / (lateral - medial)
     return Interval(0.0, superellipsoid(u, t, anatomy.depth, (3, 8, 2)))

@@ -8,9 +8,13 @@ from scipy.special import expit
 from synthgain.datasets.phantom_anatomy import LEFT, MU_LUNG, MU_SOFT, RIGHT, Anatomy, chest_width
 from synthgain.datasets.phantom_bodies import superellipsoid
 
-OPACITY_CM = (0.55, 0.5, 6.5)  # consolidated thickness at the centre: median, log sd, largest
+OPACITY_CM = (3.5, 0.5, 7.0)  # consolidated thickness at the centre: median, log sd, largest
+OPACITY_EXTENT_CM = (1.2, 2.6)  # spread of the patches about their centre
+NODULE_CM = (1.0, 2.2)  # radius
 _MASK_SHARE = 0.35  # an opacity's mask ends where it falls below this share of its own peak
 _FULLEST = 0.85  # a consolidated lung keeps some air
+EFFUSION_CM = 0.1  # smallest height of fluid in the recess
+_RECESS = 0.45  # the costophrenic recess lies this share of a dome's height below its top
 _SURFACE_CM = 0.35  # blur of the fluid's surface along the beam
 
 
@@ -49,7 +53,7 @@ def _draw_opacity(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, li
     x, y = _place(rng, anatomy, side, depth=(0.25, 0.95))
     median, spread, largest = OPACITY_CM
     peak = min(median * float(np.exp(rng.normal(0.0, spread))), largest)
-    extent = float(rng.uniform(0.8, 1.9)) * anatomy.scale
+    extent = float(rng.uniform(*OPACITY_EXTENT_CM)) * anatomy.scale
     blobs = []
     for _ in range(int(rng.integers(3, 8))):
         dx, dy = rng.normal(0.0, 0.9 * extent, 2)
@@ -62,12 +66,12 @@ def _draw_opacity(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, li
 def _draw_nodule(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, float, float, float]:
     side = RIGHT if rng.random() < 0.5 else LEFT
     x, y = _place(rng, anatomy, side, depth=(0.15, 0.8))
-    return side, x, y, float(rng.uniform(0.7, 1.7))
+    return side, x, y, float(rng.uniform(*NODULE_CM))
 
 
 def _draw_effusion(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, float]:
     side = RIGHT if rng.random() < 0.55 else LEFT
-    return side, float(0.6 + rng.gamma(2.0, 1.1)) * anatomy.scale
+    return side, float(EFFUSION_CM + rng.gamma(1.5, 0.7)) * anatomy.scale
 
 
 def _place(rng: np.random.Generator, anatomy: Anatomy, side: float, depth: tuple[float, float]) -> tuple[float, float]:
@@ -95,7 +99,7 @@ def finding_integrals(
     parts = []
     if findings.opacity is not None:
         side, blobs = findings.opacity
-        parts.append(_clip_to_mask(sum(_blob(blob, x, y) for blob in blobs), lungs[side], anatomy))
+        parts.append(_clip_to_mask(np.sum([_blob(blob, x, y) for blob in blobs], axis=0), lungs[side], anatomy))
     if findings.nodule is not None:
         side, centre_x, centre_y, radius = findings.nodule
         chord = 2.0 * superellipsoid((x - centre_x) / radius, (y - centre_y) / radius, radius)
@@ -133,7 +137,7 @@ def _fluid(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Free pleural fluid: fills the lung's recess up to a meniscus that climbs the lateral wall."""
     side, height = effusion
-    base = anatomy.domes[0 if side == RIGHT else 1] - lift + 0.75 * anatomy.dome_height
+    base = anatomy.domes[0 if side == RIGHT else 1] - lift + _RECESS * anatomy.dome_height
     lateral = np.clip(side * x / anatomy.width, 0.0, 1.0)
     surface = base - height - (0.6 + 0.5 * height) * lateral**3 + 0.4 * height * (1.0 - lateral)
     share = expit((y - surface) / (_SURFACE_CM * anatomy.scale))

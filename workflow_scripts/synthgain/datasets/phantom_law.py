@@ -157,8 +157,9 @@ def _others(levels: tuple[str, ...], value: Any, column: str) -> list[int]:
 
 def make_law(options: PhantomOptions) -> Law:
     """Return the law of these options; each finding's marginal share is its prevalence exactly."""
-    prevalence = {**DEFAULT_PREVALENCE, **options.prevalence}
-    return _make_law(options.sex_ratio, options.age_range, tuple(prevalence[name] for name in FINDINGS))
+    given: dict[str, float] = {str(name): share for name, share in options.prevalence.items()}
+    shares = tuple(given.get(name, DEFAULT_PREVALENCE[name]) for name in FINDINGS)
+    return _make_law(options.sex_ratio, options.age_range, shares)
 
 
 @lru_cache(maxsize=32)

@@ -32,7 +32,7 @@ def draw_tree(rng: np.random.Generator, side: float, scale: float) -> Tree:
     starts = hilum + rng.normal(0.0, 0.5, (ROOTS, 2)) * scale
     radius, length = 0.55 * scale, 3.4 * scale
     points, masses, levels = [], [], []
-    for generation in range(GENERATIONS):
+    for _ in range(GENERATIONS):
         lengths = length * rng.uniform(0.75, 1.25, len(angles))
         bend = rng.normal(0.0, 0.25, len(angles))
         steps = int(np.ceil(1.25 * length / _STEP_CM))
