@@ -38,7 +38,7 @@ class Style(BaseModel):
 STYLES: dict[str, Style] = {
     "a": Style(),
     "b": Style(
-        contrast=0.85, brightness=0.05, exposure_sd=0.05, quantum_noise=0.012, scatter=0.45, equalisation=0.0,
+        contrast=0.85, brightness=0.05, exposure_sd=0.05, quantum_noise=0.007, scatter=0.45, equalisation=0.0,
         collimation=0.06, border_grey=24, marker="R", margin=1.24, pose=1.6,
     ),
 }  # fmt: skip
