@@ -1,6 +1,7 @@
 """Looks for copies of training images in a pool, and for what its generator gives away about them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,13 @@ def _search_pixels(
         "pixels", found, null, validation.nearest, memorisation.PIXEL_QUANTILE,
         parents(pool.table), parts["test"].patients,
     )  # fmt: skip
+    # The distance ratio's threshold is fixed, so validation images are a null for it too.
+    more = validation.distance_ratio() < memorisation.ALPHA
+    rules[1] = replace(
+        rules[1],
+        null_flags=np.concatenate([rules[1].null_flags, more]),
+        null_patients=np.concatenate([rules[1].null_patients, parts["validation"].patients]),
+    )
     scores = pd.DataFrame({"image_id": pool.table["image_id"]})
     scores = pd.concat([scores, _scores("pixels", found, rules, train)], axis=1)
     scores["copy_pixels"] = memorisation.near_exact(found)
@@ -104,7 +112,8 @@ def _search_features(
         job.slice["space"]["name"], found, null, calibration, memorisation.FEATURE_QUANTILE,
         parents(pool.table), test.patients,
     )  # fmt: skip
-    return _scores("features", found, rules, train), rules
+    nearest = rules[:1]  # in a space of few dimensions the distance ratio flags a fifth of new images too
+    return _scores("features", found, nearest, train), nearest
 
 
 def _scores(name: str, found: Neighbours, rules: list[memorisation.Rates], train: Images) -> pd.DataFrame:
@@ -169,7 +178,7 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
         )
         patients.append(drawn.patients)
     rng = random_generator(**keys, pool=job.slice["pool"], of="bootstrap")
-    return membership.membership_rows(*losses, levels, *patients, rng)
+    return membership.membership_rows(losses[0], losses[1], levels, patients[0], patients[1], rng)
 
 
 def _joined(first: Images, second: Images) -> Images:

@@ -31,7 +31,7 @@ def relate_fidelity(job: Job) -> None:
 def _gains(metrics: pd.DataFrame, settings: dict[str, Any], arm: dict[str, Any]) -> pd.DataFrame:
     """Gain over the baseline per ratio and replicate; `index` is the pool's, replicate mod `indices`."""
     kept = metrics[
-        (metrics["part"] == "test") & (metrics[["dataset", "label", "metric"]] == _endpoint(settings)).all(1)
+        (metrics["part"] == "test") & (metrics[["dataset", "label", "metric"]] == _endpoint(settings)).all(axis=1)
     ]
     own = kept[kept["arm"] == arm["name"]]
     baseline = kept[kept["arm"] == arm["baseline"]].set_index("replicate")["value"]

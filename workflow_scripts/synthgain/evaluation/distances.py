@@ -26,7 +26,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
 def _whitening_side(x: np.ndarray) -> np.ndarray:
     """Centred features over √(n−1), or their d × d triangular factor where that is smaller."""
     a = (x.astype(np.float64) - x.mean(0, dtype=np.float64)) / np.sqrt(len(x) - 1)
-    return a if len(a) <= a.shape[1] else np.linalg.qr(a, mode="r")
+    return a if len(a) <= a.shape[1] else np.asarray(np.linalg.qr(a, mode="r"))
 
 
 def frechet_infinity(

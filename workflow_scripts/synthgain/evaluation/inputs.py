@@ -50,7 +50,8 @@ class Images:
 
 def read_real(job: Job, names: Sequence[str]) -> Images:
     """Read data sets with their splits, joined; a data set without a split is all test."""
-    arrays, tables, columns = [], [], {}
+    arrays, tables = [], []
+    columns: dict[str, dict[str, Any]] = {}
     for name in names:
         manifest = f"datasets/{name}/manifest.json"
         image_set = read_image_set(job.input_folder(manifest), job.inputs[manifest])

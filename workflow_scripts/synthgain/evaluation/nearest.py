@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 SIDE = 64  # Dar et al. and Akbar et al. compare at low resolution; copies are visible there
-COARSE_SIDE = 16  # candidates are chosen here: a shift of 3 % is half a pixel
+COARSE_SIDE = 16  # candidates are chosen here, with the largest shifts only
 SHIFT = 0.03  # of the side
 NEIGHBOURS = 50  # Carlini et al. 2023, n of the calibrated distance
 QUERIES = 64  # per matrix product: about 50 MB at 64 × 64
@@ -53,7 +53,7 @@ class PixelSpace:
         side = min(SIDE, *train.shape[1:3])
         self.side, self.reach = side, max(1, round(SHIFT * side))
         self.mean = self._small(train, side).mean(0)
-        self.coarse_mean = self._small(train, COARSE_SIDE).mean(0)
+        self.coarse_mean = self._coarse(self.mean[None], 0, 0)
 
     def search(
         self,
@@ -64,13 +64,14 @@ class PixelSpace:
     ) -> Neighbours:
         """Return each query's nearest references; with patients given, pairs of one patient do not count."""
         count = min(NEIGHBOURS, len(references))
-        coarse = _unit(self._small(references, COARSE_SIDE) - self.coarse_mean)
+        coarse = _unit(self._coarse(self._small(references, self.side), 0, 0) - self.coarse_mean)
         fine = _unit(self._window(self._small(references, self.side), 0, 0) - self._window(self.mean, 0, 0))
         found = []
         for start in range(0, len(queries), QUERIES):
             part = queries[start : start + QUERIES]
-            small = self._small(part, COARSE_SIDE)
-            similar = torch.maximum(*(_unit(x - self.coarse_mean) @ coarse.T for x in (small, small.flip(-1))))
+            small, steps = self._small(part, self.side), (-self.reach, 0, self.reach)
+            views = [self._coarse(x, y, s) for x in (small, small.flip(-1)) for y in steps for s in steps]
+            similar = torch.stack([_unit(view - self.coarse_mean) @ coarse.T for view in views]).amax(0)
             same = _same_patient(query_patients, reference_patients, slice(start, start + QUERIES))
             if same is not None:
                 similar[same] = -2.0
@@ -103,6 +104,10 @@ class PixelSpace:
     def _small(self, images: np.ndarray, side: int) -> torch.Tensor:
         x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
         return x if x.shape[2:] == (side, side) else functional.interpolate(x, (side, side), mode="area")
+
+    def _coarse(self, x: torch.Tensor, down: int, right: int) -> torch.Tensor:
+        window = self._window(x, down, right)
+        return functional.interpolate(window, (min(COARSE_SIDE, window.shape[-1]),) * 2, mode="area")
 
     def _window(self, x: torch.Tensor, down: int, right: int) -> torch.Tensor:
         r, side = self.reach, self.side

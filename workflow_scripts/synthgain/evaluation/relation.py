@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from synthgain.evaluation.resampling import Z_95
+
 COLUMNS = ("space", "reference", "metric", "method", "configurations", "n", "value", "low", "high", "p", "note")
 LEAST_CONFIGURATIONS = 8  # below, a rank correlation over generators says nothing
 RESAMPLES = 2000
@@ -55,15 +57,12 @@ def _within(joined: pd.DataFrame) -> dict[str, Any]:
         return {"note": "not computed, because it needs 3 replicates"}
     import pingouin
 
-    precision = pingouin.options.get("round.column.CI95")
-    pingouin.options["round.column.CI95"] = None  # its default cuts intervals to two decimals
-    try:
-        found = pingouin.rm_corr(data=means, x="excess", y="gain", subject="replicate").iloc[0]
-    finally:
-        pingouin.options["round.column.CI95"] = precision
-    interval = next(found[name] for name in found.index if name.upper().startswith("CI95"))
-    p = next(found[name] for name in found.index if name.lower().startswith("p") and "ow" not in name)
-    return {"value": float(found["r"]), "low": float(interval[0]), "high": float(interval[1]), "p": float(p)}
+    found = pingouin.rm_corr(data=means, x="excess", y="gain", subject="replicate").iloc[0]
+    r, dof = float(found["r"]), int(found["dof"])
+    # pingouin rounds this interval to two decimals; Fisher's z with dof + 2 points, as it computes it.
+    centre, half = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), Z_95 / np.sqrt(dof - 1)
+    low, high = float(np.tanh(centre - half)), float(np.tanh(centre + half))
+    return {"value": r, "low": low, "high": high, "p": float(found["pval"])}
 
 
 def _too_few(count: int) -> str:

@@ -114,7 +114,7 @@ def build(options: dict[str, Any], weights: Path | None, device: torch.device) -
     """Extractor of 1280 pooled features. options: `size` (224), `batch` (32), `sha256` (of `weights`)."""
     size = int(options.get("size", INPUT_SIZE))
     network, checksum = load_network(weights, options.get("sha256"))
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         return network.features(normalise(resize_bilinear(x, size)).contiguous(memory_format=torch.channels_last))
