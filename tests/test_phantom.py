@@ -238,6 +238,15 @@ def test_missing_values_hide_but_do_not_change_the_film() -> None:
     assert (holes.table.loc[known, "age"] == whole.table.loc[known, "age"]).all()
 
 
+def test_the_facts_hold_the_whole_law() -> None:
+    """An oracle reads the law from the manifest: it must give the same films as the options did."""
+    options = {"patients": 1, "site": "b", "prevalence": {"opacity": 0.9}}
+    law = prepare(options, IMAGE, 0, None).facts["law"]
+    assert set(law["prevalence"]) == set(FINDINGS)
+    rows, keys = pd.DataFrame({"sex": [None, None, "F"]}), [{"row": row} for row in range(3)]
+    np.testing.assert_array_equal(draw(rows, IMAGE, keys, law)[0], draw(rows, IMAGE, keys, options)[0])
+
+
 def test_law_has_the_marginals_it_was_asked_for() -> None:
     law = make_law(read_options({"prevalence": {"opacity": 0.2, "nodule": 0.0}, "sex_ratio": 0.7}))
     ages = law.weights.sum(axis=(0, 1))

@@ -17,6 +17,7 @@ from synthgain.datasets.phantom_findings import Findings, draw_findings, finding
 from synthgain.datasets.phantom_law import (
     BUILDS,
     COVARIATES,
+    DEFAULT_PREVALENCE,
     FINDINGS,
     SEXES,
     Patient,
@@ -76,7 +77,11 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
     facts = {
         "source": "SynthGain chest radiograph phantom",
         "split_unit": "patient",
-        "law": {**settings.model_dump(mode="json"), "style": style.model_dump()},
+        "law": {
+            **settings.model_dump(mode="json"),
+            "prevalence": {**DEFAULT_PREVALENCE, **settings.prevalence},
+            "style": style.model_dump(),
+        },
     }
     return Prepared(_channels(films, channels), _table(rows), COLUMNS, np.stack(masks), MASK_NAMES, facts=facts)
 
