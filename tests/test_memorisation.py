@@ -82,7 +82,7 @@ def test_planted_copies_are_found(run: Path) -> None:
     planted = np.arange(POOL) % 20 == 0
     assert scores["flagged_pixels"][planted].all()
     assert scores["copy_pixels"].to_numpy().tolist() == planted.tolist()
-    assert scores["flagged_pixels"][~planted].mean() < 0.03
+    assert scores["flagged_pixels"][~planted].mean() < 0.1  # either rule, each with its own null
     parent = rates[rates["rule"] == "nearest is parent"].iloc[0]
     assert parent["low"] > 0
     assert "Memorisation warning" in gate["sentence"]
