@@ -74,12 +74,14 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
             {"image_id": f"{name}-{k}", "patient_id": name, "site": settings.site, "origin": "real", **shown}
             for k in range(count)
         ]
+    prevalence: dict[str, float] = dict(DEFAULT_PREVALENCE)
+    prevalence.update({str(name): share for name, share in settings.prevalence.items()})
     facts = {
         "source": "SynthGain chest radiograph phantom",
         "split_unit": "patient",
         "law": {
             **settings.model_dump(mode="json"),
-            "prevalence": {**DEFAULT_PREVALENCE, **settings.prevalence},
+            "prevalence": prevalence,
             "style": style.model_dump(),
         },
     }
