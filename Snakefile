@@ -19,6 +19,7 @@ include: "rules/data.smk"
 include: "rules/generators.smk"
 include: "rules/pools.smk"
 include: "rules/downstream.smk"
+include: "rules/evaluation.smk"
 include: "rules/statistics.smk"
 include: "rules/report.smk"
 

@@ -33,8 +33,8 @@ def pixels(manifest):
 
 def derived_inputs(run, scores):
     folder = run / "scores"
-    write_table(folder / "drawn.parquet", scores, "scores")
-    return {"pools/drawn/0/replica-1/manifest.json": "replica-1", "scores/drawn.parquet": "scores"}
+    write_table(folder / "scores.parquet", scores, "scores")
+    return {"pools/drawn/0/replica-1/manifest.json": "replica-1", "memorisation/drawn/0/manifest.json": "scores"}
 
 
 def draw_derived(run, name, options, inputs, shards=1):

@@ -206,6 +206,18 @@ def test_what_is_missing_is_called_not_done(tmp_path: Path) -> None:
         assert "Not done" in section, name
 
 
+def test_a_test_set_without_estimate_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    table = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
+    restate(run, "comparisons.csv", table[table["dataset"] == "hospital_a"].assign(p_adjusted=float("nan")))
+    text = Page(written(run)).text
+    assert "hospital_b: AUROC is not estimable" in text
+    assert "Only one test set was declared" not in text
+    assert "0 comparisons tested, 0 of them below alpha" in text
+    alone = config() | {"evaluate_on": ["hospital_a"]}
+    assert "Only one test set was declared" in Page(written(run, config=alone)).text
+
+
 def test_only_declared_inputs_are_read(run: Path) -> None:
     job = report_job(run)
     inputs = {name: identity for name, identity in job.inputs.items() if not name.startswith("fidelity/")}

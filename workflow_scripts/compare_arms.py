@@ -3,7 +3,7 @@
 from typing import Any
 
 from synthgain.command import Job, run_script
-from synthgain.files import read_json, read_table, write_manifest
+from synthgain.files import read_manifest, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.stage import Inputs, analyse
 from synthgain.statistics.tables import write_results
@@ -24,7 +24,8 @@ def _inputs(job: Job) -> Inputs:
         name.rsplit("/", 1)[1].removesuffix(".parquet"): read_table(job.run / name, job.inputs[name])
         for name in job.inputs_below(f"predictions/{model}/")
     }
-    audit: dict[str, Any] = read_json(job.run / "audit/audit.json") if "audit/audit.json" in job.inputs else {}
+    name = "audit/audit.json"
+    audit: dict[str, Any] = read_manifest(job.run / name, job.inputs[name]) if name in job.inputs else {}
     datasets = {
         entry["dataset"]: read_table(job.input_folder(name) / "table.parquet")
         for entry in job.slice["test_sets"]

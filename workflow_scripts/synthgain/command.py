@@ -88,9 +88,7 @@ class Progress:
         note = f"{note}, " if note else ""
         tail = f"about {_clock(left)} to go" if self.done < self.total else f"done in {_clock(elapsed)}"
         share = 100 * self.done // max(self.total, 1)
-        logger.info(
-            "[%s] %d/%d (%d %%) %s%s", self.what, self.done, self.total, share, note, tail
-        )
+        logger.info("[%s] %d/%d (%d %%) %s%s", self.what, self.done, self.total, share, note, tail)
 
 
 class StopSignal:

@@ -108,13 +108,16 @@ def repeated(real: Rows, count: int) -> Rows:
     return Rows(rows.arrays, rows.positions, rows.image_ids, rows.source_ids, rows.patients, copies, rows.targets)
 
 
-def supplement(pool: Rows, count: int, own: Rows | None, where: str) -> Rows:
+def supplement(pool: Rows, count: int, own: Rows | None, where: str, filtered: bool = False) -> Rows:
     """Return the first `count` rows of the pool's order; with `own`, of the children of these real rows only.
 
-    Raises SynthGainError where the pool has too few; `where` opens its line.
+    A filtered pool that holds fewer gives all of them: the manifest says how many. Any other raises
+    SynthGainError; `where` opens its line.
     """
     if own is not None:
         pool = pool.take(np.isin(pool.source_ids.astype(str), own.image_ids.astype(str)))
+    if filtered:
+        count = min(count, len(pool))
     if count > len(pool):
         raise SynthGainError(
             f"{where}: ratio over the pool: {count} synthetic images wanted, the pool has {len(pool)}; "

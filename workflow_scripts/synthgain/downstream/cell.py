@@ -143,7 +143,7 @@ class Cell:
         pool = synthetic_rows(arrays, table, self.task)
         base = len(real) if real is not None else self._base(pool)
         own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
-        return supplement(pool, supplement_count(self.ratio, base), own, where)
+        return supplement(pool, supplement_count(self.ratio, base), own, where, bool(self.arm.get("filtered")))
 
     def _base(self, pool: Rows | None) -> int:
         """Return how many rows the pool copies: its source's training rows, else those of its first replica."""

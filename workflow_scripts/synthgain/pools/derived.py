@@ -1,7 +1,6 @@
 """Pools made of another pool: its survivors of a filter on scores, or as many of it unselected."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,14 @@ from synthgain.replicas import read_replica, take
 from synthgain.seeds import random_generator
 
 SIDES = ("above", "below", "false")
+SCORED = ("memorisation/", "label_consistency/")  # stages whose folders hold a scores.parquet
 
 
 def draw(request: ShardRequest) -> Drawn:
     """Return one shard of replica k: the survivors among replica k of the base pool, in its order.
 
     options: {of: base pool, filter: {column, keep: above|below|false, quantile | threshold}, thin: bool},
-    with a score table (`*.parquet`: image_id and score columns) among the inputs. Thinned, as many
+    with the manifest beside a `scores.parquet` (image_id and score columns) among the inputs. Thinned, as many
     images are kept as survive the filter, but chosen at random: the filter's control.
     Images keep their image_id, since their pixels stay the same. The quantile is that of this replica,
     so that more replicas change none already drawn.
@@ -75,8 +75,10 @@ def thinned(count: int, wanted: int, request: ShardRequest) -> np.ndarray:
 
 def read_scores(request: ShardRequest, column: str) -> pd.Series:
     """Return the scores of the one score table among the inputs, indexed by image_id."""
-    name = _input(request, "", ".parquet")
-    table = read_table(request.folders[name] / Path(name).name, request.identities[name])
+    name = next((n for start in SCORED for n in sorted(request.folders) if n.startswith(start)), None)
+    if name is None:
+        raise SynthGainError(f"pools.{request.keys.pool}: no score table among its inputs; the rule must list one")
+    table = read_table(request.folders[name] / "scores.parquet", request.identities[name])
     if column not in table.columns:
         known = ", ".join(text for text in table.columns if text != "image_id")
         raise SynthGainError(f"filter.column: {name} has no column {column!r}; columns are {known}")

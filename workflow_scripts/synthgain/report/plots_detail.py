@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from synthgain.report.style import INK, MUTED, PALETTE, metric_name, new_figure
 from synthgain.report.style import quiet_grid as grid
 
+FEW_POINTS = 10  # shorter loss curves are drawn as they are
 SMOOTHED_SHARE = 0.02  # window of the running median of a loss curve, as a share of its rows
 
 
@@ -60,8 +61,10 @@ def generator_loss(curves: Mapping[str, pd.DataFrame]) -> Figure:
         rows = rows.dropna(subset=["loss"])
         colour = PALETTE[place % len(PALETTE)]
         loss = rows["loss"].to_numpy(dtype=float)
-        axes.plot(rows["step"], loss, color=colour, alpha=0.22, linewidth=0.7)
-        axes.plot(rows["step"], running_median(loss), color=colour, linewidth=1.6, label=name)
+        few = len(loss) < FEW_POINTS
+        axes.plot(rows["step"], loss, color=colour, alpha=1.0 if few else 0.22, linewidth=0.7)
+        smooth = loss if few else running_median(loss)
+        axes.plot(rows["step"], smooth, color=colour, linewidth=1.6, label=name)
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("training loss")
     values = np.concatenate([rows["loss"].dropna().to_numpy(dtype=float) for rows in curves.values()] or [np.ones(1)])

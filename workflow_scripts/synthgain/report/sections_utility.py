@@ -144,8 +144,12 @@ def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     others = [name for name in dict.fromkeys(rows["dataset"]) if name != chosen["test_set"]]
     blocks: list = [*model.pictures("sites")]
     lead = "Test sets other than the primary one show whether a gain travels; they are exploratory."
-    if not others:
+    declared = [str(name) for name in evidence.config.get("evaluate_on") or []]
+    if declared and len(declared) < 2:
         lead = "Only one test set was declared, so whether a gain travels to another hospital is not shown."
+    for name in [name for name in declared if name not in set(rows["dataset"])]:
+        text = f"{name}: {metric_name(chosen['metric'])} is not estimable (too few positive or negative patients)."
+        blocks.append(Text(text, "missing"))
     for name in others:
         title = f"{name}: {metric_name(chosen['metric'])}"
         own = rows[rows["dataset"] == name]
@@ -158,8 +162,11 @@ def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     rows = table[table["family"] == "exploratory"].sort_values("p_adjusted", kind="stable")
     blocks: list = [Text("No exploratory comparisons.", "note")]
     if len(rows):
-        low = int((rows["p_adjusted"] < float(evidence.analysis.get("alpha", 0.05))).sum())
+        alpha = float(evidence.analysis.get("alpha", 0.05))
+        tested, low = int(rows["p_adjusted"].notna().sum()), int((rows["p_adjusted"] < alpha).sum())
         shown = make_table("Exploratory comparisons", rows, comparison_columns(level), "exploratory.csv")
-        lead = f"{len(rows)} comparisons, {low} of them below alpha after Benjamini–Hochberg."
+        lead = f"{tested} comparisons tested, {low} of them below alpha after Benjamini–Hochberg."
+        if tested < len(rows):
+            lead += f" {len(rows) - tested} more could not be tested (one replicate, or not estimable)."
         blocks = [Text(lead), Details("Show them all, smallest adjusted p first", [shown])]
     return Section("labels", "Labels and other metrics", blocks, "Exploratory: for ideas, not for claims.")

@@ -6,6 +6,7 @@ import numpy as np
 
 from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
+from synthgain.statistics.memorisation_gate import BARRED
 
 PILOT_BELOW = 5  # replicates; fewer cannot carry an interval (method reference, decision 11)
 REHEARSAL = "Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given."
@@ -49,6 +50,8 @@ def notes(analysis: Analysis) -> list[str]:
 
 def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     what, endpoint = _subject(row), _endpoint(row)
+    if row["verdict"] == BARRED:
+        return f"No verdict on {what}: its pool holds copies of images of {row['dataset']}."
     if not np.isfinite(row["low"]):
         return f"No verdict on {what}: {endpoint} has no interval with {_count(row)}."
     interval = f"{_percent(analysis.confidence)} interval {_signed(row['low'])} to {_signed(row['high'])}"
@@ -79,6 +82,7 @@ def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]
         found.append("Repeating real images for as many steps is not beaten: the gain may be longer training.")
     if row["verdict"] == HELPS:
         found += [_strong(alarm) for alarm in alarms["strong_augmentation"]["rows"] if _same(alarm, row)]
+    found += [_copies(alarm, row) for alarm in alarms["memorisation"]["rows"] if alarm["arm"] == row["arm"]]
     if analysis.arms[row["arm"]].get("borrowed"):
         found.append("The generator saw real patients that the baseline does not train on (borrowed).")
     if analysis.replicates < PILOT_BELOW:
@@ -86,6 +90,18 @@ def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]
     if analysis.generators <= 1 and analysis.is_synthetic(row["arm"]):
         found.append("Conditional on one generator.")
     return [text for text in found if text]
+
+
+def _copies(alarm: dict[str, Any], row: dict[str, Any]) -> str:
+    """The gate's warning, and what is left of the effect without the flagged samples."""
+    place = ("ratio", "dataset", "label", "metric")
+    twins = [twin for twin in alarm["filtered"] if all(twin[name] == row[name] for name in place)]
+    if not twins:
+        return f"{alarm['sentence']} No arm trains on the pool without the flagged samples at this ratio."
+    twin = twins[0]
+    interval = f"{_signed(twin['low'])} to {_signed(twin['high'])}"
+    change = f"{_signed(twin['difference'])} ({interval}, {twin['verdict']})"
+    return f"{alarm['sentence']} Without the flagged samples ({twin['arm']}) the change is {change}."
 
 
 def _strong(alarm: dict[str, Any]) -> str:

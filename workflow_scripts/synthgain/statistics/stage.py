@@ -26,6 +26,7 @@ from synthgain.statistics.further import (
     threshold_rows,
 )
 from synthgain.statistics.guards import guard
+from synthgain.statistics.memorisation_gate import Gates, apply_gates
 from synthgain.statistics.predictions import Panel, build_panel, validation_dataset
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from synthgain.statistics.subgroups import subgroup_table
@@ -39,6 +40,7 @@ class Inputs:
 
     predictions: arm → its table. test_sets: [{dataset, split}]. targets: names of the model's targets.
     excluded: data set → image ids that the audit bars from testing. datasets, splits: data set → its table.
+    gates: arm → the memorisation gate of each draw of its pool.
     """
 
     predictions: Mapping[str, pd.DataFrame]
@@ -47,6 +49,7 @@ class Inputs:
     excluded: Mapping[str, list[str]] = field(default_factory=dict)
     datasets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     splits: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    gates: Gates = field(default_factory=dict)
 
 
 Validation = dict[str, Panel]  # arm → its predictions on its validation set
@@ -72,6 +75,7 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
     sets = [_test_set(table, entry, inputs, validation, analysis, seed) for entry in inputs.test_sets]
     parts = [_analyse_set(test, inputs, analysis, seed) for test in sets]
     comparisons, alarms = guard(finish([row for part in parts for row in part["comparisons"]], analysis), analysis)
+    comparisons, alarms["memorisation"] = apply_gates(comparisons, inputs.gates, analysis)
     verdict = verdict_of(comparisons, alarms, analysis)
     verdict["patient_bootstrap"] = [entry for part in parts for entry in part["patient_bootstrap"]]
     return {

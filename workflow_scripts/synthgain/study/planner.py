@@ -26,7 +26,12 @@ OUTPUTS = {
     "train_downstream": "downstream/{model}/{arm}/{ratio}/{chunk}/manifest.json",
     "predict_downstream": "predictions/{model}/{arm}/{ratio}/{chunk}.parquet",
     "collect_predictions": "predictions/{model}/{arm}.parquet",
+    "measure_fidelity": "fidelity/{pool}/{index}/manifest.json",
+    "check_memorisation": "memorisation/{pool}/{index}/manifest.json",
+    "score_pool": "label_consistency/{pool}/{index}/manifest.json",
+    "evaluate_snapshots": "snapshots/{generator}/{index}/manifest.json",
     "compare_arms": "statistics/{model}/manifest.json",
+    "relate_fidelity": "fidelity_utility/{model}/manifest.json",
     "draw_figures": "figures/{model}/manifest.json",
     "write_report": "report.html",
 }

@@ -89,3 +89,18 @@ def borrowed(study: Study, name: str) -> bool:
     if pool.known in ("copier", "jittered_copier") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
     return any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
+
+
+def filtered_twin(study: Study, name: str) -> str | None:
+    """Return the arm that trains as `name` does but on its pool without the samples that the gate flagged."""
+    arm = study.arms[name]
+    for other, config in study.arms.items():
+        pool = study.pools.get(config.synthetic or "")
+        if pool is None or pool.filter is None or pool.filter.scores != "memorisation" or pool.of != arm.synthetic:
+            continue
+        if arm.model_dump(exclude=_NOT_RECIPE) == config.model_dump(exclude=_NOT_RECIPE):
+            return other
+    return None
+
+
+_NOT_RECIPE = {"synthetic", "ratios", "description", "baseline"}

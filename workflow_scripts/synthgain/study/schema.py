@@ -1,6 +1,6 @@
 """The study config: one YAML, validated before anything is planned."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -63,6 +63,22 @@ class Analysis(Entry):
     bootstrap: int = Field(2000, ge=100, description="Patient resamples.")
 
 
+class TorchScriptSpace(Entry):
+    """A feature extractor of your own (DINOv2, torchxrayvision …) as a TorchScript file."""
+
+    weights: str = Field(description="TorchScript file, relative to the data root.")
+    sha256: str | None = Field(None, description="Its checksum; another file is refused.")
+    size: int = Field(224, ge=16, description="Input size in pixels.")
+    channels: Literal[1, 3] = Field(3, description="Input channels.")
+    mean: list[float] | None = Field(None, description="Mean per channel of pixels in [0, 1]; default: ImageNet's.")
+    sd: list[float] | None = Field(None, description="Standard deviation per channel; default: ImageNet's.")
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Return the space's slice entry but for its module."""
+        options = self.model_dump(exclude={"weights", "sha256"}, exclude_none=True) | {"label": name}
+        return {"options": options, "weights": self.weights, "sha256": self.sha256}
+
+
 class Fidelity(Entry):
     """Fidelity and diversity of pools, in feature spaces."""
 
@@ -71,12 +87,17 @@ class Fidelity(Entry):
     images: int | None = Field(500, ge=50, description="Images a side (equal n); None: as many as there are.")
     floor_splits: int = Field(5, ge=2, description="Patient-disjoint real-versus-real splits.")
     by: list[str] = Field(default_factory=list, description="Also per level of these columns.")
+    torchscript: dict[Name, TorchScriptSpace] = Field(default_factory=dict, description="Further feature spaces.")
+    radiomics: bool = Field(False, description="Fréchet radiomics distance, where frd-score and pyradiomics import.")
 
 
 class Memorisation(Entry):
     """The memorisation gate."""
 
     limit: Share = Field(0.01, description="Excess share of copies above which the verdict sentence says so.")
+    space: Literal["downstream", "efficientnet_lite0"] | None = Field(
+        "efficientnet_lite0", description="Feature space searched besides pixels; null: pixels alone."
+    )
     membership: bool = Field(True, description="Membership inference on the diffusion loss.")
 
 
@@ -88,6 +109,7 @@ class Evaluation(Entry):
     memorisation: Memorisation | None = Field(Memorisation(), description="Memorisation gate; null: none.")
     label_consistency: bool = Field(True, description="Score synthetic images with the real-only model.")
     snapshots: bool = Field(False, description="KID and copy share of every generator snapshot.")
+    snapshot_images: int = Field(200, ge=20, description="Images drawn per snapshot for that.")
 
 
 class Compute(Entry):

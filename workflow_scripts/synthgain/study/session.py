@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.files import write_json
-from synthgain.study import plan_data, plan_downstream  # noqa: F401  (they register the plans)
+from synthgain.study import plan_data, plan_downstream, plan_evaluation, plan_report  # noqa: F401  (they register the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, run_names
 from synthgain.study.plan_data import snapshots_of

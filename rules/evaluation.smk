@@ -1,0 +1,110 @@
+# What is measured on pools: fidelity and diversity, memorisation, label consistency, snapshots, and whether
+# fidelity predicts usefulness.
+
+
+rule measure_fidelity:
+    input:
+        inputs("measure_fidelity"),
+    output:
+        f"{RUN}/fidelity/{{pool}}/{{index}}/manifest.json",
+    log:
+        f"{RUN}/logs/measure_fidelity/{{pool}}-{{index}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/measure_fidelity/{{pool}}-{{index}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=larger_with_attempt(8000),
+    params:
+        job=job("measure_fidelity"),
+    message:
+        "Measuring the fidelity of pool {wildcards.pool} ({wildcards.index})"
+    shell:
+        "python {SCRIPTS}/measure_fidelity.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule check_memorisation:
+    input:
+        inputs("check_memorisation"),
+    output:
+        f"{RUN}/memorisation/{{pool}}/{{index}}/manifest.json",
+    log:
+        f"{RUN}/logs/check_memorisation/{{pool}}-{{index}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/check_memorisation/{{pool}}-{{index}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=larger_with_attempt(8000),
+    params:
+        job=job("check_memorisation"),
+    message:
+        "Looking for copies of training images in pool {wildcards.pool} ({wildcards.index})"
+    shell:
+        "python {SCRIPTS}/check_memorisation.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule score_pool:
+    input:
+        inputs("score_pool"),
+    output:
+        f"{RUN}/label_consistency/{{pool}}/{{index}}/manifest.json",
+    log:
+        f"{RUN}/logs/score_pool/{{pool}}-{{index}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/score_pool/{{pool}}-{{index}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=larger_with_attempt(4000),
+    params:
+        job=job("score_pool"),
+    message:
+        "Scoring pool {wildcards.pool} ({wildcards.index}) with the real-only model"
+    shell:
+        "python {SCRIPTS}/score_pool.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule evaluate_snapshots:
+    input:
+        inputs("evaluate_snapshots"),
+    output:
+        f"{RUN}/snapshots/{{generator}}/{{index}}/manifest.json",
+    log:
+        f"{RUN}/logs/evaluate_snapshots/{{generator}}-{{index}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/evaluate_snapshots/{{generator}}-{{index}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=larger_with_attempt(4000),
+    params:
+        job=job("evaluate_snapshots"),
+    message:
+        "Measuring the snapshots of generator {wildcards.generator} ({wildcards.index})"
+    shell:
+        "python {SCRIPTS}/evaluate_snapshots.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule relate_fidelity:
+    input:
+        inputs("relate_fidelity"),
+    output:
+        f"{RUN}/fidelity_utility/{{model}}/manifest.json",
+    log:
+        f"{RUN}/logs/relate_fidelity/{{model}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/relate_fidelity/{{model}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        job=job("relate_fidelity"),
+    message:
+        "Setting fidelity beside the gain of {wildcards.model}"
+    shell:
+        "python {SCRIPTS}/relate_fidelity.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"

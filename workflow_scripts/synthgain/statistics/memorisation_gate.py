@@ -1,0 +1,49 @@
+"""What the memorisation gate says of arms that use a pool: a warning in the sentence, a bar on a copied test set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from synthgain.statistics.analysis import Analysis
+
+BARRED = "barred"  # in place of a verdict: the pool holds copies of the test set's images
+Gates = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def apply_gates(table: pd.DataFrame, gates: Gates, analysis: Analysis) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the comparisons, barred where the arm's pool holds copies of the test set, and the alarm.
+
+    gates: arm → the gate.json of each draw of its pool (evaluation stage); the draw with the largest excess speaks.
+    The alarm's rows: {arm, excess, low, high, limit, sentence, filtered: {arm, ratio, dataset, …} of the arm
+    that trains on the pool without the flagged samples, on every declared endpoint}.
+    """
+    barred = {arm: {name for gate in found for name in gate["barred_sets"]} for arm, found in gates.items()}
+    hit = [
+        any(f"{dataset}/{part}" in barred.get(arm, ()) for part in ("validation", "test"))
+        for arm, dataset in zip(table["arm"], table["dataset"], strict=True)
+    ]
+    judged = table.assign(verdict=table["verdict"].mask(pd.Series(hit, index=table.index, dtype=bool), BARRED))
+    rows = []
+    for arm, found in gates.items():
+        worst = max(found, key=lambda gate: (gate["exceeded"], gate["excess"]))
+        if worst["exceeded"] or worst["barred_sets"]:
+            kept = {name: worst[name] for name in ("excess", "low", "high", "limit", "sentence", "exceeded")}
+            rows.append({"arm": arm, **kept, "filtered": _without_flagged(judged, arm, analysis)})
+    return judged, {"checked": bool(gates), "raised": bool(rows), "rows": rows}
+
+
+def _without_flagged(table: pd.DataFrame, arm: str, analysis: Analysis) -> list[dict[str, Any]]:
+    """Rows of the arm's filtered twin against its own baseline, on the declared endpoints."""
+    twin = analysis.arms[arm].get("filtered")
+    if twin is None:
+        return []
+    chosen = table[(table["arm"] == twin) & (table["baseline"] == analysis.arms[twin].get("baseline"))]
+    wanted = analysis.primary_endpoints()
+    places = zip(chosen["dataset"], chosen["label"], chosen["metric"], strict=True)
+    shown = ["arm", "ratio", "dataset", "label", "metric", "difference", "low", "high", "verdict"]
+    return [
+        {name: row[name] for name in shown}
+        for row, place in zip(chosen.to_dict("records"), places, strict=True)
+        if place in wanted
+    ]

@@ -1,0 +1,278 @@
+"""Plans of what is measured on pools: fidelity, memorisation, labels, snapshots, fidelity against utility."""
+
+from typing import Any
+
+from synthgain.study.generation import FAMILIES
+from synthgain.study.plan_data import GRID_STEPS, snapshots_of
+from synthgain.study.plan_downstream import network_entry
+from synthgain.study.planner import Draft, Planner, plans
+from synthgain.study.roles import baseline_of, root_pool, source_dataset
+from synthgain.study.training import CLASSIFIERS
+
+SPACES = {
+    "downstream": "synthgain.networks.downstream_features",
+    "efficientnet_lite0": "synthgain.networks.efficientnet_lite",
+    "inception": "synthgain.networks.inception",
+    "torchscript": "synthgain.networks.torchscript_features",
+}
+MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
+MEMBERSHIP_IMAGES = 500  # a side
+# EfficientNet-Lite0 was trained at 224 px; enlarging small films that far costs four times as much and adds nothing.
+SMALL_IMAGE, SMALL_INPUT, FULL_INPUT = 64, 128, 224
+CANDIDATE_PAIRS = 12  # likeliest copies shown side by side
+Inputs = list[tuple[str, dict[str, Any]]]
+
+
+@plans
+def measure_fidelity(plan: Planner, pool: str, index: Any) -> Draft:
+    fidelity = plan.study.evaluation.fidelity
+    assert fidelity is not None, pool
+    rows = reference_dataset(plan, pool)
+    spaces, inputs, modules = _spaces(plan, list(fidelity.spaces), rows, int(index))
+    for name, config in fidelity.torchscript.items():
+        spaces.append({"name": name, "module": SPACES["torchscript"], **config.entry(name)})
+        modules.append(SPACES["torchscript"])
+    return Draft(
+        {
+            "pool": pool,
+            "index": int(index),
+            "rows_of": rows,
+            "spaces": spaces,
+            "n": fidelity.images,
+            "minimum": plan.study.analysis.minimum.patients,
+            "floor_splits": fidelity.floor_splits,
+            "by": fidelity.by,
+            "radiomics": fidelity.radiomics,
+            "seed": plan.seed,
+        },
+        (*_replicas(plan, pool, index, 1), *_data([rows]), *inputs),
+        tuple(modules),
+    )
+
+
+@plans
+def check_memorisation(plan: Planner, pool: str, index: Any) -> Draft:
+    gate = plan.study.evaluation.memorisation
+    assert gate is not None, pool
+    config = root_pool(plan.study, pool)
+    rows = reference_dataset(plan, pool)
+    spaces, inputs, modules = _spaces(plan, [gate.space] if gate.space else [], rows, int(index))
+    train_on, generator = [rows], None
+    if config.from_ is not None:
+        which = int(index) % plan.study.replicates.generators
+        steps = snapshots_of(plan, config.from_)
+        folder = f"generators/{config.from_}/{which}"
+        generator = {"folder": folder, "snapshot": config.snapshot or steps[-1]}
+        inputs.append(("train_generator", {"generator": config.from_, "index": which}))
+        modules.append(FAMILIES[plan.study.generators[config.from_].family])
+        train_on = _seen_by(plan, config.from_)
+    imported = config.imported is not None
+    evaluated = [n for n in plan.study.evaluate_on if plan.study.datasets[n].split is not None] if imported else []
+    membership = {"images": MEMBERSHIP_IMAGES, "draws": MEMBERSHIP_DRAWS} if gate.membership else None
+    replicas = root_pool(plan.study, pool).replicas
+    return Draft(
+        {
+            "pool": pool,
+            "index": int(index),
+            "train_on": train_on,
+            "limit": gate.limit,
+            "space": spaces[0] if spaces else None,
+            "generator": generator,
+            "membership": membership,
+            "imported": imported,
+            "evaluate_on": evaluated,
+            "candidates": CANDIDATE_PAIRS,
+            "seed": plan.seed,
+        },
+        (*_replicas(plan, pool, index, replicas), *_data(list(dict.fromkeys([*train_on, *evaluated]))), *inputs),
+        tuple(modules),
+    )
+
+
+@plans
+def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
+    rows = reference_dataset(plan, pool)
+    name = next(iter(plan.study.models))
+    model = plan.study.models[name]
+    trained = _real_cell(plan, rows, int(index))
+    assert trained is not None, f"no plain arm trains on {rows}"
+    replicas = root_pool(plan.study, pool).replicas
+    return Draft(
+        {
+            "pool": pool,
+            "index": int(index),
+            "rows_of": rows,
+            "model": {"name": name, "targets": model.targets, "network": network_entry(model)},
+            "trained": plan.job("train_downstream", **trained).output,
+            "replicate": int(index),
+            "by": plan.study.analysis.subgroups,
+            "minimum": plan.study.analysis.minimum.positives,
+            "seed": plan.seed,
+        },
+        (*_replicas(plan, pool, index, replicas), *_data([rows]), ("train_downstream", trained)),
+        (CLASSIFIERS[model.network_name],),
+    )
+
+
+@plans
+def evaluate_snapshots(plan: Planner, generator: str, index: Any) -> Draft:
+    config = plan.study.generators[generator]
+    train_on = list(config.train_on.datasets)
+    spaces, inputs, modules = _spaces(plan, ["efficientnet_lite0"], train_on[0], int(index))
+    return Draft(
+        {
+            "generator": generator,
+            "index": int(index),
+            "snapshots": snapshots_of(plan, generator),
+            "train_on": train_on,
+            "n": plan.study.evaluation.snapshot_images,
+            "space": spaces[0],
+            "sampling": {"solver": "dpmpp_2m", "steps": GRID_STEPS},
+            "seed": plan.seed,
+        },
+        (("train_generator", {"generator": generator, "index": index}), *_data(train_on), *inputs),
+        (*modules, FAMILIES[config.family]),
+    )
+
+
+@plans
+def relate_fidelity(plan: Planner, model: str) -> Draft:
+    endpoint = _endpoint(plan, model)
+    arms = [
+        {
+            "name": name,
+            "baseline": baseline_of(plan.study, name),
+            "pool": arm.synthetic,
+            "indices": plan.study.replicates.pools,
+        }
+        for name, arm in plan.study.arms.items()
+        if arm.synthetic in measured_pools(plan)
+    ]
+    pools = dict.fromkeys(str(arm["pool"]) for arm in arms)
+    return Draft(
+        {"model": model, "arms": arms, **endpoint, "seed": plan.seed},
+        (
+            ("compare_arms", {"model": model}),
+            *(("measure_fidelity", {"pool": p, "index": i}) for p in pools for i in range(plan.study.replicates.pools)),
+        ),
+    )
+
+
+def measured_pools(plan: Planner) -> list[str]:
+    """Return the pools on which fidelity and memorisation are measured: as configured, or all drawn ones."""
+    chosen = plan.study.evaluation.pools
+    return list(chosen) if chosen is not None else [n for n, p in plan.study.pools.items() if p.of is None]
+
+
+def evaluation_inputs(plan: Planner) -> Inputs:
+    """Return every evaluation job that the report shows."""
+    evaluation, indices = plan.study.evaluation, range(plan.study.replicates.pools)
+    jobs: Inputs = []
+    for pool in measured_pools(plan):
+        for index in indices:
+            place = {"pool": pool, "index": index}
+            if evaluation.fidelity is not None:
+                jobs.append(("measure_fidelity", place))
+            if evaluation.memorisation is not None:
+                jobs.append(("check_memorisation", place))
+            if evaluation.label_consistency and _real_cell(plan, reference_dataset(plan, pool), index) is not None:
+                jobs.append(("score_pool", place))
+    if evaluation.snapshots:
+        generators = plan.study.replicates.generators
+        jobs += [
+            ("evaluate_snapshots", {"generator": name, "index": index})
+            for name in plan.study.generators
+            for index in range(generators)
+        ]
+    if evaluation.fidelity is not None and not plan.study.rehearsal:
+        used = {arm.synthetic for arm in plan.study.arms.values()}
+        related = used & set(measured_pools(plan))
+        jobs += [("relate_fidelity", {"model": model}) for model in plan.study.models if related]
+    return jobs
+
+
+def gates(plan: Planner) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """Return {arm: memorisation jobs of its pool}; arms on pools that are not measured have none."""
+    if plan.study.evaluation.memorisation is None:
+        return {}
+    return {
+        name: [
+            ("check_memorisation", {"pool": arm.synthetic, "index": index})
+            for index in range(plan.study.replicates.pools)
+        ]
+        for name, arm in plan.study.arms.items()
+        if arm.synthetic in measured_pools(plan)
+    }
+
+
+def reference_dataset(plan: Planner, pool: str) -> str:
+    """Return the real data that a pool is held against: its source, or the real data of an arm that uses it."""
+    source = source_dataset(plan.study, pool)
+    if source is not None:
+        return source
+    real = [arm.real for arm in plan.study.arms.values() if arm.synthetic == pool and arm.real is not None]
+    split = [name for name, dataset in plan.study.datasets.items() if dataset.split is not None]
+    return (real or split)[0]
+
+
+def _spaces(plan: Planner, names: list[str], rows: str, index: int) -> tuple[list[dict[str, Any]], Inputs, list[str]]:
+    """Return feature spaces as slice entries, their inputs and their modules; `downstream` needs a plain arm."""
+    spaces: list[dict[str, Any]] = []
+    inputs: Inputs = []
+    modules = []
+    trained = _real_cell(plan, rows, index)
+    for name in names:
+        if name == "downstream":
+            if trained is None:
+                continue
+            network = network_entry(plan.study.models[trained["model"]])
+            path = plan.job("train_downstream", **trained).output
+            inputs.append(("train_downstream", trained))
+            modules.append(network["module"])
+            entry = {"options": {"network": network}, "trained": path, "replicate": index}
+        elif name == "inception":
+            fidelity = plan.study.evaluation.fidelity
+            entry = {"options": {}, "weights": fidelity.inception_weights if fidelity else None}
+        else:
+            entry = {"options": {"size": SMALL_INPUT if plan.study.image.size <= SMALL_IMAGE else FULL_INPUT}}
+        spaces.append({"name": name, "module": SPACES[name], **entry})
+        modules.append(SPACES[name])
+    return spaces, inputs, modules
+
+
+def _real_cell(plan: Planner, rows: str, index: int) -> dict[str, Any] | None:
+    """Return the job that trains the first model on all real images of `rows`, for replicate `index`."""
+    for name, arm in plan.study.arms.items():
+        if arm.plain and arm.real == rows and arm.real_fraction == 1.0:
+            chunk = index // plan.study.replicates.per_job
+            return {"model": next(iter(plan.study.models)), "arm": name, "ratio": 0, "chunk": chunk}
+    return None
+
+
+def _seen_by(plan: Planner, generator: str) -> list[str]:
+    """Return the data sets that a generator saw, pretraining included."""
+    seen: list[str] = []
+    here: str | None = generator
+    while here is not None:
+        config = plan.study.generators[here]
+        seen += config.train_on.datasets
+        here = config.init_from
+    return list(dict.fromkeys(seen))
+
+
+def _replicas(plan: Planner, pool: str, index: Any, count: int) -> Inputs:
+    return [("merge_pool_replica", {"pool": pool, "index": index, "replica": k}) for k in range(1, count + 1)]
+
+
+def _data(names: list[str]) -> Inputs:
+    return [(rule, {"dataset": name}) for name in names for rule in ("prepare_dataset", "split_dataset")]
+
+
+def _endpoint(plan: Planner, model: str) -> dict[str, str]:
+    """Return the declared endpoint of a model, or AUROC over its labels on the first test set."""
+    primary = plan.study.analysis.primary
+    declared = primary if isinstance(primary, list) else [primary] if primary is not None else []
+    for entry in declared:
+        if entry.model == model:
+            return {"test_set": entry.test_set, "label": entry.labels, "metric": entry.metric}
+    return {"test_set": plan.study.evaluate_on[0], "label": "macro", "metric": "auroc"}

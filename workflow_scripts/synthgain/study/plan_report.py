@@ -1,0 +1,157 @@
+"""Plans of the statistics, the figures and the report."""
+
+from typing import Any
+
+from synthgain.files import digest
+from synthgain.study.data import TableDataset
+from synthgain.study.plan_data import snapshots_of, used_datasets
+from synthgain.study.plan_evaluation import evaluation_inputs, gates
+from synthgain.study.planner import Draft, Planner, plans
+from synthgain.study.roles import baseline_of, borrowed, filtered_twin, role_of, validation_dataset
+
+
+@plans
+def compare_arms(plan: Planner, model: str) -> Draft:
+    study = plan.study
+    analysis = study.analysis.model_dump(exclude={"margin_reason"})
+    analysis["primary"] = [entry for entry in predeclared_comparisons(plan) if entry["model"] == model]
+    arms = {
+        name: {
+            **arm.model_dump(exclude={"description", "mixing", "balance"}),
+            "baseline": baseline_of(study, name),
+            "validation": validation_dataset(study, name),
+            "role": role_of(study, name),
+            "borrowed": borrowed(study, name),
+            "filtered": filtered_twin(study, name),
+            "match": study.match,
+        }
+        for name, arm in study.arms.items()
+    }
+    test_sets = [{"dataset": name, "split": study.datasets[name].split is not None} for name in study.evaluate_on]
+    return Draft(
+        {
+            "model": model,
+            "task": study.models[model].task,
+            "targets": study.models[model].targets,
+            "arms": arms,
+            "analysis": analysis,
+            "replicates": study.replicates.model_dump(exclude={"per_job"}),
+            "image_level": [n for n in study.evaluate_on if _without_patients(plan, n)],
+            "rehearsal": study.rehearsal,
+            "gates": {arm: [plan.job(rule, **w).output for rule, w in jobs] for arm, jobs in gates(plan).items()},
+            "test_sets": test_sets,
+            "seed": plan.seed,
+        },
+        (
+            *(("collect_predictions", {"model": model, "arm": arm}) for arm in study.arms),
+            *(("prepare_dataset", {"dataset": name}) for name in study.evaluate_on),
+            *(("split_dataset", {"dataset": n}) for n in study.evaluate_on if study.datasets[n].split is not None),
+            ("audit_datasets", {}),
+            *(job for jobs in gates(plan).values() for job in jobs),
+        ),
+    )
+
+
+@plans
+def draw_figures(plan: Planner, model: str) -> Draft:
+    study = plan.study
+    shown = [name for name, pool in study.pools.items() if pool.of is None]
+    roles = {name: role_of(study, name) for name in study.arms}
+    rows = [study.pools[name].rows_of for name in shown]
+    return Draft(
+        {
+            "model": model,
+            "task": study.models[model].task,
+            "targets": study.models[model].targets,
+            "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
+            "analysis": study.analysis.model_dump(include={"margin", "alpha", "subgroups"}),
+            "primary": [entry for entry in predeclared_comparisons(plan) if entry["model"] == model],
+            "pools": [{"pool": n, "rows_of": d} for n, d in zip(shown, rows, strict=True)],
+            "generators": dict.fromkeys(study.generators, study.replicates.generators),
+            "rehearsal": study.rehearsal,
+            "seed": plan.seed,
+        },
+        (
+            ("compare_arms", {"model": model}),
+            *(("merge_pool_replica", {"pool": name, "index": 0, "replica": 1}) for name in shown),
+            *(
+                (rule, {"dataset": d})
+                for d in dict.fromkeys(rows)
+                if d
+                for rule in ("prepare_dataset", "split_dataset")
+            ),
+            *(
+                ("train_generator", {"generator": name, "index": index})
+                for name in study.generators
+                for index in range(study.replicates.generators)
+            ),
+        ),
+    )
+
+
+@plans
+def write_report(plan: Planner) -> Draft:
+    study = plan.study
+    declared = predeclared(plan)
+    indices = range(study.replicates.generators)
+    cells = [(model, arm, ratio) for model in study.models for arm in study.arms for ratio in plan.ratios(arm)]
+    return Draft(
+        {
+            "study": study.study,
+            "run": plan.run,
+            "title": study.title or study.study,
+            "description": study.description,
+            "config": study.model_dump(mode="json", by_alias=True, exclude={"data_root", "compute"}),
+            "seed": plan.seed,
+            "predeclared": declared,
+            "predeclared_sha256": digest(declared),
+            "rehearsal": study.rehearsal,
+            "models": list(study.models),
+            "image_level": [name for name in study.datasets if _without_patients(plan, name)],
+            "snapshots": {name: snapshots_of(plan, name) for name in study.generators},
+        },
+        (
+            ("audit_datasets", {}),
+            *(("prepare_dataset", {"dataset": name}) for name in used_datasets(plan)),
+            *(("split_dataset", {"dataset": n}) for n in used_datasets(plan) if study.datasets[n].split is not None),
+            *(("train_generator", {"generator": name, "index": i}) for name in study.generators for i in indices),
+            *(
+                ("draw_sample_grid", {"generator": name, "index": i, "snapshot": step})
+                for name in study.generators
+                for i in indices
+                for step in snapshots_of(plan, name)
+            ),
+            *(("merge_pool_replica", {"pool": name, "index": 0, "replica": 1}) for name in study.pools),
+            *evaluation_inputs(plan),
+            *(("compare_arms", {"model": model}) for model in study.models),
+            *(("draw_figures", {"model": model}) for model in study.models),
+            *(("train_downstream", {"model": m, "arm": a, "ratio": r, "chunk": 0}) for m, a, r in cells),
+        ),
+    )
+
+
+def predeclared_comparisons(plan: Planner) -> list[dict[str, Any]]:
+    """Return the declared primary comparisons: none in a rehearsal, a list only in calibration studies."""
+    primary = plan.study.analysis.primary
+    if primary is None:
+        return []
+    return [entry.model_dump() for entry in (primary if isinstance(primary, list) else [primary])]
+
+
+def predeclared(plan: Planner) -> dict[str, Any]:
+    """Return what is declared before the run: analysis, arms, replicates, seed, test sets."""
+    study = plan.study
+    return {
+        "analysis": study.analysis.model_dump(mode="json"),
+        "arms": {name: arm.model_dump(mode="json", exclude={"description"}) for name, arm in study.arms.items()},
+        "replicates": study.replicates.model_dump(exclude={"per_job"}),
+        "evaluate_on": study.evaluate_on,
+        "match": study.match,
+        "seed": plan.seed,
+    }
+
+
+def _without_patients(plan: Planner, name: str) -> bool:
+    """True for a data set without patient ids: its split is by image, which the report says."""
+    config = plan.study.datasets[name]
+    return isinstance(config, TableDataset) and config.patient_id is None
