@@ -14,7 +14,7 @@ ENVS = Path(__file__).parent
 CUDA = re.compile(r"^(nvidia-|cuda-|triton==)")
 CUDA_MARKER = ' ; sys_platform == "linux" and platform_machine == "x86_64"'
 LOCK_HEAD = "# Resolved from requirements.in (make lock). Install with: pip install -r envs/requirements.lock\n"
-CONDA_HEAD = """# The conda way to the same versions: Python and pip from conda-forge, the packages from the lock file's pins.
+CONDA_HEAD = """# The conda way to the same versions: Python and pip from conda-forge, the rest by the lock file's pins.
 #   conda env create -f envs/environment.yaml && conda activate synthgain && snakemake --cores all
 name: synthgain
 channels:

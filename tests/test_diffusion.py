@@ -10,8 +10,8 @@ from generator_jobs import TINY_NETWORK, training_job, write_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain.errors import SynthGainError
 from synthgain.device import chosen_device
+from synthgain.errors import SynthGainError
 from synthgain.generators.formulations import Edm, VPrediction, formulation_from
 from synthgain.generators.loading import load_generator
 from synthgain.networks import unet

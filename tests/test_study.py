@@ -49,9 +49,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"), REFUSED, ids=[str(list(change)[0]) + str(i) for i, (change, _) in enumerate(REFUSED)]
-)
+@pytest.mark.parametrize(("change", "words"), REFUSED, ids=[next(iter(change)) for change, _ in REFUSED])
 def test_refused_in_one_line(change: dict, words: list[str]) -> None:
     with pytest.raises(SynthGainError) as caught:
         parse_study(tiny(**change))

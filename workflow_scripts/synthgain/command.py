@@ -6,6 +6,7 @@ Each rule calls `python <rule>.py --job JSON --run FOLDER --threads N --log FILE
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -121,18 +122,29 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
         parsed.output,
         parsed.threads,
     )
+    code = 0
     try:
         work(job)
     except SynthGainError as error:
         logger.error("error: %s", error)
-        sys.exit(1)
+        code = 1
     except Terminated as stop:
         logger.warning("stopped: %s; run snakemake again to go on", stop or "state saved")
-        sys.exit(EXIT_TERMINATED)
+        code = EXIT_TERMINATED
     except Exception as error:  # the last line of defence: one line for the user, the rest in the log
         logging.getLogger("synthgain.file").error("%s", traceback.format_exc())
         logger.error("error: %s: %s (traceback in %s)", type(error).__name__, error, parsed.log)
-        sys.exit(1)
+        code = 1
+    if arguments is not None:  # called from Python, not as a script
+        if code:
+            sys.exit(code)
+        return
+    # Everything is written and flushed: leave without taking torch's libraries down, which costs as long as a
+    # third of importing them.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
