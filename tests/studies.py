@@ -36,7 +36,14 @@ TINY: dict[str, Any] = {
         }
     },
     "models": {
-        "cnn": {"targets": ["opacity"], "network": "small_cnn", "steps": 6, "batch_size": 8, "validate_every": 3}
+        "cnn": {
+            "targets": ["opacity"],
+            "network": "small_cnn",
+            "steps": 6,
+            "batch_size": 8,
+            "validate_every": 3,
+            "warmup_steps": 2,
+        }
     },
     "arms": {
         "real": {"real": "hospital_a"},

@@ -16,15 +16,18 @@ LIBRARY = "workflow_scripts/synthgain"
 AFTER_TRAINING = {
     "predict_downstream",
     "collect_predictions",
+    "score_pool",
+    "measure_fidelity",
+    "relate_fidelity",
     "compare_arms",
     "draw_figures",
     "write_report",
 }
+AFTER_POOL = {"merge_pool_replica", "check_memorisation", "train_downstream"} | AFTER_TRAINING
 AFTER = {
     "train_downstream": AFTER_TRAINING,
-    "draw_pool_shard": {"merge_pool_replica", "train_downstream"} | AFTER_TRAINING,
-    "train_generator": {"draw_sample_grid", "draw_pool_shard", "merge_pool_replica", "train_downstream"}
-    | AFTER_TRAINING,
+    "draw_pool_shard": AFTER_POOL,
+    "train_generator": {"draw_sample_grid", "draw_pool_shard"} | AFTER_POOL,
 }
 
 
@@ -38,7 +41,7 @@ def expected(text: str) -> tuple[set[str], dict[str, int]]:
     """Return the rules that a cell names, and the job numbers where it gives them."""
     if text == "nothing":
         return set(), {}
-    rules = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text.split(", and everything")[0]))
+    rules = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text.split("everything after")[0]))
     after = re.search(r"everything after (\w+)", text)
     counts = {rule: int(number) for rule, number in re.findall(r"(\w+) ×(\d+)", text)}
     return rules | (AFTER[after[1]] | {after[1]} if after else set()), counts
@@ -106,10 +109,11 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
     "the sampler": lambda shop: shop.append(f"{LIBRARY}/pools/solvers.py", "\nEDITED = 1\n"),
     "the generator network": lambda shop: shop.append(f"{LIBRARY}/networks/unet.py", "\nEDITED = 1\n"),
     "a downstream learning rate": study(models__cnn__learning_rate=0.002),
-    # both are 3 and 6 in the tiny study; exchanged, the set of values stays the same
-    "two params swapping values": study(models__cnn__warmup_steps=3, models__cnn__validate_every=20),
+    # 3 and 2 in the tiny study; exchanged, the set of values stays the same
+    "two params swapping values": study(models__cnn__warmup_steps=3, models__cnn__validate_every=2),
     "one more ratio": study(arms__supplemented__ratios=[100, 200]),
     "one more replicate": study(replicates__count=3),
+    "a raised largest ratio": study(pools__drawn__replicas=3, arms__supplemented__ratios=[100, 300]),
     "one more test set": study(
         datasets__hospital_c=HOSPITAL_C, evaluate_on=["hospital_a", "hospital_b", "clinic", "hospital_c"]
     ),

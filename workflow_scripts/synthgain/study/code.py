@@ -36,14 +36,29 @@ class CodeDigests:
         self.scripts, self.lock, self.cache = scripts, lock, cache
         self._facts: dict[Path, dict] = {}
         self._known: dict[str, dict] = {}
+        self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
         if cache is not None and cache.exists():
             try:
                 self._known = json.loads(cache.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 self._known = {}  # only a cache: it is made again
 
+    def warm(self) -> None:
+        """Read every file's facts, from the cache where its bytes are known, and keep new ones for the next call."""
+        for path in sorted(self.scripts.rglob("*.py")):
+            self._of(path)
+        kept = {facts["key"]: facts for facts in self._facts.values()}
+        if self.cache is not None and kept.keys() - self._known.keys():
+            write_text(self.cache, json.dumps(kept))
+
     def digest(self, script: str, modules: tuple[str, ...] = ()) -> str:
         """Return 32 hex digits for `script` (a file name below scripts) plus dotted `modules` and their closure."""
+        key = (script, modules)
+        if key not in self._digests:
+            self._digests[key] = self._digest(script, modules)
+        return self._digests[key]
+
+    def _digest(self, script: str, modules: tuple[str, ...]) -> str:
         todo = [self.scripts / script, *(self._path(module) for module in modules)]
         closure: dict[str, str] = {}
         packages: set[str] = set()
@@ -66,13 +81,6 @@ class CodeDigests:
                     packages.add(imported.split(".")[0])
         versions = {package: self._version(package) for package in packages - sys.stdlib_module_names}
         return digest({"modules": closure, "packages": versions})
-
-    def save(self) -> None:
-        """Keep the facts per file for the next call."""
-        if self.cache is not None:
-            kept = {facts["key"]: facts for facts in self._facts.values()}
-            if kept.keys() - self._known.keys():
-                write_text(self.cache, json.dumps({**self._known, **kept}))
 
     @cached_property
     def _versions(self) -> dict[str, str]:

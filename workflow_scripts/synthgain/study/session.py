@@ -29,6 +29,7 @@ class Session:
             repository / "envs" / "requirements.lock",
             Path(".snakemake") / "synthgain_code.json",
         )
+        self.code.warm()
         seeds = self.study.study_seeds or [self.study.seed]
         self.planners = {
             run: Planner(self.study, run, seed, self.code, results, self.root)
