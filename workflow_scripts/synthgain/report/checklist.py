@@ -12,6 +12,7 @@ from synthgain.report.blocks import Column, Facts, Section, make_table
 from synthgain.report.checklist_facts import known_facts
 from synthgain.report.evidence import Evidence
 
+DATA_FILES = ("templates/checklist.json",)
 ITEMS = Path(__file__).parent / "templates" / "checklist.json"
 NOT_DONE = "not done"
 NOT_APPLICABLE = "not applicable, because "

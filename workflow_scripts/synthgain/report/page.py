@@ -17,6 +17,7 @@ from synthgain.report.sections_study import study_sections
 from synthgain.report.sections_utility import utility_sections
 from synthgain.report.verdicts import headlines
 
+DATA_FILES = ("templates/*",)  # what joins the code digest, so that an edited template rewrites the report
 TEMPLATES = Path(__file__).parent / "templates"
 
 
