@@ -3,7 +3,7 @@
 from typing import Any
 
 from synthgain.command import Job, run_script
-from synthgain.files import read_manifest, read_table, write_manifest
+from synthgain.files import read_json, read_manifest, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.stage import Inputs, analyse
 from synthgain.statistics.tables import write_results
@@ -36,8 +36,18 @@ def _inputs(job: Job) -> Inputs:
         for entry in job.slice["test_sets"]
         if (name := f"splits/{entry['dataset']}/manifest.json") in job.inputs
     }
+    gates = {
+        arm: [read_json(job.input_folder(name) / "gate.json") for name in names]
+        for arm, names in job.slice.get("gates", {}).items()
+    }
     return Inputs(
-        predictions, list(job.slice["test_sets"]), job.slice["targets"], audit.get("excluded", {}), datasets, splits
+        predictions,
+        list(job.slice["test_sets"]),
+        job.slice["targets"],
+        audit.get("excluded", {}),
+        datasets,
+        splits,
+        gates,
     )
 
 
