@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from synthgain.errors import SynthGainError
-from synthgain.files import write_json, write_table
+from synthgain.files import write_json, write_manifest, write_table
 from synthgain.seeds import random_generator
 from synthgain.statistics import simulation
 from synthgain.statistics.analysis import read_analysis
@@ -418,6 +418,11 @@ def test_script_writes_the_declared_files(tmp_path):
         inputs[f"datasets/{dataset}/manifest.json"] = "d"
     write_json(tmp_path / "audit/audit.json", {"identity": "a", "excluded": {"hospital_a": ["hospital_a-test-0"]}})
     inputs["audit/audit.json"] = "a"
+    place = "memorisation/drawn/0/manifest.json"
+    gate = {"excess": 0.2, "low": 0.1, "high": 0.3, "limit": 0.01, "exceeded": True, "barred_sets": []}
+    write_json(tmp_path / "memorisation/drawn/0/gate.json", gate | {"sentence": "Memorisation warning: copies."})
+    write_manifest(tmp_path / place, "g", ["gate.json"])
+    inputs[place], fields["gates"] = "g", {"supplemented": [place]}
     job = json.dumps({"slice": fields, "inputs": inputs, "code": "c", "identity": "me"})
     output = tmp_path / "statistics/cnn/manifest.json"
     command = [sys.executable, str(SCRIPT), "--job", job, "--run", str(tmp_path), "--output", str(output)]
@@ -430,4 +435,7 @@ def test_script_writes_the_declared_files(tmp_path):
     low = text[0].split(",").index("low")
     decimals = [len(line.split(",")[low].split(".")[-1]) for line in text[1:] if "." in line.split(",")[low]]
     assert np.mean([count >= 4 for count in decimals]) > 0.95  # method test 8: no rounding to two decimals
-    assert json.loads((output.parent / "verdict.json").read_text())["verdict"] == "helps"
+    verdict = json.loads((output.parent / "verdict.json").read_text())
+    assert verdict["verdict"] == "helps"
+    assert verdict["alarms"]["memorisation"]["raised"]
+    assert "Memorisation warning: copies." in verdict["sentence"]

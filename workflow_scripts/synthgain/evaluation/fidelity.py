@@ -19,6 +19,7 @@ COLUMNS = (
     "space", "reference", "group", "metric", "n", "value", "low", "high", "floor", "floor_sd", "excess", "p", "note",
 )  # fmt: skip
 METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "vendi")
+EVERYONE = "all"  # the group of every image
 HELD_OUT, TRAIN, GAP = "held_out", "train", "train - held_out"
 
 Row = dict[str, Any]
@@ -37,17 +38,33 @@ class Side:
         return np.flatnonzero(self.groups.get(group, np.zeros(len(self.features), dtype=bool)))
 
 
-def compare(real: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
-    """All METRICS of two feature sets at (about) equal n, in their order: (7,) float64."""
-    kernel = kernel_matrix(*[np.concatenate([synthetic, real])] * 2)
-    shares = prdc(
-        squared_distances(real, real), squared_distances(synthetic, synthetic), squared_distances(real, synthetic)
-    )
+@dataclass(frozen=True)
+class Pairs:
+    """Features (N, d) of both sets, and what every pair of rows needs: computed once, read by each subset of rows.
+
+    distances: (N, N) squared Euclidean. kernel: (N, N) of KID.
+    """
+
+    features: np.ndarray
+    distances: np.ndarray
+    kernel: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> "Pairs":
+        """Compute both matrices."""
+        return cls(features, squared_distances(features, features), kernel_matrix(features, features))
+
+
+def compare(pairs: Pairs, synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """All METRICS of two sets of rows at (about) equal n, in their order: (7,) float64."""
+    both, distances = np.concatenate([synthetic, real]), pairs.distances
     values = {
-        "fd": frechet_distance(synthetic, real),
-        "kid": kernel_distance(kernel, len(synthetic)),
-        "vendi": vendi_score(synthetic),
-        **shares,
+        "fd": frechet_distance(pairs.features[synthetic], pairs.features[real]),
+        "kid": kernel_distance(pairs.kernel[np.ix_(both, both)], len(synthetic)),
+        "vendi": vendi_score(pairs.features[synthetic]),
+        **prdc(
+            distances[np.ix_(real, real)], distances[np.ix_(synthetic, synthetic)], distances[np.ix_(real, synthetic)]
+        ),
     }
     return np.array([values[name] for name in METRICS])
 
@@ -70,14 +87,17 @@ def measure_space(
         drawn = {"space": space, "group": group}
         results: dict[str, list[Row]] = {}
         n = common_size(synthetic, references, group, limits["n"])
+        floors: dict[int, np.ndarray] = {}  # the floor joins all references: one per size
         for name, reference in references.items():
             if n[name] < limits["minimum"]:
                 note = f"not computed, because {n[name]} images a side are fewer than {limits['minimum']}"
                 rows.append(empty_row(note, reference=name, metric="all", n=n[name], **drawn))
                 continue
             rng = seeded(step="fidelity", space=space, group=group, reference=name)
-            floors = floor_values(references, group, n[name], limits["floor_splits"], rng)
-            found = _against(synthetic, reference, group, n[name], floors, rng)
+            if n[name] not in floors:
+                floor_rng = seeded(step="floor", space=space, group=group, n=n[name])
+                floors[n[name]] = floor_values(references, group, n[name], limits["floor_splits"], floor_rng)
+            found = _against(synthetic, reference, group, n[name], floors[n[name]], rng)
             results[name] = [{**row, "reference": name, **drawn} for row in found]
             rows += results[name]
         if len(results) == len(references) == 2 and n[HELD_OUT] == n[TRAIN]:
@@ -108,8 +128,8 @@ def floor_values(
     members = {name: side.members(group) for name, side in references.items()}
     features = np.concatenate([side.features[members[name]] for name, side in references.items()])
     patients = np.concatenate([side.patients[members[name]] for name, side in references.items()])
-    halves = [disjoint_halves(patients, n, rng) for _ in range(splits)]
-    return np.stack([compare(features[a], features[b]) for a, b in halves])
+    pairs = Pairs.of(features)
+    return np.stack([compare(pairs, *disjoint_halves(patients, n, rng)) for _ in range(splits)])
 
 
 def empty_row(note: str, **keys: Any) -> Row:
@@ -123,19 +143,20 @@ def _against(
 ) -> list[Row]:
     ours = rng.permutation(synthetic.members(group))[:n]
     theirs = rng.permutation(reference.members(group))[:n]
-    x, y = synthetic.features[ours], reference.features[theirs]
-    value = compare(y, x)
     x_patients, y_patients = synthetic.patients[ours], reference.patients[theirs]
-    se = jackknife_se(
-        lambda a, b: compare(y[b], x[a]), patient_groups(x_patients, rng), patient_groups(y_patients, rng)
-    )
-    kernel = kernel_matrix(*[np.concatenate([x, y])] * 2)
-    p = kernel_distance_p(kernel, n, np.concatenate([x_patients, y_patients]), rng)
-    wide = n < 2 * x.shape[1]
+    pairs = Pairs.of(np.concatenate([synthetic.features[ours], reference.features[theirs]]))
+    value = compare(pairs, np.arange(n), n + np.arange(n))
+    se = np.full(len(METRICS), np.nan)
+    if group == EVERYONE:  # a tenth of a small subgroup is a handful of patients, and 20 evaluations each cost most
+        groups = patient_groups(x_patients, rng), patient_groups(y_patients, rng)
+        se = jackknife_se(lambda a, b: compare(pairs, a, n + b), *groups)
+    p = kernel_distance_p(pairs.kernel, n, np.concatenate([x_patients, y_patients]), rng)
+    dimensions = pairs.features.shape[1]
+    wide = n < 2 * dimensions
     rows = []
     for position, metric in enumerate(METRICS):
         floor, floor_sd = floors[:, position].mean(), floors[:, position].std(ddof=1)
-        note = f"n < 2 x {x.shape[1]} dimensions: read with kid" if metric == "fd" and wide else ""
+        note = f"n < 2 x {dimensions} dimensions: read with kid" if metric == "fd" and wide else ""
         rows.append(
             {
                 "metric": metric,
