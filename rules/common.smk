@@ -4,12 +4,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
 from synthgain.errors import SynthGainError
 from synthgain.study.session import Session
 
-SCRIPTS = f"{workflow.basedir}/workflow_scripts"
 RUN = "results/{run}"
 
 try:

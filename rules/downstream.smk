@@ -21,7 +21,7 @@ rule train_downstream:
     message:
         "Training {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        "python {SCRIPTS}/train_downstream.py --job {params.job:q} --run results/{wildcards.run}"
+        "python $SYNTHGAIN_SCRIPTS/train_downstream.py --job {params.job:q} --run results/{wildcards.run}"
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -44,7 +44,7 @@ rule predict_downstream:
     message:
         "Predicting with {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        "python {SCRIPTS}/predict_downstream.py --job {params.job:q} --run results/{wildcards.run}"
+        "python $SYNTHGAIN_SCRIPTS/predict_downstream.py --job {params.job:q} --run results/{wildcards.run}"
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -64,5 +64,5 @@ rule collect_predictions:
     message:
         "Collecting the predictions of {wildcards.model}, arm {wildcards.arm}"
     shell:
-        "python {SCRIPTS}/collect_predictions.py --job {params.job:q} --run results/{wildcards.run}"
+        "python $SYNTHGAIN_SCRIPTS/collect_predictions.py --job {params.job:q} --run results/{wildcards.run}"
         " --threads {threads} --log {log:q} --output {output:q}"

@@ -25,7 +25,7 @@ rule draw_pool_shard:
     message:
         "Drawing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}, shard {wildcards.shard}"
     shell:
-        "python {SCRIPTS}/draw_pool_shard.py --job {params.job:q} --run results/{wildcards.run}"
+        "python $SYNTHGAIN_SCRIPTS/draw_pool_shard.py --job {params.job:q} --run results/{wildcards.run}"
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -45,7 +45,7 @@ rule merge_pool_replica:
     message:
         "Closing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}"
     shell:
-        "python {SCRIPTS}/merge_pool_replica.py --job {params.job:q} --run results/{wildcards.run}"
+        "python $SYNTHGAIN_SCRIPTS/merge_pool_replica.py --job {params.job:q} --run results/{wildcards.run}"
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -65,5 +65,5 @@ rule export_pool:
     message:
         "Exporting pool {wildcards.pool} ({wildcards.index})"
     shell:
-        "python {SCRIPTS}/export_pool.py --job {params.job:q} --run results/{wildcards.run}"
+        "python $SYNTHGAIN_SCRIPTS/export_pool.py --job {params.job:q} --run results/{wildcards.run}"
         " --threads {threads} --log {log:q} --output {output:q}"

@@ -51,7 +51,7 @@ def test_rule_script_log_and_benchmark_have_one_name() -> None:
         for block in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
             rule = block.split(":")[0]
             assert (ROOT / "workflow_scripts" / f"{rule}.py").exists(), rule
-            assert f"{{SCRIPTS}}/{rule}.py" in block, rule
+            assert f"$SYNTHGAIN_SCRIPTS/{rule}.py" in block, rule
             assert f"/logs/{rule}/" in block, rule
             assert f"/benchmarks/{rule}/" in block, rule
             first = re.search(r'\{RUN\}/([^"]+)"', block.split("output:")[1])

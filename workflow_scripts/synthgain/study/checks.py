@@ -41,8 +41,6 @@ def _check_data(study: Study) -> None:
     for place, model in study.models.items():
         for dataset in study.evaluate_on:
             _check_columns(study, dataset, model.targets, f"models.{place}.targets")
-        if study.image.channels == 1 and not model.augmentation.laterality and study.image.size < 16:
-            raise ValueError(f"models.{place}: images of {study.image.size} px are too small")
 
 
 def _check_generation(study: Study) -> None:
@@ -63,6 +61,8 @@ def _check_generation(study: Study) -> None:
         for other in (pool.of, pool.thin_to):
             if other is not None:
                 _known(other, study.pools, f"{place}.of")
+        if pool.thin_to is not None and study.pools[pool.thin_to].filter is None:
+            raise ValueError(f"{place}.thin_to: pool {pool.thin_to!r} has no filter whose size could be taken")
         if pool.balance and pool.rows_of:
             _check_columns(study, pool.rows_of, pool.balance, f"{place}.balance")
     _no_circle("pools", {name: pool.of for name, pool in study.pools.items()})

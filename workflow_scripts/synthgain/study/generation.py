@@ -39,7 +39,9 @@ class GeneratorTraining(Entry):
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     ema_decay: float = Field(0.999, gt=0, lt=1, description="Largest decay of the weight average.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
-    snapshots: list[int] | None = Field(None, description="Steps kept; default: a quarter, a half and all.")
+    snapshots: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Steps kept; default: a quarter, a half and all."
+    )
     save_every_seconds: float = Field(60.0, gt=0, description="How often the resumable state is saved.")
     log_every: int = Field(10, ge=1, description="Steps between rows of training.csv.")
     compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
@@ -68,7 +70,7 @@ GENERATOR_NETWORKS = {"unet": "synthgain.networks.unet"}
 class Sampling(Entry):
     """How images are drawn."""
 
-    solver: str = Field("dpmpp_2m", description="Solver by name: dpmpp_2m, unipc, heun, euler.")
+    solver: Literal["dpmpp_2m", "unipc", "heun", "euler"] = Field("dpmpp_2m", description="Solver.")
     steps: int = Field(18, ge=1, description="Solver steps.")
     guidance_scale: float = Field(1.0, ge=0, description="1: none. Training data want diversity: raise with care.")
     guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
@@ -85,6 +87,13 @@ class Filter(Entry):
     keep: Literal["above", "below", "false"] = Field("above", description="Which side of the cut is kept.")
     quantile: Share | None = Field(None, description="Cut at this quantile of the pool.")
     threshold: float | None = Field(None, description="Cut at this value.")
+
+    @model_validator(mode="after")
+    def _one_cut(self) -> "Filter":
+        cuts = [self.quantile, self.threshold].count(None)
+        if cuts != (2 if self.keep == "false" else 1):
+            raise ValueError("give exactly one of quantile and threshold; keep: false takes neither")
+        return self
 
 
 class Pool(Entry):
@@ -123,4 +132,8 @@ class Pool(Entry):
             raise ValueError("a pool `of` another needs either filter or thin_to")
         if self.of is None and self.rows_of is None and self.imported is None:
             raise ValueError("rows_of is missing: the data set whose training rows give the conditions")
+        if self.from_ is None and self.snapshot is not None:
+            raise ValueError("snapshot goes with from, and only with it")
+        if (self.shuffled or self.balance is not None) and (self.from_ or self.known) is None:
+            raise ValueError("shuffled and balance go with from or known: other pools keep the rows that they have")
         return self

@@ -57,7 +57,7 @@ def rehearse(study: Study) -> Study:
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
     for pool in data["pools"].values():
-        pool.update(replicas=1, shards=1)
+        pool.update(replicas=1, shards=1, snapshot=None)
         pool["sampling"]["steps"] = min(pool["sampling"]["steps"], sizes.sampling_steps)
     for model in data["models"].values():
         steps = min(model["steps"], sizes.model_steps)

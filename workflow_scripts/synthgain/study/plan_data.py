@@ -8,6 +8,7 @@ from synthgain.files import digest, read_json, sha256_file
 from synthgain.study.data import ADAPTERS, COMMON, TableDataset
 from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, Pool
 from synthgain.study.planner import Draft, Planner, plans
+from synthgain.study.roles import root_pool
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_STEPS, GRID_COLUMNS = 18, 8
@@ -168,7 +169,7 @@ def merge_pool_replica(plan: Planner, pool: str, index: Any, replica: Any) -> Dr
 @plans
 def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
     config = plan.study.pools[pool]
-    replicas = list(range(1, config.replicas + 1))
+    replicas = list(range(1, root_pool(plan.study, pool).replicas + 1))
     return Draft(
         {
             "pool": pool,
@@ -210,7 +211,13 @@ def _pool_source(plan: Planner, config: Pool, index: Any, replica: Any) -> tuple
         generator = config.from_
         which = int(index) % plan.study.replicates.generators
         family = FAMILIES[plan.study.generators[generator].family]
-        snapshot = snapshots_of(plan, generator)[-1] if config.snapshot is None else config.snapshot
+        kept = snapshots_of(plan, generator)
+        snapshot = kept[-1] if config.snapshot is None else config.snapshot
+        if snapshot not in kept:
+            listed = ", ".join(map(str, kept))
+            raise SynthGainError(
+                f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
+            )
         entries = {"module": "synthgain.pools.generated", "options": {"snapshot": snapshot}}
         inputs: list = [("train_generator", {"generator": generator, "index": which})]
         return entries, inputs, ["synthgain.pools.generated", family]

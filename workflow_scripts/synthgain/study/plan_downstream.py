@@ -12,7 +12,7 @@ from synthgain.study.training import CLASSIFIERS, Model
 def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any) -> Draft:
     config, recipe = plan.study.models[model], plan.study.arms[arm]
     replicates = plan.chunks()[int(chunk)]
-    pools = {str(r): _replica_paths(plan, arm, int(ratio), r % plan.study.replicates.pools) for r in replicates}
+    pools = {str(r): _replica_paths(plan, arm, int(ratio), r % plan.pool_draws()) for r in replicates}
     validation = validation_dataset(plan.study, arm)
     datasets = [name for name in dict.fromkeys((recipe.real, validation)) if name is not None]
     inputs: list[tuple[str, dict[str, Any]]] = []
@@ -23,8 +23,13 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     return Draft(
         {
             "model": {
-                **config.model_dump(exclude={"description", "network"}),
+                **config.model_dump(exclude={"description", "network", "augmentation"}),
                 "name": model,
+                "augmentation": {
+                    "laterality": config.augmentation.laterality,
+                    recipe.augmentation: getattr(config.augmentation, recipe.augmentation, {}),
+                },
+                "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
                 "network": network_entry(config),
             },
             "arm": {
@@ -114,7 +119,8 @@ def _replica_paths(plan: Planner, arm: str, ratio: int, index: int) -> list[tupl
         return []
     pool = plan.study.pools[recipe.synthetic]
     own_rows = pool.of is None and pool.imported is None and recipe.real in (None, pool.rows_of)
-    whole = own_rows and not (pool.balance and recipe.real_fraction < 1)
+    redrawn = pool.balance is not None or pool.known == "mode_dropper"  # not every row once in each replica
+    whole = own_rows and not (redrawn and recipe.real_fraction < 1)
     needed = math.ceil(ratio / 100) if whole else root_pool(plan.study, recipe.synthetic).replicas
     return [(recipe.synthetic, index, replica) for replica in range(1, needed + 1)]
 

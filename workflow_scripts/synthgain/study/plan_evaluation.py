@@ -143,7 +143,7 @@ def relate_fidelity(plan: Planner, model: str) -> Draft:
             "name": name,
             "baseline": baseline_of(plan.study, name),
             "pool": arm.synthetic,
-            "indices": plan.study.replicates.pools,
+            "indices": plan.pool_draws(),
         }
         for name, arm in plan.study.arms.items()
         if arm.synthetic in measured_pools(plan)
@@ -153,7 +153,7 @@ def relate_fidelity(plan: Planner, model: str) -> Draft:
         {"model": model, "arms": arms, **endpoint, "seed": plan.seed},
         (
             ("compare_arms", {"model": model}),
-            *(("measure_fidelity", {"pool": p, "index": i}) for p in pools for i in range(plan.study.replicates.pools)),
+            *(("measure_fidelity", {"pool": p, "index": i}) for p in pools for i in range(plan.pool_draws())),
         ),
     )
 
@@ -166,7 +166,7 @@ def measured_pools(plan: Planner) -> list[str]:
 
 def evaluation_inputs(plan: Planner) -> Inputs:
     """Return every evaluation job that the report shows."""
-    evaluation, indices = plan.study.evaluation, range(plan.study.replicates.pools)
+    evaluation, indices = plan.study.evaluation, range(plan.pool_draws())
     jobs: Inputs = []
     for pool in measured_pools(plan):
         for index in indices:
@@ -196,10 +196,7 @@ def gates(plan: Planner) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     if plan.study.evaluation.memorisation is None:
         return {}
     return {
-        name: [
-            ("check_memorisation", {"pool": arm.synthetic, "index": index})
-            for index in range(plan.study.replicates.pools)
-        ]
+        name: [("check_memorisation", {"pool": arm.synthetic, "index": index}) for index in range(plan.pool_draws())]
         for name, arm in plan.study.arms.items()
         if arm.synthetic in measured_pools(plan)
     }

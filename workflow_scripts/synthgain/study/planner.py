@@ -4,12 +4,14 @@ A job's identity is a digest of its slice, its code and the identities of its in
 the config alone: what lies on disk is compared with it, never read for it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgain.files import canonical_json, digest
+from synthgain.errors import SynthGainError
+from synthgain.files import canonical_json, digest, sha256_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
 
@@ -80,6 +82,7 @@ class Planner:
         self.study, self.run, self.seed, self.code = study, run, seed, code
         self.folder, self.root = results / run, root
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
+        self._checksums: dict[str, str] = {}
 
     def job(self, rule: str, **wildcards: Any) -> PlannedJob:
         """Return the planned job of a rule with these wildcards; KeyError for names that the study lacks."""
@@ -101,6 +104,27 @@ class Planner:
         """Return the replicates of each downstream job: chunk c holds replicates c·per_job … (c+1)·per_job − 1."""
         count, size = self.study.replicates.count, self.study.replicates.per_job
         return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+    def checksum(self, name: str | None, place: str) -> str | None:
+        """Return the SHA-256 of a file below the data root (None for no file); SynthGainError where it is missing."""
+        if name is None:
+            return None
+        if name not in self._checksums:
+            path = None if self.root is None else self.root / name
+            if path is None or not path.is_file():
+                where = f"not in {self.root}" if self.root else "but the data root is not known"
+                raise SynthGainError(f"{place}: {name!r} {where}; pass --config data_root=FOLDER or set SYNTHGAIN_DATA")
+            self._checksums[name] = sha256_file(path)
+        return self._checksums[name]
+
+    def pool_draws(self) -> int:
+        """Return how many draws of each pool are used: replicate i takes draw i mod this.
+
+        The least common multiple, so that a replicate gets generator i mod `generators` and pool draw i mod
+        `pools` at once, whichever of the two is larger.
+        """
+        replicates = self.study.replicates
+        return min(math.lcm(replicates.generators, replicates.pools), replicates.count)
 
     def ratios(self, arm: str) -> list[int]:
         """Return the ratios of an arm; [0] for one without."""

@@ -35,7 +35,7 @@ class Session:
             run: Planner(self.study, run, seed, self.code, results, self.root)
             for run, seed in zip(run_names(self.study), seeds, strict=True)
         }
-        self._set_environment()
+        self._set_environment(repository)
 
     def run_pattern(self) -> str:
         """Return the regular expression of this study's run folders."""
@@ -79,8 +79,9 @@ class Session:
             plan.job("write_report")
         return {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
 
-    def _set_environment(self) -> None:
-        """Jobs inherit these; as they are no params, moving the data or the device reruns nothing."""
+    def _set_environment(self, repository: Path) -> None:
+        """Jobs inherit these; as they are no params, moving the data, the checkout or the device reruns nothing."""
+        os.environ["SYNTHGAIN_SCRIPTS"] = str(repository.resolve() / "workflow_scripts")
         if self.root is not None:
             os.environ["SYNTHGAIN_DATA"] = str(self.root)
         compute = self.study.compute

@@ -114,6 +114,8 @@ class Arm(Entry):
             raise ValueError(f"ratios must be different and above 0, got {self.ratios}")
         if self.pretrain is not None and (self.real is None or self.synthetic is None):
             raise ValueError("pretrain needs both real and synthetic")
+        if self.mixing.mode == "fixed_share" and (self.real is None or not self.ratios or self.pretrain is not None):
+            raise ValueError("mixing: fixed_share needs real images and synthetic or repeated ones, without pretrain")
         return self
 
     @property
