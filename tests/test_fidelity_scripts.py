@@ -8,10 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from evaluation_run import embedding_space, fidelity_slice, make_job, pictures, run_script_of, write_pool, write_real
+from generator_jobs import training_job, write_data
 
+from evaluate_snapshots import evaluate_snapshots
 from measure_fidelity import measure_fidelity
+from synthgain.command import Job
 from synthgain.errors import SynthGainError
-from synthgain.evaluation.fidelity import COLUMNS, METRICS
+from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_matrix
+from synthgain.evaluation.diversity import vendi_score
+from synthgain.evaluation.fidelity import COLUMNS, METRICS, Pairs, compare
+from synthgain.evaluation.prdc import prdc, squared_distances
+from synthgain.generators.diffusion import train
 
 POOL = 600
 
@@ -86,6 +93,51 @@ def test_the_mode_dropper_loses_recall_and_its_group(run: Path) -> None:
     assert women["note"].str.contains("not computed, because 0 images").all()
     assert {"sex=M", "sex=F"} < set(whole["group"])
     assert sum(group.startswith("age") for group in whole["group"].unique()) == 2
+    measured = whole[(whole["space"] == "efficientnet_lite0") & whole["reference"].isin(["held_out", "train"])]
+    everyone = measured["group"] == "all"
+    assert measured.loc[everyone, ["low", "high"]].notna().all(axis=None)  # only all images have an interval
+    assert measured.loc[~everyone, ["low", "high"]].isna().all(axis=None)
+    floors = measured[everyone].pivot(index="metric", columns="reference", values="floor")
+    assert (floors["held_out"] == floors["train"]).all()  # one floor a size
+
+
+def test_matrices_of_all_pairs_give_what_each_subset_gives_alone() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(2, 1, (40, 24)), rng.normal(2.2, 1, (36, 24))
+    first, second = np.flatnonzero(rng.random(40) < 0.8), np.flatnonzero(rng.random(36) < 0.8)
+    found = dict(zip(METRICS, compare(Pairs.of(np.concatenate([x, y])), first, 40 + second), strict=True))
+    a, b = x[first], y[second]
+    both = np.concatenate([a, b])
+    alone = prdc(squared_distances(b, b), squared_distances(a, a), squared_distances(b, a))
+    alone |= {"fd": frechet_distance(a, b), "kid": kernel_distance(kernel_matrix(both, both), len(a))}
+    assert found == pytest.approx(alone | {"vendi": vendi_score(a)})
+
+
+def test_snapshots_are_measured_with_one_noise_and_one_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    inputs = write_data(tmp_path, patients=80, size=16)
+    training = training_job(
+        tmp_path, inputs, image={"size": 16, "channels": 1}, training={"steps": 8, "snapshots": [2]}
+    )
+    train(training)
+    trained = "generators/ddpm/0/manifest.json"
+    settings = {
+        "generator": "ddpm", "index": 0, "snapshots": [2, 8], "train_on": ["toy"], "n": 30, "seed": 0,
+        "space": embedding_space(32), "sampling": {"solver": "dpmpp_2m", "steps": 4},
+    }  # fmt: skip
+    output = tmp_path / "snapshots" / "ddpm" / "0" / "manifest.json"
+    job = Job(settings, {**inputs, trained: training.identity}, "c", "me", tmp_path, [output], 1)
+    evaluate_snapshots(job)
+    table = pd.read_csv(output.parent / "snapshots.csv")
+    assert table["snapshot"].tolist() == [2, 8]
+    assert table["null_rate"].nunique() == 1 or table["excess"].notna().all()
+    assert np.isfinite(table[["kid", "kid_se", "copy_rate", "null_rate", "excess", "low", "high"]]).all(axis=None)
+    assert (table["kid"] > 0).all()  # four steps of a network of eight updates draw no disc
+    recommended = json.loads(output.read_text())["recommended"]
+    assert table.loc[table["recommended"], "snapshot"].tolist() == ([] if recommended is None else [recommended])
+    first = table.copy()
+    evaluate_snapshots(job)
+    pd.testing.assert_frame_equal(first, pd.read_csv(output.parent / "snapshots.csv"))
 
 
 def test_the_same_job_gives_the_same_table_and_keeps_features(run: Path) -> None:
