@@ -9,7 +9,7 @@ run: env
 	$(BIN)/snakemake --cores all
 
 test: env lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 env: $(DONE)
 

@@ -48,11 +48,13 @@ def images_of(table: pd.DataFrame, size: int = 16, seed: int = 0) -> np.ndarray:
     return images.astype(np.uint8)
 
 
-def write_dataset(run: Path, name: str, count: int = 60, split: bool = True, **changed: Any) -> dict[str, str]:
+def write_dataset(
+    run: Path, name: str, count: int = 60, split: bool = True, size: int = 16, **changed: Any
+) -> dict[str, str]:
     """Write a data set and its split (60 % of the patients train, 20 % each the rest); return {path: identity}."""
     table = table_of(count, site=name).assign(**changed)
     identity = digest(["dataset", name, count])
-    write_image_set(run / f"datasets/{name}", images_of(table), table, COLUMNS, identity)
+    write_image_set(run / f"datasets/{name}", images_of(table, size), table, COLUMNS, identity)
     inputs = {f"datasets/{name}/manifest.json": identity}
     if split:
         place = np.arange(count) // 2 % 5
