@@ -214,6 +214,29 @@ class TestScriptFrame:
         assert caught.value.code == 1
         assert capsys.readouterr().err == "error: datasets.a: nothing there; put it there\n"
 
+    def test_termination_outside_a_loop_is_one_line_and_leaves_no_part(self, tmp_path: Path) -> None:
+        code = (
+            "import sys, time; sys.path.insert(0, 'workflow_scripts')\n"
+            "from synthgain.command import run_script; from synthgain.files import atomic_path\n"
+            "def work(job):\n"
+            "    with atomic_path(job.outputs[0]): print('in', flush=True); time.sleep(60)\n"
+            "run_script(work)\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *self.arguments(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, shown = process.communicate(timeout=30)
+        assert process.returncode == 143
+        assert shown == "stopped; run snakemake again to go on\n"
+        assert list((tmp_path / "run" / "y").iterdir()) == []
+
     def test_other_errors_leave_the_traceback_in_the_log(self, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         def work(job: Job) -> None:
             raise ZeroDivisionError("by nothing")
@@ -241,6 +264,19 @@ class TestCheckpoints:
         assert found is not None
         assert found[0] == 2
         assert torch.equal(found[1]["weights"], self.STATE["weights"])
+
+    def test_damaged_newer_states_do_not_crowd_out_the_next_ones(self, tmp_path: Path) -> None:
+        store = Checkpoints(tmp_path, "id")
+        for step in (8, 9):
+            store.save(step, self.STATE)
+        for path in tmp_path.glob("step-*.pt"):
+            path.write_bytes(b"damaged")
+        store = Checkpoints(tmp_path, "id")
+        assert store.load_latest() is None
+        store.save(1, self.STATE)
+        found = store.load_latest()
+        assert found is not None
+        assert found[0] == 1
 
     def test_state_of_another_job_is_never_used(self, tmp_path: Path) -> None:
         Checkpoints(tmp_path, "id").save(5, self.STATE)

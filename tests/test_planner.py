@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from studies import tiny
 
+from synthgain.errors import SynthGainError
 from synthgain.study.code import CodeDigests
 from synthgain.study.planner import OUTPUTS
 from synthgain.study.session import Session
@@ -153,3 +154,44 @@ class TestCode:
         first.warm()
         assert cache.exists()
         assert CodeDigests(tree, tree / "requirements.lock", cache).digest("stage.py") == digest
+
+
+@pytest.mark.parametrize(("generators", "pools", "draws"), [(3, 1, 3), (1, 2, 2), (2, 3, 6), (5, 5, 5)])
+def test_replicates_take_generators_and_pools_in_turn(
+    monkeypatch: pytest.MonkeyPatch, generators: int, pools: int, draws: int
+) -> None:
+    monkeypatch.chdir(ROOT)
+    repeated = {"count": 7, "per_job": 1, "generators": generators, "pools": pools}
+    (plan,) = Session(tiny(replicates=repeated), ROOT, Path("results")).planners.values()
+    for replicate in range(7):
+        cell = plan.job("train_downstream", model="cnn", arm="supplemented", ratio=100, chunk=replicate)
+        (path,) = [name for name in cell.inputs if name.startswith("pools/")]
+        index = int(path.split("/")[2])
+        assert index == replicate % draws
+        shard = plan.job("draw_pool_shard", pool="drawn", index=index, replica=1, shard=0)
+        assert f"generators/ddpm/{replicate % generators}/manifest.json" in shard.inputs
+
+
+def test_a_recipe_reruns_only_the_arms_that_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identities(monkeypatch)
+    after = identities(monkeypatch, models__cnn__augmentation__strong={"noise": 0.1})
+    differ = {path for path in after if before[path] != after[path] and path.startswith("downstream/")}
+    assert differ == {"downstream/cnn/real_strong/0/0/manifest.json"}
+
+
+def test_other_pretrained_weights_train_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNTHGAIN_DATA", str(tmp_path))
+    change = {"models__cnn__pretrained": "weights.safetensors"}
+    with pytest.raises(SynthGainError, match=r"models\.cnn\.pretrained: 'weights\.safetensors' not in"):
+        identities(monkeypatch, **change)
+    found = []
+    for content in (b"one", b"two"):
+        (tmp_path / "weights.safetensors").write_bytes(content)
+        found.append(identities(monkeypatch, **change))
+    assert "train_downstream" in rules_that_differ(*found)
+    assert "train_generator" not in rules_that_differ(*found)
+
+
+def test_a_snapshot_that_is_not_kept_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SynthGainError, match="snapshot 4 of generator 'ddpm' is not kept; kept are 3, 6"):
+        identities(monkeypatch, pools__drawn__snapshot=4)

@@ -46,6 +46,16 @@ REFUSED = [
     ({"datasets__hospital_a__split": {"train": 1.0, "validation": 0.0, "test": 0.0}}, ["above 0"]),
     ({"study_seeds": [1, 2]}, ["study_seeds", "known truth"]),
     ({"models": ...}, ["models", "is missing"]),
+    ({"pools__own": {"imported": {"table": "t.csv"}, "shuffled": True}}, ["pools.own", "shuffled and balance"]),
+    ({"pools__own": {"known": "oracle", "rows_of": "hospital_a", "snapshot": 3}}, ["pools.own", "snapshot goes with"]),
+    ({"pools__thin": {"of": "drawn", "thin_to": "drawn"}}, ["pools.thin.thin_to", "no filter"]),
+    (
+        {"pools__thin__filter": {"scores": "memorisation", "column": "x"}},
+        ["pools.thin.filter", "exactly one of quantile"],
+    ),
+    ({"pools__drawn__sampling__solver": "dpm"}, ["pools.drawn.sampling.solver", "dpmpp_2m"]),
+    ({"generators__ddpm__training__snapshots": [0]}, ["generators.ddpm.training.snapshots"]),
+    ({"arms__real__mixing": {"mode": "fixed_share", "share": 0.5}}, ["arms.real", "fixed_share needs"]),
 ]
 
 
@@ -76,6 +86,11 @@ def test_shipped_studies_are_valid(path: Path) -> None:
     assert rehearsal.analysis.primary is None
     assert run_names(rehearsal) == [f"{study.study}-rehearsal"]
     assert all(max(arm.ratios, default=0) <= 100 for arm in rehearsal.arms.values())
+
+
+def test_a_rehearsal_asks_for_no_snapshot_that_it_does_not_reach() -> None:
+    study = parse_study(tiny(rehearsal=True, pools__drawn__snapshot=3))
+    assert study.pools["drawn"].snapshot is None
 
 
 def test_generated_docs_are_in_step() -> None:

@@ -42,7 +42,7 @@ class Checkpoints:
             old.unlink()
 
     def load_latest(self) -> tuple[int, dict[str, Any]] | None:
-        """Return (step, state) of the newest whole state, or None; damaged ones are passed over and said."""
+        """Return (step, state) of the newest whole state, or None; damaged ones are said and removed."""
         for path in sorted(self.folder.glob("step-*.pt"), reverse=True):
             try:
                 facts = read_json(path.with_suffix(".json"))
@@ -51,6 +51,9 @@ class Checkpoints:
                 logger.warning("%s: checksum differs, using an earlier state", path)
             except (SynthGainError, KeyError, OSError) as error:
                 logger.warning("%s: not usable (%s), using an earlier state", path, error)
+            # Gone at once: `save` keeps the newest steps, and must not keep these in place of whole ones.
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
         return None
 
     def clear(self) -> None:

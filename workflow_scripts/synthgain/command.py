@@ -123,17 +123,23 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
         parsed.threads,
     )
     code = 0
+    if arguments is None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds, so that temporary files are removed
     try:
         work(job)
     except SynthGainError as error:
-        logger.error("error: %s", error)
+        logger.error("error: %s", " ".join(str(error).split()))
         code = 1
     except Terminated as stop:
         logger.warning("stopped: %s; run snakemake again to go on", stop or "state saved")
         code = EXIT_TERMINATED
+    except KeyboardInterrupt:  # a signal where no loop looks for one
+        logger.warning("stopped; run snakemake again to go on")
+        code = EXIT_TERMINATED
     except Exception as error:  # the last line of defence: one line for the user, the rest in the log
         logging.getLogger("synthgain.file").error("%s", traceback.format_exc())
-        logger.error("error: %s: %s (traceback in %s)", type(error).__name__, error, parsed.log)
+        reason = " ".join(str(error).split())
+        logger.error("error: %s: %s (traceback in %s)", type(error).__name__, reason, parsed.log)
         code = 1
     if arguments is not None:  # called from Python, not as a script
         if code:
@@ -160,6 +166,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _set_up_logging(log: Path | None) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    logging.raiseExceptions = False  # a log on a full disk must not bury the one clear line
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: record.name != "synthgain.file")

@@ -55,7 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # libraries report a full disk under many names (safetensors, torch, pyarrow)
         if _out_of_space(error, path.parent):
             raise SynthGainError(
                 f"{path}: no space left in {path.parent}; free some and run again, finished work is kept"

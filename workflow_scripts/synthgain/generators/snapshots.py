@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
 
@@ -20,7 +22,7 @@ def write_snapshot(folder: Path, step: int, identity: str, save: Callable[[Path]
     try:
         save(temporary)
         write_manifest(temporary / "manifest.json", identity, _files_below(temporary), step=step)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise SynthGainError(f"{target}: cannot write ({error}); the earlier state is kept") from error
     shutil.rmtree(target, ignore_errors=True)

@@ -79,7 +79,7 @@ def training_rows(table: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
 
 def measure_sigma_data(images: Tensor) -> float:
     """Standard deviation of all pixels of (N,C,H,W) uint8 images scaled to [-1, 1]; exact, from the histogram."""
-    counts = torch.bincount(images.reshape(-1).to(torch.int64), minlength=256).double()
+    counts = torch.bincount(images.reshape(-1), minlength=256).double()
     levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
     mean = (counts * levels).sum() / counts.sum()
     variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
