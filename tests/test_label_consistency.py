@@ -191,6 +191,6 @@ def test_relate_fidelity_reads_statistics_and_fidelity(tmp_path: Path) -> None:
     job = make_job(tmp_path, "fidelity_utility/cnn/manifest.json", {**endpoint, "arms": arms, "seed": 0}, None, *inputs)
     relate_fidelity(job)
     points = pd.read_csv(job.outputs[0].parent / "points.csv")
-    assert points.groupby("configuration")["gain"].mean().to_dict() == pytest.approx({"p 100 %": 0.02, "p 300 %": 0.05})
-    assert json.loads(job.outputs[0].read_text())["configurations"] == 2
+    assert points.groupby("ratio")["gain"].mean().to_dict() == pytest.approx({100: 0.02, 300: 0.05})
+    assert json.loads(job.outputs[0].read_text())["configurations"] == 1  # two ratios of one pool are one point
     assert pd.read_csv(job.outputs[0].parent / "relation.csv")["note"].str.startswith("too few").all()

@@ -43,7 +43,7 @@ def _gains(metrics: pd.DataFrame, settings: dict[str, Any], arm: dict[str, Any])
     baseline = baseline[~baseline.index.duplicated()]
     return pd.DataFrame(
         {
-            "configuration": [f"{arm['pool']} {ratio} %" for ratio in own["ratio"]],
+            "configuration": arm["pool"],  # a pool is as near to real images at every ratio: ratios are no new points
             "pool": arm["pool"],
             "arm": arm["name"],
             "ratio": own["ratio"].to_numpy(),

@@ -77,9 +77,15 @@ def read_pool(job: Job, pool: str, index: int, columns: dict[str, dict[str, Any]
 
 
 def parents(table: pd.DataFrame) -> np.ndarray:
-    """Patient whose row a synthetic image copies, (N,) str: images of one parent are not independent."""
-    column = "parent_patient_id" if "parent_patient_id" in table else "patient_id"
-    return np.char.add("synthetic of ", table[column].astype(str).to_numpy().astype(str))
+    """Patient whose row a synthetic image copies, (N,) str: images of one parent are not independent.
+
+    Where none is known (imported pools) each image counts by its own `patient_id`.
+    """
+    owner = table["patient_id"].astype(str)
+    if "parent_patient_id" in table:
+        known = table["parent_patient_id"].notna()
+        owner = owner.where(~known, table["parent_patient_id"].astype(str))
+    return np.char.add("synthetic of ", owner.to_numpy().astype(str))
 
 
 def groups_of(

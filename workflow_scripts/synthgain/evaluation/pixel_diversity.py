@@ -37,7 +37,7 @@ def measure_pixels(
     inner, first, second = _within(synthetic, our_class, our_parents, pairs, rng)
     a, b = draw_cross_pairs(our_class, their_class, pairs, rng)
     cross = ms_ssim(synthetic.pixels(a), real.pixels(b))
-    unit = np.concatenate([our_parents, real.patients.astype(our_parents.dtype)])
+    unit = np.concatenate([our_parents, real.patients.astype(str)])
     group = patient_groups(unit, rng)
     found = {
         "ms_ssim": (inner, group[first], group[second]),

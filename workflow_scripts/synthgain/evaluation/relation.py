@@ -17,8 +17,9 @@ def relate(fidelity: pd.DataFrame, gains: pd.DataFrame, rng: np.random.Generator
     """Return one row per fidelity number and method ("spearman", "rm_corr"), columns COLUMNS.
 
     fidelity: configuration, index, space, reference, metric, excess. gains: configuration, index, replicate,
-    gain. A configuration is a pool (generator, snapshot, sampler) at a ratio; the Spearman interval resamples
-    configurations. Fewer than 8 give the row "too few".
+    gain. A configuration is a pool (generator, snapshot, sampler): its gain is the mean over ratios and replicates,
+    since its fidelity is one number whatever the ratio, and counting ratios would feign independent points. The
+    Spearman interval resamples configurations. Fewer than 8 give the row "too few".
     """
     rows = []
     keys = ["space", "reference", "metric"]
