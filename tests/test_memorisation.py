@@ -159,8 +159,6 @@ def test_pixel_search_ignores_flips_shifts_and_same_patients() -> None:
 def test_images_without_a_known_parent_count_one_by_one() -> None:
     known = pd.Series([None, "p", None], dtype="str")
     table = pd.DataFrame({"patient_id": ["a", "b", "c"], "parent_patient_id": known})
-        {"patient_id": ["a", "b", "c"], "parent_patient_id": pd.Series([None, "p", None], dtype="str")}
-    )
     assert parents(table).tolist() == ["synthetic of a", "synthetic of p", "synthetic of c"]
     assert parents(table[["patient_id"]]).tolist() == ["synthetic of a", "synthetic of b", "synthetic of c"]
     unknown = table.assign(parent_patient_id=pd.Series([None] * 3, dtype=object))

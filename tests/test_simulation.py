@@ -61,3 +61,14 @@ def test_stored_settings_are_those_of_the_code():
     stored = read_json(STORED)["results"]
     for result, setting in zip(stored, simulation.SETTINGS, strict=True):
         assert result["setting"] == asdict(setting)
+
+
+def test_the_document_names_tests_that_exist():
+    folder = Path(__file__).parent
+    rows = [line for line in (folder.parent / "docs" / "statistics.md").read_text().splitlines() if "::test_" in line]
+    assert [int(row.split("|")[1]) for row in rows] == list(range(1, 17))
+    for row in rows:
+        file = ""
+        for named, test in re.findall(r"`(test_\w+\.py|…)::(test_\w+)`", row):
+            file = file if named == "…" else named
+            assert f"def {test}(" in (folder / file).read_text(), f"{file}::{test}"
