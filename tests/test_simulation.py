@@ -1,5 +1,6 @@
 """Error rates of the tests on stored-score models, and the table that docs/statistics.md prints."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
