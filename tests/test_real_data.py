@@ -1,0 +1,39 @@
+"""The shipped studies' data sets, read for real where they are at hand: counts as their sources state them."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthgain.study.code import CodeDigests
+from synthgain.study.load import parse_study, read_yaml
+from synthgain.study.planner import Planner
+from synthgain.study.session import plan_data
+
+ROOT = Path(__file__).parent.parent
+# study, data set → images, patients, positives of the first binary target or counts of the levels
+FACTS = {
+    ("nih_pneumonia", "nih"): (1000, 682, {1.0: 500, 0.0: 500}),
+    ("nih_pneumonia", "kermany"): (5840, 3103, {1.0: 4265, 0.0: 1575}),
+    ("tuberculosis", "shenzhen"): (662, 662, {1.0: 336, 0.0: 326}),
+    ("tuberculosis", "montgomery"): (138, 138, {1.0: 58, 0.0: 80}),
+    ("kermany", "guangzhou"): (5840, 3103, {"normal": 1575, "bacterial": 2772, "viral": 1493}),
+}
+
+
+@pytest.mark.parametrize(("study", "dataset"), list(FACTS), ids=[f"{a}-{b}" for a, b in FACTS])
+def test_counts_are_those_of_the_source(study: str, dataset: str, data_root: Path) -> None:
+    config = parse_study(read_yaml(ROOT / "studies" / f"{study}.yaml"))
+    code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
+    plan = Planner(config, study, 0, code, Path("results"), data_root)
+    entry = plan_data.prepare_dataset(plan, dataset=dataset).slice
+    image = {**entry["image"], "size": 16}
+    prepared = importlib.import_module(entry["module"]).prepare(entry["options"], image, 0, data_root)
+    images, patients, levels = FACTS[study, dataset]
+    assert prepared.images.shape == (images, 16, 16, 1)
+    assert prepared.table["patient_id"].nunique() == patients
+    assert len(prepared.quarantine) == 0
+    target = next(name for name, spec in prepared.columns.items() if spec["role"] == "target")
+    assert prepared.table[target].value_counts().to_dict() == levels
+    assert 20 < np.median(prepared.images) < 235, "neither black nor white"
