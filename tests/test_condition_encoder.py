@@ -41,6 +41,21 @@ def encode(encoder: ConditionEncoder, table: pd.DataFrame) -> torch.Tensor:
         return encoder(torch.from_numpy(values), torch.from_numpy(null))
 
 
+def test_taken_over_columns_keep_their_meaning(encoder: ConditionEncoder) -> None:
+    """Columns are matched by what they are, not by their place: order and other columns may differ."""
+    other = {"name": "other", "kind": "binary"}
+    fresh = ConditionEncoder(
+        [SPECS[2], other, {**SPECS[1], "kind": "category", "levels": ["X", "Y"]}, SPECS[0]], DIMENSION
+    )
+    before = fresh.null[1].clone()
+    assert fresh.take_over(encoder) == ["age", "finding"]
+    assert torch.equal(fresh.null[3], encoder.null[0])
+    assert torch.equal(fresh.null[0], encoder.null[2])
+    assert torch.equal(fresh.null[1], before)
+    assert torch.equal(fresh.embeddings[3].weight, encoder.embeddings[0].weight)
+    assert ConditionEncoder(SPECS, 2 * DIMENSION).take_over(encoder) == []
+
+
 @given(st.lists(rows, min_size=1, max_size=6))
 @settings(max_examples=40, deadline=None)
 def test_missing_is_null_and_nothing_else_is(encoder: ConditionEncoder, values: list[tuple]) -> None:

@@ -1,6 +1,6 @@
 """Reads the replicas of a pool: shards stay memory-mapped, only the rows asked for are copied."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from synthgain.images import read_image_set
 Replica = tuple[list[np.ndarray], pd.DataFrame, list[np.ndarray] | None]
 
 
-def read_replica(manifest_path: Path, identity: str | None = None) -> Replica:
+def read_replica(manifest_path: Path, identity: str | None = None, columns: Collection[str] | None = None) -> Replica:
     """Open one replica: (images per shard, table of all shards in the pool's order, masks per shard or None).
 
+    With `columns` only those of them that the table has are kept: text columns are what a large pool costs in memory.
     Images are (n, H, W, C) uint8, masks (n, H, W, K) uint8, memory-mapped read-only; use `take`.
     Raises SynthGainError if a file is missing or damaged, or the identity is not the expected one.
     """
@@ -24,12 +25,17 @@ def read_replica(manifest_path: Path, identity: str | None = None) -> Replica:
     for name, listed in manifest["files"].items():
         check_file(folder, name, listed)
     shards = [read_image_set(folder / name, manifest["shard_identities"][name]) for name in manifest["shards"]]
-    table = pd.concat([shard.table for shard in shards if len(shard)], ignore_index=True)
+    tables = [shard.table for shard in shards if len(shard)]
+    if columns is not None:
+        tables = [table[[name for name in table.columns if name in columns]] for table in tables]
+    table = pd.concat(tables, ignore_index=True)
     masks = [shard.masks for shard in shards if shard.masks is not None]
     return [shard.images for shard in shards], table, masks if len(masks) == len(shards) else None
 
 
-def read_replicas(manifests: Sequence[tuple[Path, str | None]], count: int | None = None) -> Replica:
+def read_replicas(
+    manifests: Sequence[tuple[Path, str | None]], count: int | None = None, columns: Collection[str] | None = None
+) -> Replica:
     """Open several replicas as one, in the order given, and return it with the first `count` rows of its table.
 
     Raises SynthGainError where they hold fewer than `count` images.
@@ -38,7 +44,7 @@ def read_replicas(manifests: Sequence[tuple[Path, str | None]], count: int | Non
     tables: list[pd.DataFrame] = []
     masks: list[np.ndarray] | None = []
     for path, identity in manifests:
-        parts, table, planes = read_replica(path, identity)
+        parts, table, planes = read_replica(path, identity, columns)
         images += parts
         tables.append(table)
         masks = None if masks is None or planes is None else masks + planes

@@ -13,6 +13,7 @@ from synthgain.downstream.tasks import Task, target_matrix
 from synthgain.errors import SynthGainError
 
 SYNTHETIC_VALIDATION_SHARE = 0.2  # of the parent patients, held out where `selection: synthetic`
+POOL_COLUMNS = ("image_id", "parent_image_id", "parent_patient_id", "replica")  # of a pool's table, beside targets
 _OCCURRENCE_SHIFT = np.int64(32)  # a row drawn twice within one replica still has keys of its own
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from synthgain.command import Job
 from synthgain.downstream.arms import (
+    POOL_COLUMNS,
     Rows,
     fraction_positions,
     hold_out_patients,
@@ -139,7 +140,8 @@ class Cell:
         if not self.arm.get("synthetic"):
             return None
         paths = job.slice["pools"][str(replicate)]
-        arrays, table, _ = read_replicas([(job.run / path, job.inputs[path]) for path in paths])
+        columns = {*POOL_COLUMNS, *self.task.targets}
+        arrays, table, _ = read_replicas([(job.run / path, job.inputs[path]) for path in paths], columns=columns)
         pool = synthetic_rows(arrays, table, self.task)
         base = len(real) if real is not None else self._base(pool)
         own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None

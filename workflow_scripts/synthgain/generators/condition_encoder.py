@@ -54,6 +54,20 @@ class ConditionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             values[:, index], null[:, index] = _column_values(column, table[column["name"]])
         return values, null
 
+    def take_over(self, other: "ConditionEncoder") -> list[str]:
+        """Copy what `other` learned of the columns that both have (same name, kind and levels); return their names."""
+        places = {_meaning(column): place for place, column in enumerate(other.columns)}
+        shared = [(number, places.get(_meaning(column))) for number, column in enumerate(self.columns)]
+        if other.base.shape != self.base.shape:
+            return []
+        with torch.no_grad():
+            self.base.copy_(other.base)
+            for number, place in shared:
+                if place is not None:
+                    self.null[number].copy_(other.null[place])
+                    self.embeddings[number].load_state_dict(other.embeddings[place].state_dict())
+        return [self.columns[number]["name"] for number, place in shared if place is not None]
+
 
 class _Levels(nn.Module):
     """One vector per level, as a one-hot product (deterministic on every device, unlike an index add)."""
@@ -102,6 +116,10 @@ def column_specs(names: list[str], columns: dict[str, dict[str, Any]], table: pd
             raise SynthGainError(f"condition_on: column {name!r} is {kind!r}; known: binary, category, continuous")
         specs.append(spec)
     return specs
+
+
+def _meaning(column: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    return column["name"], column["kind"], tuple(column.get("levels", ()))
 
 
 def _embedding(column: dict[str, Any], dimension: int, scale: float) -> nn.Module:

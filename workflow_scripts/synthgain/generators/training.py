@@ -115,14 +115,21 @@ def build_module(entry: dict[str, Any], options: TrainingOptions, data: Training
 
 
 def load_initial_weights(module: ConditionalNetwork, job: Job, manifest: str) -> None:
-    """Take over the averaged weights of another generator that fit by name and shape."""
+    """Take over the averaged weights of another generator that fit by name and shape, and its conditions by column."""
     start = load(job.input_folder(manifest))
-    weights = ConditionalNetwork(start.network, start.encoder).state_dict()
-    fitting = fitting_weights(module, weights)
-    if not any(name.startswith("network.") for name in fitting):
+    fitting = fitting_weights(module.network, start.network.state_dict())
+    if not fitting:
         raise SynthGainError(f"init_from {manifest}: none of its network's weights fit; use the same network options")
-    module.load_state_dict(fitting, strict=False)
-    logger.info("started from %s: %d of %d tensors fit", manifest, len(fitting), len(module.state_dict()))
+    module.network.load_state_dict(fitting, strict=False)
+    shared = module.encoder.take_over(start.encoder)
+    total = len(module.network.state_dict())
+    logger.info(
+        "started from %s: %d of %d tensors fit, conditions %s",
+        manifest,
+        len(fitting),
+        total,
+        ", ".join(shared) or "none",
+    )
 
 
 def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) -> None:
