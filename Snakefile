@@ -22,6 +22,7 @@ include: "rules/downstream.smk"
 include: "rules/evaluation.smk"
 include: "rules/statistics.smk"
 include: "rules/report.smk"
+include: "rules/calibration.smk"
 
 
 localrules:

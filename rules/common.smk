@@ -10,6 +10,7 @@ from synthgain.errors import SynthGainError
 from synthgain.study.session import Session
 
 RUN = "results/{run}"
+STUDY = "results/{study}"  # above the runs of a study with several seeds
 
 try:
     session = Session(config, Path(workflow.basedir), Path("results"))
@@ -19,6 +20,7 @@ except SynthGainError as problem:
 
 wildcard_constraints:
     run=session.run_pattern(),
+    study=session.study.study,
     dataset="[a-z][a-z0-9_]*",
     generator="[a-z][a-z0-9_]*",
     pool="[a-z][a-z0-9_]*",

@@ -54,7 +54,7 @@ def test_rule_script_log_and_benchmark_have_one_name() -> None:
             assert f"$SYNTHGAIN_SCRIPTS/{rule}.py" in block, rule
             assert f"/logs/{rule}/" in block, rule
             assert f"/benchmarks/{rule}/" in block, rule
-            first = re.search(r'\{RUN\}/([^"]+)"', block.split("output:")[1])
+            first = re.search(r'\{(?:RUN|STUDY)\}/([^"]+)"', block.split("output:")[1])
             assert first is not None
             assert first[1].replace("{{", "{").replace("}}", "}") == OUTPUTS[rule], rule
 

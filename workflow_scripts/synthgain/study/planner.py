@@ -36,6 +36,7 @@ OUTPUTS = {
     "relate_fidelity": "fidelity_utility/{model}/manifest.json",
     "draw_figures": "figures/{model}/manifest.json",
     "write_report": "report.html",
+    "summarise_calibration": "calibration.json",  # below the study, not the run
 }
 
 

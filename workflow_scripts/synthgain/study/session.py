@@ -11,8 +11,9 @@ from synthgain.files import write_json
 from synthgain.study import plan_data, plan_downstream, plan_evaluation, plan_report  # noqa: F401  (they register the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, run_names
+from synthgain.study.plan_calibration import plan_calibration
 from synthgain.study.plan_data import snapshots_of
-from synthgain.study.planner import OUTPUTS, Planner
+from synthgain.study.planner import OUTPUTS, PlannedJob, Planner
 from synthgain.study.schema import Study
 
 
@@ -41,17 +42,27 @@ class Session:
         """Return the regular expression of this study's run folders."""
         return "|".join(re.escape(run) for run in self.planners)
 
-    def inputs(self, rule: str, run: str, **wildcards: str) -> list[str]:
+    def inputs(self, rule: str, **wildcards: str) -> list[str]:
         """Return the input paths of a job."""
-        return [f"{self.results}/{run}/{path}" for path in self.planners[run].job(rule, **wildcards).inputs]
+        folder, job = self._job(rule, **wildcards)
+        return [f"{self.results}/{folder}/{path}" for path in job.inputs]
 
-    def parameter(self, rule: str, run: str, **wildcards: str) -> str:
+    def parameter(self, rule: str, **wildcards: str) -> str:
         """Return the one param of a job."""
-        return self.planners[run].job(rule, **wildcards).parameter()
+        return self._job(rule, **wildcards)[1].parameter()
 
     def targets(self, kind: str) -> list[str]:
         """Return the files of a named target: audit, samples, exports or report."""
-        return [f"{self.results}/{run}/{path}" for run, plan in self.planners.items() for path in _targets(plan, kind)]
+        found = [f"{self.results}/{run}/{path}" for run, plan in self.planners.items() for path in _targets(plan, kind)]
+        if kind == "report" and self.study.study_seeds is not None:
+            found.append(f"{self.results}/{self.study.study}/calibration.html")
+        return found
+
+    def _job(self, rule: str, run: str | None = None, study: str = "", **wildcards: str) -> tuple[str, PlannedJob]:
+        """Return a job and the folder of its paths: a run's, or the study's for the one job over all runs."""
+        if run is not None:
+            return run, self.planners[run].job(rule, **wildcards)
+        return self.study.study, plan_calibration(self.planners)
 
     def write_expected(self, path: Path) -> str:
         """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
@@ -77,7 +88,11 @@ class Session:
         """Return {run: {path: identity}} of every file that the report rests on."""
         for plan in self.planners.values():
             plan.job("write_report")
-        return {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
+        found = {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
+        if self.study.study_seeds is not None:
+            summary = plan_calibration(self.planners)
+            found[self.study.study] = {summary.output: summary.identity}
+        return found
 
     def _set_environment(self, repository: Path) -> None:
         """Jobs inherit these; as they are no params, moving the data, the checkout or the device reruns nothing."""
