@@ -39,6 +39,7 @@ rule predict_downstream:
     threads: session.study.compute.downstream_threads
     resources:
         mem_mb=larger_with_attempt(4000),
+        gpu=1,
     params:
         job=job("predict_downstream"),
     message:

@@ -15,6 +15,7 @@ rule measure_fidelity:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(8000),
+        gpu=1,
     params:
         job=job("measure_fidelity"),
     message:
@@ -37,6 +38,7 @@ rule check_memorisation:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(8000),
+        gpu=1,
     params:
         job=job("check_memorisation"),
     message:
@@ -59,6 +61,7 @@ rule score_pool:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
+        gpu=1,
     params:
         job=job("score_pool"),
     message:
@@ -81,6 +84,7 @@ rule evaluate_snapshots:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
+        gpu=1,
     params:
         job=job("evaluate_snapshots"),
     message:

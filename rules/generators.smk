@@ -47,6 +47,7 @@ rule draw_sample_grid:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
+        gpu=1,
     params:
         job=job("draw_sample_grid"),
     message:

@@ -208,6 +208,7 @@ def _statistics(run: Path, rng: np.random.Generator, rehearsal: bool) -> None:
             "negative_control": {"checked": False, "raised": False, "rows": []},
             "step_matched_control": {"checked": False, "raised": False, "rows": []},
             "strong_augmentation": {"checked": True, "raised": False, "rows": []},
+            "memorisation": {"checked": True, "raised": False, "rows": []},
         },
         "notes": ["Results are conditional on one generator: another training of it could give another answer."],
         "alpha": 0.05,
@@ -289,30 +290,89 @@ def _generator(run: Path, rng: np.random.Generator) -> None:
         PIL.Image.fromarray(rng.integers(0, 255, (64, 128), dtype=np.uint8)).save(samples / f"{step}.png")
 
 
-def _measured(run: Path, rng: np.random.Generator) -> None:
-    folder = run / "fidelity" / "drawn" / "0"
+def _fidelity(folder: Path) -> None:
+    values = {"kid": (0.03, 0.002), "fd": (4.1, 2.2), "precision": (0.81, 0.9), "recall": (0.52, 0.89)}
+    values |= {"density": (0.94, 1.0), "coverage": (0.71, 0.93), "vendi": (11.0, 14.5)}
+    rows = [
+        {"space": space, "reference": reference, "group": group, "metric": name, "n": 40, "value": scale * value}
+        | {"low": scale * value * 0.8, "high": scale * value * 1.2, "floor": scale * floor}
+        | {"floor_sd": scale * 0.05 * floor, "excess": scale * (value - floor), "p": 0.01 if name == "kid" else None}
+        | {"note": "n < 2 x 1280 dimensions: read with kid" if name == "fd" else ""}
+        for space, scale in (("efficientnet_lite0", 1.0), ("downstream", 0.5))
+        for reference, group in (("held_out", "all"), ("train", "all"), ("held_out", "sex: F"))
+        for name, (value, floor) in values.items()
+    ]
     folder.mkdir(parents=True)
-    row = {"space": "efficientnet_lite0", "reference": "held_out", "group": "all", "n": 40, "low": 0.01, "high": 0.05}
-    row |= {"value": 0.03, "floor": 0.002, "floor_sd": 0.001, "excess": 0.028, "p": 0.01, "note": ""}
-    table = pd.DataFrame([row | {"metric": name} for name in ("kid", "fd", "recall", "density")])
-    table.to_csv(folder / "fidelity.csv", index=False)
-    space = {
-        "name": "efficientnet_lite0",
-        "label": "EfficientNet-Lite0",
-        "dimensions": 1280,
-        "weights_sha256": "a" * 64,
-    }
-    write_manifest(folder / "manifest.json", IDENTITY, ["fidelity.csv"], spaces=[space], pool="drawn", index=0)
-    folder = run / "memorisation" / "drawn" / "0"
+    pd.DataFrame(rows).to_csv(folder / "fidelity.csv", index=False)
+    spaces = [
+        {"name": name, "label": label, "dimensions": 1280, "weights_sha256": "a" * 64}
+        for name, label in (("efficientnet_lite0", "EfficientNet-Lite0"), ("downstream", "real-only downstream model"))
+    ]
+    facts: dict[str, Any] = {"spaces": spaces, "pool": "drawn", "index": 0, "reference": "held_out"}
+    write_manifest(folder / "manifest.json", IDENTITY, ["fidelity.csv"], **facts)
+
+
+def _memorisation(folder: Path, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
-    rate = {"space": "pixels", "rule": "above the 99.9th percentile", "threshold": 0.98, "n": 40, "flagged": 1}
-    rate |= {"rate": 0.025, "null_rate": 0.0, "excess": 0.025, "low": 0.0, "high": 0.07, "note": ""}
+    rate = {"space": "pixels", "rule": "nearest", "threshold": 0.98, "n": 40, "flagged": 1}
+    rate |= {"rate": 0.025, "null_n": 24, "null_rate": 0.0, "excess": 0.025, "low": -0.01, "high": 0.07, "note": ""}
     pd.DataFrame([rate]).to_csv(folder / "memorisation.csv", index=False)
+    member = {"noise_level": "0.2 sigma_data", "n_train": 40, "n_held_out": 40, "auroc": 0.51, "low": 0.44}
+    member |= {"high": 0.58, "tpr_at_1_fpr": 0.02, "tpr_low": 0.0, "tpr_high": 0.06, "leak": "none found", "note": ""}
+    pd.DataFrame([member, member | {"noise_level": "all"}]).to_csv(folder / "membership.csv", index=False)
     pixels = rng.integers(0, 255, (32, 64), dtype=np.uint8)
     PIL.Image.fromarray(pixels).save(folder / "candidates.png")
-    write_json(folder / "gate.json", {"exceeded": False, "sentence": "No copying beyond chance was found."})
-    names = ["candidates.png", "gate.json", "memorisation.csv"]
+    gate = {"exceeded": False, "barred_sets": [], "state": "within limit", "excess": 0.0, "low": -0.01, "high": 0.009}
+    gate |= {"limit": 0.01, "membership": {"leak": "none found"}, "sentence": "No copying beyond chance was found."}
+    write_json(folder / "gate.json", gate)
+    names = ["candidates.png", "gate.json", "memorisation.csv", "membership.csv"]
     write_manifest(folder / "manifest.json", IDENTITY, names, pool="drawn", index=0)
+
+
+def _consistency(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    row = {"group": "all", "n": 40, "positives": 18, "value": 0.95, "low": 0.9, "high": 0.98, "real_n": 16}
+    row |= {"real_value": 0.82, "real_low": 0.75, "real_high": 0.88, "difference": 0.13, "note": ""}
+    pd.DataFrame([row | {"label": name} for name in ("opacity", "effusion")]).to_csv(
+        folder / "label_consistency.csv", index=False
+    )
+    write_manifest(folder / "manifest.json", IDENTITY, ["label_consistency.csv"], pool="drawn", index=0, model=MODEL)
+
+
+def _snapshots(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    rows = [
+        {"snapshot": step, "space": "efficientnet_lite0", "n": 40, "kid": kid, "kid_se": 0.004, "copy_n": 40}
+        | {"copy_rate": copies, "null_rate": 0.0, "excess": copies, "low": copies - 0.02, "high": copies + 0.03}
+        | {"recommended": step == 1000, "note": "copies above their null" if copies > 0.02 else ""}
+        for step, kid, copies in ((500, 0.06, 0.0), (1000, 0.03, 0.01), (2000, 0.028, 0.08))
+    ]
+    pd.DataFrame(rows).to_csv(folder / "snapshots.csv", index=False)
+    facts = {"recommended": 1000, "generator": "ddpm", "index": 0}
+    write_manifest(folder / "manifest.json", IDENTITY, ["snapshots.csv"], **facts)
+
+
+def _relation(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    row = {"space": "efficientnet_lite0", "reference": "held_out", "configurations": 9, "p": 0.04, "note": ""}
+    rows = [
+        row | {"metric": "kid", "method": "spearman", "n": 9, "value": -0.7, "low": -0.95, "high": -0.1},
+        row | {"metric": "kid", "method": "rm_corr", "n": 45, "value": -0.5, "low": -0.7, "high": -0.2},
+        row | {"metric": "recall", "method": "spearman", "n": 9, "value": 0.3, "low": -0.4, "high": 0.8},
+    ]
+    pd.DataFrame(rows).to_csv(folder / "relation.csv", index=False)
+    point = {"configuration": "drawn 300 %", "pool": "drawn", "arm": "supplemented", "ratio": 300, "index": 0}
+    points = [point | {"replicate": replicate, "gain": 0.03 + 0.001 * replicate} for replicate in range(5)]
+    pd.DataFrame(points).to_csv(folder / "points.csv", index=False)
+    write_manifest(folder / "manifest.json", IDENTITY, ["points.csv", "relation.csv"], model=MODEL, configurations=9)
+
+
+def _measured(run: Path, rng: np.random.Generator) -> None:
+    _fidelity(run / "fidelity" / "drawn" / "0")
+    _memorisation(run / "memorisation" / "drawn" / "0", rng)
+    _consistency(run / "label_consistency" / "drawn" / "0")
+    _snapshots(run / "snapshots" / "ddpm" / "0")
+    _relation(run / "fidelity_utility" / MODEL)
 
 
 def _benchmarks(run: Path) -> None:
@@ -334,8 +394,13 @@ def _downstream(run: Path) -> None:
             shown = 6400 if arm != "synthetic_only" else 0
             share = 1 / (1 + ratio / 100) if arm == "supplemented" else 1.0
             shown_real = round(shown * share)
-            run_facts = {"steps": 400 if arm == "real_long" else 200, "seconds": 21.5, "real_exposures": shown_real}
-            facts = {"replicates": {str(replicate): run_facts for replicate in range(5)}}
+            run_facts: dict[str, Any] = {
+                "steps": 400 if arm == "real_long" else 200,
+                "seconds": 21.5,
+                "real_exposures": shown_real,
+            }
+            run_facts |= {"environment": {"device": "cpu", "threads": 2}}
+            facts: dict[str, Any] = {"replicates": {str(replicate): run_facts for replicate in range(5)}}
             write_manifest(folder / "manifest.json", IDENTITY, [], **facts)
 
 
@@ -374,6 +439,8 @@ def figures_job(run: Path, **changes: Any) -> Job:
         "splits/hospital_a/manifest.json",
         "pools/drawn/0/replica-1/manifest.json",
         "generators/ddpm/0/manifest.json",
+        "fidelity/drawn/0/manifest.json",
+        "snapshots/ddpm/0/manifest.json",
     ]
     return job(run, f"figures/{MODEL}/manifest.json", slice_, inputs)
 

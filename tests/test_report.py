@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from synthgain.errors import SynthGainError
 from synthgain.files import digest, read_json, write_json, write_manifest
 from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
 from synthgain.report.checklist import STANDARDS, completeness, fill
-from synthgain.report.costs import read_benchmarks, rule_times, synthesis_hours
+from synthgain.report.costs import device_hours, read_benchmarks, rule_times, synthesis_hours
 from synthgain.report.embedding import inline_svg
-from synthgain.report.evidence import gather
+from synthgain.report.evidence import Measured, gather
 from synthgain.report.page import TEMPLATES
 from synthgain.report.prose import listed, methods
+from synthgain.report.sections_fidelity import relation_sentence
 from synthgain.report.verdicts import ALARMS, headlines
+from synthgain.study.code import CodeDigests
 from write_report import write_report
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -194,6 +197,105 @@ def test_raised_alarm_is_on_the_first_page(tmp_path: Path) -> None:
     assert "✗ alarm" in Page(html.split('id="controls"')[1]).text
 
 
+def copying(run: Path, filtered: bool) -> None:
+    """Let the gate of the main arm's pool be exceeded, and the verdict be barred."""
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    twin = {"arm": "supplemented_filtered", "ratio": 300, "dataset": "hospital_a", "label": "macro", "metric": "auroc"}
+    twin |= {"difference": 0.0123, "low": -0.01, "high": 0.03, "verdict": "inconclusive"}
+    row = {"arm": "supplemented", "excess": 0.12, "low": 0.08, "high": 0.16, "limit": 0.01, "exceeded": True}
+    row |= {"sentence": "The pool copies.", "filtered": [twin] if filtered else []}
+    verdict["alarms"]["memorisation"] = {"checked": True, "raised": True, "rows": [row]}
+    verdict["comparisons"][0]["verdict"] = "barred"
+    restate(run, "verdict.json", verdict)
+    folder = run / "memorisation" / "drawn" / "0"
+    gate = read_json(folder / "gate.json") | {"exceeded": True, "state": "exceeded", "barred_sets": ["hospital_a/test"]}
+    write_json(folder / "gate.json", gate)
+    write_manifest(folder / "manifest.json", IDENTITY, [p.name for p in folder.iterdir() if p.name != "manifest.json"])
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_copies_are_a_banner_an_answer_and_a_control(tmp_path: Path, filtered: bool) -> None:
+    run = make_run(tmp_path)
+    copying(run, filtered)
+    html = written(run)
+    first = Page(html.split('id="controls"')[0].split("<main")[1]).text
+    assert first.index("12.0 % more images than chance explains") < first.index("barred")
+    assert "95 % interval 8.0 to 16.0 %; limit 1.0 %" in first
+    assert "holds copies of images of hospital_a/test: no verdict on that test set" in first
+    assert "✗ No: pool drawn holds copies of real images" in first
+    controls = Page(html.split('<section id="controls"')[1].split("</section>")[0]).text
+    assert "The pool copies." in controls
+    assert ("supplemented_filtered" in controls) is filtered
+    assert ("No arm trains on the pool of supplemented without the flagged images" in controls) is not filtered
+    assert html.count('class="danger"') == 2
+
+
+def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> None:
+    first = Page(html.split('id="controls"')[0].split("<main")[1]).text
+    assert "May I believe it? ✓ 3 controls passed; 2 could not be checked." in first
+    assert "Are the samples safe? ✓ No copying beyond chance (pool drawn)" in first
+    run = make_run(tmp_path)
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    verdict["alarms"]["a_a"]["raised"] = True
+    restate(run, "verdict.json", verdict | {"pilot": True})
+    job = report_job(run)
+    inputs = {name: value for name, value in job.inputs.items() if not name.startswith("memorisation/")}
+    [card] = headlines(gather(type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)))
+    (_, belief, why), (_, safety, answer) = card.answers
+    assert (belief, safety) == ("bad", "open")
+    assert "1 of 3 controls raised an alarm. A pilot only: 5 replicates." in why
+    assert "no pool was searched" in answer
+
+
+def test_every_stage_has_its_place(html: str) -> None:
+    fidelity = Page(html.split('<section id="fidelity"')[1].split("</section>")[0]).text
+    assert "Pool drawn: 4 of 14 measures are at the real-versus-real floor" in fidelity
+    assert "opacity: AUROC 0.9500 on synthetic, 0.8200 on real (easier)" in fidelity
+    assert "1 of 2 fidelity numbers goes with the measured gain" in fidelity
+    assert "KID in the space of EfficientNet-Lite0: correlation −0.70 (−0.95 to −0.10)" in fidelity
+    memorisation = Page(html.split('<section id="memorisation"')[1].split("</section>")[0]).text
+    assert "snapshot 1000 is recommended; drawn from another one: drawn (snapshot 2000)" in memorisation
+    assert "0.2 × data SD" in memorisation
+    assert "data:image/png" in html.split('<section id="memorisation"')[1].split("</section>")[0]
+    dose = Page(html.split('<section id="dose"')[1].split("</section>")[0]).text
+    assert "supplemented 300 % does as well as 1.40 times the real patients alone, that is 8 more" in dose
+    for raw in ("held_out", "sigma_data", "tpr_at", "ms_ssim", "f1_max", "efficientnet_lite0 "):
+        assert raw not in fidelity.partition("weights")[0] + memorisation + dose, raw
+
+
+def test_too_few_configurations_are_no_answer() -> None:
+    relation = pd.DataFrame({"metric": ["kid"], "method": ["spearman"], "value": [None], "low": [None], "high": [None]})
+    measured = Measured(MODEL, "0", {"configurations": 1}, {"relation": relation.assign(note="too few: 1")}, [], {})
+    assert "Not answered, since this study has 1 configuration (a pool at a ratio). Too few: 1" in relation_sentence(
+        measured
+    )
+
+
+def test_gpu_hours_are_those_that_jobs_recorded() -> None:
+    times = pd.DataFrame({"rule": ["train_generator", "train_downstream", "compare_arms"], "hours": [4.0, 2.0, 1.0]})
+    table = device_hours(times, {"train_generator": {"NVIDIA H100": 30.0, "cpu": 10.0}})
+    assert table.values.tolist() == [
+        ["train_generator", "NVIDIA H100", 3.0],
+        ["train_generator", "cpu", 1.0],
+        ["train_downstream", "not recorded", 2.0],
+    ]
+    assert device_hours(times, {}).empty
+
+
+def test_an_edited_template_changes_the_report_and_no_figure(tmp_path: Path) -> None:
+    scripts = tmp_path / "workflow_scripts"
+    source = TEMPLATES.parents[2]
+    shutil.copytree(source, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    lock = tmp_path / "lock.txt"
+    lock.write_text("jinja2==3.1.6\n")
+    for template in ("report.css", "checklist.json"):
+        before = {name: CodeDigests(scripts, lock).digest(name) for name in ("draw_figures.py", "write_report.py")}
+        with (scripts / "synthgain/report/templates" / template).open("a") as handle:
+            handle.write("\n")
+        after = {name: CodeDigests(scripts, lock).digest(name) for name in before}
+        assert [name for name in before if before[name] != after[name]] == ["write_report.py"]
+
+
 def test_what_is_missing_is_called_not_done(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     job = report_job(run)
@@ -302,7 +404,7 @@ def test_costs_survive_odd_benchmark_files(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0124, "+0.012"), (-0.0124, "−0.012"), (-0.0001, "+0.000"), (None, "–"), (float("nan"), "–"), ("", "–")],
+    [(0.0124, "+0.0124"), (-0.0124, "−0.0124"), (-0.00001, "+0.0000"), (None, "–"), (float("nan"), "–"), ("", "–")],
 )
 def test_signed_numbers(value: Any, text: str) -> None:
     assert signed(value) == text
@@ -310,8 +412,8 @@ def test_signed_numbers(value: Any, text: str) -> None:
 
 def test_numbers_p_values_and_lists() -> None:
     assert number(1234.5678, 1) == "1234.6"
-    assert p_value(0.0004) == "<0.001"
-    assert p_value(0.05) == "0.050"
+    assert p_value(0.00004) == "<0.0001"
+    assert p_value(0.0496) == "0.0496"
     assert interval(0.1, float("nan")) == "–"
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
 
@@ -329,6 +431,6 @@ def test_tables_leave_out_what_they_lack_and_what_never_changes() -> None:
     assert shown.rows == [["1.0", "0.1 to 0.3"], ["2.0", "–"]]
     assert shown.strong == {1}
     assert plain_table("P", pd.DataFrame({"n": [1, 2], "x": [0.5, None], "ok": [True, False]}), "p.csv").rows == [
-        ["1", "0.500", "True"],
+        ["1", "0.5000", "True"],
         ["2", "–", "False"],
     ]

@@ -2,7 +2,8 @@
 
 Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, primary: [declared comparisons],
 pools: [{pool, rows_of}]}. Inputs: statistics/<model>/manifest.json; as they exist pools/<p>/<i>/replica-1/manifest.json
-with the manifests of their data set and split, generators/<g>/<i>/manifest.json.
+with the manifests of their data set and split, generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json,
+snapshots/<g>/<i>/manifest.json.
 """
 
 from pathlib import Path
@@ -11,9 +12,9 @@ import pandas as pd
 
 from synthgain.command import Job, run_script
 from synthgain.errors import SynthGainError
-from synthgain.files import read_table, write_manifest
+from synthgain.files import read_json, read_table, write_manifest
 from synthgain.images import read_image_set
-from synthgain.report import plots_detail
+from synthgain.report import plots_detail, plots_fidelity
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
 from synthgain.report.sheet import first_shard, sheet_rows
 from synthgain.report.style import save_svg, style_context
@@ -22,7 +23,7 @@ from synthgain.report.style import save_svg, style_context
 def draw_figures(job: Job) -> None:
     """Write every figure whose data exist, then a manifest that lists them with section, title and caption."""
     folder = job.outputs[0].parent
-    plans = [*_statistics(job), *_loss_curves(job), *_sample_sheets(job)]
+    plans = [*_statistics(job), *_fidelity(job), *_snapshots(job), *_loss_curves(job), *_sample_sheets(job)]
     with style_context():
         for plan in plans:
             save_svg(plan.draw(), folder / plan.file)
@@ -44,6 +45,43 @@ def _statistics(job: Job) -> list[Plan]:
 
 def _is_empty(path: Path) -> bool:
     return not path.read_text(encoding="utf-8").strip()
+
+
+def _fidelity(job: Job) -> list[Plan]:
+    tables, references = {}, {}
+    for name in job.inputs_below("fidelity/"):
+        _, pool, index, _ = name.split("/")
+        folder = job.input_folder(name)
+        title = pool if index == "0" else f"{pool} (draw {index})"
+        tables[title] = pd.read_csv(folder / "fidelity.csv")
+        references[title] = read_json(folder / "manifest.json").get("reference", "held_out")
+    rows = plots_fidelity.floor_rows(tables, references)
+    if not len(rows):
+        return []
+    caption = (
+        "Each number of a pool, with its 95 % interval, beside its floor: real images against real images of other "
+        "patients at the same number of images (bar: 2 SD over the splits). The closer to its floor the better; past "
+        "it is no better. Every panel has its own scale."
+    )
+    draw = lambda: plots_fidelity.fidelity_floors(rows)  # noqa: E731
+    return [Plan("fidelity_floors.svg", "fidelity", "Fidelity beside its floor", caption, draw)]
+
+
+def _snapshots(job: Job) -> list[Plan]:
+    tables = {}
+    for name in job.inputs_below("snapshots/"):
+        _, generator, index, _ = name.split("/")
+        table = pd.read_csv(job.input_folder(name) / "snapshots.csv")
+        if len(table):
+            tables[f"{generator} (training {index})"] = table
+    if not tables:
+        return []
+    caption = (
+        "Left: distance of each snapshot's images from validation images; right: near copies of training images "
+        "beyond the share among held-out real images. Ringed: the recommended snapshot."
+    )
+    draw = lambda: plots_fidelity.snapshot_curves(tables)  # noqa: E731
+    return [Plan("snapshots.svg", "memorisation", "Snapshots along the training", caption, draw)]
 
 
 def _loss_curves(job: Job) -> list[Plan]:

@@ -91,8 +91,10 @@ def load(folder: Path, snapshot: int | None = None, device: torch.device | str =
     for name, listed in manifest["files"].items():
         if name.startswith((f"{part}network/", f"{part}condition_encoder/")):
             check_file(folder, name, listed)
-    network = UNet2DModel.from_pretrained(folder / part / "network", use_safetensors=True)
-    encoder = ConditionEncoder.from_pretrained(folder / part / "condition_encoder", use_safetensors=True)
+    network = UNet2DModel.from_pretrained(folder / part / "network", use_safetensors=True, local_files_only=True)
+    encoder = ConditionEncoder.from_pretrained(
+        folder / part / "condition_encoder", use_safetensors=True, local_files_only=True
+    )
     place = torch.device(device)
     return DiffusionGenerator(
         prepare_memory_format(network.to(place).eval().requires_grad_(False)),

@@ -9,6 +9,8 @@ import pandas as pd
 
 from synthgain.report.style import metric_name
 
+DIGITS = 4  # decimals on screen; the CSV files have all of them
+
 
 @dataclass(frozen=True)
 class Text:
@@ -31,14 +33,15 @@ class Facts:
 class Column:
     """One shown column.
 
-    form: text, count, number, signed, p, percent, ratio, metric; interval or signed_interval (`key` is (low, high)).
+    form: text, id, count, number, signed, p, percent, ratio, metric; interval, signed_interval or percent_interval
+    (`key` is (low, high)).
     `optional` columns are left out where all rows say the same.
     """
 
     key: str | tuple[str, str]
     title: str
     form: str = "text"
-    digits: int = 3
+    digits: int = DIGITS
     optional: bool = False
 
 
@@ -92,8 +95,8 @@ class Section:
     lead: str = ""
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """Return 0.1234 → `0.123`, missing → `–`; a minus is a minus sign."""
+def number(value: Any, digits: int = DIGITS) -> str:
+    """Return 0.12341 → `0.1234`, missing → `–`; a minus is a minus sign."""
     if value is None or value == "" or (not isinstance(value, str) and pd.isna(value)):
         return "–"
     try:
@@ -103,20 +106,20 @@ def number(value: Any, digits: int = 3) -> str:
     return text.replace("-", "−") if float(text) else text.replace("-", "")
 
 
-def signed(value: Any, digits: int = 3) -> str:
-    """Return the number with its sign: `+0.012`, `−0.003`."""
+def signed(value: Any, digits: int = DIGITS) -> str:
+    """Return the number with its sign: `+0.0120`, `−0.0030`."""
     text = number(value, digits)
     return text if text[:1] in "−–" or not text[:1].isdigit() else f"+{text}"
 
 
 def p_value(value: Any) -> str:
-    """Return a p value as journals print it: `0.034`, `<0.001`."""
+    """Return a p value with four decimals, so that 0.0496 is not 0.050: `0.0341`, `<0.0001`."""
     if value is None or pd.isna(value):
         return "–"
-    return "<0.001" if float(value) < 0.001 else f"{float(value):.3f}"
+    return "<0.0001" if float(value) < 0.0001 else f"{float(value):.4f}"
 
 
-def interval(low: Any, high: Any, digits: int = 3, sign: bool = False) -> str:
+def interval(low: Any, high: Any, digits: int = DIGITS, sign: bool = False) -> str:
     """Return `0.81 to 0.87`, or with signs."""
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return "–"
@@ -127,18 +130,22 @@ def interval(low: Any, high: Any, digits: int = 3, sign: bool = False) -> str:
 def form_value(row: pd.Series, column: Column) -> str:
     """Return one cell as text."""
     if isinstance(column.key, tuple):
-        return interval(row[column.key[0]], row[column.key[1]], column.digits, column.form == "signed_interval")
+        low, high = row[column.key[0]], row[column.key[1]]
+        if column.form == "percent_interval":
+            return f"{text} %" if (text := interval(100 * low, 100 * high, 1, sign=True)) != "–" else text
+        return interval(low, high, column.digits, column.form == "signed_interval")
     value = row[column.key]
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "–"
     forms = {
         "count": lambda: f"{float(value):,.0f}".replace(",", "\u202f"),
+        "id": lambda: f"{value:g}" if isinstance(value, float) else str(value),
         "number": lambda: number(value, column.digits),
         "signed": lambda: signed(value, column.digits),
         "p": lambda: p_value(value),
         "ratio": lambda: f"{float(value):g}" if float(value) else "–",
         "metric": lambda: metric_name(str(value)),
-        "percent": lambda: f"{100 * float(value):.1f} %",
+        "percent": lambda: f"{number(100 * float(value), 1)} %",
     }
     return forms[column.form]() if column.form in forms else str(value)
 
@@ -166,7 +173,7 @@ def make_table(
     return Table(title, headers, rows, file, csv, marked, note)
 
 
-def plain_table(title: str, table: pd.DataFrame, file: str, digits: int = 3, note: str = "") -> Table:
+def plain_table(title: str, table: pd.DataFrame, file: str, digits: int = DIGITS, note: str = "") -> Table:
     """Return a Table of every column, numbers by their dtype: for tables whose columns are not known here."""
     columns = []
     for name in table.columns:

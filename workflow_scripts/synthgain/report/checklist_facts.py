@@ -131,14 +131,13 @@ def _pools(evidence: Evidence) -> Facts:
     drawn = [f"{name}: {manifest['images']}" for name, manifest in evidence.pools.items() if "images" in manifest]
     fidelity = _see("Fidelity and diversity", evidence.fidelity)
     memorisation = _see("Memorisation", evidence.memorisation)
-    tables = {name for measured in evidence.fidelity for name in measured.tables}
     return {
         "drawn": "images of one replica: " + "; ".join(drawn) if drawn else None,
         "extractors": fidelity,
         "sides": fidelity,
         "floors": fidelity,
         "distances": fidelity,
-        "consistency": _see("Fidelity and diversity", any("consistency" in name for name in tables)),
+        "consistency": _see("Fidelity and diversity", evidence.consistency),
         "samples": _see("What the images look like", any(model.pictures("samples") for model in evidence.models)),
         "readers": None,
         "memorisation": memorisation,

@@ -1,5 +1,6 @@
 """What the run cost, from Snakemake's benchmark files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,19 @@ import pandas as pd
 # Rules whose work exists only because synthetic images were wanted.
 SYNTHESIS_RULES = ("train_generator", "draw_pool_shard", "merge_pool_replica", "filter_pool")
 MEGABYTES_PER_GIGABYTE = 1024.0
+NOT_RECORDED = "not recorded"
+# Rules that may compute on a GPU; the others never do.
+DEVICE_RULES = (
+    "train_generator",
+    "draw_pool_shard",
+    "train_downstream",
+    "predict_downstream",
+    "measure_fidelity",
+    "check_memorisation",
+    "score_pool",
+    "evaluate_snapshots",
+    "draw_sample_grid",
+)
 
 
 def read_benchmarks(folder: Path) -> pd.DataFrame:
@@ -59,3 +73,17 @@ def rule_times(jobs: pd.DataFrame) -> pd.DataFrame:
 def synthesis_hours(times: pd.DataFrame) -> float:
     """Return the job hours spent on generators and pools."""
     return float(times.loc[times["rule"].isin(SYNTHESIS_RULES), "hours"].sum())
+
+
+def device_hours(times: pd.DataFrame, recorded: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Return rule, device, hours: the hours of each rule that may use a GPU, shared out by its recorded seconds.
+
+    recorded: {rule: {device: seconds}}; a rule without a record is "not recorded". Empty where nothing was recorded.
+    """
+    rows = []
+    for rule, hours in zip(times["rule"], times["hours"], strict=True):
+        seconds = recorded.get(rule) or {NOT_RECORDED: 1.0}
+        total = sum(seconds.values())
+        if rule in DEVICE_RULES:
+            rows += [(rule, device, hours * part / total) for device, part in seconds.items()]
+    return pd.DataFrame(rows if recorded else [], columns=["rule", "device", "hours"])

@@ -11,7 +11,10 @@ from synthgain.report.blocks import Picture
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 
-PAIRS = "Each synthetic image beside the training image nearest to it, the most suspicious pairs first."
+PAIRS = (
+    "Each synthetic image beside the training image nearest to it, the most suspicious pairs first; r is their "
+    "similarity. The right one of each pair is a real patient's image: the terms of the data set apply to this file."
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ class ModelEvidence:
 
 @dataclass
 class Measured:
-    """Tables and manifest of one measurement of a pool (fidelity, memorisation), with its pictures."""
+    """Tables and manifest of one measurement of a pool, with its pictures.
+
+    For snapshots `pool` is the generator and `index` its training, for relations `pool` is the downstream model.
+    """
 
     pool: str
     index: str
@@ -68,6 +74,9 @@ class Evidence:
     benchmarks: pd.DataFrame
     fidelity: list[Measured]
     memorisation: list[Measured]
+    consistency: list[Measured]
+    relations: list[Measured]
+    snapshots: list[Measured]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -102,6 +111,9 @@ def gather(job: Job) -> Evidence:
         benchmarks=read_benchmarks(job.run / "benchmarks"),
         fidelity=[_measured(job, name) for name in job.inputs_below("fidelity/")],
         memorisation=[_measured(job, name) for name in job.inputs_below("memorisation/")],
+        consistency=[_measured(job, name) for name in job.inputs_below("label_consistency/")],
+        relations=[_measured(job, name) for name in job.inputs_below("fidelity_utility/")],
+        snapshots=[_measured(job, name) for name in job.inputs_below("snapshots/")],
     )
 
 
@@ -168,16 +180,16 @@ def _sample_grids(job: Job) -> list[Picture]:
 
 def _measured(job: Job, name: str) -> Measured:
     folder, manifest = job.input_folder(name), _manifest(job, name)
-    _, pool, index, *_ = name.split("/")
+    _, pool, *rest, _ = name.split("/")
     tables = {
         path.stem: pd.read_csv(path)
         for path in sorted(folder.glob("*.csv"))
         if path.name in manifest["files"] and path.read_text(encoding="utf-8").strip()
     }
     pictures = [
-        Picture(f"{pool}: {path.stem}", PAIRS, address=png_address(path), pixelated=True)
+        Picture(f"Pool {pool}: the most suspicious pairs", PAIRS, address=png_address(path), pixelated=True)
         for path in sorted(folder.glob("*.png"))
         if path.name in manifest["files"]
     ]
     gate = read_json(folder / "gate.json") if "gate.json" in manifest["files"] else {}
-    return Measured(pool, index, manifest, tables, pictures, gate)
+    return Measured(pool, rest[0] if rest else "0", manifest, tables, pictures, gate)

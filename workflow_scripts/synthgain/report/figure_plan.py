@@ -77,9 +77,9 @@ def statistics_plans(
         )
     ]
     own = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]
-    if len(own):
+    if (own["dataset"] == chosen["test_set"]).any():
         metrics = tables["metrics.parquet"]
-        plans += [
+        plans.append(
             Plan(
                 "paired_differences.svg",
                 "result",
@@ -90,7 +90,10 @@ def statistics_plans(
                 lambda: plots_utility.paired_differences(
                     metrics, comparisons, chosen["test_set"], metric, label, styles, margin
                 ),
-            ),
+            )
+        )
+    if len(own):
+        plans.append(
             Plan(
                 "forest.svg",
                 "sites",
@@ -98,8 +101,8 @@ def statistics_plans(
                 f"Mean difference in {name} with {CI}. Only the bold row of the primary test set was declared as "
                 "primary; read the others with their adjusted p values.",
                 lambda: plots_utility.forest(comparisons, metric, label, styles, margin),
-            ),
-        ]
+            )
+        )
     return plans + _optional_plans(tables, chosen, margin)
 
 

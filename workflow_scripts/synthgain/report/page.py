@@ -13,6 +13,7 @@ from synthgain.report.blocks import Details, Facts, Section, Text
 from synthgain.report.checklist import checklist_section
 from synthgain.report.evidence import Evidence
 from synthgain.report.prose import methods
+from synthgain.report.questions import banners
 from synthgain.report.sections_study import study_sections
 from synthgain.report.sections_utility import utility_sections
 from synthgain.report.verdicts import headlines
@@ -37,6 +38,7 @@ def render(evidence: Evidence) -> str:
         description=evidence.slice.get("description") or "",
         rehearsal=evidence.rehearsal,
         cards=cards,
+        banners=banners(evidence),
         sections=sections,
         front=_front(evidence),
         downloads=_downloads(evidence),

@@ -1,12 +1,26 @@
 """What stands behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Facts, Section, Table, Text, make_table, number, signed
+from synthgain.report.blocks import (
+    Column,
+    Details,
+    Facts,
+    Section,
+    Table,
+    Text,
+    interval,
+    make_table,
+    number,
+    p_value,
+    signed,
+)
 from synthgain.report.evidence import ModelEvidence
 from synthgain.report.style import arm_label, metric_name
+from synthgain.report.vocabulary import in_words
 
 FEW_ROWS = 14  # longer tables are folded
 GAP = "gap"
@@ -23,9 +37,12 @@ def folded(title: str, table: Table) -> Table | Details:
     return table if len(table.rows) <= FEW_ROWS else Details(title, [table])
 
 
-def dose_blocks(model: ModelEvidence) -> list[Any]:
-    """Return fitted dose–response, real-image equivalents and power, as far as they were computed."""
-    return [*_fits(model), *_equivalents(model), *_power(model)]
+def dose_blocks(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
+    """Return fitted dose–response, real-image equivalents and power, as far as they were computed.
+
+    chosen: the main endpoint, see `figure_plan.endpoint`.
+    """
+    return [*_fits(model), *_equivalents(model, chosen), *_power(model)]
 
 
 def _fits(model: ModelEvidence) -> list[Any]:
@@ -53,19 +70,43 @@ def _fits(model: ModelEvidence) -> list[Any]:
     return [make_table("Dose–response, fitted", table, columns, "dose_response_fits.csv", note=note)]
 
 
-def _equivalents(model: ModelEvidence) -> list[Any]:
+def _equivalents(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
     rows = pd.DataFrame(model.facts.get("learning_curve") or [])
     if not len(rows):
         return [Text("Real-image equivalents: not done (they need real arms at several real fractions).", "missing")]
     columns = [
         *PLACE,
-        Column("fraction", "Worth this share of real patients", "number", 2),
+        Column("fraction", "Worth so many times the real patients", "number", 2),
         Column(("low", "high"), "Over replicates", "interval", 2),
         Column("extra_patients", "Extra real patients", "count"),
         Column("extrapolated", "Beyond the curve"),
     ]
     title = "Real-image equivalents"
-    return [*model.pictures("learning_curve"), folded(title, make_table(title, rows, columns, "equivalents.csv"))]
+    shown = rows.assign(extrapolated=rows["extrapolated"].map({True: "yes: a direction only", False: "no"}))
+    table = make_table(title, shown, columns, "equivalents.csv", download=rows)
+    return [Text(equivalent_sentence(row)) for row in _main_cells(rows, chosen)] + [folded(title, table)]
+
+
+def _main_cells(rows: pd.DataFrame, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The cells of the main endpoint: that of the primary comparison, else every ratio."""
+    own = rows[(rows["dataset"] == chosen["test_set"]) & (rows["label"] == chosen["labels"])]
+    primary = own[(own["arm"] == chosen.get("arm")) & (own["ratio"] == chosen.get("ratio"))]
+    return (primary if len(primary) else own).to_dict("records")
+
+
+def equivalent_sentence(row: Mapping[str, Any]) -> str:
+    """Return what an arm is worth in real patients, in one sentence."""
+    arm = arm_label(str(row["arm"]), float(row["ratio"]))
+    if pd.isna(row["fraction"]):
+        return f"{arm}: worth in real patients not estimable, since more real patients do not raise the metric here."
+    ends = interval(row["low"], row["high"], 2)
+    text = f"On {row['dataset']}, {arm} does as well as {number(row['fraction'], 2)} times the real patients alone"
+    extra = row.get("extra_patients")
+    if extra is not None and pd.notna(extra):
+        side = "more" if extra >= 0 else "fewer"
+        text += f", that is {abs(int(extra))} {side} real patients"
+    text += f" (range over replicates {ends})"
+    return text + (": beyond the measured curve, so no more than a direction." if row["extrapolated"] else ".")
 
 
 def _power(model: ModelEvidence) -> list[Any]:
@@ -128,7 +169,7 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
         text = (
             f"Of {len(changed)} gaps between groups, the clearest change is that of {row['column']} ({row['label']}, "
             f"{row['metric']}) in {arm_label(row['arm'], row['ratio'])} on {row['dataset']}: "
-            f"{signed(row['difference'])} ({side}), adjusted p {number(row['p_adjusted'])}."
+            f"{signed(row['difference'])} ({side}), adjusted p {p_value(row['p_adjusted'])}."
         )
         section.blocks.append(Text(text))
     section.blocks += model.pictures("subgroups")
@@ -156,9 +197,10 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
             Column(("low", "high"), f"{level} interval", "signed_interval"),
             Column("p", "p", "p"),
         ]
+        title = "Results under each threshold policy"
         note = "A gain under one policy only is a moved operating point. p values here are not adjusted."
-        table = make_table("Results under each threshold policy", thresholds, columns, "thresholds.csv", note=note)
-        section.blocks.append(folded("Results under each threshold policy", table))
+        table = make_table(title, in_words(thresholds), columns, "thresholds.csv", note=note, download=thresholds)
+        section.blocks.append(folded(title, table))
     if len(calibration):
         columns = [
             *PLACE,
@@ -169,7 +211,12 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
             Column("ece", "ECE", "number"),
             Column("shift", "Shift of log odds", "signed", 2),
         ]
-        section.blocks.append(folded("Calibration", make_table("Calibration", calibration, columns, "calibration.csv")))
+        note = (
+            "Brier: mean squared error of the probabilities. ECE: expected calibration error. Lower is better in both."
+        )
+        shown = in_words(calibration)
+        table = make_table("Calibration", shown, columns, "calibration.csv", note=note, download=calibration)
+        section.blocks.append(folded("Calibration", table))
     if not section.blocks:
         section.blocks.append(Text("Not done.", "missing"))
     return section

@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table, number, plain_table
-from synthgain.report.costs import rule_times, synthesis_hours
+from synthgain.report.blocks import Column, Details, Section, Text, make_table, plain_table
 from synthgain.report.evidence import Evidence
-from synthgain.report.sections_pools import fidelity_section, memorisation_section
-from synthgain.report.style import metric_name
+from synthgain.report.sections_cost import cost_section
+from synthgain.report.sections_fidelity import fidelity_section
+from synthgain.report.sections_memorisation import memorisation_section
 
 PARTS = ("train", "validation", "test")
 
@@ -17,12 +17,12 @@ def study_sections(evidence: Evidence) -> list[Section]:
     """Return the sections that every study has, in their order."""
     return [
         fidelity_section(evidence),
-        memorisation_section(evidence),
         _samples(evidence),
-        _generators(evidence),
-        _data(evidence),
+        memorisation_section(evidence),
+        cost_section(evidence),
         _arms(evidence),
-        _cost(evidence),
+        _data(evidence),
+        _generators(evidence),
     ]
 
 
@@ -206,42 +206,3 @@ def _generators(evidence: Evidence) -> Section:
     else:
         section.blocks.append(Text("No generator was trained: the pools are imported or of known truth.", "note"))
     return section
-
-
-def _cost(evidence: Evidence) -> Section:
-    section = Section("cost", "Cost", lead="Measured by Snakemake on the jobs whose files are in this run's folder.")
-    times = rule_times(evidence.benchmarks)
-    if not len(times):
-        section.blocks.append(Text("Not done: no benchmark files in the run's folder.", "missing"))
-        return section
-    total, synthesis = float(times["hours"].sum()), synthesis_hours(times)
-    facts = [
-        ("Job hours in all", f"{number(total, 2)} h ({number(times['cpu_hours'].sum(), 2)} h of CPU time)"),
-        ("of these for generators and pools", f"{number(synthesis, 2)} h"),
-    ]
-    ran = [e for generator in evidence.generators.values() for e in generator.get("environments") or []]
-    devices = {str(environment["device"]) for environment in ran if "device" in environment}
-    if devices:
-        facts.append(("Device of the generators", ", ".join(sorted(devices))))
-    facts.append(("Price of a point", _price(evidence, synthesis)))
-    columns = [
-        Column("rule", "Rule"),
-        Column("jobs", "Jobs", "count"),
-        Column("hours", "Hours", "number"),
-        Column("cpu_hours", "CPU hours", "number"),
-        Column("longest_minutes", "Longest job (min)", "number", 1),
-        Column("memory_gb", "Largest memory (GiB)", "number", 2),
-    ]
-    section.blocks += [Facts(facts), make_table("Run times", times, columns, "run_times.csv")]
-    return section
-
-
-def _price(evidence: Evidence, hours: float) -> str:
-    """Hours of synthesis per hundredth gained in the primary metric; no price where nothing was gained."""
-    for model in evidence.models:
-        verdict = model.facts.get("verdict") or {}
-        row = verdict.get("primary")
-        if row and verdict.get("verdict") == "helps" and not evidence.rehearsal:
-            points = 100 * abs(float(row["difference"]))
-            return f"{number(hours / points, 2)} job hours of synthesis per 0.01 of {metric_name(row['metric'])}"
-    return "no gain was shown, so there is nothing to divide by"

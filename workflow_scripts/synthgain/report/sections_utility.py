@@ -1,10 +1,13 @@
 """Sections on whether it helped: result, controls, dose–response, sites, labels, subgroups, calibration."""
 
+from typing import Any
+
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table, plain_table
+from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.figure_plan import endpoint
+from synthgain.report.questions import MEMORISATION
 from synthgain.report.sections_further import calibration_section, dose_blocks, folded, subgroup_section
 from synthgain.report.style import metric_name
 from synthgain.report.verdicts import ALARMS
@@ -33,17 +36,32 @@ def comparison_columns(level: str) -> list[Column]:
     ]
 
 
+def summary_columns(level: str) -> list[Column]:
+    """Columns of a table of means; `level` is such as `95 %`."""
+    return [
+        Column("arm", "Arm"),
+        Column("ratio", "Ratio %", "ratio"),
+        Column("dataset", "Test set", optional=True),
+        Column("label", "Label", optional=True),
+        Column("metric", "Metric", "metric", optional=True),
+        Column("replicates", "Replicates", "count"),
+        Column("mean", "Mean", "number"),
+        Column("sd", "SD over seeds", "number"),
+        Column(("low", "high"), f"{level} interval", "interval"),
+    ]
+
+
 def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
     """Return the sections of one model; ids carry the model's name where there are several."""
     level = f"{100 * (1 - float(evidence.analysis.get('alpha', 0.05))):g} %"
     several = len(evidence.models) > 1
     sections = [
-        _result(evidence, model, level),
         _controls(evidence, model, level),
+        _result(evidence, model, level),
         _dose(evidence, model, level),
         _sites(evidence, model, level),
-        _labels(evidence, model, level),
         subgroup_section(model, level),
+        _labels(evidence, model, level),
         calibration_section(model, level),
     ]
     if not several:
@@ -73,24 +91,22 @@ def _on(table: pd.DataFrame, **values: object) -> pd.DataFrame:
 def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     chosen = chosen_endpoint(evidence, model)
     summary = _on(model.table("summary"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
-    columns = [
-        Column("arm", "Arm"),
-        Column("ratio", "Ratio %", "ratio"),
-        Column("replicates", "Replicates", "count"),
-        Column("mean", "Mean", "number"),
-        Column("sd", "SD over seeds", "number"),
-        Column(("low", "high"), f"{level} interval", "interval"),
-    ]
     name = metric_name(chosen["metric"])
+    lead = "Arms share seeds, initial weights and the order of common images, so replicates are paired."
+    if not len(summary):
+        text = f"{name} on {chosen['test_set']} is not estimable (too few positive or negative patients)."
+        return Section("result", "Result", [Text(text, "missing"), *_all_metrics(model, level)], lead)
     strong = (summary["arm"] == chosen.get("arm")) & (summary["ratio"] == chosen.get("ratio"))
-    table = make_table(f"{name} of every arm on {chosen['test_set']}", summary, columns, "summary.csv", strong)
-    whole = plain_table("Every metric, label and test set", model.table("summary"), "summary_all.csv")
-    return Section(
-        "result",
-        "Result",
-        [*model.pictures("result"), table, Details("Every metric, label and test set", [whole])],
-        "Arms share seeds, initial weights and the order of common images, so replicates are paired.",
+    table = make_table(
+        f"{name} of every arm on {chosen['test_set']}", summary, summary_columns(level), "summary.csv", strong
     )
+    return Section("result", "Result", [*model.pictures("result"), table, *_all_metrics(model, level)], lead)
+
+
+def _all_metrics(model: ModelEvidence, level: str) -> list[Details]:
+    title = "Every metric, label and test set"
+    table = make_table(title, model.table("summary"), summary_columns(level), "summary_all.csv")
+    return [Details(title, [table])] if table.rows else []
 
 
 def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
@@ -98,7 +114,7 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     states = []
     for name, (check, _) in ALARMS.items():
         alarm = alarms.get(name) or {}
-        state = "– not checked (no such arm)"
+        state = "– not checked (no pool was searched)" if name == MEMORISATION else "– not checked (no such arm)"
         if alarm.get("checked"):
             state = ALARM if alarm.get("raised") else "✓ passed"
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
@@ -107,12 +123,28 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     if len(rows):
         table = make_table("Controls, compared", rows, comparison_columns(level), "controls.csv")
         blocks.append(folded("Controls, compared", table))
+    if not evidence.rehearsal:
+        blocks += _copying(alarms.get(MEMORISATION) or {}, level)
     return Section(
         "controls",
         "Controls",
         blocks,
         "A gain counts only if the instrument shows none where there is none, and if cheaper ways do not reach it.",
     )
+
+
+def _copying(alarm: dict[str, Any], level: str) -> list[Any]:
+    """What the memorisation gate says of each arm, and what its filtered twin gains."""
+    blocks: list[Any] = []
+    for row in alarm.get("rows") or []:
+        blocks.append(Text(f"Arm {row['arm']}: {row['sentence']}", "warning"))
+        twins = pd.DataFrame(row.get("filtered") or [])
+        if len(twins):
+            title = f"{row['arm']} without the flagged images"
+            blocks.append(make_table(title, twins, comparison_columns(level), f"filtered_{row['arm']}.csv"))
+        else:
+            blocks.append(Text(f"No arm trains on the pool of {row['arm']} without the flagged images.", "missing"))
+    return blocks
 
 
 def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
@@ -133,7 +165,7 @@ def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
                 "Bold: primary, unadjusted. Other ratios of that arm: Holm; the rest: Benjamini–Hochberg.",
             )
         )
-    blocks += dose_blocks(model)
+    blocks += dose_blocks(model, chosen)
     return Section("dose", "Dose–response", blocks)
 
 

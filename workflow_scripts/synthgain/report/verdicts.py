@@ -6,6 +6,7 @@ from typing import Any
 
 from synthgain.report.blocks import interval, number, p_value, signed
 from synthgain.report.evidence import Evidence, ModelEvidence
+from synthgain.report.questions import MEMORISATION, answers
 from synthgain.report.style import arm_label, metric_name
 
 # Alarm of statistics/<model>/verdict.json → (name of the check, what to say when it is raised).
@@ -30,8 +31,12 @@ ALARMS = {
         "A gain should exceed that of heavier classical augmentation",
         "Heavier classical augmentation, which costs almost nothing, gains as much or nearly so.",
     ),
+    MEMORISATION: (
+        "Pools must not copy training images beyond chance and the limit, nor test images at all",
+        "A pool holds copies of real images: see section Memorisation before anything of it is used or shared.",
+    ),
 }
-SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "＝", "inconclusive": "?"}
+SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "＝", "inconclusive": "?", "barred": "✗"}
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Headline:
     sign: str = ""
     sentence: str = ""
     tiles: list[tuple[str, str, str]] = field(default_factory=list)
+    answers: list[tuple[str, str, str]] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -59,15 +65,26 @@ def _cards(model: ModelEvidence, evidence: Evidence) -> list[Headline]:
     if evidence.rehearsal:
         return [Headline(model.name, notes=notes)]
     alarms = [
-        ALARMS.get(name, (name, name))[1] for name, alarm in (verdict.get("alarms") or {}).items() if alarm["raised"]
+        ALARMS.get(name, (name, name))[1]
+        for name, alarm in (verdict.get("alarms") or {}).items()
+        if alarm["raised"] and name != MEMORISATION  # that one is the red banner
     ]
     level = f"{100 * (1 - float(evidence.analysis.get('alpha', 0.05))):g} %"
     cards = []
     for entry in verdict.get("comparisons") or []:
         word = str(entry.get("verdict") or "")
         tiles = _tiles(entry["primary"], level) if entry.get("primary") else []
-        cards.append(Headline(model.name, word, SIGNS.get(word, ""), str(entry["sentence"]), tiles, alarms, notes))
+        primary = entry.get("primary") or {}
+        questions = answers(verdict, evidence, primary.get("arm") or _declared_arm(evidence, model.name))
+        sign, sentence = SIGNS.get(word, ""), str(entry["sentence"])
+        cards.append(Headline(model.name, word, sign, sentence, tiles, questions, alarms, notes))
     return cards or [Headline(model.name, sentence=str(verdict.get("sentence") or ""), alarms=alarms, notes=notes)]
+
+
+def _declared_arm(evidence: Evidence, model: str) -> str | None:
+    declared = evidence.analysis.get("primary") or []
+    declared = declared if isinstance(declared, list) else [declared]
+    return next((str(entry["arm"]) for entry in declared if entry.get("model", model) == model), None)
 
 
 def _tiles(row: Mapping[str, Any], level: str) -> list[tuple[str, str, str]]:

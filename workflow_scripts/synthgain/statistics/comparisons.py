@@ -106,7 +106,8 @@ def comparison_rows(endpoint: Endpoint, patients: int, pairs: list[Pair], analys
 def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
     """Adjust p within each family and give the verdicts.
 
-    Primary: unadjusted. Secondary: Holm over the other ratios. Control: Holm over the ratios of one control.
+    Primary: unadjusted. Secondary: Holm over the other ratios. Control: Holm over the ratios of one control,
+    two-sided.
     Exploratory: Benjamini–Hochberg over all. Bonferroni stands beside each.
     """
     table = pd.DataFrame(rows, columns=[*COLUMNS, "contrast"])
@@ -116,7 +117,9 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
     group = own.mask(table["family"] == EXPLORATORY, EXPLORATORY)
     for _, members in table.groupby(group, sort=False).groups.items():
         family = table.loc[members[0], "family"]
-        p = table.loc[members, "p"].to_numpy(dtype=np.float64)
+        # Controls are judged on both sides whatever was asked for: an A/A arm that does harm is as alarming.
+        column = "p_two_sided" if family == CONTROL else "p"
+        p = table.loc[members, column].to_numpy(dtype=np.float64)
         method = "benjamini_hochberg" if family == EXPLORATORY else "holm"
         table.loc[members, "p_adjusted"] = p if family == PRIMARY else adjust(p, method)
         table.loc[members, "p_bonferroni"] = p if family == PRIMARY else adjust(p, "bonferroni")

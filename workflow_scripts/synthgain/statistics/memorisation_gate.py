@@ -27,7 +27,8 @@ def apply_gates(table: pd.DataFrame, gates: Gates, analysis: Analysis) -> tuple[
     rows = []
     for arm, found in gates.items():
         worst = max(found, key=lambda gate: (gate["exceeded"], gate["excess"]))
-        if worst["exceeded"] or worst["barred_sets"]:
+        warned = worst["exceeded"] and not analysis.arms[arm].get("cleaned")
+        if warned or worst["barred_sets"]:
             kept = {name: worst[name] for name in ("excess", "low", "high", "limit", "sentence", "exceeded")}
             rows.append({"arm": arm, **kept, "filtered": _without_flagged(judged, arm, analysis)})
     return judged, {"checked": bool(gates), "raised": bool(rows), "rows": rows}

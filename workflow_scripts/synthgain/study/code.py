@@ -17,7 +17,7 @@ from pathlib import Path
 from synthgain.files import digest, write_text
 
 PACKAGE = "synthgain"
-_DUMP_VERSION = 1  # raise when `_dump` changes
+_DUMP_VERSION = 2  # raise when `_dump` changes
 # Import names that differ from the package's name in the lock file.
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -116,41 +116,44 @@ class CodeDigests:
 
 def _facts_of(source: bytes) -> dict:
     tree = ast.parse(source)
-    dumped = "".join(_dump(tree))
+    text: list[str] = []
+    imports: set[str] = set()
+    _dump(tree, text, imports)
     return {
-        "tree": hashlib.sha256(dumped.encode()).hexdigest(),
-        "imports": sorted(_imports(tree)),
+        "tree": hashlib.sha256("".join(text).encode()).hexdigest(),
+        "imports": sorted(imports),
         "data": _data_files(tree),
     }
 
 
-def _dump(node: object) -> list[str]:
-    """Canonical text of a syntax tree: node types and fields, without positions, bare constants and empty fields."""
+def _dump(node: object, text: list[str], imports: set[str]) -> None:
+    """Append the canonical text of a syntax tree, and gather what it imports, in one pass.
+
+    Node types and fields, without positions, bare constants (docstrings) and empty fields.
+    """
     if isinstance(node, ast.AST):
-        out = [type(node).__name__, "("]
-        for name, value in ast.iter_fields(node):
-            if value is None or value == [] or (name == "kind" and isinstance(node, ast.Constant)):
-                continue
-            out += [name, "=", *_dump(value), ","]
-        return [*out, ")"]
-    if isinstance(node, list):
-        out = ["["]
+        if isinstance(node, ast.Import):
+            imports.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imports.update(f"{node.module}.{alias.name}" for alias in node.names)
+        text.append(type(node).__name__ + "(")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name == "ctx" or (name == "kind" and isinstance(node, ast.Constant)):
+                continue  # ctx follows from where the node stands
+            text.append(name + "=")
+            _dump(value, text, imports)
+        text.append(")")
+    elif isinstance(node, list):
+        text.append("[")
         for item in node:
             if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):
                 continue  # docstrings and bare strings
-            out += [*_dump(item), ","]
-        return [*out, "]"]
-    return [repr(node)]
-
-
-def _imports(tree: ast.AST) -> set[str]:
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            _dump(item, text, imports)
+            text.append(",")
+        text.append("]")
+    else:
+        text.append(repr(node))
 
 
 def _data_files(tree: ast.Module) -> list[str]:

@@ -6,7 +6,7 @@ from synthgain.study.generation import FAMILIES
 from synthgain.study.plan_data import GRID_STEPS, snapshots_of
 from synthgain.study.plan_downstream import network_entry
 from synthgain.study.planner import Draft, Planner, plans
-from synthgain.study.roles import baseline_of, root_pool, source_dataset
+from synthgain.study.roles import base_pool, baseline_of, root_pool, source_dataset
 from synthgain.study.training import CLASSIFIERS
 
 SPACES = {
@@ -45,7 +45,7 @@ def measure_fidelity(plan: Planner, pool: str, index: Any) -> Draft:
             "radiomics": fidelity.radiomics,
             "seed": plan.seed,
         },
-        (*_replicas(plan, pool, index, 1), *_data([rows]), *inputs),
+        (*_replicas(plan, pool, index, 1), *_data(plan, [rows]), *inputs),
         tuple(modules),
     )
 
@@ -67,7 +67,7 @@ def check_memorisation(plan: Planner, pool: str, index: Any) -> Draft:
         modules.append(FAMILIES[plan.study.generators[config.from_].family])
         train_on = _seen_by(plan, config.from_)
     imported = config.imported is not None
-    evaluated = [n for n in plan.study.evaluate_on if plan.study.datasets[n].split is not None] if imported else []
+    evaluated = list(plan.study.evaluate_on) if imported else []
     membership = {"images": MEMBERSHIP_IMAGES, "draws": MEMBERSHIP_DRAWS} if gate.membership else None
     replicas = root_pool(plan.study, pool).replicas
     return Draft(
@@ -84,7 +84,7 @@ def check_memorisation(plan: Planner, pool: str, index: Any) -> Draft:
             "candidates": CANDIDATE_PAIRS,
             "seed": plan.seed,
         },
-        (*_replicas(plan, pool, index, replicas), *_data(list(dict.fromkeys([*train_on, *evaluated]))), *inputs),
+        (*_replicas(plan, pool, index, replicas), *_data(plan, list(dict.fromkeys([*train_on, *evaluated]))), *inputs),
         tuple(modules),
     )
 
@@ -109,7 +109,7 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
             "minimum": plan.study.analysis.minimum.positives,
             "seed": plan.seed,
         },
-        (*_replicas(plan, pool, index, replicas), *_data([rows]), ("train_downstream", trained)),
+        (*_replicas(plan, pool, index, replicas), *_data(plan, [rows]), ("train_downstream", trained)),
         (CLASSIFIERS[model.network_name],),
     )
 
@@ -130,7 +130,7 @@ def evaluate_snapshots(plan: Planner, generator: str, index: Any) -> Draft:
             "sampling": {"solver": "dpmpp_2m", "steps": GRID_STEPS},
             "seed": plan.seed,
         },
-        (("train_generator", {"generator": generator, "index": index}), *_data(train_on), *inputs),
+        (("train_generator", {"generator": generator, "index": index}), *_data(plan, train_on), *inputs),
         (*modules, FAMILIES[config.family]),
     )
 
@@ -146,7 +146,7 @@ def relate_fidelity(plan: Planner, model: str) -> Draft:
             "indices": plan.pool_draws(),
         }
         for name, arm in plan.study.arms.items()
-        if arm.synthetic in measured_pools(plan)
+        if arm.synthetic in measured_pools(plan) and arm.real is not None  # gains over the same real images
     ]
     pools = dict.fromkeys(str(arm["pool"]) for arm in arms)
     return Draft(
@@ -185,21 +185,23 @@ def evaluation_inputs(plan: Planner) -> Inputs:
             for index in range(generators)
         ]
     if evaluation.fidelity is not None and not plan.study.rehearsal:
-        used = {arm.synthetic for arm in plan.study.arms.values()}
+        used = {arm.synthetic for arm in plan.study.arms.values() if arm.real is not None}
         related = used & set(measured_pools(plan))
         jobs += [("relate_fidelity", {"model": model}) for model in plan.study.models if related]
     return jobs
 
 
 def gates(plan: Planner) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Return {arm: memorisation jobs of its pool}; arms on pools that are not measured have none."""
+    """Return {arm: memorisation jobs of the pool behind its images}; arms on pools that are not measured have none."""
     if plan.study.evaluation.memorisation is None:
         return {}
-    return {
-        name: [("check_memorisation", {"pool": arm.synthetic, "index": index}) for index in range(plan.pool_draws())]
-        for name, arm in plan.study.arms.items()
-        if arm.synthetic in measured_pools(plan)
-    }
+    found = {}
+    for name, arm in plan.study.arms.items():
+        pool = base_pool(plan.study, arm.synthetic) if arm.synthetic is not None else None
+        if pool in measured_pools(plan):
+            indices = range(plan.study.replicates.pools)
+            found[name] = [("check_memorisation", {"pool": pool, "index": index}) for index in indices]
+    return found
 
 
 def reference_dataset(plan: Planner, pool: str) -> str:
@@ -261,8 +263,13 @@ def _replicas(plan: Planner, pool: str, index: Any, count: int) -> Inputs:
     return [("merge_pool_replica", {"pool": pool, "index": index, "replica": k}) for k in range(1, count + 1)]
 
 
-def _data(names: list[str]) -> Inputs:
-    return [(rule, {"dataset": name}) for name in names for rule in ("prepare_dataset", "split_dataset")]
+def _data(plan: Planner, names: list[str]) -> Inputs:
+    """Inputs of a reader of whole data sets: each set, and its split where it has one."""
+    split = [name for name in names if plan.study.datasets[name].split is not None]
+    return [
+        *(("prepare_dataset", {"dataset": name}) for name in names),
+        *(("split_dataset", {"dataset": name}) for name in split),
+    ]
 
 
 def _endpoint(plan: Planner, model: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from synthgain.study.data import TableDataset
 from synthgain.study.plan_data import snapshots_of, used_datasets
 from synthgain.study.plan_evaluation import evaluation_inputs, gates
 from synthgain.study.planner import Draft, Planner, plans
-from synthgain.study.roles import baseline_of, borrowed, filtered_twin, role_of, validation_dataset
+from synthgain.study.roles import baseline_of, borrowed, cleaned, filtered_twin, role_of, validation_dataset
 
 
 @plans
@@ -23,6 +23,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "role": role_of(study, name),
             "borrowed": borrowed(study, name),
             "filtered": filtered_twin(study, name),
+            "cleaned": cleaned(study, name),
             "match": study.match,
         }
         for name, arm in study.arms.items()
@@ -73,6 +74,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
         },
         (
             ("compare_arms", {"model": model}),
+            *(job for job in evaluation_inputs(plan) if job[0] in ("measure_fidelity", "evaluate_snapshots")),
             *(("merge_pool_replica", {"pool": name, "index": 0, "replica": 1}) for name in shown),
             *(
                 (rule, {"dataset": d})

@@ -22,10 +22,21 @@ def source_dataset(study: Study, pool: str) -> str | None:
     return config.rows_of
 
 
+def base_pool(study: Study, pool: str) -> str:
+    """Return the name of the pool at the end of the `of` chain: the one whose images were drawn."""
+    of = study.pools[pool].of
+    return pool if of is None else base_pool(study, of)
+
+
 def root_pool(study: Study, pool: str) -> Pool:
     """Return the pool at the end of the `of` chain."""
-    config = study.pools[pool]
-    return root_pool(study, config.of) if config.of is not None else config
+    return study.pools[base_pool(study, pool)]
+
+
+def cleaned(study: Study, name: str) -> bool:
+    """True if the arm's pool was filtered by the memorisation scores: the gate's warning does not apply to it."""
+    pool = study.pools.get(study.arms[name].synthetic or "")
+    return pool is not None and pool.filter is not None and pool.filter.scores == "memorisation"
 
 
 def baseline_of(study: Study, name: str) -> str | None:

@@ -1,0 +1,71 @@
+"""What the tables of the evaluation call things, and what a reader calls them."""
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+# In the order in which they are shown; the first of them is the headline of a pool.
+MEASURES = {
+    "fid": "FID",
+    "kid": "KID",
+    "fd": "Fréchet distance",
+    "precision": "Precision",
+    "density": "Density",
+    "recall": "Recall",
+    "coverage": "Coverage",
+    "vendi": "Vendi score",
+    "ms_ssim": "MS-SSIM, within synthetic",
+    "ms_ssim_cross": "MS-SSIM, synthetic with real",
+    "frd": "Fréchet radiomics distance (log)",
+}
+SPACES = {
+    "pixels": "pixels",
+    "downstream": "real-only model",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "inception": "Inception",
+}
+REFERENCES = {
+    "held_out": "held-out real",
+    "train": "training real",
+    "train - held_out": "training minus held-out",
+}
+POLICIES = {
+    "fixed_0.5": "fixed at 0.5",
+    "f1_max": "highest F1 on validation",
+    "target_sensitivity": "target sensitivity on validation",
+    "argmax": "most probable class",
+}
+CORRECTIONS = {"none": "as predicted", "prior": "shifted to the real prevalence"}
+METHODS = {"spearman": "Spearman, over configurations", "rm_corr": "repeated measures r, within replicates"}
+LEAKS = {"none found": "none found", "leak": "leak", "red": "strong leak", "not applicable": "not applicable"}
+RULES = {
+    "nearest": "nearest training image",
+    "distance ratio": "much nearer than the 50 next",
+    "nearest is parent": "nearest is the copied row",
+}
+
+
+def words(values: pd.Series, names: Mapping[str, str]) -> pd.Series:
+    """Return `values` in a reader's words; what has no entry loses its underscores."""
+    return values.map(lambda value: names.get(value, value.replace("_", " ")) if isinstance(value, str) else value)
+
+
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of the evaluation or of operating points with the codes of its columns spelt out."""
+    columns: dict[str, Mapping[str, str]] = {
+        "space": SPACES,
+        "reference": REFERENCES,
+        "metric": MEASURES,
+        "policy": POLICIES,
+        "correction": CORRECTIONS,
+        "method": METHODS,
+        "leak": LEAKS,
+        "rule": RULES,
+    }
+    return table.assign(**{name: words(table[name], known) for name, known in columns.items() if name in table})
+
+
+def noise_level(text: str) -> str:
+    """Return `0.2 × data SD` for `0.2 sigma_data`."""
+    return re.sub(r"\s*sigma_data$", " × data SD", text)
