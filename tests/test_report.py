@@ -265,9 +265,17 @@ def test_every_stage_has_its_place(html: str) -> None:
 
 def test_too_few_configurations_are_no_answer() -> None:
     relation = pd.DataFrame({"metric": ["kid"], "method": ["spearman"], "value": [None], "low": [None], "high": [None]})
-    measured = Measured(MODEL, "0", {"configurations": 1}, {"relation": relation.assign(note="too few: 1")}, [], {})
-    assert "Not answered, since this study has 1 configuration (a pool at a ratio). Too few: 1" in relation_sentence(
-        measured
+    measured = Measured(
+        MODEL,
+        "0",
+        {"configurations": 1},
+        {"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
+        [],
+        {},
+    )
+    assert (
+        "Not answered, since this study has 1 configuration (a pool at a ratio): at least 8 are needed."
+        in relation_sentence(measured)
     )
 
 

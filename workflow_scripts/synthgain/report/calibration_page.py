@@ -23,14 +23,15 @@ PAGE = """<!doctype html>
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2733;max-width:1060px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem;margin-bottom:.2rem}h2{margin-top:2.2rem;border-bottom:2px solid #d5dde5;padding-bottom:.2rem}
 table{border-collapse:collapse;margin:.4rem 0}th,td{padding:.2rem .7rem;border-bottom:1px solid #e3e8ee;
-text-align:left;vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+text-align:left;vertical-align:top}td.n,th.n{text-align:right;white-space:nowrap;
+font-variant-numeric:tabular-nums}
 th{background:#f3f6f9;font-weight:600}.bad{color:#a11d1d;font-weight:600}.ok{color:#22663a}.note{color:#55626f}
 .scroll{overflow-x:auto}svg{max-width:100%;height:auto}
 </style></head><body>
 <h1>{{ title }}: does the instrument give the known answer?</h1>
 <p class="{{ 'ok' if not missed else 'bad' }}">{{ judged | length - missed | length }} of {{ judged | length }}
 expectations met over {{ studies | length }} {{ "study" if studies | length == 1 else "studies" }}.
-{% for rate in missed %}Not met: {{ rate.quantity }}{{ " of " ~ rate.arm if rate.arm }}, {{ rate.count }} of
+{% for rate in missed %}Not met: {{ rate.arm or "whole study" }}, {{ rate.quantity }}, in {{ rate.count }} of
 {{ rate.studies }} ({{ rate.expected }} expected). {% endfor %}</p>
 <p class="note">Each study draws its own patients, split, pools and {{ replicates }} classifier seeds; every verdict is
 at alpha {{ alpha }}, unadjusted, with a margin of ±{{ margin }}. Intervals are exact 95 % binomial ones
@@ -43,7 +44,7 @@ at alpha {{ alpha }}, unadjusted, with a margin of ±{{ margin }}. Intervals are
 {% for word in verdicts %}<td class="n">{{ row[word].count }}</td>{% endfor %}
 <td class="n">{{ interval(row.helps) }}</td><td>{{ answer(row.helps) }}</td></tr>{% endfor %}</table></div>
 {{ figure }}
-<p class="note">One mark a study, with its 95 % interval; the band is the margin.</p>
+<p class="note">One mark per study, with its 95 % interval; the band is the margin.</p>
 <h2>Gate, copies, missing groups, alarms</h2>
 <div class="scroll"><table><tr><th>arm</th><th>seen</th><th class="n">studies</th><th class="n">share</th>
 <th>expected</th></tr>
@@ -123,7 +124,7 @@ def _interval(rate: Mapping[str, Any]) -> str:
 
 def _answer(rate: Mapping[str, Any]) -> str:
     if rate["as_expected"] is None:
-        return "not stated"
+        return "no expectation"
     return f"{rate['expected']}: {'met' if rate['as_expected'] else 'NOT met'}"
 
 

@@ -7,6 +7,10 @@ from synthgain.report.evidence import Evidence
 from synthgain.report.style import metric_name
 
 
+PARAMETRISATIONS = {"edm": "EDM", "flow_matching": "flow-matching"}
+PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+
+
 def listed(items: Sequence[str]) -> str:
     """Return `a, b and c`."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
@@ -18,6 +22,7 @@ def methods(evidence: Evidence) -> list[str]:
     if not config:
         return []
     paragraphs = [_data(evidence, config), _generation(config), _downstream(config), _statistics(evidence, config)]
+    paragraphs.append(_pools_examined(evidence))
     return [text for text in paragraphs if text]
 
 
@@ -35,13 +40,13 @@ def _data(evidence: Evidence, config: Mapping[str, Any]) -> str:
     unit = "Splits were made by patient; duplicates stayed on one side."
     if without:
         unit += f" {listed(without)} has no patient identifiers, so there images were taken as independent."
-    return f"Images were brought to {size} × {size} pixels ({image.get('fit', 'pad')}). Data: {listed(sets)}. {unit}"
+    return f"Images were brought to {size} × {size} pixels ({image.get('fit', 'pad')}). The data were {listed(sets)}. {unit}"
 
 
 def _split(split: Mapping[str, Any]) -> str:
     if split.get("column"):
         return f"split given by its column {split['column']}"
-    shares = [f"{100 * float(split[part]):g} % {part}" for part in ("train", "validation", "test") if split.get(part)]
+    shares = [f"{100 * float(split[part]):g} % {name}" for part, name in PART_NAMES.items() if split.get(part)]
     return listed(shares)
 
 
@@ -52,7 +57,7 @@ def _generation(config: Mapping[str, Any]) -> str:
         formulation = (entry.get("formulation") or {}).get("kind", "edm")
         conditions = listed(entry["condition_on"]) if entry.get("condition_on") else "nothing"
         texts.append(
-            f"Generator {name} ({entry['family']}, {formulation.replace('_', '-')} parametrisation) was trained on the "
+            f"Generator {name} ({entry['family']}, {PARAMETRISATIONS.get(formulation, formulation.replace('_', '-'))} parametrisation) was trained on the "
             f"training patients of {listed(entry['train_on']['datasets'])}, conditioned on {conditions}, for "
             f"{training.get('steps', '?')} steps of {training.get('batch_size', '?')} images "
             f"(AdamW, learning rate {training.get('learning_rate', '?')}, EMA {training.get('ema_decay', '?')})."
@@ -92,6 +97,28 @@ def _downstream(config: Mapping[str, Any]) -> str:
     return " ".join(texts)
 
 
+def _pools_examined(evidence: Evidence) -> str:
+    """What was measured on the pools; "" where nothing was."""
+    texts = []
+    spaces = [space["label"] for measured in evidence.fidelity for space in measured.manifest.get("spaces") or []]
+    if evidence.fidelity:
+        where = f" in the features of {listed(list(dict.fromkeys(spaces)))}" if spaces else ""
+        texts.append(
+            f"Fidelity and diversity were measured{where}, at equal numbers of synthetic and held-out real images, "
+            "beside the same measures between patient-disjoint halves of the real images."
+        )
+    if evidence.memorisation:
+        texts.append(
+            "Each pool was searched for near copies of training images; thresholds came from held-out real images, "
+            "and the excess over their rate was tested with patients kept together."
+        )
+    if evidence.consistency:
+        texts.append(
+            "Label consistency is the AUROC, on synthetic images, of the model that was trained on real images alone."
+        )
+    return " ".join(texts)
+
+
 def _statistics(evidence: Evidence, config: Mapping[str, Any]) -> str:
     analysis = evidence.analysis
     count = (config.get("replicates") or {}).get("count", "?")
@@ -104,12 +131,14 @@ def _statistics(evidence: Evidence, config: Mapping[str, Any]) -> str:
         for p in primaries
     ]
     what = (
-        f"The primary comparison, declared before the run, was {listed(declared)}" if declared else "None was primary"
+        f"The primary comparison, declared before the run, was {listed(declared)}. It was"
+        if declared
+        else "No comparison was declared as primary. Comparisons were"
     )
     reason = f" ({analysis['margin_reason']})" if analysis.get("margin_reason") else ""
     return (
         f"Training was repeated with {count} seeds shared by all arms ({generators} generator training"
-        f"{'s' if generators != 1 else ''}). {what}, tested two-sided at alpha {analysis.get('alpha', 0.05):g} by the "
+        f"{'s' if generators != 1 else ''}). {what} tested {analysis.get('alternative', 'two-sided')} at alpha {analysis.get('alpha', 0.05):g} by the "
         f"Obuchowski–Rockette–Hillis method with seeds as readers, so that intervals cover both seeds and patients. "
         f"The other ratios were adjusted by Holm, exploratory comparisons by Benjamini–Hochberg. Differences whose "
         f"whole {100 * (1 - 2 * analysis.get('alpha', 0.05)):g} % interval lay within ±{analysis.get('margin', 0):g}"

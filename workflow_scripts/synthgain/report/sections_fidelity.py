@@ -198,8 +198,9 @@ def relation_sentence(measured: Measured) -> str:
     if not len(known):
         count = int(measured.manifest.get("configurations", 0))
         these = f"{count} configuration{'s' * (count != 1)} (a pool at a ratio)"
-        least = " ".join(dict.fromkeys(str(note) for note in table.get("note", pd.Series(dtype=str)).dropna()))
-        return f"{question} Not answered, since this study has {these}. {least[:1].upper()}{least[1:]}".strip()
+        notes = dict.fromkeys(str(note) for note in table.get("note", pd.Series(dtype=str)).dropna() if str(note))
+        why = "; ".join(note.partition(" configurations, ")[2] or note for note in notes)
+        return f"{question} Not answered, since this study has {these}" + (f": {why}." if why else ".")
     ranked = known[known["method"] == "spearman"] if (known["method"] == "spearman").any() else known
     best = ranked.iloc[int(ranked["value"].abs().to_numpy().argmax())]
     clear = int(((ranked["low"] > 0) | (ranked["high"] < 0)).sum())

@@ -114,7 +114,11 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     states = []
     for name, (check, _) in ALARMS.items():
         alarm = alarms.get(name) or {}
-        state = "– not checked (no pool was searched)" if name == MEMORISATION else "– not checked (no such arm)"
+        state = (
+            "– not checked (no arm's pool was searched)"
+            if name == MEMORISATION
+            else "– not checked (no such arm, or not estimable)"
+        )
         if alarm.get("checked"):
             state = ALARM if alarm.get("raised") else "✓ passed"
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
