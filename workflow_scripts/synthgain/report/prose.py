@@ -6,7 +6,6 @@ from typing import Any
 from synthgain.report.evidence import Evidence
 from synthgain.report.style import metric_name
 
-
 PARAMETRISATIONS = {"edm": "EDM", "flow_matching": "flow-matching"}
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -40,7 +39,8 @@ def _data(evidence: Evidence, config: Mapping[str, Any]) -> str:
     unit = "Splits were made by patient; duplicates stayed on one side."
     if without:
         unit += f" {listed(without)} has no patient identifiers, so there images were taken as independent."
-    return f"Images were brought to {size} × {size} pixels ({image.get('fit', 'pad')}). The data were {listed(sets)}. {unit}"
+    fit = image.get("fit", "pad")
+    return f"Images were brought to {size} × {size} pixels ({fit}). The data were {listed(sets)}. {unit}"
 
 
 def _split(split: Mapping[str, Any]) -> str:
@@ -54,10 +54,11 @@ def _generation(config: Mapping[str, Any]) -> str:
     texts = []
     for name, entry in (config.get("generators") or {}).items():
         training = entry.get("training") or {}
-        formulation = (entry.get("formulation") or {}).get("kind", "edm")
+        kind = (entry.get("formulation") or {}).get("kind", "edm")
+        formulation = PARAMETRISATIONS.get(kind, kind.replace("_", "-"))
         conditions = listed(entry["condition_on"]) if entry.get("condition_on") else "nothing"
         texts.append(
-            f"Generator {name} ({entry['family']}, {PARAMETRISATIONS.get(formulation, formulation.replace('_', '-'))} parametrisation) was trained on the "
+            f"Generator {name} ({entry['family']}, {formulation} parametrisation) was trained on the "
             f"training patients of {listed(entry['train_on']['datasets'])}, conditioned on {conditions}, for "
             f"{training.get('steps', '?')} steps of {training.get('batch_size', '?')} images "
             f"(AdamW, learning rate {training.get('learning_rate', '?')}, EMA {training.get('ema_decay', '?')})."
@@ -135,10 +136,11 @@ def _statistics(evidence: Evidence, config: Mapping[str, Any]) -> str:
         if declared
         else "No comparison was declared as primary. Comparisons were"
     )
+    sides = analysis.get("alternative", "two-sided")
     reason = f" ({analysis['margin_reason']})" if analysis.get("margin_reason") else ""
     return (
         f"Training was repeated with {count} seeds shared by all arms ({generators} generator training"
-        f"{'s' if generators != 1 else ''}). {what} tested {analysis.get('alternative', 'two-sided')} at alpha {analysis.get('alpha', 0.05):g} by the "
+        f"{'s' if generators != 1 else ''}). {what} tested {sides} at alpha {analysis.get('alpha', 0.05):g} by the "
         f"Obuchowski–Rockette–Hillis method with seeds as readers, so that intervals cover both seeds and patients. "
         f"The other ratios were adjusted by Holm, exploratory comparisons by Benjamini–Hochberg. Differences whose "
         f"whole {100 * (1 - 2 * analysis.get('alpha', 0.05)):g} % interval lay within ±{analysis.get('margin', 0):g}"
