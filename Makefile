@@ -7,9 +7,11 @@ DONE := .venv/.complete
 
 run: env
 	$(BIN)/snakemake --cores all
+	@echo "report: results/phantom/report.html"
 
 test: env lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m workflow
 
 env: $(DONE)
 

@@ -228,7 +228,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("workflow")
+@pytest.mark.workflow
 def test_one_study_gives_the_known_answers(calibrated: Workshop) -> None:
     folder = calibrated.folder / "results" / "calibration"
     found = json.loads((folder / "calibration.json").read_text())
@@ -250,13 +250,13 @@ def test_one_study_gives_the_known_answers(calibrated: Workshop) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("workflow")
+@pytest.mark.workflow
 def test_second_call_of_the_calibration_does_nothing(calibrated: Workshop) -> None:
     assert calibrated.plan(study="one.yaml") == {}
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("workflow")
+@pytest.mark.workflow
 def test_dry_run_of_the_whole_calibration(calibrated: Workshop) -> None:
     """Ten studies: per study 7 pools of 3 replicas, 10 arms, each pool measured and searched for copies."""
     plan = calibrated.plan("--forceall", study="studies/calibration.yaml")

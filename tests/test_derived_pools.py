@@ -7,7 +7,7 @@ from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
 
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
-from synthgain.files import read_manifest, write_table
+from synthgain.files import read_manifest, write_manifest, write_table
 from synthgain.replicas import read_replica, take
 
 
@@ -32,8 +32,9 @@ def pixels(manifest):
 
 
 def derived_inputs(run, scores):
-    folder = run / "scores"
+    folder = run / "memorisation/drawn/0"
     write_table(folder / "scores.parquet", scores, "scores")
+    write_manifest(folder / "manifest.json", "scores", ["scores.parquet"])
     return {"pools/drawn/0/replica-1/manifest.json": "replica-1", "memorisation/drawn/0/manifest.json": "scores"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from workshop import CLINIC_ROWS, ROOT, Workshop, write_clinic
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 LIBRARY = "workflow_scripts/synthgain"
 # What rests on a stage's output; the numbers of jobs do not matter here.

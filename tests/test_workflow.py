@@ -13,7 +13,7 @@ from workshop import Workshop, new_workshop
 
 from synthgain.files import read_table
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 
 def results(shop: Workshop) -> Path:
@@ -30,7 +30,7 @@ def test_report_is_one_whole_file(built: Workshop) -> None:
 
 def test_second_call_does_nothing(built: Workshop) -> None:
     assert built.plan() == {}
-    assert "results/tiny/report.html" in built.snakemake("--cores", "2", "--quiet", "all")
+    assert "Nothing to be done" in built.snakemake("--cores", "2")
 
 
 def test_every_arm_trained_the_same_steps_and_logged_them(built: Workshop) -> None:
@@ -95,7 +95,7 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("wrong key", {"models__cnn__lerning_rate": 1}, ["models.cnn", "'learning_rate'"]),
     ("ratio over the pool", {"arms__supplemented__ratios": [900]}, ["arms.supplemented.ratios", "over the pool"]),
     ("unknown column", {"datasets__clinic__targets": {"opacity": {"column": "lable"}}}, ["'lable'", "label"]),
-    ("missing table", {"datasets__clinic__table": "clinic/none.csv"}, ["clinic/none.csv", "data_root"]),
+    ("missing table", {"datasets__clinic__table": "clinic/none.csv"}, ["clinic/none.csv", "no such table", "data root"]),
     (
         "label outside the set",
         {"datasets__clinic__targets": {"opacity": {"column": "label", "map": {"yes": 1}}}},
@@ -111,7 +111,7 @@ def test_bad_input_is_one_clear_line_and_costs_nothing(
     shop = built.copy(tmp_path)
     before = {path: path.read_bytes() for path in results(shop).glob("generators/*/*/manifest.json")}
     shop.write_study(**change)
-    text = shop.snakemake("--cores", "2", "--quiet", "all", check=False)
+    text = shop.snakemake("--cores", "2", "--quiet", "rules", check=False)
     (line,) = {line for line in text.splitlines() if all(word in line for word in words)}
     assert len(line) < 500
     assert "Traceback" not in text

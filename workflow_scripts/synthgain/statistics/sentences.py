@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from synthgain.statistics.analysis import Analysis
+from synthgain.statistics.analysis import Analysis, Primary
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
 from synthgain.statistics.memorisation_gate import BARRED
 
@@ -119,6 +119,11 @@ def _same(alarm: dict[str, Any], row: dict[str, Any]) -> bool:
 
 def _subject(row: dict[str, Any]) -> str:
     return f"{row['arm']} at {row['ratio']} %" if row["ratio"] else str(row["arm"])
+
+
+def endpoint_words(primary: Primary) -> str:
+    """A declared endpoint in words, such as "mean AUROC on hospital_a"."""
+    return _endpoint({"metric": primary.metric, "label": primary.labels, "dataset": primary.test_set})
 
 
 def _endpoint(row: dict[str, Any]) -> str:

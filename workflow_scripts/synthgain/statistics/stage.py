@@ -174,7 +174,7 @@ def _declared(comparisons: pd.DataFrame, primary: Any, alarms: dict[str, dict], 
     ]
     if chosen.empty:
         sentence = (
-            f"No verdict: {primary.metric} of {primary.labels} on {primary.test_set} is not estimable for "
+            f"No verdict: {sentences.endpoint_words(primary)} is not estimable for "
             f"{primary.arm} at {primary.ratio} % (needs {analysis.minimum_positives} positive and negative patients)."
         )
         return {"primary": None, "verdict": None, "sentence": sentence}

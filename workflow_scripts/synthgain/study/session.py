@@ -77,7 +77,8 @@ class Session:
 
     def notice(self) -> str:
         """Return a warning if results stand here without Snakemake's records of how they were made, else nothing."""
-        if Path(".snakemake/metadata").exists() or not any((self.results / run).exists() for run in self.planners):
+        records = Path(".snakemake/metadata")  # Snakemake makes the folder anew; what counts is what it holds
+        if (records.exists() and any(records.iterdir())) or not any((self.results / run).exists() for run in self.planners):
             return ""
         return (
             "note: .snakemake/metadata is gone, so only time stamps tell what is up to date; `snakemake verify` lists "
