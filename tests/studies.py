@@ -74,5 +74,5 @@ def tiny(**changes: Any) -> dict[str, Any]:
         if value is ...:
             here.pop(last)
         else:
-            here[last] = value
+            here[last] = copy.deepcopy(value)
     return config
