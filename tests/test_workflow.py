@@ -95,7 +95,11 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("wrong key", {"models__cnn__lerning_rate": 1}, ["models.cnn", "'learning_rate'"]),
     ("ratio over the pool", {"arms__supplemented__ratios": [900]}, ["arms.supplemented.ratios", "over the pool"]),
     ("unknown column", {"datasets__clinic__targets": {"opacity": {"column": "lable"}}}, ["'lable'", "label"]),
-    ("missing table", {"datasets__clinic__table": "clinic/none.csv"}, ["clinic/none.csv", "no such table", "data root"]),
+    (
+        "missing table",
+        {"datasets__clinic__table": "clinic/none.csv"},
+        ["clinic/none.csv", "no such table", "data root"],
+    ),
     (
         "label outside the set",
         {"datasets__clinic__targets": {"opacity": {"column": "label", "map": {"yes": 1}}}},

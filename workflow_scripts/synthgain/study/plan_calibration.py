@@ -25,11 +25,12 @@ def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
     pools = [facts["pool"] for facts in arms.values() if facts["pool"] in measured_pools(first)]
     gated = pools if study.evaluation.memorisation is not None else []
     measured = pools if study.evaluation.fidelity is not None else []
+    models = sorted({entry["model"] for entry in declared.values()})
     facts = {
         "study": study.study,
         "title": study.title or study.study,
         "runs": {_below(study, run): plan.seed for run, plan in planners.items()},
-        "models": sorted({entry["model"] for entry in declared.values()}),
+        "models": models,
         "arms": arms,
         "gated": gated,
         "measured": measured,
@@ -38,7 +39,7 @@ def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
         "replicates": study.replicates.count,
     }
     wanted: list[tuple[str, dict[str, Any]]] = [
-        *(("compare_arms", {"model": model}) for model in facts["models"]),
+        *(("compare_arms", {"model": model}) for model in models),
         *(("check_memorisation", {"pool": pool, "index": 0}) for pool in gated),
         *(("measure_fidelity", {"pool": pool, "index": 0}) for pool in measured),
         *(

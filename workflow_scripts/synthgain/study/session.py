@@ -78,7 +78,9 @@ class Session:
     def notice(self) -> str:
         """Return a warning if results stand here without Snakemake's records of how they were made, else nothing."""
         records = Path(".snakemake/metadata")  # Snakemake makes the folder anew; what counts is what it holds
-        if (records.exists() and any(records.iterdir())) or not any((self.results / run).exists() for run in self.planners):
+        if (records.exists() and any(records.iterdir())) or not any(
+            (self.results / run).exists() for run in self.planners
+        ):
             return ""
         return (
             "note: .snakemake/metadata is gone, so only time stamps tell what is up to date; `snakemake verify` lists "
