@@ -4,9 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from workshop import ROOT, Workshop, new_workshop
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test asserts a wall time: a busy machine is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
