@@ -59,11 +59,11 @@ class CodeDigests:
         return self._digests[key]
 
     def _digest(self, script: str, modules: tuple[str, ...]) -> str:
-        todo = [self.scripts / script, *(self._path(module) for module in modules)]
+        pending = [self.scripts / script, *(self._path(module) for module in modules)]
         closure: dict[str, str] = {}
         packages: set[str] = set()
-        while todo:
-            path = todo.pop()
+        while pending:
+            path = pending.pop()
             name = path.relative_to(self.scripts).as_posix()
             if name in closure:
                 continue
@@ -76,7 +76,7 @@ class CodeDigests:
                 if imported.split(".")[0] == PACKAGE:
                     target = self._find(imported)
                     if target is not None:
-                        todo.append(target)
+                        pending.append(target)
                 else:
                     packages.add(imported.split(".")[0])
         versions = {package: self._version(package) for package in packages - sys.stdlib_module_names}

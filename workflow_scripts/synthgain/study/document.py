@@ -29,16 +29,16 @@ def schema_text() -> str:
 def page_text() -> str:
     """Return docs/config.md: one table per config entry, in the order in which a reader meets them."""
     done: list[type[BaseModel]] = []
-    todo: list[type[BaseModel]] = [Study]
+    pending: list[type[BaseModel]] = [Study]
     parts = [HEAD]
-    while todo:
-        model = todo.pop(0)
+    while pending:
+        model = pending.pop(0)
         if model in done:
             continue
         done.append(model)
         parts.append(_section(model))
         for field in model.model_fields.values():
-            todo += [found for found in _models(field.annotation) if found not in done]
+            pending += [found for found in _models(field.annotation) if found not in done]
     return "\n".join(parts)
 
 
