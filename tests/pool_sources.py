@@ -84,7 +84,9 @@ class GaussianGenerator:
     """Exact denoiser of images with pixels N(mean(condition), 0.3²), mixed a little by a convolution."""
 
     sigma_min, sigma_max, sigma_data = 0.002, 80.0, 0.3
-    image_shape = (1, SIZE, SIZE)
+    image_shape, image_channels = (1, SIZE, SIZE), 1
+    kind, output, structures = "diffusion", "image", ()
+    device = torch.device("cpu")
 
     def __init__(self, seconds: float = 0.0, broken_row: str | None = None) -> None:
         self.seconds, self.broken_row, self.calls = seconds, broken_row, 0

@@ -10,6 +10,7 @@ from synthgain.command import Job, run_script
 from synthgain.files import read_table
 from synthgain.images import ImageSet, read_image_set, write_image_set
 from synthgain.pools.conditions import PoolKeys, training_rows
+from synthgain.pools.misaligned import draw_misaligned
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
 
 
@@ -17,7 +18,9 @@ def draw_pool_shard(job: Job) -> None:
     """Draw one shard.
 
     Slice: {pool, index, replica, shard, shards, pool_identity, module, options, rows_of (or null),
-    conditions: {mode: rows|balanced, balance, shuffled}, sampling: {…}, image: {size, channels}, seed}.
+    conditions: {mode: rows|balanced, balance, shuffled}, sampling: {…}, image: {size, channels}, seed}, and for
+    pairs masks: {source, transform, generator}, inpainting: {structure, dilate, resamples, jump_length} (or null) and
+    misaligned: true|false.
     """
     part = job.slice
     source, training = _source(job)
@@ -38,8 +41,11 @@ def draw_pool_shard(job: Job) -> None:
         folders={name: _folder(job, name) for name in job.inputs},
         identities=job.inputs,
         threads=job.threads,
+        masks=part.get("masks"),
+        inpainting=part.get("inpainting"),
     )
-    drawn = importlib.import_module(part["module"]).draw(request)
+    draw = importlib.import_module(part["module"]).draw
+    drawn = draw_misaligned(draw, request) if part.get("misaligned") else draw(request)
     write_image_set(
         job.outputs[0].parent,
         drawn.images,

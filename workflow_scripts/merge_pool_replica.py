@@ -9,6 +9,7 @@ from synthgain.files import read_manifest, write_manifest
 
 Counts = dict[str, dict[str, int]]
 SHARED = ("columns", "column_order", "mask_names")
+REPLICA_FACTS = ("kept", "of", "of_images", "known", "sampling", "masks", "inpainting", "misaligned")
 
 
 def merge_pool_replica(job: Job) -> None:
@@ -52,8 +53,11 @@ def added(parts: Iterable[Counts]) -> Counts:
 
 
 def _pool_facts(shards: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the shards say of the whole replica (survivors of a filter, the kind of a known pool)."""
-    return {key: shards[0][key] for key in ("kept", "of", "of_images", "known", "sampling") if key in shards[0]}
+    """What the shards say of the whole replica (survivors of a filter, the kind of a known pool, its masks)."""
+    facts = {key: shards[0][key] for key in REPLICA_FACTS if key in shards[0]}
+    if "mask_counts" in shards[0]:
+        facts["mask_counts"] = added(shard.get("mask_counts", {}) for shard in shards)
+    return facts
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Pools drawn from a trained generator."""
+"""Pools of images drawn from a trained generator, diffusion or GAN. Those with masks: `synthgain.pools.pairs`."""
+
+from typing import Any
 
 import torch
 
@@ -9,26 +11,49 @@ from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 
+GAN_OPTIONS = ("batch_size", "precision")  # a GAN has no solver, no steps and no guidance
+
 
 def draw(request: ShardRequest) -> Drawn:
     """Draw one shard: options {snapshot: step or null}; the generator is the one `generators/…` input.
 
-    Raises SynthGainError where the generator's image size is not the study's.
+    Raises SynthGainError where the generator's image size is not the study's, or it draws or needs masks.
     """
     torch.set_num_threads(request.threads)
-    device = chosen_device()
     source, _ = request.rows_of()
     rows = request.rows()
     sampling = checked_sampling(request.sampling)
-    start, stop = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
-    folder = next(path for name, path in sorted(request.folders.items()) if name.startswith("generators/"))
-    generator = load_generator(folder, request.options.get("snapshot"), device)
-    wanted = (request.image["channels"], request.image["size"], request.image["size"])
-    if tuple(generator.image_shape) != wanted:
-        raise SynthGainError(f"pools.{request.keys.pool}: generator draws {generator.image_shape}, image is {wanted}")
-    name = f"pool {request.keys.pool} replica {request.keys.replica} shard {request.shard + 1}/{request.shards}"
+    bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
+    name = next(name for name in sorted(request.folders) if name.startswith("generators/"))
+    generator = open_generator(request, name)
+    if generator.structures:
+        raise SynthGainError(f"pools.{request.keys.pool}: its generator has masks; draw it with synthgain.pools.pairs")
     seeds = sample_seeds(rows, request.keys)
     finished = FinishedBatches(request.state, request.identity)
-    images = draw_rows(generator, rows, seeds, (start, stop), sampling, finished, name)
-    facts = {"sampling": sampling, "threads": request.threads, "device": str(device)}
-    return Drawn(images, request.table_of(rows).iloc[start:stop], source.columns, facts=facts)
+    images = draw_rows(generator, rows, seeds, bounds, sampling, finished, shard_name(request))
+    facts = sampling_facts(generator, sampling, request)
+    return Drawn(images, request.table_of(rows).iloc[slice(*bounds)], source.columns, facts=facts)
+
+
+def open_generator(request: ShardRequest, name: str) -> Any:
+    """Return the generator of this input; SynthGainError where it draws no images of the study's size."""
+    generator = load_generator(request.folders[name], request.options.get("snapshot"), chosen_device())
+    wanted = (request.image["channels"], request.image["size"], request.image["size"])
+    planes = len(generator.structures) if generator.output == "image+mask" else 0
+    drawn = (generator.image_shape[0] - planes, *generator.image_shape[1:])
+    if generator.output == "mask" or drawn != wanted:
+        what = "masks" if generator.output == "mask" else drawn
+        raise SynthGainError(f"pools.{request.keys.pool}: generator draws {what}, image is {wanted}")
+    return generator
+
+
+def shard_name(request: ShardRequest) -> str:
+    """Return how progress lines call this shard."""
+    keys = request.keys
+    return f"pool {keys.pool} replica {keys.replica} shard {request.shard + 1}/{request.shards}"
+
+
+def sampling_facts(generator: Any, sampling: dict[str, Any], request: ShardRequest) -> dict[str, Any]:
+    """Return what the shard's manifest says of how it was drawn: the options that the generator's kind has."""
+    used = {key: sampling[key] for key in GAN_OPTIONS} if generator.kind == "gan" else sampling
+    return {"sampling": used, "threads": request.threads, "device": str(generator.device)}

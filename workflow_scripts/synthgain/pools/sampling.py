@@ -6,7 +6,7 @@ the pixels do not depend on how many jobs draw it (on the same hardware and numb
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +77,61 @@ def draw_rows(
     finished: FinishedBatches,
     name: str,
 ) -> np.ndarray:
-    """Return the images (N, H, W, C) uint8 of rows bounds[0] … bounds[1] - 1 of a replica.
+    """Return what a generator draws, (N, H, W, C) uint8, for rows bounds[0] … bounds[1] - 1 of a replica.
 
     rows: the whole replica's conditions; seeds: (len(rows),) int64. `bounds` are cut at multiples of
-    the batch size. Finished batches are taken from `finished`. On SIGTERM the batch in hand is finished
-    and kept, then Terminated is raised. Raises SynthGainError for unknown options or pixels that are not finite.
+    the batch size. Raises SynthGainError for unknown options and as `draw_batches` does.
     """
     options = checked_sampling(sampling)
-    size, (start, stop) = options["batch_size"], bounds
-    device = next(iter(_tensors(generator.null_condition(1))), torch.zeros(())).device
-    if options["compile"]:
-        generator.network = torch.compile(generator.network, dynamic=False)
+    sampler = Sampler(generator, options)
+
+    def batch(positions: np.ndarray) -> torch.Tensor:
+        return sampler.draw(seeds[positions], lambda: generator.encode_conditions(rows.iloc[positions]))
+
+    return draw_batches(batch, bounds, options["batch_size"], tuple(generator.image_shape), finished, name)
+
+
+class Sampler:
+    """A generator with its sampling options: seeds and conditions in, samples in [-1, 1] out."""
+
+    def __init__(self, generator: Any, options: Mapping[str, Any]) -> None:
+        self.generator, self.options = generator, options
+        self.device = generator.device
+        if options["compile"] and generator.kind == "diffusion":
+            generator.network = torch.compile(generator.network, dynamic=False)
+
+    def draw(self, seeds: np.ndarray, condition: Callable[[], Any]) -> torch.Tensor:
+        """Return samples (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""
+        with torch.inference_mode(), self.precision():
+            if self.generator.kind == "gan":
+                latents = noise_of(seeds, (self.generator.latent_dim,)).to(self.device)
+                return torch.as_tensor(self.generator.generate(latents, condition()))
+            shape = tuple(self.generator.image_shape)
+            noise = noise_of(seeds, shape).to(self.device, memory_format=torch.channels_last)
+            chosen = {key: self.options[key] for key in SOLVER_OPTIONS if key in self.options}
+            return sample(self.generator, condition(), noise, **chosen)
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context that the network runs in: as it is, or mixed with bfloat16."""
+        half = self.options["precision"] == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext()
+
+
+def draw_batches(
+    draw: Callable[[np.ndarray], torch.Tensor],
+    bounds: tuple[int, int],
+    size: int,
+    shape: tuple[int, int, int],
+    finished: FinishedBatches,
+    name: str,
+) -> np.ndarray:
+    """Return (N, H, W, C) uint8 of rows bounds[0] … bounds[1] - 1, drawn `size` at a time.
+
+    draw: row positions (size,) int64, the last batch padded with its last row → (size, C, H, W) in [-1, 1];
+    shape: (C, H, W). Finished batches are taken from `finished`. On SIGTERM the batch in hand is finished
+    and kept, then Terminated is raised. Raises SynthGainError for pixels that are not finite.
+    """
+    start, stop = bounds
     torch.backends.cudnn.deterministic = True  # a resumed or re-cut shard must give the same bits
     interrupt, progress = StopSignal(), Progress(name, stop - start)
     parts: list[np.ndarray] = []
@@ -96,7 +140,7 @@ def draw_rows(
         images = finished.load(first // size)
         if images is None:
             padded = np.concatenate([inside, np.full(size - len(inside), inside[-1])])
-            drawn = _draw_batch(generator, rows.iloc[padded], seeds[padded], options, device)
+            drawn = draw(padded)
             _check_finite(drawn[: len(inside)], first, name)
             images = to_uint8(drawn)[: len(inside)]
             finished.save(first // size, images)
@@ -104,7 +148,7 @@ def draw_rows(
         progress.advance(len(inside))
         if interrupt.requested and first + size < stop:
             raise Terminated(f"{progress.done} of {progress.total} images of {name} kept")
-    return np.concatenate(parts) if parts else np.zeros((0, *_hwc(generator.image_shape)), dtype=np.uint8)
+    return np.concatenate(parts) if parts else np.zeros((0, *_hwc(shape)), dtype=np.uint8)
 
 
 def checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,17 +177,6 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def _draw_batch(
-    generator: Any, rows: pd.DataFrame, seeds: np.ndarray, options: Mapping[str, Any], device: torch.device
-) -> torch.Tensor:
-    noise = noise_of(seeds, tuple(generator.image_shape)).to(device, memory_format=torch.channels_last)
-    chosen = {key: options[key] for key in SOLVER_OPTIONS if key in options}
-    half = options["precision"] == "bfloat16"
-    cast = torch.autocast(device.type, torch.bfloat16) if half else contextlib.nullcontext()
-    with torch.inference_mode(), cast:
-        return sample(generator, generator.encode_conditions(rows), noise, **chosen)
-
-
 def _check_finite(images: torch.Tensor, first: int, name: str) -> None:
     bad = ~torch.isfinite(images).flatten(1).all(dim=1)
     if bad.any():
@@ -152,11 +185,6 @@ def _check_finite(images: torch.Tensor, first: int, name: str) -> None:
             f"{name}, row {row}: the generator gave pixels that are not finite; look at its training.csv, "
             "take an earlier snapshot, or set sampling.precision: float32; finished batches are kept"
         )
-
-
-def _tensors(condition: Any) -> list[torch.Tensor]:
-    values = condition.values() if isinstance(condition, Mapping) else [condition]
-    return [value for value in values if isinstance(value, torch.Tensor)]
 
 
 def _hwc(shape: tuple[int, int, int]) -> tuple[int, int, int]:

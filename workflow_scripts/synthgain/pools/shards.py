@@ -21,7 +21,7 @@ class ShardRequest:
     """Everything that a pool module may look at to draw its shard.
 
     dataset, source, training: name and ImageSet of `rows_of`, its training rows (None where no rows are copied);
-    options: the module's own part of the slice.
+    options: the module's own part of the slice; masks, inpainting: those of a pool of pairs (None: not asked for).
     pool_identity: the pool's identity without its shard layout, part of every image_id.
     folders: input manifest path (relative to the run) → its checked folder; identities: the same → identity.
     state: folder for finished batches, guarded by `identity`.
@@ -43,6 +43,8 @@ class ShardRequest:
     folders: Mapping[str, Path]
     identities: Mapping[str, str]
     threads: int = 1
+    masks: Mapping[str, Any] | None = None
+    inpainting: Mapping[str, Any] | None = None
 
     def rows(self) -> pd.DataFrame:
         """Return the conditions of the whole replica, in the pool's order."""

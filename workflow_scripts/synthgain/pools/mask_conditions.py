@@ -1,0 +1,175 @@
+"""The masks that condition a pool's images: the training rows' own, these transformed, or drawn by a generator."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgain.device import chosen_device
+from synthgain.errors import SynthGainError
+from synthgain.generators.loading import load_generator
+from synthgain.images import ImageSet
+from synthgain.pools.mask_transforms import limits_of, transformed
+from synthgain.pools.pair_decoding import decode_planes
+from synthgain.pools.sampling import Sampler, to_uint8
+from synthgain.pools.shards import ShardRequest, positions_of
+from synthgain.seeds import integer_seed, random_generator
+
+SOURCES = ("training", "transformed", "generated")
+Counts = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class ConditionMasks:
+    """Condition masks of some rows of a replica.
+
+    planes: row positions of the replica (n,) → masks (n, H, W, K) uint8 in {0, 1}; the same for the same row,
+    whatever the other rows are. columns: one value a row, in the order of the rows asked for. counts: rows in
+    {what: {of which: rows}}, for the manifest.
+    """
+
+    planes: Callable[[np.ndarray], np.ndarray]
+    columns: dict[str, Any]
+    counts: Counts = field(default_factory=dict)
+
+
+def condition_masks(
+    request: ShardRequest,
+    structures: Sequence[str],
+    rows: pd.DataFrame,
+    seeds: np.ndarray,
+    bounds: tuple[int, int],
+    sampling: Mapping[str, Any],
+) -> ConditionMasks:
+    """Return the condition masks of rows bounds[0] … bounds[1] - 1 of a replica as `request.masks` says.
+
+    rows, seeds: those of the whole replica; structures: the generator's planes, in its order; sampling: checked
+    options. Everything depends on the row's seed only, so that no shard moves a mask.
+    Raises SynthGainError for an unknown source or data without these masks.
+    """
+    options = request.masks or {"source": "training"}
+    source = options["source"]
+    if source not in SOURCES:
+        raise SynthGainError(f"pools.{request.keys.pool}.masks.source: got {source!r}; known: {', '.join(SOURCES)}")
+    if source == "generated":
+        return _generated(request, options["generator"], structures, rows, seeds, bounds, sampling)
+    inside = slice(*bounds)
+    own, borrowed = lenders(request, rows.iloc[inside], seeds[inside], structures)
+    image_set, _ = request.rows_of()
+    found = planes_of(image_set, positions_of(image_set, own), structures)
+    columns: dict[str, Any] = {"mask_parent_id": own.to_numpy(dtype=object)}
+    counts: Counts = {"borrowed": {"rows": int(borrowed.sum())}}
+    if source == "transformed":
+        found, columns["mask_transform"], counts["transform"] = _transformed(found, options, seeds[inside])
+    return ConditionMasks(lambda positions: found[positions - bounds[0]], columns, counts)
+
+
+def lenders(
+    request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray, structures: Sequence[str], filled: bool = False
+) -> tuple[pd.Series, np.ndarray]:
+    """Return whose masks each row takes: image_id per row, and which rows (n,) bool had to take another's.
+
+    A row that has masks of all `structures` (with `filled`: not empty ones) takes its own. Any other takes those of
+    a training row that has, at random by its own seed, of the same targets where there is one.
+    Raises SynthGainError where no training row has them.
+    """
+    image_set, training = request.rows_of()
+    usable = _usable(request, image_set, training, structures, filled)
+    able = set(training.loc[usable, "image_id"].astype(str))
+    ids = rows["image_id"].astype(str).reset_index(drop=True)
+    borrows = ~ids.isin(able).to_numpy()
+    targets = [name for name, spec in image_set.columns.items() if spec["role"] == "target"]
+    candidates, wanted = _target_keys(training[usable], targets), _target_keys(rows, targets)
+    everyone = training.loc[usable, "image_id"].astype(str).to_numpy()
+    for place in np.flatnonzero(borrows):
+        alike = everyone[candidates == wanted[place]]
+        choices = alike if len(alike) else everyone
+        ids[place] = choices[random_generator(step="mask lender", seed=int(seeds[place])).integers(len(choices))]
+    return ids, borrows
+
+
+def planes_of(image_set: ImageSet, positions: np.ndarray, structures: Sequence[str]) -> np.ndarray:
+    """Return masks (n, H, W, K) uint8 of rows of an image set, K in the order of `structures`."""
+    assert image_set.masks is not None
+    columns = [image_set.mask_names.index(name) for name in structures]
+    return np.ascontiguousarray(image_set.masks[positions][..., columns])
+
+
+def encoded(planes: np.ndarray) -> np.ndarray:
+    """Return masks (n, H, W, K) in {0, 1} as a generator's condition: (n, K, H, W) float32 in {-1, 1}."""
+    return np.ascontiguousarray(planes.transpose(0, 3, 1, 2), dtype=np.float32) * 2 - 1
+
+
+def _usable(
+    request: ShardRequest, image_set: ImageSet, training: pd.DataFrame, structures: Sequence[str], filled: bool
+) -> np.ndarray:
+    pool, data = request.keys.pool, request.dataset
+    for name in structures:
+        if image_set.masks is None or name not in image_set.mask_names:
+            known = ", ".join(image_set.mask_names) or "none"
+            raise SynthGainError(f"pools.{pool}: {data} has no masks of {name!r}; it has {known}; change rows_of")
+    usable = training[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool).all(axis=1)
+    if filled:
+        positions = positions_of(image_set, training["image_id"])
+        for place in np.flatnonzero(usable):  # one by one: a data set's masks may not fit in memory
+            usable[place] = planes_of(image_set, positions[[place]], structures).any(axis=(1, 2)).all()
+    if not usable.any():
+        what = " and ".join(structures)
+        raise SynthGainError(f"pools.{pool}: no training row of {data} has a mask of {what}; change structures")
+    return usable
+
+
+def _target_keys(rows: pd.DataFrame, targets: list[str]) -> np.ndarray:
+    if not targets:
+        return np.full(len(rows), "")
+    return rows[targets].astype(str).agg("|".join, axis=1).to_numpy(dtype=str)
+
+
+def _transformed(
+    planes: np.ndarray, options: Mapping[str, Any], seeds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Return the transformed planes, per row its transform as JSON text (None: as it was), and counts of rows."""
+    limits = limits_of(options.get("transform"))
+    moved, texts = np.empty_like(planes), np.full(len(planes), None, dtype=object)
+    counts = {"moved": 0, "empty": 0, "given up": 0, "draws refused": 0}
+    for row, seed in enumerate(seeds):
+        random = random_generator(step="mask transform", seed=int(seed))
+        moved[row], transform, refused = transformed(planes[row], limits, random)
+        counts["draws refused"] += refused
+        if transform is not None:
+            texts[row] = json.dumps(transform.described())
+        counts["moved" if transform is not None else "given up" if refused else "empty"] += 1
+    return moved, texts, counts
+
+
+def _generated(
+    request: ShardRequest,
+    folder: str,
+    structures: Sequence[str],
+    rows: pd.DataFrame,
+    seeds: np.ndarray,
+    bounds: tuple[int, int],
+    sampling: Mapping[str, Any],
+) -> ConditionMasks:
+    """Masks that a mask generator draws for the rows' conditions, each from a seed derived of the row's own."""
+    generator = load_generator(request.folders[folder], None, chosen_device())
+    missing = [name for name in structures if name not in generator.structures]
+    size = request.image["size"]
+    if generator.output != "mask" or missing or tuple(generator.image_shape[1:]) != (size, size):
+        raise SynthGainError(
+            f"pools.{request.keys.pool}.masks.from: {folder} draws {generator.output} of "
+            f"{', '.join(generator.structures) or 'nothing'} at {generator.image_shape[1:]}; the images' generator "
+            f"needs {', '.join(structures)} at {size} px"
+        )
+    columns = [generator.structures.index(name) for name in structures]
+    sampler = Sampler(generator, {**sampling, "guidance_scale": 1.0, "guidance_interval": None})
+    own_seeds = np.array([integer_seed(step="mask noise", seed=int(seed)) for seed in seeds], dtype=np.int64)
+
+    def planes(positions: np.ndarray) -> np.ndarray:
+        drawn = sampler.draw(own_seeds[positions], lambda: generator.encode_conditions(rows.iloc[positions]))
+        return decode_planes(to_uint8(drawn))[..., columns]
+
+    return ConditionMasks(planes, {"mask_parent_id": np.full(bounds[1] - bounds[0], None, dtype=object)})

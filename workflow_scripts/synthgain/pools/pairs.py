@@ -1,0 +1,182 @@
+"""Pools of image and mask pairs: drawn jointly, drawn for given masks, or inpainted in real images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from synthgain.errors import SynthGainError
+from synthgain.pools import inpainting
+from synthgain.pools.conditions import sample_seeds
+from synthgain.pools.generated import open_generator, sampling_facts, shard_name
+from synthgain.pools.mask_conditions import Counts, condition_masks, encoded, lenders, planes_of
+from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
+from synthgain.pools.sampling import FinishedBatches, Sampler, checked_sampling, draw_batches, draw_rows
+from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
+from synthgain.pools.solvers import guided_denoiser, karras_sigmas
+
+
+@dataclass(frozen=True)
+class Work:
+    """A shard to draw: its generator, the whole replica's rows and seeds, and which rows of it are wanted."""
+
+    request: ShardRequest
+    generator: Any
+    rows: pd.DataFrame
+    seeds: np.ndarray
+    bounds: tuple[int, int]
+    sampling: dict[str, Any]
+
+    def finished(self) -> FinishedBatches:
+        """Return the batches already drawn."""
+        return FinishedBatches(self.request.state, self.request.identity)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images (n, H, W, C) uint8, masks (n, H, W, K) uint8 in {0, 1}, table columns, counts for the manifest."""
+
+    images: np.ndarray
+    masks: np.ndarray
+    columns: Mapping[str, Any]
+    counts: Counts
+
+
+def draw(request: ShardRequest) -> Drawn:
+    """Draw one shard: options {snapshot: step or null}; `request.masks` and `request.inpainting` as the slice has them.
+
+    A generator with output image+mask draws both, or with `inpainting` a region of each row's own image and mask;
+    one that is conditioned on masks draws an image for each condition mask, which is the pair's mask.
+    Raises SynthGainError where generator, masks and inpainting do not fit each other.
+    """
+    torch.set_num_threads(request.threads)
+    source, _ = request.rows_of()
+    rows = request.rows()
+    sampling = checked_sampling(request.sampling)
+    bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
+    generator = open_generator(request, _generator_input(request))
+    work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
+    drawn = _way(work)(work)
+    table = request.table_of(rows).iloc[slice(*bounds)].reset_index(drop=True)
+    names = list(generator.structures)
+    parents = pd.Series(drawn.columns["mask_parent_id"], dtype="str")
+    extra = {**drawn.columns, "mask_parent_id": parents, **{f"has_mask_{name}": True for name in names}}
+    facts = {
+        **sampling_facts(generator, sampling, request),
+        "masks": request.masks or {"source": "drawn" if generator.output == "image+mask" else "training"},
+        "mask_counts": {**drawn.counts, "empty": empty_counts(drawn.masks, names)},
+    }
+    if request.inpainting:
+        facts["inpainting"] = dict(request.inpainting)
+    return Drawn(drawn.images, table.assign(**extra), source.columns, drawn.masks, names, facts)
+
+
+def _way(work: Work) -> Any:
+    """Return how this pool is drawn; SynthGainError where the generator cannot."""
+    generator, request = work.generator, work.request
+    joint, pool = generator.output == "image+mask", request.keys.pool
+    if request.inpainting and not (joint and generator.kind == "diffusion"):
+        raise SynthGainError(f"pools.{pool}.inpainting: needs a diffusion generator with output: image+mask; change it")
+    if request.masks and (joint or not generator.structures):
+        raise SynthGainError(f"pools.{pool}.masks: its generator takes no masks; leave the key out")
+    if not generator.structures:
+        raise SynthGainError(f"pools.{pool}: its generator has no masks; draw it with synthgain.pools.generated")
+    if request.inpainting:
+        return draw_inpainted
+    return draw_joint if joint else draw_conditioned
+
+
+def draw_joint(work: Work) -> Pairs:
+    """Draw image and mask together; masks are decoded to clean labels."""
+    name = shard_name(work.request)
+    both = draw_rows(work.generator, work.rows, work.seeds, work.bounds, work.sampling, work.finished(), name)
+    channels = work.request.image["channels"]
+    columns = {"mask_parent_id": [None] * len(both)}
+    return Pairs(both[..., :channels].copy(), decode_planes(both[..., channels:]), columns, {})
+
+
+def draw_conditioned(work: Work) -> Pairs:
+    """Draw an image for each condition mask. The masks travel with the images, as planes 0 or 255 behind them."""
+    generator, structures = work.generator, list(work.generator.structures)
+    given = condition_masks(work.request, structures, work.rows, work.seeds, work.bounds, work.sampling)
+    sampler = Sampler(generator, work.sampling)
+
+    def batch(positions: np.ndarray) -> torch.Tensor:
+        planes = torch.from_numpy(encoded(given.planes(positions)))
+        images = sampler.draw(
+            work.seeds[positions], lambda: generator.encode_conditions(work.rows.iloc[positions], masks=planes)
+        )
+        return torch.cat([images.cpu().float(), planes], dim=1)
+
+    channels, height, width = generator.image_shape
+    shape = (channels + len(structures), height, width)
+    name, size = shard_name(work.request), work.sampling["batch_size"]
+    both = draw_batches(batch, work.bounds, size, shape, work.finished(), name)
+    masks = (both[..., channels:] >= THRESHOLD).astype(np.uint8)
+    return Pairs(both[..., :channels].copy(), masks, given.columns, given.counts)
+
+
+def draw_inpainted(work: Work) -> Pairs:
+    """Draw the region around a structure anew in each row's own image; outside of it image and masks stay."""
+    options, generator, sampling = work.request.inpainting or {}, work.generator, work.sampling
+    first = work.bounds[0]
+    parents, owners, borrowed = _parents(work, options)
+    sampler = Sampler(generator, sampling)
+    given = {key: sampling[key] for key in ("sigma_min", "sigma_max", "rho") if key in sampling}
+    sigmas = karras_sigmas(
+        sampling["steps"], **{"sigma_min": generator.sigma_min, "sigma_max": generator.sigma_max, **given}
+    )
+    path = inpainting.levels(sampling["steps"], options["resamples"], options["jump_length"])
+    guidance = sampling.get("guidance_scale", 1.0), sampling.get("guidance_interval")
+
+    def batch(positions: np.ndarray) -> torch.Tensor:
+        part = parents.take(positions - first)
+        real, kept = (torch.from_numpy(value).to(generator.device) for value in (part.values(), part.kept()))
+        noise = inpainting.NoiseStreams(work.seeds[positions], tuple(generator.image_shape), generator.device)
+        with torch.inference_mode(), sampler.precision():
+            condition = generator.encode_conditions(work.rows.iloc[positions])
+            denoise = guided_denoiser(generator, condition, len(positions), *guidance)
+            return inpainting.repaint(denoise, real, kept, sigmas, path, noise)
+
+    shape, name = tuple(generator.image_shape), shard_name(work.request)
+    both = draw_batches(batch, work.bounds, sampling["batch_size"], shape, work.finished(), name)
+    channels = work.request.image["channels"]
+    images = inpainting.blend(both[..., :channels], parents.images, parents.region)
+    stays = parents.kept()[:, channels:].transpose(0, 2, 3, 1)
+    masks = np.where(stays, parents.masks, decode_planes(both[..., channels:]))
+    counts = {"borrowed": {"rows": int(borrowed.sum())}}
+    return Pairs(images, masks, {"mask_parent_id": owners.to_numpy(dtype=object)}, counts)
+
+
+def _parents(work: Work, options: Mapping[str, Any]) -> tuple[inpainting.Parents, pd.Series, np.ndarray]:
+    """Return the real images of the shard's rows with their regions, whose mask each region is, and which are lent.
+
+    A row without the structure gets the region of another: what it is asked for (say, no lesion) is drawn there.
+    """
+    request, structures = work.request, list(work.generator.structures)
+    structure = options["structure"]
+    if structure not in structures:
+        raise SynthGainError(
+            f"pools.{request.keys.pool}.inpainting.structure: the generator draws {', '.join(structures)}, "
+            f"not {structure!r}"
+        )
+    inside = slice(*work.bounds)
+    rows, (source, _) = work.rows.iloc[inside], request.rows_of()
+    owners, borrowed = lenders(request, rows, work.seeds[inside], [structure], filled=True)
+    own, lent = positions_of(source, rows["image_id"]), positions_of(source, owners)
+    regions = planes_of(source, lent, [structure])[..., 0]
+    region = np.array([inpainting.region_of(mask, options["dilate"]) for mask in regions], dtype=bool)
+    known = rows[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool)
+    parents = inpainting.Parents(
+        np.asarray(source.images[own]), planes_of(source, own, structures), known, region.reshape(regions.shape)
+    )
+    return parents, owners, borrowed
+
+
+def _generator_input(request: ShardRequest) -> str:
+    """Return the input of the generator that draws the images: the one that draws no condition masks."""
+    masks = (request.masks or {}).get("generator")
+    return next(name for name in sorted(request.folders) if name.startswith("generators/") and name != masks)
