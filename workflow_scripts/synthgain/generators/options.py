@@ -1,7 +1,7 @@
 """Options of generator training, checked."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from synthgain.errors import SynthGainError
 
@@ -41,15 +41,21 @@ class TrainingOptions:
         return self.learning_rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
 
 
-def training_options(config: dict[str, Any]) -> TrainingOptions:
-    """Return the options of a slice's `training`; SynthGainError for an unknown key or an impossible value."""
-    known = [entry.name for entry in fields(TrainingOptions)]
+Options = TypeVar("Options", bound=TrainingOptions)
+
+
+def training_options(config: dict[str, Any], kind: type[Options] = TrainingOptions) -> Options:  # type: ignore[assignment]
+    """Return the options of a slice's `training`; SynthGainError for an unknown key or an impossible value.
+
+    kind: the family's options.
+    """
+    known = [entry.name for entry in fields(kind)]
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise SynthGainError(f"training: unknown key {unknown[0]!r}; known: {', '.join(known)}")
     if "steps" not in config:
         raise SynthGainError("training.steps: missing; give the number of optimiser steps")
-    options = TrainingOptions(**config)
+    options = kind(**config)
     for name in ("steps", "batch_size", "log_every", "learning_rate", "gradient_clip"):
         if getattr(options, name) <= 0:
             raise SynthGainError(f"training.{name}: {getattr(options, name)} must be above 0")

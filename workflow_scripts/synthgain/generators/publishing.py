@@ -7,7 +7,6 @@ from typing import Any
 from synthgain.command import Job, logger
 from synthgain.errors import SynthGainError
 from synthgain.files import write_manifest, write_text
-from synthgain.generators.diffusion import scheduler_of
 from synthgain.generators.run_state import Run
 from synthgain.generators.snapshots import publish, whole
 
@@ -15,7 +14,7 @@ TAIL_SHARE = 0.1  # of the logged rows: the loss that the manifest calls final
 
 
 def write_generator(run: Run, job: Job) -> None:
-    """Write network/, condition_encoder/, scheduler/, snapshots/, training.csv and, last, manifest.json.
+    """Write network/, condition_encoder/, the family's extras, snapshots/, training.csv and, last, manifest.json.
 
     run: at its last step. Raises SynthGainError if a snapshot in the state is damaged.
     """
@@ -25,9 +24,8 @@ def write_generator(run: Run, job: Job) -> None:
     if damaged:
         raise SynthGainError(f"{state}/{damaged[0]}: snapshot missing or damaged; run snakemake again to train it anew")
     files = publish(state, steps, target)
-    scheduler_of(run.formulation).save_pretrained(target / "scheduler")
     write_text(target / "training.csv", log_table(run.log))
-    files += ["scheduler/scheduler_config.json", "training.csv"]
+    files += [*run.save_extras(target), "training.csv"]
     write_manifest(target / "manifest.json", job.identity, files, **facts_of(run, job, steps))
     logger.info("generator written to %s", target)
 
@@ -35,19 +33,21 @@ def write_generator(run: Run, job: Job) -> None:
 def facts_of(run: Run, job: Job, steps: list[int]) -> dict[str, Any]:
     """Return the manifest's facts: what it is, what it saw, what it cost, how the loss fell."""
     seen = run.step * run.options.batch_size
-    losses = [row["loss"] for row in run.log]
+    losses = [row[run.loss_names[0]] for row in run.log]
     tail = losses[-max(1, round(TAIL_SHARE * len(losses))) :]
+    shape = list(run.data.images.shape[1:])
+    output, structures = job.slice.get("output", "image"), list(job.slice.get("structures") or [])
     return {
         "generator": job.slice["generator"],
         "index": job.slice["index"],
         "module": job.slice["module"],
         "network_module": job.slice["network"]["module"],
-        "formulation": run.formulation.config(),
-        "sigma_data": run.formulation.sigma_data,
-        "image_shape": list(run.data.images.shape[1:]),
+        "image_shape": shape,
+        "image_channels": shape[0] - (0 if output == "image" else len(structures)),
+        "output": output,
+        "structures": structures,
         "condition_on": list(job.slice["condition_on"]),
-        "condition_columns": run.module.encoder.columns,
-        "parameters": sum(parameter.numel() for parameter in run.module.parameters()),
+        "condition_columns": run.encoder.columns,
         "steps": run.step,
         "snapshots": steps,
         "final": steps[-1],
@@ -58,12 +58,15 @@ def facts_of(run: Run, job: Job, steps: list[int]) -> dict[str, Any]:
         "environments": run.environments,
         "loss": {"first": losses[0], "lowest": min(losses), "final": sum(tail) / len(tail)},
         "seconds": round(run.seconds, 3),
+        "energy_joules": None if run.energy_joules is None else round(run.energy_joules, 3),
+        "energy_source": "; ".join(run.energy_sources) or None,
         "images_per_second": seen / max(run.seconds, 1e-9),
+        **run.facts(),
     }
 
 
 def log_table(log: list[dict[str, float]]) -> str:
-    """Return the training log as CSV: step, loss, learning_rate, images_per_second, seconds."""
+    """Return the training log as CSV: step, the losses, learning_rate, images_per_second, seconds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(log[0])

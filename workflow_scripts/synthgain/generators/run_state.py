@@ -1,50 +1,108 @@
-"""What a training run consists of, and how it is saved and taken up again."""
+"""What a training run of any family consists of, and how it is saved and taken up again."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Job, logger
-from synthgain.generators.diffusion import ConditionalNetwork
-from synthgain.generators.formulations import Formulation
-from synthgain.generators.options import TrainingOptions
+from synthgain.device import chosen_device
+from synthgain.errors import SynthGainError
+from synthgain.generators.condition_encoder import ConditionEncoder
+from synthgain.generators.options import PRECISIONS, TrainingOptions
 from synthgain.generators.snapshots import whole
 from synthgain.generators.training_data import TrainingData
 
 
 @dataclass
-class Run:
-    """What changes while training, and what is made of the slice once."""
+class Run(ABC):
+    """What changes while training, and what is made of the slice once; a family says how a step is taken."""
+
+    loss_names: ClassVar[tuple[str, ...]] = ("loss",)  # columns of training.csv
 
     options: TrainingOptions
     data: TrainingData
-    formulation: Formulation
-    module: ConditionalNetwork  # the weights; `forward` is the same, as accelerate wraps it
-    averaged: ConditionalNetwork
-    average: EMAModel
-    optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     seed_keys: dict[str, str | int]
-    forward: Any = None
-    step: int = 0
-    seconds: float = 0.0
-    log: list[dict[str, float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # since the last row of the log
-    environments: list[dict[str, Any]] = field(default_factory=list)
+    step: int = field(default=0, kw_only=True)
+    seconds: float = field(default=0.0, kw_only=True)
+    energy_joules: float | None = field(default=0.0, kw_only=True)  # None: some part was not measured
+    energy_sources: list[str] = field(default_factory=list, kw_only=True)
+    log: list[dict[str, float]] = field(default_factory=list, kw_only=True)
+    losses: list[list[float]] = field(default_factory=list, kw_only=True)  # since the last row of the log
+    environments: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
+
+    @property
+    @abstractmethod
+    def encoder(self) -> ConditionEncoder:
+        """The generator's condition encoder."""
+
+    @property
+    @abstractmethod
+    def stateful(self) -> dict[str, Any]:
+        """What learns, by name: things with state_dict and load_state_dict."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Compile, wrap and place what the steps need; called once, after a resume."""
+
+    @abstractmethod
+    def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
+        """Take step `self.step` (from 0) and return its numbers (M,) on the device: `loss_names` first.
+
+        rows: (B',) int64, this process's rows of the training data; own: (B',) their slots in the global batch.
+        The numbers after the losses are only checked to be finite.
+        """
+
+    @abstractmethod
+    def save_parts(self, folder: Path) -> None:
+        """Write the averaged weights of now: `network/` and `condition_encoder/`."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of this family beyond what every family says; `parameters` among it."""
+
+    def save_extras(self, folder: Path) -> list[str]:
+        """Write what stands beside the network in the published folder; return the files' names."""
+        return []
+
+
+def new_accelerator(options: TrainingOptions) -> Accelerator:
+    """Return accelerate's view of devices, processes and precision. Raises SynthGainError for an uneven batch."""
+    accelerator = Accelerator(cpu=chosen_device().type == "cpu", mixed_precision=PRECISIONS[options.precision])
+    if options.batch_size % accelerator.num_processes:
+        raise SynthGainError(
+            f"training.batch_size {options.batch_size}: not a multiple of the {accelerator.num_processes} processes"
+        )
+    return accelerator
+
+
+def weight_average(module: nn.Module, options: TrainingOptions) -> EMAModel:
+    """Return the running average of a module's weights, with its warm-up."""
+    return EMAModel(
+        module.parameters(),
+        decay=options.ema_decay,
+        use_ema_warmup=True,
+        inv_gamma=options.ema_inv_gamma,
+        power=options.ema_power,
+        foreach=True,
+    )
 
 
 def state_of(run: Run) -> dict[str, Any]:
     """Everything a later process needs to go on as if nothing had happened."""
     return {
         "step": run.step,
-        "module": run.module.state_dict(),
-        "average": run.average.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        **{name: part.state_dict() for name, part in run.stateful.items()},
         "seconds": run.seconds,
+        "energy_joules": run.energy_joules,
+        "energy_sources": run.energy_sources,
         "log": run.log,
         "losses": run.losses,
         "environments": run.environments,
@@ -62,11 +120,12 @@ def resume(run: Run, checkpoints: Checkpoints, job: Job) -> None:
     if found is None or missing:
         return
     step, state = found
-    run.module.load_state_dict(state["module"])
-    run.average.load_state_dict(state["average"])
-    run.average.to(run.accelerator.device)
-    run.optimizer.load_state_dict(state["optimizer"])
+    for name, part in run.stateful.items():
+        part.load_state_dict(state[name])
+        if isinstance(part, EMAModel):
+            part.to(run.accelerator.device)
     run.step, run.seconds, run.log, run.losses = step, state["seconds"], state["log"], state["losses"]
+    run.energy_joules, run.energy_sources = state["energy_joules"], state["energy_sources"]
     run.environments = state["environments"]
     logger.info("resumed at step %d of %d", step, run.options.steps)
 

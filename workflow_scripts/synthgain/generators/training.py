@@ -1,4 +1,4 @@
-"""The training loop of the diffusion family.
+"""Training of the diffusion family: what a run is made of, and its step; the loop is every family's.
 
 Everything random at a step comes from (seed, generator, index, step) and the slot in the global batch, so that an
 interrupted run goes on to the same weights and any number of processes draws the same batch.
@@ -6,82 +6,91 @@ interrupted run goes on to the same weights and any number of processes draws th
 
 import copy
 import importlib
-import shutil
-import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from synthgain.checkpoints import Checkpoints
-from synthgain.command import Job, Progress, StopSignal, Terminated, logger
-from synthgain.device import chosen_device
+from synthgain.command import Job, logger
 from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
-from synthgain.generators.diffusion import ConditionalNetwork, fitting_weights, load, save_parts
-from synthgain.generators.formulations import formulation_from
-from synthgain.generators.options import PRECISIONS, TrainingOptions, training_options
-from synthgain.generators.publishing import write_generator
-from synthgain.generators.run_state import Run, note_environment, resume, state_of
-from synthgain.generators.snapshots import write_snapshot
-from synthgain.generators.training_data import (
-    PassOrder,
-    TrainingData,
-    measure_sigma_data,
-    place,
-    read_training_data,
-    to_unit_range,
-)
+from synthgain.generators.diffusion import ConditionalNetwork, fitting_weights, load, save_parts, scheduler_of
+from synthgain.generators.formulations import Formulation, formulation_from
+from synthgain.generators.loop import train_family
+from synthgain.generators.options import TrainingOptions, training_options
+from synthgain.generators.run_state import Run, new_accelerator, weight_average
+from synthgain.generators.training_data import PlacedData, TrainingData, job_training_data, measure_sigma_data
 from synthgain.networks.unet import condition_dimension, prepare_memory_format
 from synthgain.seeds import integer_seed
 
 LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
-LOG_COLUMNS = ("step", "loss", "learning_rate", "images_per_second", "seconds")
+
+
+@dataclass
+class DiffusionRun(Run):
+    """Network, encoder and formulation; `forward` is `module` as compiled and as accelerate wraps it."""
+
+    formulation: Formulation
+    module: ConditionalNetwork
+    averaged: ConditionalNetwork
+    average: EMAModel
+    optimizer: torch.optim.Optimizer
+    forward: Any = None
+    prepared_optimizer: Any = None
+    placed: PlacedData | None = None
+
+    @property
+    def encoder(self) -> ConditionEncoder:
+        return self.module.encoder
+
+    @property
+    def stateful(self) -> dict[str, Any]:
+        return {"module": self.module, "average": self.average, "optimizer": self.optimizer}
+
+    def start(self) -> None:
+        model = torch.compile(self.module) if self.options.compile else self.module
+        self.forward, self.prepared_optimizer = self.accelerator.prepare(model, self.optimizer)
+        self.forward.train()
+        self.placed = PlacedData.of(self.data, self.module.encoder, self.accelerator.device)
+
+    def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
+        assert self.placed is not None  # start() was called
+        set_learning_rate(self.prepared_optimizer, self.options, self.step)
+        return train_step(self, self.prepared_optimizer, *self.placed.batch(rows), own)
+
+    def save_parts(self, folder: Path) -> None:
+        self.average.copy_to(self.averaged.parameters())
+        save_parts(folder, self.averaged)
+
+    def save_extras(self, folder: Path) -> list[str]:
+        scheduler_of(self.formulation).save_pretrained(folder / "scheduler")
+        return ["scheduler/scheduler_config.json"]
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "formulation": self.formulation.config(),
+            "sigma_data": self.formulation.sigma_data,
+            "parameters": sum(parameter.numel() for parameter in self.module.parameters()),
+        }
 
 
 def train_diffusion(job: Job) -> None:
     """Train, snapshot and publish; resumes from the job's state. Raises Terminated after a signal, state saved."""
-    stop = StopSignal()
-    torch.set_num_threads(job.threads)
-    torch.set_float32_matmul_precision("high")
-    run = prepare_run(job)
-    main = run.accelerator.is_main_process
-    if main:
-        Checkpoints(job.state_folder(), job.identity)  # removes another job's state before anyone reads it
-    run.accelerator.wait_for_everyone()
-    checkpoints = Checkpoints(job.state_folder(), job.identity)
-    resume(run, checkpoints, job)
-    note_environment(run, job.threads)
-    train_steps(run, checkpoints, job, stop)
-    if main:
-        write_generator(run, job)
-        checkpoints.clear()
-        shutil.rmtree(job.state_folder() / "snapshots", ignore_errors=True)
-    run.accelerator.wait_for_everyone()
+    train_family(job, prepare_run)
 
 
-def prepare_run(job: Job) -> Run:
+def prepare_run(job: Job) -> DiffusionRun:
     """Read the data and build network, encoder, average and optimiser as the slice says."""
     entry = job.slice
     options = training_options(entry["training"])
     if entry.get("output", "image") != "image":
         raise SynthGainError(f"generators.{entry['generator']}.output {entry['output']!r}: known is 'image'")
-    accelerator = Accelerator(cpu=chosen_device().type == "cpu", mixed_precision=PRECISIONS[options.precision])
-    if options.batch_size % accelerator.num_processes:
-        raise SynthGainError(
-            f"training.batch_size {options.batch_size}: not a multiple of the {accelerator.num_processes} processes"
-        )
-    train_on = entry["train_on"]
-    folders = {
-        name: (job.input_folder(f"datasets/{name}/manifest.json"), job.input_folder(f"splits/{name}/manifest.json"))
-        for name in train_on["datasets"]
-    }
-    data = read_training_data(
-        folders, train_on.get("real_fraction", 1.0), train_on.get("label_fraction", 1.0), entry["seed"]
-    )
+    accelerator = new_accelerator(options)
+    data = job_training_data(job)
     formulation = formulation_from(entry.get("formulation") or {"kind": "edm"}, measure_sigma_data(data.images))
     keys = {"study": entry["seed"], "generator": entry["generator"], "index": entry["index"]}
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
@@ -89,19 +98,12 @@ def prepare_run(job: Job) -> Run:
     if entry.get("init_from"):
         load_initial_weights(module, job, entry["init_from"])
     prepare_memory_format(module.to(accelerator.device))
-    average = EMAModel(
-        module.parameters(),
-        decay=options.ema_decay,
-        use_ema_warmup=True,
-        inv_gamma=options.ema_inv_gamma,
-        power=options.ema_power,
-        foreach=True,
-    )
+    average = weight_average(module, options)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
     )
     averaged = copy.deepcopy(module)
-    return Run(options, data, formulation, module, averaged, average, optimizer, accelerator, keys)
+    return DiffusionRun(options, data, accelerator, keys, formulation, module, averaged, average, optimizer)
 
 
 def build_module(entry: dict[str, Any], options: TrainingOptions, data: TrainingData) -> ConditionalNetwork:
@@ -132,59 +134,7 @@ def load_initial_weights(module: ConditionalNetwork, job: Job, manifest: str) ->
     )
 
 
-def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) -> None:
-    """Run the remaining steps, with the log, snapshots, saves and signals in between."""
-    options, device, processes = run.options, run.accelerator.device, run.accelerator.num_processes
-    model = torch.compile(run.module) if options.compile else run.module
-    forward, optimizer = run.accelerator.prepare(model, run.optimizer)
-    run.forward = forward
-    forward.train()
-    images = place(run.data.images, device)
-    values, null = (torch.from_numpy(array).to(device) for array in run.module.encoder.encode_table(run.data.table))
-    null |= ~torch.from_numpy(run.data.labelled).to(device)[:, None]
-    order = PassOrder(len(run.data), options.batch_size, run.seed_keys)
-    own = torch.arange(run.accelerator.process_index, options.batch_size, processes)
-    snapshots = set(options.snapshot_steps())
-    # Reading a loss stops a GPU's queue, and processes must agree: there only every few steps.
-    check_every = 1 if device.type == "cpu" and processes == 1 else options.log_every
-    unchecked: list[Tensor] = []
-    progress = Progress(f"generator {job.slice['generator']}", options.steps, run.step)
-    saved_at, clock, logged_at = time.monotonic(), time.monotonic(), (run.step, run.seconds)
-    while run.step < options.steps:
-        rows = torch.from_numpy(order.batch(run.step))[own]
-        rate = set_learning_rate(optimizer, options, run.step)
-        batch = to_unit_range(images[rows.to(images.device)].to(device, non_blocking=True))
-        placed = rows.to(device)
-        unchecked.append(train_step(run, optimizer, batch, values[placed], null[placed], own))
-        run.step += 1
-        progress_note = f"loss {run.losses[-1]:.4f}" if run.losses else ""
-        if run.step % check_every == 0 or run.step in snapshots:
-            run.losses += finite_losses(run, unchecked, rate)
-            unchecked = []
-            now = time.monotonic()
-            run.seconds, clock = run.seconds + now - clock, now
-            if run.step % options.log_every == 0 or run.step == options.steps:
-                logged_at = add_log_row(run, rate, logged_at)
-            if run.step in snapshots and run.accelerator.is_main_process:
-                run.average.copy_to(run.averaged.parameters())
-                folder = job.state_folder() / "snapshots"
-                write_snapshot(folder, run.step, job.identity, lambda path: save_parts(path, run.averaged))
-            stopping = agreed(run, stop.requested) and run.step < options.steps
-            due = time.monotonic() - saved_at >= options.save_every_seconds
-            due |= options.save_every is not None and run.step % options.save_every == 0
-            if (due or stopping or run.step == options.steps) and run.accelerator.is_main_process:
-                checkpoints.save(run.step, state_of(run))
-                saved_at = time.monotonic()
-            if stopping:
-                run.accelerator.wait_for_everyone()
-                raise Terminated(f"state saved at step {run.step} of {options.steps}")
-        if run.log:
-            progress_note += f", {run.log[-1]['images_per_second']:.0f} images/s"
-        if run.accelerator.is_main_process:
-            progress.advance(1, progress_note)
-
-
-def train_step(run: Run, optimizer: Any, clean: Tensor, values: Tensor, null: Tensor, own: Tensor) -> Tensor:
+def train_step(run: DiffusionRun, optimizer: Any, clean: Tensor, values: Tensor, null: Tensor, own: Tensor) -> Tensor:
     """One optimiser step on this process's slots `own` of the global batch; returns (loss, gradient norm) (2,)."""
     level, noise, dropped = step_draws(run, clean)
     slots = own.to(clean.device)
@@ -201,7 +151,7 @@ def train_step(run: Run, optimizer: Any, clean: Tensor, values: Tensor, null: Te
     return torch.stack([loss.detach(), norm.detach()])
 
 
-def step_draws(run: Run, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return noise levels (B,) in (0, 1), noise (B,C,H,W) and dropout numbers (B,) of the whole global batch.
 
     The levels are one uniform number and its B equal shifts (Kingma et al. 2021, "Variational diffusion
@@ -219,40 +169,9 @@ def step_draws(run: Run, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return level.clamp(LEVEL_MARGIN, 1 - LEVEL_MARGIN), noise, dropped
 
 
-def finite_losses(run: Run, unchecked: list[Tensor], rate: float) -> list[float]:
-    """Return the losses of the last steps; SynthGainError if one, or a gradient, is not finite."""
-    numbers = run.accelerator.reduce(torch.stack(unchecked), "mean").cpu()
-    bad = (~torch.isfinite(numbers).all(dim=1)).nonzero()
-    if len(bad):
-        step = run.step - len(unchecked) + int(bad[0]) + 1
-        raise SynthGainError(
-            f"loss not finite at step {step} (learning rate {rate:.3g}): lower training.learning_rate, lengthen "
-            "warmup_steps or use precision float32; the last good state is kept"
-        )
-    return [float(number) for number in numbers[:, 0]]
-
-
-def add_log_row(run: Run, rate: float, logged_at: tuple[int, float]) -> tuple[int, float]:
-    """Add a row to the log: mean loss and throughput since the last; returns where this one stands."""
-    steps, seconds = run.step - logged_at[0], run.seconds - logged_at[1]
-    speed = steps * run.options.batch_size / max(seconds, 1e-9)
-    loss = sum(run.losses) / len(run.losses)
-    run.log.append(dict(zip(LOG_COLUMNS, (run.step, loss, rate, speed, run.seconds), strict=True)))
-    run.losses = []
-    return run.step, run.seconds
-
-
 def set_learning_rate(optimizer: Any, options: TrainingOptions, step: int) -> float:
     """Set and return the learning rate of `step` (from 0)."""
     rate = options.learning_rate_at(step)
     for group in optimizer.param_groups:
         group["lr"] = rate
     return rate
-
-
-def agreed(run: Run, requested: bool) -> bool:
-    """True if any process was asked to stop."""
-    if run.accelerator.num_processes == 1:
-        return requested
-    flag = torch.tensor(float(requested), device=run.accelerator.device)
-    return bool(run.accelerator.reduce(flag, "sum") > 0)

@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from synthgain.command import Job
 from synthgain.datasets.order import patient_fraction, training_order
 from synthgain.errors import SynthGainError
 from synthgain.files import check_file, read_manifest, read_table
+from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.images import ImageSet, read_image_set
 from synthgain.seeds import random_generator
 
@@ -41,6 +43,17 @@ class TrainingData:
             "labelled_images": int(self.labelled.sum()),
             "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
         }
+
+
+def job_training_data(job: Job) -> TrainingData:
+    """Return the training data of a generator job, its inputs' identities checked."""
+    train_on = job.slice["train_on"]
+    folders = {
+        name: (job.input_folder(f"datasets/{name}/manifest.json"), job.input_folder(f"splits/{name}/manifest.json"))
+        for name in train_on["datasets"]
+    }
+    fractions = train_on.get("real_fraction", 1.0), train_on.get("label_fraction", 1.0)
+    return read_training_data(folders, *fractions, job.slice["seed"])
 
 
 def read_training_data(
@@ -98,6 +111,31 @@ def place(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.nbytes > GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
         return tensor.pin_memory()
     return tensor.to(device)
+
+
+@dataclass(frozen=True)
+class PlacedData:
+    """Images and conditions of all rows where a training step finds them fast.
+
+    images (N, C, H, W) uint8, on the GPU where they fit; values (N, columns) float32, null (N, columns) bool.
+    """
+
+    images: Tensor
+    values: Tensor
+    null: Tensor
+
+    @classmethod
+    def of(cls, data: TrainingData, encoder: ConditionEncoder, device: torch.device) -> "PlacedData":
+        """Encode and place; an unlabelled row is null in every column."""
+        values, null = (torch.from_numpy(array).to(device) for array in encoder.encode_table(data.table))
+        null |= ~torch.from_numpy(data.labelled).to(device)[:, None]
+        return cls(place(data.images, device), values, null)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
+        placed = rows.to(self.values.device)
+        images = self.images[rows.to(self.images.device)].to(self.values.device, non_blocking=True)
+        return to_unit_range(images), self.values[placed], self.null[placed]
 
 
 class PassOrder:
