@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pandas as pd
+
 from synthgain.command import Job, run_script
 from synthgain.files import read_json, read_manifest, read_table, write_manifest
+from synthgain.images import ImageSet, read_image_set
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.stage import Inputs, analyse
 from synthgain.statistics.tables import write_results
@@ -40,6 +43,13 @@ def _inputs(job: Job) -> Inputs:
         arm: [read_json(job.input_folder(name) / "gate.json") for name in names]
         for arm, names in job.slice.get("gates", {}).items()
     }
+    sizes, floors = {}, None
+    if job.slice["task"] == "segmentation":
+        sizes = {
+            name: mask_areas(read_image_set(job.input_folder(f"datasets/{name}/manifest.json"))) for name in datasets
+        }
+        found = [read_table(job.run / name, job.inputs[name]) for name in job.inputs_below(f"floors/{model}.")]
+        floors = pd.concat(found, ignore_index=True) if found else None
     return Inputs(
         predictions,
         list(job.slice["test_sets"]),
@@ -48,7 +58,24 @@ def _inputs(job: Job) -> Inputs:
         datasets,
         splits,
         gates,
+        sizes,
+        floors,
     )
+
+
+def mask_areas(images: ImageSet) -> pd.DataFrame:
+    """Return image_id, label, area (share of the image's pixels) of every mask that an image set holds."""
+    parts = []
+    for plane, name in enumerate(images.mask_names):
+        known = images.table[f"has_mask_{name}"].to_numpy(dtype=bool)
+        area = (
+            [float(images.masks[row, :, :, plane].mean()) for row in known.nonzero()[0]]
+            if images.masks is not None
+            else []
+        )
+        parts.append(pd.DataFrame({"image_id": images.table["image_id"][known], "label": name, "area": area}))
+    columns = ["image_id", "label", "area"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Measures how near a pool is to real images, and how varied it is, in several feature spaces."""
 
+import importlib
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,9 @@ def measure_fidelity(job: Job) -> None:
         progress.advance(note=space["name"])
     if settings.get("radiomics"):
         rows += measure_radiomics(sets["synthetic"], sets[HELD_OUT], seeded, limits)
+    if settings.get("masks"):  # {module, structures}: only studies that segment load the module
+        owners = {name: (_owners(images), _groups(images, settings["by"], cuts)) for name, images in sets.items()}
+        rows += importlib.import_module(settings["masks"]["module"]).measure_pool(job, sets, owners, seeded, limits)
     _write(job, rows, spaces, sets)
 
 
@@ -61,8 +65,15 @@ def _at_most(images: Images, n: int, rng: np.random.Generator) -> Images:
 
 def _side(images: Images, extractor: Extractor, job: Job, by: list[str], cuts: dict[str, float]) -> Side:
     features = cached_features(extractor, images.pixels(), job.run / "state" / "features")
-    patients = images.patients if "part" in images.table else parents(images.table)
-    return Side(features, patients, groups_of(images.table, by, images.columns, cuts))
+    return Side(features, _owners(images), _groups(images, by, cuts))
+
+
+def _owners(images: Images) -> np.ndarray:
+    return images.patients if "part" in images.table else parents(images.table)
+
+
+def _groups(images: Images, by: list[str], cuts: dict[str, float]) -> dict[str, np.ndarray]:
+    return groups_of(images.table, by, images.columns, cuts)
 
 
 def _space_facts(space: dict[str, Any], extractor: Extractor, side: Side) -> dict[str, Any]:

@@ -1,4 +1,10 @@
-"""Scores a pool with the real-only model of its replicate: label consistency, and the table that a filter reads."""
+"""Scores a pool with the real-only model of its replicate: do labels or masks hold? Also the table that a filter reads.
+
+Slice: {pool, index, rows_of, model: {name, task, targets, structures, network}, trained, replicate, by, minimum, seed};
+of a segmentation model also `check`, the module of the mask agreement, which no other job loads.
+"""
+
+import importlib
 
 import numpy as np
 import pandas as pd
@@ -17,11 +23,17 @@ from synthgain.seeds import random_generator
 
 
 def score_pool(job: Job) -> None:
-    """Write label_consistency/<pool>/<index>/: label_consistency.csv, scores.parquet, manifest.json.
-
-    scores.parquet: image_id, score_<label> (probability) per label, `agreement`.
-    """
+    """Write label_consistency/<pool>/<index>/, by the task of the model, and its manifest.json."""
     torch.set_num_threads(job.threads)
+    settings = job.slice
+    segmentation = settings["model"].get("task") == "segmentation"
+    files, images = _score_masks(job) if segmentation else _score_labels(job)
+    names = {name: settings[name] for name in ("pool", "index", "replicate")}
+    write_manifest(job.outputs[0], job.identity, files, **names, model=settings["model"]["name"], images=images)
+
+
+def _score_labels(job: Job) -> tuple[list[str], int]:
+    """Write label_consistency.csv and scores.parquet: image_id, score_<label> (probability), `agreement`."""
     settings, model, folder = job.slice, job.slice["model"], job.outputs[0].parent
     real = read_real(job, [settings["rows_of"]])
     pool = read_pool(job, settings["pool"], settings["index"], real.columns)
@@ -51,9 +63,40 @@ def score_pool(job: Job) -> None:
     columns = {f"score_{label}": scores[:, column] for column, label in enumerate(task.labels)}
     columns["agreement"] = agreement(truth, scores, task.kind == "multi-class")
     write_table(folder / "scores.parquet", pd.DataFrame({"image_id": pool.table["image_id"], **columns}), job.identity)
-    names = {name: settings[name] for name in ("pool", "index", "replicate")}
-    files = ["label_consistency.csv", "scores.parquet"]
-    write_manifest(job.outputs[0], job.identity, files, **names, model=model["name"], images=len(pool))
+    return ["label_consistency.csv", "scores.parquet"], len(pool)
+
+
+def _score_masks(job: Job) -> tuple[list[str], int]:
+    """Write mask_agreement.csv, scores.parquet, and the scores of the real validation images, real_scores.parquet.
+
+    Scores: image_id, dice_<structure> and empty_<structure> per structure, `dice` (their mean).
+    """
+    settings, model, folder = job.slice, job.slice["model"], job.outputs[0].parent
+    check = importlib.import_module(settings["check"])
+    weights, facts = trained_weights(job, settings["trained"], settings["replicate"])
+    structures = list(model["structures"])
+    where = f"mask agreement of {settings['pool']}"
+    network = build_network(model["network"], facts["channels"], len(structures), facts["image_size"], where)
+    load_state_dict(network, weights)
+    predict = check.predictor(network, chosen_device(), model.get("window"))
+    real = read_real(job, [settings["rows_of"]])
+    pool = read_pool(job, settings["pool"], settings["index"], real.columns)
+    validation = real.subset(real.rows_of("validation"))
+    cuts = median_cuts(real.table, settings["by"], real.columns, "evaluation.fidelity")
+    units = (parents(pool.table), validation.patients)
+    masks = check.masks_of(job, settings["pool"], settings["index"], settings["rows_of"])
+    sides = [
+        (check.dice_scores(predict, images, own, structures), unit, _groups(images, settings["by"], cuts))
+        for images, own, unit in zip((pool, validation), masks, units, strict=True)
+    ]
+    rows = []
+    for name in structures:
+        rng = random_generator(study=settings["seed"], step="mask agreement", pool=settings["pool"], structure=name)
+        rows += check.agreement_rows(name, sides[0], sides[1], settings["minimum"], rng)
+    write_text(folder / "mask_agreement.csv", pd.DataFrame(rows, columns=list(check.COLUMNS)).to_csv(index=False))
+    write_table(folder / "scores.parquet", sides[0][0], job.identity)
+    write_table(folder / "real_scores.parquet", sides[1][0], job.identity)
+    return ["mask_agreement.csv", "real_scores.parquet", "scores.parquet"], len(pool)
 
 
 def _groups(images: Images, by: list[str], cuts: dict[str, float]) -> dict[str, np.ndarray]:

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from synthgain.metrics import HIGHER_IS_BETTER
 from synthgain.statistics.analysis import Analysis, Primary
+from synthgain.statistics.endpoints import SEGMENTATION
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
 from synthgain.statistics.memorisation_gate import BARRED
 
@@ -20,6 +22,8 @@ METRIC_NAMES = {
     "nsd": "normalised surface Dice",
     "hd95": "95 % Hausdorff distance",
     "balanced_accuracy": "balanced accuracy",
+    "failure_rate": "share of failed segmentations (Dice below 0.5)",
+    "empty_false_positive_rate": "share of images without the structure where one is drawn",
 }
 
 
@@ -31,6 +35,15 @@ def verdict_sentence(row: dict[str, Any], analysis: Analysis, alarms: dict[str, 
 def without_primary(analysis: Analysis) -> str:
     """What stands in place of a verdict where no comparison was declared."""
     return REHEARSAL if analysis.rehearsal else "No primary comparison was declared for this model; all is exploratory."
+
+
+def not_estimable(primary: Primary, analysis: Analysis) -> str:
+    """What stands in place of a verdict where too few patients carry the declared comparison."""
+    needed = "patients with the structure" if primary.metric in SEGMENTATION else "positive and negative patients"
+    return (
+        f"No verdict: {endpoint_words(primary)} is not estimable for {primary.arm} at {primary.ratio} % "
+        f"(needs {analysis.minimum_positives} {needed})."
+    )
 
 
 def notes(analysis: Analysis) -> list[str]:
@@ -54,20 +67,38 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
         return f"No verdict on {what}: its pool holds copies of images of {row['dataset']}."
     if not np.isfinite(row["low"]):
         return f"No verdict on {what}: {endpoint} has no interval with {_count(row)}."
-    interval = f"{_percent(analysis.confidence)} interval {_signed(row['low'])} to {_signed(row['high'])}"
-    levels = f"{row['mean']:.4f} against {row['baseline_mean']:.4f}"
-    numbers = f"{_signed(row['difference'])} ({interval}, p = {_p(row['p'])}; {levels}; {_count(row)})"
+    change = _change(row, analysis)
     if row["verdict"] == HELPS:
-        return f"{_upper(what)} helps: {endpoint} changed by {numbers}."
+        return f"{_upper(what)} helps: {change}."
     if row["verdict"] == HARMS:
-        return f"{_upper(what)} harms: {endpoint} changed by {numbers}."
+        return f"{_upper(what)} harms: {change}."
     if row["verdict"] == EQUIVALENT:
-        margin = f"the whole {_percent(1 - 2 * analysis.alpha)} interval lies within ±{analysis.margin:g}"
-        return f"{_upper(what)} is equivalent to {row['baseline']}: {endpoint} changed by {numbers}; {margin}."
+        limits = f"±{analysis.margin:g}" + (f" {METRIC_NAMES[row['metric']]}" if row["metric"] in SEGMENTATION else "")
+        margin = f"the whole {_percent(1 - 2 * analysis.alpha)} interval lies within {limits}"
+        return f"{_upper(what)} is equivalent to {row['baseline']}: {change}; {margin}."
     if row["low"] <= 0 <= row["high"]:
         allowed = f"the interval allows from {_signed(row['low'])} to {_signed(row['high'])}"
-        return f"{_upper(what)}: no evidence of a difference in {endpoint}; {allowed} ({levels}; {_count(row)})."
-    return f"{_upper(what)} is inconclusive: {endpoint} changed by {numbers}."
+        return f"{_upper(what)}: no evidence of a difference in {endpoint}; {allowed} ({_levels(row)}; {_count(row)})."
+    return f"{_upper(what)} is inconclusive: {change}."
+
+
+def _change(row: dict[str, Any], analysis: Analysis) -> str:
+    """Effect with interval and p. Segmentation puts the levels first, beside what a trivial prediction reaches."""
+    interval = f"{_percent(analysis.confidence)} interval {_signed(row['low'])} to {_signed(row['high'])}"
+    tested = f"{interval}, p = {_p(row['p'])}"
+    if row["metric"] in SEGMENTATION:
+        return f"{_endpoint(row)} {_levels(row)}, {_signed(row['difference'])} ({tested}; {_count(row)})"
+    return f"{_endpoint(row)} changed by {_signed(row['difference'])} ({tested}; {_levels(row)}; {_count(row)})"
+
+
+def _levels(row: dict[str, Any]) -> str:
+    levels = f"{row['mean']:.4f} against {row['baseline_mean']:.4f}"
+    floor = row.get("floor")
+    return f"{levels} (trivial floor {floor['value']:.4f}, {_floor_name(floor)})" if floor else levels
+
+
+def _floor_name(floor: dict[str, Any]) -> str:
+    return str(floor["floor"]).replace("_", " ")
 
 
 def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> list[str]:
@@ -76,6 +107,7 @@ def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]
         found.append("The A/A control (real images repeated) differs from its baseline: the instrument is broken.")
     if row["baseline"] in {alarm["baseline"] for alarm in alarms["under_trained"]["rows"]}:
         found.append("Baseline under-trained: longer training on real images alone beats it, no gain can be claimed.")
+    found.append(_nothing_learned(row))
     if alarms["negative_control"]["raised"]:
         found.append("A negative control helps too: the gain does not come from what the images show.")
     if any((a["arm"], a["ratio"]) == (row["arm"], row["ratio"]) for a in alarms["step_matched_control"]["rows"]):
@@ -90,6 +122,17 @@ def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]
     if analysis.generators <= 1 and analysis.is_synthetic(row["arm"]):
         found.append("Conditional on one generator.")
     return [text for text in found if text]
+
+
+def _nothing_learned(row: dict[str, Any]) -> str:
+    """A baseline that does not beat a prediction which looks at no image is no baseline."""
+    floor = row.get("floor")
+    if not floor:
+        return ""
+    sign = 1 if HIGHER_IS_BETTER[row["metric"]] else -1
+    if sign * row["baseline_mean"] > sign * floor["value"]:
+        return ""
+    return f"The baseline does not beat the trivial floor ({_floor_name(floor)}): its training is too short or broken."
 
 
 def _copies(alarm: dict[str, Any], row: dict[str, Any]) -> str:

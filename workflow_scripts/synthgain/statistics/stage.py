@@ -28,6 +28,7 @@ from synthgain.statistics.further import (
 from synthgain.statistics.guards import guard
 from synthgain.statistics.memorisation_gate import Gates, apply_gates
 from synthgain.statistics.predictions import Panel, build_panel, validation_dataset
+from synthgain.statistics.segmentation import best_floor, segmentation_tables
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from synthgain.statistics.subgroups import subgroup_table
 from synthgain.statistics.summary import METRIC_COLUMNS, SUMMARY_COLUMNS, dashes, metric_rows, summary_rows
@@ -40,7 +41,8 @@ class Inputs:
 
     predictions: arm → its table. test_sets: [{dataset, split}]. targets: names of the model's targets.
     excluded: data set → image ids that the audit bars from testing. datasets, splits: data set → its table.
-    gates: arm → the memorisation gate of each draw of its pool.
+    gates: arm → the memorisation gate of each draw of its pool. Segmentation only: sizes: data set → image_id, label,
+    area of the true structure; floors: predictions that look at no image, with a column `floor`.
     """
 
     predictions: Mapping[str, pd.DataFrame]
@@ -50,6 +52,8 @@ class Inputs:
     datasets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     splits: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     gates: Gates = field(default_factory=dict)
+    sizes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    floors: pd.DataFrame | None = None
 
 
 Validation = dict[str, Panel]  # arm → its predictions on its validation set
@@ -76,7 +80,11 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
     parts = [_analyse_set(test, inputs, analysis, seed) for test in sets]
     comparisons, alarms = guard(finish([row for part in parts for row in part["comparisons"]], analysis), analysis)
     comparisons, alarms["memorisation"] = apply_gates(comparisons, inputs.gates, analysis)
-    verdict = verdict_of(comparisons, alarms, analysis)
+    segmentation: dict[str, pd.DataFrame] = {}
+    if sets[0].panel.image_scores:
+        judged = [(test.panel, test.labels, test.resamples) for test in sets]
+        segmentation = segmentation_tables(judged, analysis, inputs.sizes, inputs.floors, inputs.excluded)
+    verdict = verdict_of(comparisons, alarms, analysis, segmentation.get("floor.csv"))
     verdict["patient_bootstrap"] = [entry for part in parts for entry in part["patient_bootstrap"]]
     return {
         "metrics.parquet": _stacked([frame for part in parts for frame in part["metrics"]], METRIC_COLUMNS),
@@ -92,6 +100,7 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
         ),
         "calibration.csv": _stacked([part["calibration"] for part in parts], CALIBRATION_COLUMNS),
         "subgroups.csv": _stacked([part["subgroups"] for part in parts], SUBGROUP_COLUMNS),
+        **segmentation,
     }
 
 
@@ -144,9 +153,14 @@ def _stacked(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True)[columns] if filled else pd.DataFrame(columns=columns)
 
 
-def verdict_of(comparisons: pd.DataFrame, alarms: dict[str, dict], analysis: Analysis) -> dict[str, Any]:
-    """`verdict.json`: the declared comparison's row and sentence, alarms, notes; every one in `comparisons`."""
-    declared = [_declared(comparisons, primary, alarms, analysis) for primary in analysis.primaries]
+def verdict_of(
+    comparisons: pd.DataFrame, alarms: dict[str, dict], analysis: Analysis, floors: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """`verdict.json`: the declared comparison's row and sentence, alarms, notes; every one in `comparisons`.
+
+    floors: `floor.csv` of a segmentation model; the best one stands beside the declared comparison.
+    """
+    declared = [_declared(comparisons, primary, alarms, analysis, floors) for primary in analysis.primaries]
     none = {"primary": None, "verdict": None, "sentence": sentences.without_primary(analysis)}
     first = declared[0] if declared else none
     return {
@@ -163,7 +177,13 @@ def verdict_of(comparisons: pd.DataFrame, alarms: dict[str, dict], analysis: Ana
     }
 
 
-def _declared(comparisons: pd.DataFrame, primary: Any, alarms: dict[str, dict], analysis: Analysis) -> dict[str, Any]:
+def _declared(
+    comparisons: pd.DataFrame,
+    primary: Any,
+    alarms: dict[str, dict],
+    analysis: Analysis,
+    floors: pd.DataFrame | None,
+) -> dict[str, Any]:
     chosen = comparisons[
         (comparisons["family"] == PRIMARY)
         & (comparisons["arm"] == primary.arm)
@@ -173,12 +193,10 @@ def _declared(comparisons: pd.DataFrame, primary: Any, alarms: dict[str, dict], 
         & (comparisons["metric"] == primary.metric)
     ]
     if chosen.empty:
-        sentence = (
-            f"No verdict: {sentences.endpoint_words(primary)} is not estimable for "
-            f"{primary.arm} at {primary.ratio} % (needs {analysis.minimum_positives} positive and negative patients)."
-        )
-        return {"primary": None, "verdict": None, "sentence": sentence}
+        return {"primary": None, "verdict": None, "sentence": sentences.not_estimable(primary, analysis)}
     row = chosen.iloc[0].to_dict()
+    if floors is not None:
+        row["floor"] = best_floor(floors, primary.test_set, primary.labels, primary.metric)
     if analysis.rehearsal:
         return {"primary": row, "verdict": None, "sentence": sentences.without_primary(analysis)}
     return {

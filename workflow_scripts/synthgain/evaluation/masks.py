@@ -1,0 +1,60 @@
+"""Masks of real sets and pools, found by image_id: the evaluation reads images and masks apart."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from synthgain.command import Job
+from synthgain.files import read_manifest
+from synthgain.images import read_image_set
+from synthgain.replicas import read_replicas, take
+
+BLOCK = 256  # images whose masks are in memory at once
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks still on disk. arrays: (n, H, W, K) uint8 pieces, memory-mapped; names: the K structures; table: the rows.
+
+    The table has image_id and, per structure, has_mask_<name>.
+    """
+
+    arrays: list[np.ndarray]
+    names: list[str]
+    table: pd.DataFrame
+
+    def positions(self, image_ids: Sequence[str] | np.ndarray, structure: str) -> np.ndarray:
+        """Row of each image here, (N,) int64; -1 where it is unknown or has no mask of the structure."""
+        if structure not in self.names:
+            return np.full(len(image_ids), -1)
+        known = self.table[f"has_mask_{structure}"].to_numpy(dtype=bool)
+        rows = pd.Series(np.flatnonzero(known), index=self.table["image_id"].astype(str).to_numpy()[known])
+        return rows.reindex(np.asarray(image_ids, dtype=str), fill_value=-1).to_numpy(dtype=np.int64)
+
+    def plane(self, rows: np.ndarray, structure: str) -> np.ndarray:
+        """Masks of one structure, (n, H, W) bool, of these rows."""
+        return take(self.arrays, rows)[..., self.names.index(structure)] == 1
+
+    def blocks(self, rows: np.ndarray, structure: str) -> Iterator[np.ndarray]:
+        """The same in blocks that fit in memory."""
+        for start in range(0, len(rows), BLOCK):
+            yield self.plane(rows[start : start + BLOCK], structure)
+
+
+def real_masks(job: Job, name: str) -> Masks | None:
+    """Masks of a data set, None where it has none."""
+    manifest = f"datasets/{name}/manifest.json"
+    images = read_image_set(job.input_folder(manifest), job.inputs[manifest])
+    if images.masks is None or not images.mask_names:
+        return None
+    return Masks([images.masks], images.mask_names, images.table)
+
+
+def pool_masks(job: Job, pool: str, index: int) -> Masks | None:
+    """Masks of every replica of pools/<pool>/<index> among the job's inputs, None where a replica has none."""
+    names = job.inputs_below(f"pools/{pool}/{index}/replica-")
+    _, table, masks = read_replicas([(job.run / name, job.inputs[name]) for name in names])
+    structures = list(read_manifest(job.run / names[0], job.inputs[names[0]]).get("mask_names") or [])
+    return Masks(masks, structures, table) if masks and structures else None
