@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from synthgain.study.data import MedMNISTDataset, PhantomDataset, TableDataset
+from synthgain.study.check_masks import check_masks
+from synthgain.study.data import PhantomDataset, TableDataset
 from synthgain.study.entry import nearest
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
@@ -20,6 +21,7 @@ def check_references(study: Study) -> None:
     _check_data(study)
     _check_generation(study)
     _check_arms(study)
+    check_masks(study)
     _check_analysis(study)
 
 
@@ -31,7 +33,6 @@ def columns_of(study: Study, dataset: str) -> set[str] | None:
     if isinstance(config, TableDataset):
         labels = set(config.multilabel.labels) if config.multilabel else set()
         return {*config.targets, *config.covariates, *config.constants, *labels}
-    assert isinstance(config, MedMNISTDataset)
     return None
 
 
@@ -48,7 +49,7 @@ def _check_generation(study: Study) -> None:
         place = f"generators.{name}"
         for dataset in generator.train_on.datasets:
             _trained(study, dataset, f"{place}.train_on.datasets")
-            _check_columns(study, dataset, generator.condition_on, f"{place}.condition_on")
+            _check_columns(study, dataset, generator.columns, f"{place}.condition_on")
         if generator.init_from is not None:
             _known(generator.init_from, study.generators, f"{place}.init_from")
     _no_circle("generators", {name: g.init_from for name, g in study.generators.items()})

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from synthgain.study.data import Share
 from synthgain.study.entry import Entry, Name
 
+MASK = "mask"  # among the conditions: the image's mask
+
 
 class TrainOn(Entry):
     """Which training patients a generator sees."""
@@ -47,24 +49,81 @@ class GeneratorTraining(Entry):
     compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
 
 
-class DiffusionGenerator(Entry):
+class GeneratorBase(Entry):
+    """What every generator has."""
+
+    train_on: TrainOn = Field(description="Training patients.")
+    condition_on: list[str] = Field(
+        default_factory=list, description="Table columns: labels and covariates; the word `mask`: the image's own mask."
+    )
+    structures: list[Name] = Field(default_factory=list, description="Masks used; images without one are left out.")
+    network: dict[str, Any] = Field(default_factory=dict, description="`name` and the network's options.")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+
+    @property
+    def columns(self) -> list[str]:
+        """Table columns among the conditions."""
+        return [name for name in self.condition_on if name != MASK]
+
+    @property
+    def mask_conditioned(self) -> bool:
+        """True if the generator draws an image for a given mask."""
+        return MASK in self.condition_on
+
+
+class DiffusionGenerator(GeneratorBase):
     """A pixel-space diffusion model."""
 
     family: Literal["diffusion"]
-    train_on: TrainOn = Field(description="Training patients.")
-    condition_on: list[str] = Field(default_factory=list, description="Table columns: labels and covariates.")
-    network: dict[str, Any] = Field(
-        default_factory=dict, description="`name` (unet) and options: block_out_channels, layers_per_block, attention …"
+    output: Literal["image", "image+mask", "mask"] = Field("image", description="What is drawn, jointly.")
+    mask_by: Literal["concatenation", "controlnet"] = Field(
+        "concatenation",
+        description="How a mask condition enters: as input channels, or by a ControlNet beside frozen `init_from`.",
     )
     formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")
     training: GeneratorTraining = Field(description="Training.")
     init_from: Name | None = Field(None, description="Start from this generator's weights (pretraining).")
-    description: str = Field("", description="Free text for the report; changes nothing.")
+
+    @model_validator(mode="after")
+    def _masks_make_sense(self) -> "DiffusionGenerator":
+        if (self.output != "image" or self.mask_conditioned) and not self.structures:
+            raise ValueError("structures: name the masks that are drawn or conditioned on")
+        if self.structures and self.output == "image" and not self.mask_conditioned:
+            raise ValueError("structures go with output: image+mask or mask, or with `mask` in condition_on")
+        if self.output != "image" and self.mask_conditioned:
+            raise ValueError("condition_on: a generator that draws masks cannot be conditioned on them")
+        if self.mask_conditioned and self.mask_by == "controlnet" and self.init_from is None:
+            raise ValueError("mask_by: controlnet needs init_from: the generator whose frozen weights it steers")
+        return self
 
 
-Generator = Annotated[DiffusionGenerator, Field(discriminator="family")]
-FAMILIES = {"diffusion": "synthgain.generators.diffusion"}
-GENERATOR_NETWORKS = {"unet": "synthgain.networks.unet"}
+class GanTraining(GeneratorTraining):
+    """How a GAN is trained (relativistic loss with R1 and R2, Huang 2024)."""
+
+
+class GanGenerator(GeneratorBase):
+    """A conditional GAN, the baseline of diffusion."""
+
+    family: Literal["gan"]
+    output: Literal["image", "image+mask"] = Field("image", description="What is drawn, jointly.")
+    training: GanTraining = Field(description="Training.")
+    init_from: None = Field(None, description="Not for GANs.")
+
+    @model_validator(mode="after")
+    def _masks_make_sense(self) -> "GanGenerator":
+        if self.mask_conditioned:
+            raise ValueError("condition_on: a gan is not conditioned on masks; use output: image+mask")
+        if (self.output == "image") == bool(self.structures):
+            raise ValueError("structures go with output: image+mask, and only with it")
+        return self
+
+
+Generator = Annotated[DiffusionGenerator | GanGenerator, Field(discriminator="family")]
+FAMILIES = {"diffusion": "synthgain.generators.diffusion", "gan": "synthgain.generators.gan"}
+GENERATOR_NETWORKS = {
+    "diffusion": {"unet": "synthgain.networks.unet", "unet_condition": "synthgain.networks.unet_condition"},
+    "gan": {"gan": "synthgain.networks.gan"},
+}
 
 
 class Sampling(Entry):
@@ -82,7 +141,7 @@ class Sampling(Entry):
 class Filter(Entry):
     """Keep some images of another pool, by a score table."""
 
-    scores: Literal["memorisation", "label_consistency"] = Field(description="Which score table.")
+    scores: Literal["memorisation", "label_consistency", "mask_agreement"] = Field(description="Which score table.")
     column: str = Field(description="Its column.")
     keep: Literal["above", "below", "false"] = Field("above", description="Which side of the cut is kept.")
     quantile: Share | None = Field(None, description="Cut at this quantile of the pool.")
@@ -94,6 +153,45 @@ class Filter(Entry):
         if cuts != (2 if self.keep == "false" else 1):
             raise ValueError("give exactly one of quantile and threshold; keep: false takes neither")
         return self
+
+
+class MaskTransform(Entry):
+    """Random geometric change of a condition mask; a result outside the limits is drawn anew."""
+
+    rotation: float = Field(15.0, ge=0, le=180, description="Largest angle in degrees.")
+    translation: Share = Field(0.1, description="Largest shift, as a share of the side.")
+    scale: float = Field(0.2, ge=0, lt=1, description="Largest relative change of size.")
+    elastic: float = Field(0.03, ge=0, le=0.5, description="Largest elastic displacement, as a share of the side.")
+    mirror: bool = Field(False, description="Exchange left and right half of the time.")
+    keep_inside: bool = Field(True, description="Refuse masks that leave the frame.")
+    area_change: float = Field(0.5, gt=0, description="Refuse masks whose area changes by more than this share.")
+
+
+class PoolMasks(Entry):
+    """Which masks condition a pool's images."""
+
+    source: Literal["training", "transformed", "generated"] = Field(
+        "training", description="The training rows' own masks, these transformed, or drawn by a mask generator."
+    )
+    transform: MaskTransform | None = Field(None, description="transformed: how far.")
+    from_: Name | None = Field(None, alias="from", description="generated: the generator with output: mask.")
+
+    @model_validator(mode="after")
+    def _fits_source(self) -> "PoolMasks":
+        if self.transform is not None and self.source != "transformed":
+            raise ValueError("transform goes with source: transformed")
+        if (self.from_ is not None) != (self.source == "generated"):
+            raise ValueError("from (a generator with output: mask) goes with source: generated, and only with it")
+        return self
+
+
+class Inpainting(Entry):
+    """Draw only the region of a structure anew, inside the real parent image (RePaint, Lugmayr 2022)."""
+
+    structure: Name = Field(description="The structure whose dilated mask is the region.")
+    dilate: Share = Field(0.08, description="How far the region reaches beyond the mask, as a share of the side.")
+    resamples: int = Field(5, ge=1, le=100, description="How often each jump is repeated, to blend the border.")
+    jump_length: int = Field(3, ge=1, description="Solver steps that a jump goes back.")
 
 
 class Pool(Entry):
@@ -120,6 +218,9 @@ class Pool(Entry):
         None, description="Target shares, such as {opacity: 0.5}: rows are redrawn with raked weights."
     )
     shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
+    masks: PoolMasks | None = Field(None, description="Condition masks; default: the training rows' own.")
+    inpainting: Inpainting | None = Field(None, description="Draw the region of a structure in the real image anew.")
+    misaligned: bool = Field(False, description="Permute the masks among the images: a negative control.")
     sampling: Sampling = Field(Sampling(), description="Solver, steps, guidance.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
@@ -134,6 +235,12 @@ class Pool(Entry):
             raise ValueError("rows_of is missing: the data set whose training rows give the conditions")
         if self.from_ is None and self.snapshot is not None:
             raise ValueError("snapshot goes with from, and only with it")
-        if (self.shuffled or self.balance is not None) and (self.from_ or self.known) is None:
-            raise ValueError("shuffled and balance go with from or known: other pools keep the rows that they have")
+        if (self.shuffled or self.misaligned or self.balance is not None) and (self.from_ or self.known) is None:
+            raise ValueError(
+                "shuffled, misaligned and balance go with from or known: other pools keep the rows that they have"
+            )
+        if (self.masks or self.inpainting) and self.from_ is None:
+            raise ValueError("masks and inpainting go with from")
+        if self.masks is not None and self.inpainting is not None:
+            raise ValueError("give masks (a mask-conditioned generator) or inpainting (an image+mask one), not both")
         return self

@@ -1,14 +1,13 @@
-"""Plans of the data stages, generators and pools."""
+"""Plans of the data stages and generators."""
 
 import math
 from typing import Any
 
 from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_json, sha256_file
+from synthgain.files import read_json, sha256_file
 from synthgain.study.data import ADAPTERS, COMMON, TableDataset
-from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, Pool
+from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, DiffusionGenerator
 from synthgain.study.planner import Draft, Planner, plans
-from synthgain.study.roles import root_pool
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_STEPS, GRID_COLUMNS = 18, 8
@@ -80,10 +79,11 @@ def audit_datasets(plan: Planner) -> Draft:
 @plans
 def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
     config = plan.study.generators[generator]
-    network = _module(config.network, "unet", GENERATOR_NETWORKS, f"generators.{generator}.network")
+    networks = GENERATOR_NETWORKS[config.family]
+    network = _module(config.network, next(iter(networks)), networks, f"generators.{generator}.network")
     training = config.training.model_dump()
     training["snapshots"] = snapshots_of(plan, generator)
-    inputs = [*_data(config.train_on.datasets)]
+    inputs = [*data_inputs(config.train_on.datasets)]
     start = None
     if config.init_from is not None:
         start = plan.job("train_generator", generator=config.init_from, index=index).output
@@ -94,9 +94,11 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "index": int(index),
             "module": FAMILIES[config.family],
             "network": network,
-            "output": "image",
-            "condition_on": config.condition_on,
-            "formulation": config.formulation.model_dump(),
+            "output": config.output,
+            "structures": config.structures,
+            "condition_on": config.columns,
+            "mask_by": config.mask_by if isinstance(config, DiffusionGenerator) and config.mask_conditioned else None,
+            "formulation": config.formulation.model_dump() if isinstance(config, DiffusionGenerator) else None,
             "training": training,
             "train_on": config.train_on.model_dump(),
             "init_from": start,
@@ -116,71 +118,16 @@ def draw_sample_grid(plan: Planner, generator: str, index: Any, snapshot: Any) -
             "generator": generator,
             "index": int(index),
             "snapshot": int(snapshot),
-            "condition_on": config.condition_on,
+            "condition_on": config.columns,
             "columns": GRID_COLUMNS,
             "sampling": {"solver": "dpmpp_2m", "steps": GRID_STEPS},
             "seed": plan.seed,
         },
         (
             ("train_generator", {"generator": generator, "index": index}),
-            *_data(config.train_on.datasets[:1]),
+            *data_inputs(config.train_on.datasets[:1]),
         ),
         (FAMILIES[config.family], "synthgain.pools.solvers"),
-    )
-
-
-@plans
-def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: Any) -> Draft:
-    config = plan.study.pools[pool]
-    source, inputs, modules = _pool_source(plan, config, index, replica)
-    rows = config.rows_of
-    if rows is not None:
-        inputs += _data([rows])
-    facts = {
-        "pool": pool,
-        "index": int(index),
-        **source,
-        "rows_of": rows,
-        "conditions": {
-            "mode": "balanced" if config.balance else "rows",
-            "balance": config.balance,
-            "shuffled": config.shuffled,
-        },
-        "sampling": config.sampling.model_dump(),
-        "image": plan.study.image.model_dump(),
-        "seed": plan.seed,
-    }
-    upstream = {job.output: job.identity for job in (plan.job(name, **w) for name, w in inputs)}
-    identity = digest({"pool": facts, "inputs": upstream if config.of is None else sorted(upstream)})
-    facts.update(replica=int(replica), shard=int(shard), shards=shards_of(config), pool_identity=identity)
-    return Draft(facts, tuple(inputs), tuple(modules))
-
-
-@plans
-def merge_pool_replica(plan: Planner, pool: str, index: Any, replica: Any) -> Draft:
-    shards = shards_of(plan.study.pools[pool])
-    place = {"pool": pool, "index": index, "replica": replica}
-    return Draft(
-        {"pool": pool, "index": int(index), "replica": int(replica), "shards": shards},
-        tuple(("draw_pool_shard", {**place, "shard": shard}) for shard in range(shards)),
-    )
-
-
-@plans
-def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
-    config = plan.study.pools[pool]
-    replicas = list(range(1, root_pool(plan.study, pool).replicas + 1))
-    return Draft(
-        {
-            "pool": pool,
-            "index": int(index),
-            "replicas": replicas,
-            "study": plan.study.study,
-            "description": config.description,
-            "licence": plan.study.datasets[config.rows_of].licence if config.rows_of else "",
-            "config": config.model_dump(by_alias=True, exclude={"description"}),
-        },
-        tuple(("merge_pool_replica", {"pool": pool, "index": index, "replica": replica}) for replica in replicas),
     )
 
 
@@ -200,49 +147,7 @@ def snapshots_of(plan: Planner, generator: str) -> list[int]:
     return sorted({*(step for step in wanted if step < training.steps), training.steps})
 
 
-def shards_of(pool: Pool) -> int:
-    """Return the number of shards of a replica: only sampling from a generator is worth cutting."""
-    return pool.shards if pool.from_ is not None else 1
-
-
-def _pool_source(plan: Planner, config: Pool, index: Any, replica: Any) -> tuple[dict[str, Any], list, list[str]]:
-    """Return slice entries, inputs and modules of where a pool's images come from."""
-    if config.from_ is not None:
-        generator = config.from_
-        which = int(index) % plan.study.replicates.generators
-        family = FAMILIES[plan.study.generators[generator].family]
-        kept = snapshots_of(plan, generator)
-        snapshot = kept[-1] if config.snapshot is None else config.snapshot
-        if snapshot not in kept:
-            listed = ", ".join(map(str, kept))
-            raise SynthGainError(
-                f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
-            )
-        entries = {"module": "synthgain.pools.generated", "options": {"snapshot": snapshot}}
-        inputs: list = [("train_generator", {"generator": generator, "index": which})]
-        return entries, inputs, ["synthgain.pools.generated", family]
-    options: dict[str, Any]
-    if config.known is not None:
-        options = {"kind": config.known, **config.known_options}
-        return {"module": "synthgain.pools.known", "options": options}, [], ["synthgain.pools.known"]
-    if config.imported is not None:
-        table = plan.root / config.imported["table"] if plan.root and "table" in config.imported else None
-        source = sha256_file(table) if table and table.exists() else None
-        options = {**config.imported, "source": source}
-        return {"module": "synthgain.pools.imported", "options": options}, [], ["synthgain.pools.imported"]
-    base = {"pool": config.of, "index": index, "replica": replica}
-    rule = config.filter or plan.study.pools[config.thin_to or ""].filter
-    assert rule is not None
-    entries = {
-        "module": "synthgain.pools.derived",
-        "options": {"of": config.of, "filter": rule.model_dump(), "thin": config.thin_to is not None},
-    }
-    scored = "check_memorisation" if rule.scores == "memorisation" else "score_pool"
-    inputs = [("merge_pool_replica", base), (scored, {"pool": config.of, "index": index})]
-    return entries, inputs, ["synthgain.pools.derived"]
-
-
-def _data(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
+def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """Return the inputs that a reader of training rows needs: data set and split of each name."""
     return [(rule, {"dataset": name}) for name in names for rule in ("prepare_dataset", "split_dataset")]
 

@@ -71,7 +71,7 @@ def role_of(study: Study, name: str) -> str:
         return "repeated"
     if arm.synthetic is not None:
         pool = root_pool(study, arm.synthetic)
-        if pool.shuffled or pool.known in NEGATIVE_KINDS:
+        if pool.shuffled or pool.misaligned or pool.known in NEGATIVE_KINDS:
             return "negative_control"
         return "supplemented" if arm.real is not None else "synthetic_only"
     if arm.balance is not None:
@@ -91,12 +91,13 @@ def borrowed(study: Study, name: str) -> bool:
     if reference is None or pool.imported is not None:
         return False
     seen: dict[str, float] = {}
-    generator: str | None = pool.from_
-    while generator is not None:
-        config = study.generators[generator]
-        for dataset in config.train_on.datasets:
-            seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
-        generator = config.init_from
+    for start in (pool.from_, pool.masks.from_ if pool.masks is not None else None):
+        generator = start
+        while generator is not None:
+            config = study.generators[generator]
+            for dataset in config.train_on.datasets:
+                seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
+            generator = config.init_from
     if pool.known in ("copier", "jittered_copier") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
     return any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())

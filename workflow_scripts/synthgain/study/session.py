@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.files import write_json
-from synthgain.study import plan_data, plan_downstream, plan_evaluation, plan_report  # noqa: F401  (they register the plans)
+from synthgain.study import (  # noqa: F401  (they register the plans)
+    plan_data,
+    plan_downstream,
+    plan_evaluation,
+    plan_pools,
+    plan_report,
+)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, run_names
 from synthgain.study.plan_calibration import plan_calibration

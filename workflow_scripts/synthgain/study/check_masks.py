@@ -1,0 +1,102 @@
+"""Cross-references of masks: structures exist, pools of pairs fit their generators, score tables fit the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synthgain.study.data import PhantomDataset, TableDataset
+from synthgain.study.entry import nearest
+from synthgain.study.generation import DiffusionGenerator
+
+if TYPE_CHECKING:
+    from synthgain.study.generation import Pool
+    from synthgain.study.schema import Study
+
+PHANTOM_STRUCTURES = ("lungs", "heart", "finding")
+
+
+def structures_of(study: Study, dataset: str) -> set[str] | None:
+    """Return the mask names that a data set will have, or None where only its files know."""
+    config = study.datasets[dataset]
+    if isinstance(config, PhantomDataset):
+        return set(PHANTOM_STRUCTURES)
+    if isinstance(config, TableDataset):
+        return {mask.name for mask in config.mask}
+    return None
+
+
+def check_masks(study: Study) -> None:
+    """Raise ValueError, one line naming the place, at the first mask that leads nowhere."""
+    for name, generator in study.generators.items():
+        for dataset in generator.train_on.datasets:
+            _known_structures(study, dataset, generator.structures, f"generators.{name}.structures")
+    for name, model in study.models.items():
+        if model.task == "segmentation":
+            trained = {arm.real for arm in study.arms.values() if arm.real is not None}
+            for dataset in dict.fromkeys([*study.evaluate_on, *sorted(trained)]):
+                _known_structures(study, dataset, model.structures, f"models.{name}.structures")
+    for name, pool in study.pools.items():
+        _check_pool(study, name, pool)
+
+
+def _check_pool(study: Study, name: str, pool: Pool) -> None:
+    place = f"pools.{name}"
+    if pool.filter is not None:
+        _check_filter(study, pool, place)
+    if pool.misaligned and pool.rows_of is not None and structures_of(study, pool.rows_of) == set():
+        raise ValueError(f"{place}.misaligned: data set {pool.rows_of!r} has no masks to permute")
+    if pool.from_ is None:
+        return
+    generator = study.generators[pool.from_]
+    if not isinstance(generator, DiffusionGenerator):
+        if pool.masks or pool.inpainting:
+            raise ValueError(f"{place}: masks and inpainting need a diffusion generator; {pool.from_!r} is a gan")
+        return
+    if generator.output == "mask":
+        raise ValueError(f"{place}.from: {pool.from_!r} draws masks alone; name it under masks.from of another pool")
+    if pool.masks is not None:
+        if not generator.mask_conditioned:
+            raise ValueError(f"{place}.masks: generator {pool.from_!r} is not conditioned on masks")
+        if pool.masks.from_ is not None:
+            _check_mask_source(study, pool, generator, f"{place}.masks.from")
+    if pool.inpainting is not None:
+        if generator.output != "image+mask":
+            raise ValueError(f"{place}.inpainting: generator {pool.from_!r} must have output: image+mask")
+        if pool.inpainting.structure not in generator.structures:
+            hint = nearest(pool.inpainting.structure, generator.structures)
+            raise ValueError(f"{place}.inpainting.structure: {pool.inpainting.structure!r}; {hint}")
+
+
+def _check_mask_source(study: Study, pool: Pool, generator: DiffusionGenerator, place: str) -> None:
+    assert pool.masks is not None and pool.masks.from_ is not None
+    source = study.generators.get(pool.masks.from_)
+    if source is None:
+        raise ValueError(f"{place}: there is no {pool.masks.from_!r}; {nearest(pool.masks.from_, study.generators)}")
+    if not isinstance(source, DiffusionGenerator) or source.output != "mask":
+        raise ValueError(f"{place}: generator {pool.masks.from_!r} must have output: mask")
+    if source.structures != generator.structures:
+        raise ValueError(f"{place}: {pool.masks.from_!r} draws {source.structures}, wanted {generator.structures}")
+
+
+def _check_filter(study: Study, pool: Pool, place: str) -> None:
+    """The scores come from the first model, trained on all real images of the pool's source."""
+    assert pool.filter is not None
+    first, model = next(iter(study.models.items()))
+    wanted = {"mask_agreement": "segmentation", "label_consistency": "classification"}.get(pool.filter.scores)
+    if wanted is None:
+        return
+    if model.task != wanted:
+        raise ValueError(f"{place}.filter.scores: {pool.filter.scores} needs a {wanted} model; {first!r} comes first")
+    from synthgain.study.roles import source_dataset
+
+    source = source_dataset(study, pool.of or "")
+    plain = any(a.plain and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())
+    if not plain:
+        raise ValueError(f"{place}.filter: its scores need a plain arm {{real: {source}}} whose model gives them")
+
+
+def _known_structures(study: Study, dataset: str, structures: list[str], place: str) -> None:
+    known = structures_of(study, dataset)
+    for structure in structures:
+        if known is not None and structure not in known:
+            raise ValueError(f"{place}: data set {dataset!r} has no mask {structure!r}; {nearest(structure, known)}")
