@@ -1,7 +1,8 @@
 """Scores a pool with the real-only model of its replicate: do labels or masks hold? Also the table that a filter reads.
 
 Slice: {pool, index, rows_of, model: {name, task, targets, structures, network}, trained, replicate, by, minimum, seed};
-of a segmentation model also `check`, the module of the mask agreement, which no other job loads.
+of a segmentation model also `check`, the module of the mask agreement, and model: {task_module, window}: no other job
+loads these.
 """
 
 import importlib
@@ -74,11 +75,14 @@ def _score_masks(job: Job) -> tuple[list[str], int]:
     settings, model, folder = job.slice, job.slice["model"], job.outputs[0].parent
     check = importlib.import_module(settings["check"])
     weights, facts = trained_weights(job, settings["trained"], settings["replicate"])
-    structures = list(model["structures"])
+    structures = list(facts["labels"])
     where = f"mask agreement of {settings['pool']}"
     network = build_network(model["network"], facts["channels"], len(structures), facts["image_size"], where)
     load_state_dict(network, weights)
-    predict = check.predictor(network, chosen_device(), model.get("window"))
+    device = chosen_device()
+    network.eval().to(device)
+    task = importlib.import_module(model["task_module"]).trained_task(model, facts)
+    predict = check.predictor(lambda images: task.logits(network, images), device)
     real = read_real(job, [settings["rows_of"]])
     pool = read_pool(job, settings["pool"], settings["index"], real.columns)
     validation = real.subset(real.rows_of("validation"))

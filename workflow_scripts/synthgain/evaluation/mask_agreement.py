@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from synthgain.command import Job
 from synthgain.errors import SynthGainError
@@ -26,22 +25,19 @@ LOWEST_SHARE = 0.05
 RESAMPLES = 500
 BATCH = 64
 HALF_RANGE = 127.5  # downstream networks see pixels in [−1, 1]
-OVERLAP = 0.5  # of neighbouring windows
 Predict = Callable[[np.ndarray], np.ndarray]  # (n, H, W, C) uint8 -> (n, H, W, K) bool
 
 
-def predictor(network: nn.Module, device: torch.device, window: int | None) -> Predict:
-    """Return the decision of a segmentation network: probability above 0.5, per structure.
+def predictor(logits: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> Predict:
+    """Return the decision of a segmenter on uint8 images: probability above 0.5, per structure.
 
-    network: (n, C, H, W) in [−1, 1] -> (n, K, H, W) logits. window: side of the sliding window, None for whole images.
+    logits: (n, C, H, W) in [−1, 1] on `device` -> (n, K, H, W).
     """
-    network.eval().to(device)
 
     def predict(images: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / HALF_RANGE - 1.0
         with torch.inference_mode():
-            logits = network(x) if window is None else _sliding(network, x, window)
-        return (logits > 0).permute(0, 2, 3, 1).cpu().numpy()
+            return (logits(x) > 0).permute(0, 2, 3, 1).cpu().numpy()
 
     return predict
 
@@ -144,11 +140,3 @@ def _mean_interval(values: np.ndarray, patients: np.ndarray, rng: np.random.Gene
     drawn = rng.multinomial(owners, np.full(owners, 1 / owners), size=RESAMPLES)
     low, high = np.quantile(drawn @ total / (drawn @ count), [0.025, 0.975])
     return float(low), float(high)
-
-
-def _sliding(network: nn.Module, x: torch.Tensor, window: int) -> torch.Tensor:
-    from monai.inferers import sliding_window_inference
-
-    found = sliding_window_inference(x, (window, window), BATCH, network, overlap=OVERLAP, mode="gaussian")
-    assert isinstance(found, torch.Tensor)  # one output
-    return found

@@ -1,4 +1,4 @@
-"""Plans of what is measured on pools: fidelity, memorisation, labels, snapshots, fidelity against utility."""
+"""Plans of what is measured on pools: fidelity, memorisation, labels and masks, snapshots."""
 
 from typing import Any
 
@@ -6,15 +6,17 @@ from synthgain.study.generation import FAMILIES
 from synthgain.study.plan_data import GRID_STEPS, snapshots_of
 from synthgain.study.plan_downstream import network_entry
 from synthgain.study.planner import Draft, Planner, plans
-from synthgain.study.roles import base_pool, baseline_of, root_pool, source_dataset
-from synthgain.study.training import CLASSIFIERS
+from synthgain.study.roles import base_pool, root_pool, source_dataset
 
 SPACES = {
     "downstream": "synthgain.networks.downstream_features",
+    "segmenter": "synthgain.networks.segmenter_features",  # `downstream` of a segmentation model
     "efficientnet_lite0": "synthgain.networks.efficientnet_lite",
     "inception": "synthgain.networks.inception",
     "torchscript": "synthgain.networks.torchscript_features",
 }
+SEGMENTATION = "synthgain.downstream.segmentation"
+MASK_AGREEMENT, MASK_SHAPE = "synthgain.evaluation.mask_agreement", "synthgain.evaluation.mask_shape"
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
 MEMBERSHIP_IMAGES = 500  # a side
 # EfficientNet-Lite0 was trained at 224 px; enlarging small films that far costs four times as much and adds nothing.
@@ -32,11 +34,14 @@ def measure_fidelity(plan: Planner, pool: str, index: Any) -> Draft:
     for name, config in fidelity.torchscript.items():
         spaces.append({"name": name, "module": SPACES["torchscript"], **config.entry(name)})
         modules.append(SPACES["torchscript"])
+    masks = {"masks": {"module": MASK_SHAPE, "structures": segmented(plan)}} if segmented(plan) else {}
+    modules += [MASK_SHAPE] if masks else []
     return Draft(
         {
             "pool": pool,
             "index": int(index),
             "rows_of": rows,
+            **masks,
             "spaces": spaces,
             "n": fidelity.images,
             "minimum": plan.study.analysis.minimum.patients,
@@ -97,12 +102,19 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
     trained = _real_cell(plan, rows, int(index))
     assert trained is not None, f"no plain arm trains on {rows}"
     replicas = root_pool(plan.study, pool).replicas
+    entry: dict[str, Any] = {"name": name, "targets": model.targets, "network": network_entry(model)}
+    check, modules = {}, [entry["network"]["module"]]
+    if model.task == "segmentation":
+        entry |= {"task": model.task, "structures": model.structures, "window": model.window}
+        entry["task_module"], check = SEGMENTATION, {"check": MASK_AGREEMENT}
+        modules += [SEGMENTATION, MASK_AGREEMENT]
     return Draft(
         {
             "pool": pool,
             "index": int(index),
             "rows_of": rows,
-            "model": {"name": name, "targets": model.targets, "network": network_entry(model)},
+            "model": entry,
+            **check,
             "trained": plan.job("train_downstream", **trained).output,
             "replicate": int(index),
             "by": plan.study.analysis.subgroups,
@@ -110,7 +122,7 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
             "seed": plan.seed,
         },
         (*_replicas(plan, pool, index, replicas), *_data(plan, [rows]), ("train_downstream", trained)),
-        (CLASSIFIERS[model.network_name],),
+        tuple(modules),
     )
 
 
@@ -135,33 +147,16 @@ def evaluate_snapshots(plan: Planner, generator: str, index: Any) -> Draft:
     )
 
 
-@plans
-def relate_fidelity(plan: Planner, model: str) -> Draft:
-    endpoint = _endpoint(plan, model)
-    arms = [
-        {
-            "name": name,
-            "baseline": baseline_of(plan.study, name),
-            "pool": arm.synthetic,
-            "indices": plan.pool_draws(),
-        }
-        for name, arm in plan.study.arms.items()
-        if arm.synthetic in measured_pools(plan) and arm.real is not None  # gains over the same real images
-    ]
-    pools = dict.fromkeys(str(arm["pool"]) for arm in arms)
-    return Draft(
-        {"model": model, "arms": arms, **endpoint, "seed": plan.seed},
-        (
-            ("compare_arms", {"model": model}),
-            *(("measure_fidelity", {"pool": p, "index": i}) for p in pools for i in range(plan.pool_draws())),
-        ),
-    )
-
-
 def measured_pools(plan: Planner) -> list[str]:
     """Return the pools on which fidelity and memorisation are measured: as configured, or all drawn ones."""
     chosen = plan.study.evaluation.pools
     return list(chosen) if chosen is not None else [n for n, p in plan.study.pools.items() if p.of is None]
+
+
+def segmented(plan: Planner) -> list[str]:
+    """Return the structures that the study's models segment, none in a study that only classifies."""
+    models = [model for model in plan.study.models.values() if model.task == "segmentation"]
+    return list(dict.fromkeys(name for model in models for name in model.structures))
 
 
 def evaluation_inputs(plan: Planner) -> Inputs:
@@ -182,6 +177,7 @@ def evaluation_inputs(plan: Planner) -> Inputs:
         jobs += [
             ("evaluate_snapshots", {"generator": name, "index": index})
             for name in plan.study.generators
+            if draws_images(plan, name)
             for index in range(generators)
         ]
     if evaluation.fidelity is not None and not plan.study.rehearsal:
@@ -189,6 +185,12 @@ def evaluation_inputs(plan: Planner) -> Inputs:
         related = used & set(measured_pools(plan))
         jobs += [("relate_fidelity", {"model": model}) for model in plan.study.models if related]
     return jobs
+
+
+def draws_images(plan: Planner, generator: str) -> bool:
+    """True for a diffusion model of images alone, the kind of which snapshots are compared on a sample."""
+    config = plan.study.generators[generator]
+    return config.family == "diffusion" and config.output == "image" and not config.mask_conditioned
 
 
 def gates(plan: Planner) -> dict[str, list[tuple[str, dict[str, Any]]]]:
@@ -221,10 +223,13 @@ def _spaces(plan: Planner, names: list[str], rows: str, index: int) -> tuple[lis
     modules = []
     trained = _real_cell(plan, rows, index)
     for name in names:
+        kind = name
         if name == "downstream":
             if trained is None:
                 continue
-            network = network_entry(plan.study.models[trained["model"]])
+            model = plan.study.models[trained["model"]]
+            network = network_entry(model)
+            kind = "segmenter" if model.task == "segmentation" else name
             path = plan.job("train_downstream", **trained).output
             inputs.append(("train_downstream", trained))
             modules.append(network["module"])
@@ -234,8 +239,8 @@ def _spaces(plan: Planner, names: list[str], rows: str, index: int) -> tuple[lis
             entry = {"options": {}, "weights": fidelity.inception_weights if fidelity else None}
         else:
             entry = {"options": {"size": SMALL_INPUT if plan.study.image.size <= SMALL_IMAGE else FULL_INPUT}}
-        spaces.append({"name": name, "module": SPACES[name], **entry})
-        modules.append(SPACES[name])
+        spaces.append({"name": name, "module": SPACES[kind], **entry})
+        modules.append(SPACES[kind])
     return spaces, inputs, modules
 
 
@@ -270,13 +275,3 @@ def _data(plan: Planner, names: list[str]) -> Inputs:
         *(("prepare_dataset", {"dataset": name}) for name in names),
         *(("split_dataset", {"dataset": name}) for name in split),
     ]
-
-
-def _endpoint(plan: Planner, model: str) -> dict[str, str]:
-    """Return the declared endpoint of a model, or AUROC over its labels on the first test set."""
-    primary = plan.study.analysis.primary
-    declared = primary if isinstance(primary, list) else [primary] if primary is not None else []
-    for entry in declared:
-        if entry.model == model:
-            return {"test_set": entry.test_set, "label": entry.labels, "metric": entry.metric}
-    return {"test_set": plan.study.evaluate_on[0], "label": "macro", "metric": "auroc"}

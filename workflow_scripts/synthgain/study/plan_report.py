@@ -5,7 +5,7 @@ from typing import Any
 from synthgain.files import digest
 from synthgain.study.data import TableDataset
 from synthgain.study.plan_data import snapshots_of, used_datasets
-from synthgain.study.plan_evaluation import evaluation_inputs, gates
+from synthgain.study.plan_evaluation import evaluation_inputs, gates, measured_pools, segmented
 from synthgain.study.planner import Draft, Planner, plans
 from synthgain.study.roles import baseline_of, borrowed, cleaned, filtered_twin, role_of, validation_dataset
 
@@ -33,7 +33,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
         {
             "model": model,
             "task": study.models[model].task,
-            "targets": study.models[model].targets,
+            "targets": _labels(plan, model),
             "arms": arms,
             "analysis": analysis,
             "replicates": study.replicates.model_dump(exclude={"per_job"}),
@@ -48,7 +48,26 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             *(("prepare_dataset", {"dataset": name}) for name in study.evaluate_on),
             *(("split_dataset", {"dataset": n}) for n in study.evaluate_on if study.datasets[n].split is not None),
             ("audit_datasets", {}),
+            *([("predict_floors", {"model": model})] if study.models[model].task == "segmentation" else []),
             *(job for jobs in gates(plan).values() for job in jobs),
+        ),
+    )
+
+
+@plans
+def relate_fidelity(plan: Planner, model: str) -> Draft:
+    endpoint = _endpoint(plan, model)
+    arms = [
+        {"name": name, "baseline": baseline_of(plan.study, name), "pool": arm.synthetic, "indices": plan.pool_draws()}
+        for name, arm in plan.study.arms.items()
+        if arm.synthetic in measured_pools(plan) and arm.real is not None  # gains over the same real images
+    ]
+    pools = dict.fromkeys(str(arm["pool"]) for arm in arms)
+    return Draft(
+        {"model": model, "arms": arms, **endpoint, "seed": plan.seed},
+        (
+            ("compare_arms", {"model": model}),
+            *(("measure_fidelity", {"pool": p, "index": i}) for p in pools for i in range(plan.pool_draws())),
         ),
     )
 
@@ -57,24 +76,25 @@ def compare_arms(plan: Planner, model: str) -> Draft:
 def draw_figures(plan: Planner, model: str) -> Draft:
     study = plan.study
     shown = [name for name, pool in study.pools.items() if pool.of is None]
+    drawn = {"measure_fidelity", "evaluate_snapshots"} | ({"score_pool"} if segmented(plan) else set())
     roles = {name: role_of(study, name) for name in study.arms}
     rows = [study.pools[name].rows_of for name in shown]
     return Draft(
         {
             "model": model,
             "task": study.models[model].task,
-            "targets": study.models[model].targets,
+            "targets": _labels(plan, model),
             "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
             "analysis": study.analysis.model_dump(include={"margin", "alpha", "subgroups"}),
             "primary": [entry for entry in predeclared_comparisons(plan) if entry["model"] == model],
-            "pools": [{"pool": n, "rows_of": d} for n, d in zip(shown, rows, strict=True)],
+            "pools": [{"pool": n, "rows_of": d, **_parents(plan, n)} for n, d in zip(shown, rows, strict=True)],
             "generators": dict.fromkeys(study.generators, study.replicates.generators),
             "rehearsal": study.rehearsal,
             "seed": plan.seed,
         },
         (
             ("compare_arms", {"model": model}),
-            *(job for job in evaluation_inputs(plan) if job[0] in ("measure_fidelity", "evaluate_snapshots")),
+            *(job for job in evaluation_inputs(plan) if job[0] in drawn),
             *(("merge_pool_replica", {"pool": name, "index": 0, "replica": 1}) for name in shown),
             *(
                 (rule, {"dataset": d})
@@ -130,6 +150,33 @@ def write_report(plan: Planner) -> Draft:
             *(("train_downstream", {"model": m, "arm": a, "ratio": r, "chunk": 0}) for m, a, r in cells),
         ),
     )
+
+
+def _endpoint(plan: Planner, model: str) -> dict[str, str]:
+    """Return the declared endpoint of a model, else its AUROC or Dice over all labels on the first test set."""
+    primary = plan.study.analysis.primary
+    declared = primary if isinstance(primary, list) else [primary] if primary is not None else []
+    for entry in declared:
+        if entry.model == model:
+            return {"test_set": entry.test_set, "label": entry.labels, "metric": entry.metric}
+    metric = "dice" if plan.study.models[model].task == "segmentation" else "auroc"
+    return {"test_set": plan.study.evaluate_on[0], "label": "macro", "metric": metric}
+
+
+def _labels(plan: Planner, model: str) -> list[str]:
+    """Return what a model predicts: targets, or structures."""
+    config = plan.study.models[model]
+    return config.structures if config.task == "segmentation" else config.targets
+
+
+def _parents(plan: Planner, pool: str) -> dict[str, str]:
+    """Return which column names the real image that a pool's image was made from, in a study that segments."""
+    config = plan.study.pools[pool]
+    if not segmented(plan):
+        return {}
+    if config.inpainting is not None:
+        return {"parent": "parent_image_id"}
+    return {"parent": "mask_parent_id"} if config.masks is not None else {}
 
 
 def predeclared_comparisons(plan: Planner) -> list[dict[str, Any]]:
