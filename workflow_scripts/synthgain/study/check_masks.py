@@ -68,7 +68,8 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
 
 
 def _check_mask_source(study: Study, pool: Pool, generator: DiffusionGenerator, place: str) -> None:
-    assert pool.masks is not None and pool.masks.from_ is not None
+    assert pool.masks is not None
+    assert pool.masks.from_ is not None
     source = study.generators.get(pool.masks.from_)
     if source is None:
         raise ValueError(f"{place}: there is no {pool.masks.from_!r}; {nearest(pool.masks.from_, study.generators)}")
