@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from synthgain.datasets.table import is_below, prepare, source_checksum
+from synthgain.datasets.reading import is_below
+from synthgain.datasets.table import prepare, source_checksum
 from synthgain.errors import SynthGainError
 
 IMAGE = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}
@@ -23,10 +24,11 @@ def root(tmp_path: Path) -> Path:
         Image.fromarray(rng.integers(0, 255, (20, 24), dtype=np.uint8)).save(folder / f"images/{i}.png")
     mask = np.zeros((20, 24), bool)
     mask[5:15, 5:15] = True
-    Image.fromarray(mask).save(folder / "mask.png")
+    for i in (0, 2):
+        Image.fromarray(mask).save(folder / f"mask{i}.png")
     rows = {
         "image": [f"images/{i}.png" for i in range(6)],
-        "mask": ["mask.png", "", "mask.png", "", "", ""],
+        "mask": ["mask0.png", "", "mask2.png", "", "", ""],
         "label": ["pneumonia", "normal", "pneumonia", "normal", "", "normal"],
         "findings": ["A|B", "None", "B", "", "A", "C"],
         "edema": ["1", "0", "-1", "", "1.0", "0"],

@@ -1,4 +1,4 @@
-"""Resumable, checksummed downloads: HTTP Range onto a `.part` file, which becomes the file once its MD5 is right."""
+"""Resumable, checksummed downloads: HTTP Range onto a `.part` file, renamed to the file once its checksum is right."""
 
 import errno
 import fcntl
@@ -16,13 +16,16 @@ from synthgain.errors import SynthGainError
 ATTEMPTS = 4
 CHUNK_BYTES = 1 << 20
 _MEGABYTE = 1_000_000
+# Algorithm of a published checksum, by its number of hex digits.
+_ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}
 
 
-def download(url: str, target: Path, md5: str, timeout: float = 30.0, pause: float = 2.0) -> Path:
-    """Return `target` after making sure that it holds the bytes of `md5`; fetch it from `url` if it does not.
+def download(url: str, target: Path, checksum: str, timeout: float = 30.0, pause: float = 2.0) -> Path:
+    """Return `target` after making sure that it holds the bytes of `checksum`; fetch it from `url` if it does not.
 
-    A broken transfer is resumed where it stopped, in this run (ATTEMPTS times, `pause` seconds apart, doubling) or
-    the next. Raises SynthGainError in one line when offline, on a wrong checksum, or on a full disk.
+    checksum: hex digits of MD5, SHA-1, SHA-256, SHA-384 or SHA-512, told apart by their number. A broken transfer is
+    resumed where it stopped, in this run (ATTEMPTS times, `pause` seconds apart, doubling) or the next. Raises
+    SynthGainError in one line when offline, on a wrong checksum, or on a full disk.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise SynthGainError(f"{url}: only http and https addresses are fetched")
@@ -30,8 +33,8 @@ def download(url: str, target: Path, md5: str, timeout: float = 30.0, pause: flo
         target.parent.mkdir(parents=True, exist_ok=True)
         with (target.parent / f".{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two data sets of one archive may be prepared at once
-            if not (target.exists() and md5_file(target) == md5):
-                _fetch_checked(url, target, md5, timeout, pause)
+            if not (target.exists() and file_checksum(target, checksum) == checksum):
+                _fetch_checked(url, target, checksum, timeout, pause)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SynthGainError(
@@ -41,24 +44,28 @@ def download(url: str, target: Path, md5: str, timeout: float = 30.0, pause: flo
     return target
 
 
-def md5_file(path: Path) -> str:
-    """Return the MD5 of a file's bytes as 32 hex digits (a published checksum, not a security measure)."""
+def file_checksum(path: Path, like: str) -> str:
+    """Return the hex digits of a file's checksum by the algorithm of `like` (published, not a security measure)."""
+    if len(like) not in _ALGORITHMS:
+        raise SynthGainError(f"checksum {like[:20]!r} is none of {', '.join(_ALGORITHMS.values())} in hex digits")
+    algorithm = _ALGORITHMS[len(like)]
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
-def _fetch_checked(url: str, target: Path, md5: str, timeout: float, pause: float) -> None:
+def _fetch_checked(url: str, target: Path, checksum: str, timeout: float, pause: float) -> None:
     part = target.with_name(target.name + ".part")
     resumed = part.exists()
     _fetch(url, part, timeout, pause)
-    if md5_file(part) != md5 and resumed:  # what lay there may be of another file: once more from the start
+    found = file_checksum(part, checksum)
+    if found != checksum and resumed:  # what lay there may be of another file: once more from the start
         part.unlink()
         _fetch(url, part, timeout, pause)
-    found = md5_file(part)
-    if found != md5:
+        found = file_checksum(part, checksum)
+    if found != checksum:
         part.unlink()
         raise SynthGainError(
-            f"{url}: checksum differs (MD5 {found}, published {md5}); nothing was kept, try again later"
+            f"{url}: checksum differs (found {found}, published {checksum}); nothing was kept, try again later"
         )
     part.replace(target)
 

@@ -1,7 +1,7 @@
 """Pixels and masks from files: PNG, JPEG, TIFF, DICOM. Only pixel values leave this module, never header fields."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -11,6 +11,7 @@ MAX_PIXELS = 1 << 26
 BYTE_RANGE = (0.0, 255.0)
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 DICOM_SUFFIXES = (".dcm", ".dicom")
+_JPEG_NOISE = 16  # grey levels between the channels of a grey JPEG that was saved in colour
 _TIFF_PHOTOMETRIC = 262
 _TIFF_WHITE_IS_ZERO = 0
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -59,37 +60,68 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def read_label_map(path: Path) -> np.ndarray:
-    """Decode a mask file to its (H, W) int32 values: 1-bit gives 0/1, palettes give indices, JPEG is cut at half.
+    """Decode a mask file to its (H, W) label values: bool for 1-bit files, else uint8, uint16 or int32.
 
+    Palettes give indices; JPEG, whose values lie around black and white, is cut at half to 0 and 255.
     Raises UnreadableImage as `read_pixels`, and for masks in colour.
     """
     if not path.is_file():
         raise UnreadableImage("mask file not found")
     image = _decoded(path, path.suffix.lower(), "mask ")
+    lossy = path.suffix.lower() in (".jpg", ".jpeg")
     if image.mode in ("1", "L", "P", "I;16", "I;16B", "I"):
-        values = np.asarray(image).astype(np.int32)
+        values = np.asarray(image)
     else:
-        channels = np.asarray(image.convert("RGB")).astype(np.int32)
-        if (np.ptp(channels, axis=2) > 0).any():
+        channels = np.asarray(image.convert("RGB"))
+        if int(np.ptp(channels, axis=2).max()) > (_JPEG_NOISE if lossy else 0):
             raise UnreadableImage("mask in colour: save it as a label map of one channel")
         values = channels[:, :, 0]
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        return (values > BYTE_RANGE[1] / 2).astype(np.int32)  # lossy: values lie around black and white
-    return values
+    return np.where(values > BYTE_RANGE[1] / 2, np.uint8(255), np.uint8(0)) if lossy else values
+
+
+def label_values(labels: np.ndarray) -> list[int]:
+    """Return the values that stand in a label map, sorted."""
+    if labels.dtype.kind == "i":
+        return [int(value) for value in np.unique(labels)]
+    present = np.zeros(largest_label(labels) + 1, bool)
+    present[labels.astype(np.uint8) if labels.dtype == bool else labels] = True
+    return [int(value) for value in np.flatnonzero(present)]
+
+
+def largest_label(labels: np.ndarray) -> int:
+    """Return the largest value that a label map of this depth can hold."""
+    return 1 if labels.dtype == bool else int(np.iinfo(labels.dtype).max)
 
 
 def structure_mask(labels: np.ndarray, declared: list[int] | None) -> np.ndarray:
     """Return the (H, W) bool mask of the `declared` label values; without any, the file must hold 0 and one other.
 
-    Raises UnreadableImage where a label map has more values and none are declared.
+    Raises UnreadableImage where a label map has more values and none are declared, and where no declared value can
+    stand in a map of its depth.
     """
     if declared is not None:
+        if min(declared) > largest_label(labels):
+            raise UnreadableImage(f"value {min(declared)} cannot stand in a mask of 0 to {largest_label(labels)}")
         return np.isin(labels, declared)
-    others = [int(value) for value in np.unique(labels) if value != 0]
+    others = [value for value in label_values(labels) if value != 0]
     if len(others) > 1:
         shown = ", ".join(str(value) for value in others[:5])
         raise UnreadableImage(f"mask is a label map (0, {shown} …): declare `value` for each structure")
     return labels != 0
+
+
+def is_below(text: str) -> bool:
+    """Whether a relative path stays in its folder: not empty, not absolute (POSIX or Windows), no '..'."""
+    windows = PureWindowsPath(text)
+    absolute = PurePosixPath(text).is_absolute() or bool(windows.drive or windows.root)
+    return bool(text) and not absolute and ".." not in windows.parts
+
+
+def safe_path(folder: Path, text: str) -> Path:
+    """Return folder / text; UnreadableImage where that would leave the folder."""
+    if not is_below(text):
+        raise UnreadableImage("path is empty, absolute or holds '..'; paths are relative to the images folder")
+    return folder / text
 
 
 def check_size(width: int, height: int) -> None:

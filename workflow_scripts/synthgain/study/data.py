@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from synthgain.study.entry import Entry, Name
+from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -115,11 +116,30 @@ class CovariateColumn(Entry):
 
 
 class MaskColumn(Entry):
-    """A mask file per image."""
+    """A mask per image: a file, or run lengths in the cell. Empty cell: unknown; -1: known to be empty."""
 
-    column: str = Field(description="Column with the mask's path.")
-    name: Name = Field(description="Name of the structure.")
-    value: int | None = Field(None, description="Value of a label map that means this structure; default: above 0.")
+    column: str = Field(description="Column with the mask's path or run lengths.")
+    name: Name = Field(description="Name of the structure; columns of one name are joined (left and right lung).")
+    encoding: Literal["file", "grey", "rle", "rle_relative"] = Field(
+        "file",
+        description="file: a label map; grey: a grey file, cut at half; rle: pairs start length, pixels counted from "
+        "1 (Kaggle); rle_relative: pairs gap length (SIIM-ACR). Several run lengths in one cell are separated by ;",
+    )
+    order: Literal["column", "row"] = Field("column", description="Whether run lengths run down columns or along rows.")
+    value: Annotated[int, Field(ge=0, le=65535)] | list[Annotated[int, Field(ge=0, le=65535)]] | None = Field(
+        None, description="Values of a label map that mean this structure; default: the only one that is not 0."
+    )
+    allowed: list[Annotated[int, Field(ge=0, le=65535)]] | None = Field(
+        None, description="Values that a label map may hold besides 0; images whose mask has another are left out."
+    )
+
+    @model_validator(mode="after")
+    def _values_need_files(self) -> "MaskColumn":
+        if self.encoding != "file" and (self.value is not None or self.allowed is not None):
+            raise ValueError(f"value and allowed are for label maps (encoding: file), not for {self.encoding}")
+        if self.value == []:
+            raise ValueError("value: give at least one label value, or leave it out")
+        return self
 
 
 class TableDataset(DatasetBase):
@@ -129,7 +149,7 @@ class TableDataset(DatasetBase):
     table: str = Field(description="Table file, relative to the data root.")
     images: str | None = Field(None, description="Folder of the image paths; default: the table's folder.")
     image: str = Field("image", description="Column with the image path.")
-    mask: list[MaskColumn] = Field(default_factory=list, description="Mask columns.")
+    mask: list[MaskColumn] = Field(default_factory=list, description="Masks; a mask file belongs to one image.")
     image_id: str | None = Field(None, description="Column with a unique name; default: the image path.")
     patient_id: str | None = Field(
         description="Column with the patient; null if there is none (then the split is by image)."
@@ -155,11 +175,55 @@ class MedMNISTDataset(DatasetBase):
     )
 
 
-Dataset = Annotated[PhantomDataset | TableDataset | MedMNISTDataset, Field(discriminator="adapter")]
+class PublishedDataset(DatasetBase):
+    """A published data set whose folders are known; downloaded and checked where the publisher allows it."""
+
+    adapter: Literal["published"]
+    layout: Literal["kvasir_seg", "hyperkvasir", "cvc_clinicdb", "polypgen", "montgomery", "shenzhen", "siim_acr"] = (
+        Field(description="Which one.")
+    )
+    folder: str | None = Field(None, description="Its folder below the data root; default: as the archive names it.")
+    where: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keep rows whose column has this value (or list); polypgen: {centre: C6}, {part: single}.",
+    )
+    url: str | None = Field(None, description="Another address of the same archive.")
+    checksum: str | None = Field(None, description="Hex digits of another archive's MD5, SHA-256, SHA-384 or SHA-512.")
+
+    @property
+    def known(self) -> Layout:
+        """What is known of the layout before its files are read."""
+        return KNOWN_LAYOUTS[self.layout]
+
+    @property
+    def source_folder(self) -> str:
+        """The folder below the data root."""
+        return self.folder or self.known.folder
+
+    @property
+    def archive(self) -> dict[str, str] | None:
+        """Return {url, checksum} of what may be downloaded, or None."""
+        url, checksum = self.known.archive or (None, None)
+        url, checksum = self.url or url, self.checksum or checksum
+        return {"url": url, "checksum": checksum.lower()} if url and checksum else None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the adapter's options as they stand in a job's slice."""
+        return {
+            "layout": {"module": self.known.module, "options": {}},
+            "folder": self.source_folder,
+            "archive": self.archive,
+            "where": self.where,
+        }
+
+
+Dataset = Annotated[PhantomDataset | TableDataset | MedMNISTDataset | PublishedDataset, Field(discriminator="adapter")]
 
 ADAPTERS = {
     "phantom": "synthgain.datasets.phantom",
     "table": "synthgain.datasets.table",
     "medmnist": "synthgain.datasets.medmnist",
+    "published": "synthgain.datasets.published",
 }
 COMMON = set(DatasetBase.model_fields) | {"adapter"}

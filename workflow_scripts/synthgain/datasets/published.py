@@ -1,0 +1,66 @@
+"""The `published` adapter: data sets whose published folder layout is known, downloaded where the publisher allows it.
+
+A layout is a module of `synthgain.datasets.layouts` with LICENCE, CITATION, GET (what to get from where, in one
+sentence), READING (options of the `table` adapter that read its rows) and `rows(folder)`: a text table, one row per
+image, paths relative to the folder. A mask entry of READING whose column the table lacks is left out.
+"""
+
+import fcntl
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from synthgain.datasets.archive import unpack
+from synthgain.datasets.columns import text_table
+from synthgain.datasets.download import download
+from synthgain.datasets.reading import is_below
+from synthgain.datasets.rows import read_rows
+from synthgain.datasets.source import Prepared
+from synthgain.datasets.table import check_root
+from synthgain.errors import SynthGainError
+from synthgain.listing import source_identity
+
+
+def prepare(
+    options: Mapping[str, Any], image: Mapping[str, Any], seed: int, root: Path | None, threads: int = 1
+) -> Prepared:
+    """Find (or fetch and unpack) the folder of one published set and read it into the study's geometry.
+
+    options: layout {module, options}, folder (below the data root), archive {url, checksum} or None, where, keep.
+    Raises SynthGainError with what to get and where to put it if the folder is not there and cannot be fetched.
+    """
+    layout = importlib.import_module(options["layout"]["module"])
+    archive = options.get("archive")
+    folder = _folder(options["folder"], archive, layout.GET, check_root(root))
+    rows = text_table(layout.rows(folder))
+    masks = [entry for entry in layout.READING["mask"] if entry["column"] in rows]
+    reading = {**layout.READING, "mask": masks, "where": options.get("where"), "keep": options.get("keep")}
+    prepared = read_rows(rows, reading, image, folder, options["folder"], threads)
+    facts = {
+        "source": source_identity(folder, archive and archive["checksum"]),
+        "source_table": options["folder"],
+        "licence": layout.LICENCE,
+        "citation": layout.CITATION,
+    }
+    return replace(prepared, facts={**prepared.facts, **facts})
+
+
+def _folder(name: str, archive: Mapping[str, str] | None, get: str, root: Path) -> Path:
+    if not is_below(name):
+        raise SynthGainError(f"folder {name!r} must be below the data root, without '..'")
+    folder = root / name
+    if folder.is_dir():
+        return folder
+    if archive is None:
+        raise SynthGainError(f"{folder}: no such folder; {get}")
+    zipped = folder.with_name(f"{folder.name}.zip")
+    zipped.parent.mkdir(parents=True, exist_ok=True)
+    with (zipped.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two studies may want the same set at once
+        if not folder.is_dir():
+            download(archive["url"], zipped, archive["checksum"])
+            unpack(zipped, folder, archive["checksum"])
+            zipped.unlink()
+    return folder

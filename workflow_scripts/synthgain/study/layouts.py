@@ -1,0 +1,62 @@
+"""What planning must know of the published data sets without reading them."""
+
+from dataclasses import dataclass
+
+_PACKAGE = "synthgain.datasets.layouts"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One published layout: its module, its folder below the data root, and what its rows have.
+
+    structures: names of the mask planes; columns: targets and covariates; patients: False where no patient is named,
+    so that the split is by image. archive: (URL, checksum in hex digits) where the publisher offers a direct download
+    and the checksum was found in a source that is named beside it; else None: the user gets it.
+    """
+
+    module: str
+    folder: str
+    structures: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    patients: bool = True
+    archive: tuple[str, str] | None = None
+
+
+_FILMS = ("tb", "sex", "age")
+KNOWN_LAYOUTS = {
+    "kvasir_seg": Layout(
+        f"{_PACKAGE}.kvasir_seg",
+        "Kvasir-SEG",
+        ("polyp",),
+        patients=False,
+        archive=(  # SHA-256 as in torch-em (torch_em/data/datasets/medical/kvasir.py)
+            "https://datasets.simula.no/downloads/kvasir-seg.zip",
+            "03b30e21d584e04facf49397a2576738fd626815771afbbf788f74a7153478f7",
+        ),
+    ),
+    "hyperkvasir": Layout(
+        f"{_PACKAGE}.hyperkvasir",
+        "segmented-images",
+        ("polyp",),
+        patients=False,
+        archive=(  # SHA-384 as in OpenFL's Kvasir tutorials (zip_sha384)
+            "https://datasets.simula.no/downloads/hyper-kvasir/hyper-kvasir-segmented-images.zip",
+            "66cd659d0e8afd8c834081741ade2b75dada8d4648b816f2533c8748b1658efa3d49e205415d4116faade2c5810e241e",
+        ),
+    ),
+    "cvc_clinicdb": Layout(f"{_PACKAGE}.cvc_clinicdb", "CVC-ClinicDB", ("polyp",)),
+    "polypgen": Layout(f"{_PACKAGE}.polypgen", "PolypGen2021_MultiCenterData_v3", ("polyp",)),
+    "montgomery": Layout(
+        f"{_PACKAGE}.montgomery",
+        "MontgomerySet",
+        ("lung",),
+        _FILMS,
+        archive=(  # SHA-256 as in torch-em (torch_em/data/datasets/medical/montgomery.py)
+            "https://openi.nlm.nih.gov/imgs/collections/NLM-MontgomeryCXRSet.zip",
+            "54601e952315d8f67383e9202a6e145997ade429f54f7e0af44b4e158714f424",
+        ),
+    ),
+    "shenzhen": Layout(f"{_PACKAGE}.shenzhen", "ChinaSet_AllFiles", ("lung",), _FILMS),
+    "siim_acr": Layout(f"{_PACKAGE}.siim_acr", "siim-acr", ("pneumothorax",), ("pneumothorax",), patients=False),
+}
+LAYOUTS = {name: layout.module for name, layout in KNOWN_LAYOUTS.items()}
