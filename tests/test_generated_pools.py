@@ -11,6 +11,7 @@ from synthgain.generators.diffusion import train
 from synthgain.images import read_image_set
 
 SAMPLING = {"solver": "dpmpp_2m", "steps": 3, "batch_size": 8}
+GENERATOR = "generators/ddpm/0/manifest.json"
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +21,17 @@ def trained(tmp_path_factory):
     inputs = write_data(run)
     job = training_job(run, inputs)
     train(job)
-    name = "generators/ddpm/0/manifest.json"
-    return run, {**inputs, name: read_manifest(run / name)["identity"]}
+    return run, {**inputs, GENERATOR: read_manifest(run / GENERATOR)["identity"]}
 
 
 def draw(trained, pool, shards=1, **changes):
     run, inputs = trained
     parts = []
     for shard in range(shards):
-        part = shard_slice(shard, shards, pool=pool, rows_of="toy", **{"sampling": SAMPLING, **changes})
+        options = {"generator": GENERATOR, "snapshot": changes.pop("snapshot", None)}
+        part = shard_slice(
+            shard, shards, pool=pool, rows_of="toy", options=options, **{"sampling": SAMPLING, **changes}
+        )
         output = f"pools/{pool}/0/replica-1/shard-{shard}/manifest.json"
         call(draw_pool_shard, job_line(run, output, part, inputs, f"{pool}-{shard}"))
         parts.append(read_image_set((run / output).parent))
@@ -72,13 +75,13 @@ def test_an_earlier_snapshot_draws_other_pixels(trained):
     run, _ = trained
     steps = read_manifest(run / "generators/ddpm/0/manifest.json")["snapshots"]
     whole, _ = draw(trained, "drawn")
-    early, _ = draw(trained, "drawn", options={"snapshot": steps[0]})
+    early, _ = draw(trained, "drawn", snapshot=steps[0])
     assert not np.array_equal(early, whole)
 
 
 def test_a_snapshot_that_was_not_kept_ends_with_one_line(trained, capfd):
     with pytest.raises(SystemExit):
-        draw(trained, "missing", options={"snapshot": 999999})
+        draw(trained, "missing", snapshot=999999)
     message = capfd.readouterr().err
     assert "no snapshot 999999" in message
     assert "Traceback" not in message

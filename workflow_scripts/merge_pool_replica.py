@@ -9,7 +9,7 @@ from synthgain.files import read_manifest, write_manifest
 
 Counts = dict[str, dict[str, int]]
 SHARED = ("columns", "column_order", "mask_names")
-REPLICA_FACTS = ("kept", "of", "of_images", "known", "sampling", "masks", "inpainting", "misaligned")
+REPLICA_FACTS = ("kept", "of", "of_images", "known", "sampling", "condition_masks", "inpainting", "misaligned")
 
 
 def merge_pool_replica(job: Job) -> None:

@@ -15,7 +15,7 @@ GAN_OPTIONS = ("batch_size", "precision")  # a GAN has no solver, no steps and n
 
 
 def draw(request: ShardRequest) -> Drawn:
-    """Draw one shard: options {snapshot: step or null}; the generator is the one `generators/…` input.
+    """Draw one shard: options {generator: its input, generators/…/manifest.json, snapshot: step or null}.
 
     Raises SynthGainError where the generator's image size is not the study's, or it draws or needs masks.
     """
@@ -24,8 +24,7 @@ def draw(request: ShardRequest) -> Drawn:
     rows = request.rows()
     sampling = checked_sampling(request.sampling)
     bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
-    name = next(name for name in sorted(request.folders) if name.startswith("generators/"))
-    generator = open_generator(request, name)
+    generator = open_generator(request)
     if generator.structures:
         raise SynthGainError(f"pools.{request.keys.pool}: its generator has masks; draw it with synthgain.pools.pairs")
     seeds = sample_seeds(rows, request.keys)
@@ -35,9 +34,10 @@ def draw(request: ShardRequest) -> Drawn:
     return Drawn(images, request.table_of(rows).iloc[slice(*bounds)], source.columns, facts=facts)
 
 
-def open_generator(request: ShardRequest, name: str) -> Any:
-    """Return the generator of this input; SynthGainError where it draws no images of the study's size."""
-    generator = load_generator(request.folders[name], request.options.get("snapshot"), chosen_device())
+def open_generator(request: ShardRequest) -> Any:
+    """Return the generator that `options` names; SynthGainError where it draws no images of the study's size."""
+    folder = request.folders[request.options["generator"]]
+    generator = load_generator(folder, request.options.get("snapshot"), chosen_device())
     wanted = (request.image["channels"], request.image["size"], request.image["size"])
     planes = len(generator.structures) if generator.output == "image+mask" else 0
     drawn = (generator.image_shape[0] - planes, *generator.image_shape[1:])

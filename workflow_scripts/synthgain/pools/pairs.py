@@ -46,7 +46,7 @@ class Pairs:
 
 
 def draw(request: ShardRequest) -> Drawn:
-    """Draw one shard: options {snapshot: step or null}; `request.masks` and `request.inpainting` as the slice has them.
+    """Draw one shard: options {generator, snapshot} as for `generated`, masks and inpainting as the slice has them.
 
     A generator with output image+mask draws both, or with `inpainting` a region of each row's own image and mask;
     one that is conditioned on masks draws an image for each condition mask, which is the pair's mask.
@@ -57,7 +57,7 @@ def draw(request: ShardRequest) -> Drawn:
     rows = request.rows()
     sampling = checked_sampling(request.sampling)
     bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
-    generator = open_generator(request, _generator_input(request))
+    generator = open_generator(request)
     work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
     drawn = _way(work)(work)
     table = request.table_of(rows).iloc[slice(*bounds)].reset_index(drop=True)
@@ -66,9 +66,10 @@ def draw(request: ShardRequest) -> Drawn:
     extra = {**drawn.columns, "mask_parent_id": parents, **{f"has_mask_{name}": True for name in names}}
     facts = {
         **sampling_facts(generator, sampling, request),
-        "masks": request.masks or {"source": "drawn" if generator.output == "image+mask" else "training"},
         "mask_counts": {**drawn.counts, "empty": empty_counts(drawn.masks, names)},
     }
+    if generator.output == "image":
+        facts["condition_masks"] = dict(request.masks or {"source": "training"})
     if request.inpainting:
         facts["inpainting"] = dict(request.inpainting)
     return Drawn(drawn.images, table.assign(**extra), source.columns, drawn.masks, names, facts)
@@ -174,9 +175,3 @@ def _parents(work: Work, options: Mapping[str, Any]) -> tuple[inpainting.Parents
         np.asarray(source.images[own]), planes_of(source, own, structures), known, region.reshape(regions.shape)
     )
     return parents, owners, borrowed
-
-
-def _generator_input(request: ShardRequest) -> str:
-    """Return the input of the generator that draws the images: the one that draws no condition masks."""
-    masks = (request.masks or {}).get("generator")
-    return next(name for name in sorted(request.folders) if name.startswith("generators/") and name != masks)
