@@ -116,7 +116,7 @@ def _nvml_error() -> type[Exception]:
         from pynvml import NVMLError
     except ImportError:
         return ImportError
-    return NVMLError  # type: ignore[no-any-return]
+    return NVMLError
 
 
 def _source(domains: list[RaplDomain], devices: list[NvmlDevice]) -> str:

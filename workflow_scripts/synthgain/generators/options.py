@@ -44,11 +44,13 @@ class TrainingOptions:
 Options = TypeVar("Options", bound=TrainingOptions)
 
 
-def training_options(config: dict[str, Any], kind: type[Options] = TrainingOptions) -> Options:  # type: ignore[assignment]
-    """Return the options of a slice's `training`; SynthGainError for an unknown key or an impossible value.
+def training_options(config: dict[str, Any]) -> TrainingOptions:
+    """Return the options of a slice's `training`; SynthGainError for an unknown key or an impossible value."""
+    return checked_options(config, TrainingOptions)
 
-    kind: the family's options.
-    """
+
+def checked_options(config: dict[str, Any], kind: type[Options]) -> Options:
+    """Return options of a family's own `kind`, likewise checked."""
     known = [entry.name for entry in fields(kind)]
     unknown = sorted(set(config) - set(known))
     if unknown:
