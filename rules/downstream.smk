@@ -1,4 +1,5 @@
-# Downstream models: one job per arm, ratio and chunk of replicates; predictions on every evaluation set.
+# Downstream models: one job per arm, ratio and chunk of replicates; predictions on every evaluation set; trivial
+# floors beside a segmenter's.
 
 
 rule train_downstream:
@@ -66,4 +67,26 @@ rule collect_predictions:
         "Collecting the predictions of {wildcards.model}, arm {wildcards.arm}"
     shell:
         "python $SYNTHGAIN_SCRIPTS/collect_predictions.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule trivial_floor:
+    input:
+        inputs("trivial_floor"),
+    output:
+        f"{RUN}/floors/{{model}}.parquet",
+    log:
+        f"{RUN}/logs/trivial_floor/{{model}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/trivial_floor/{{model}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=larger_with_attempt(3000),
+    params:
+        job=job("trivial_floor"),
+    message:
+        "Scoring trivial segmentations beside {wildcards.model}"
+    shell:
+        "python $SYNTHGAIN_SCRIPTS/trivial_floor.py --job {params.job:q} --run results/{wildcards.run}"
         " --threads {threads} --log {log:q} --output {output:q}"

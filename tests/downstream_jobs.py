@@ -113,6 +113,7 @@ def model_slice(**changed: Any) -> dict[str, Any]:
     return {
         "name": "cnn",
         "task": "classification",
+        "task_module": "synthgain.downstream.classification",
         "targets": ["opacity"],
         "network": {"module": "synthgain.networks.small_cnn", "options": {"width": 4, "depth": 1}},
         "steps": 12,

@@ -42,7 +42,7 @@ def weights_of(job: Job) -> dict[str, str]:
 
 
 def predict_job(job: Job, inputs: dict[str, str], evaluate: list[dict[str, Any]], **changed: Any) -> Job:
-    model = {name: job.slice["model"][name] for name in ("name", "task", "targets", "network", "precision")}
+    model = {name: job.slice["model"][name] for name in ("name", "task_module", "targets", "network", "precision")}
     fields = {
         "slice": {
             "model": model,

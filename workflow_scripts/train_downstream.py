@@ -16,7 +16,7 @@ from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
 from synthgain.downstream.device import environment, make_deterministic
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.training import LOG_COLUMNS, Progressed, Recipe, Trainer
+from synthgain.downstream.training import Progressed, Recipe, Trainer, log_columns
 from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
 from synthgain.networks.pretrained import load_pretrained
@@ -66,7 +66,7 @@ def train_replicate(
     data, validation = cell.build(job, replicate)
     torch.manual_seed(cell.seed_of("initialisation", replicate))
     height, _, channels = data.store.shape
-    network = build_network(cell.model["network"], channels, len(cell.task.labels), height, where)
+    network = build_network(cell.model["network"], channels, len(cell.task.labels), cell.task.window or height, where)
     task = {"kind": cell.task.kind, "labels": list(cell.task.labels), "image_size": height, "channels": channels}
     facts: dict[str, Any] = {**data.facts, "task": task}
     if cell.model.get("pretrained"):
@@ -81,14 +81,15 @@ def train_replicate(
     if latest is not None:
         logger.info("[%s] resuming at step %d", where, latest[0])
     done = trainer.train(checkpoints, stop)
-    facts |= training_facts(done, data.steps, recipe) | {"environment": environment(device)}
-    write_result(folder / "finished", identity, done, facts | {"weights": tensor_digest(done.best)})
+    facts |= training_facts(cell.task.metric, done, data.steps, recipe) | {"environment": environment(device)}
+    facts["weights"] = tensor_digest(done.best)
+    write_result(folder / "finished", identity, done, log_columns(cell.task), facts)
     checkpoints.clear()
 
 
-def training_facts(done: Progressed, steps: int, recipe: Recipe) -> dict[str, Any]:
+def training_facts(metric: str, done: Progressed, steps: int, recipe: Recipe) -> dict[str, Any]:
     """Return what the manifest says about one replicate's training."""
-    auroc = None if done.best_auroc != done.best_auroc else done.best_auroc
+    value = None if done.best_metric != done.best_metric else done.best_metric
     return {
         "selected_step": done.best_step,
         "selection": recipe.selection,
@@ -98,17 +99,19 @@ def training_facts(done: Progressed, steps: int, recipe: Recipe) -> dict[str, An
         "synthetic_exposures": done.synthetic_exposures,
         "seconds": round(done.seconds, 3),
         "images_per_second": round(steps * recipe.batch_size / max(done.seconds, 1e-9), 1),
-        "validation": {"loss": done.best_loss, "auroc": auroc},
+        "validation": {"loss": done.best_loss, metric: value},
     }
 
 
-def write_result(folder: Path, identity: str, done: Progressed, facts: dict[str, Any]) -> None:
+def write_result(
+    folder: Path, identity: str, done: Progressed, columns: tuple[str, ...], facts: dict[str, Any]
+) -> None:
     """Write weights, log and facts of one finished replicate."""
     with atomic_path(folder / "weights.safetensors") as temporary:
         save_file({name: value.contiguous() for name, value in done.best.items()}, temporary)
     with atomic_path(folder / "training.csv") as temporary, temporary.open("w", newline="") as handle:
         writer = csv.writer(handle)
-        writer.writerow(LOG_COLUMNS)
+        writer.writerow(columns)
         writer.writerows(done.log)
     write_manifest(folder / "manifest.json", identity, ["weights.safetensors", "training.csv"], facts=facts)
 

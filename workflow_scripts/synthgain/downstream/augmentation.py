@@ -10,6 +10,7 @@ import torch.nn.functional as functional
 
 from synthgain.errors import SynthGainError
 
+_INSIDE = 0.5  # a resampled mask above it belongs to the structure
 _DRAWS = 12  # uniform numbers per image, one column per purpose, so that a new purpose shifts no other
 
 
@@ -78,8 +79,10 @@ def augmentation_of(name: str, settings: Mapping[str, Any], where: str) -> Augme
 def augment(
     recipe: Augmentation, images: torch.Tensor, targets: torch.Tensor, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the varied (B, C, H, W) images in [-1, 1] and their (B, K) targets (changed by mixup alone).
+    """Return the varied (B, C, H, W) images in [-1, 1] and their targets.
 
+    (B, K) targets are changed by mixup alone. (B, K, H, W) masks move with their images (bilinear, then > 0.5) and
+    mix with them; brightness, noise and cutout leave them alone; a mask that is NaN, unknown, stays so.
     `seed` is that of the step; slot b of the batch uses row b of the draws, whatever the image.
     """
     if recipe.nothing:
@@ -88,7 +91,11 @@ def augment(
     draws = torch.rand(len(images), _DRAWS, generator=generator).to(images.device)
     signed = 2 * draws - 1
     if recipe.rotation or recipe.translation or recipe.scale or recipe.flip:
-        images = _affine(recipe, images, signed, draws[:, 4])
+        rows = _affine(recipe, signed, draws[:, 4])
+        images = _resampled(images, rows)
+        if targets.ndim == images.ndim:
+            moved = _resampled(targets, rows)
+            targets = torch.where(moved.isnan(), moved, (moved > _INSIDE).to(moved.dtype))
     if recipe.gamma:
         exponent = torch.exp2(recipe.gamma * signed[:, 5])[:, None, None, None]
         images = ((images + 1) / 2).clamp(min=0).pow(exponent) * 2 - 1
@@ -105,20 +112,39 @@ def augment(
     if recipe.mixup:
         share = _beta(recipe.mixup, len(images), seed).to(images.device)
         images = torch.lerp(images.flip(0), images, share[:, None, None, None])
-        targets = torch.lerp(targets.flip(0), targets, share[:, None])
+        targets = torch.lerp(targets.flip(0), targets, share.view(-1, *[1] * (targets.ndim - 1)))
     return images, targets
 
 
-def _affine(recipe: Augmentation, images: torch.Tensor, signed: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Rotate, scale, shift and flip by one bilinear resampling; beyond the border the edge goes on."""
+def random_crops(
+    images: torch.Tensor, targets: torch.Tensor, window: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a `window` px square of each image and the same of its masks, placed by (seed, slot)."""
+    height, width = images.shape[-2:]
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.rand(len(images), 2, generator=generator) * torch.tensor([height - window + 1, width - window + 1])
+    corners = places.long().tolist()
+    pairs = [
+        (image[:, y : y + window, x : x + window], masks[:, y : y + window, x : x + window])
+        for image, masks, (y, x) in zip(images, targets, corners, strict=True)
+    ]
+    return torch.stack([image for image, _ in pairs]), torch.stack([masks for _, masks in pairs])
+
+
+def _affine(recipe: Augmentation, signed: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """Return the (B, 2, 3) matrices that rotate, scale, shift and flip."""
     angle = math.radians(recipe.rotation) * signed[:, 0]
     zoom = 1 / (1 + recipe.scale * signed[:, 1])
     mirror = torch.where(flip < recipe.flip, -1.0, 1.0)
     shift = 2 * recipe.translation * signed[:, 2:4]
     cosine, sine = zoom * angle.cos(), zoom * angle.sin()
-    rows = torch.stack(
+    return torch.stack(
         [torch.stack([mirror * cosine, -sine, shift[:, 0]], 1), torch.stack([mirror * sine, cosine, shift[:, 1]], 1)], 1
     )
+
+
+def _resampled(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return images under (B, 2, 3) matrices, bilinear; beyond the border the edge goes on."""
     grid = functional.affine_grid(rows, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

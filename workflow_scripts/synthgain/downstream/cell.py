@@ -1,7 +1,9 @@
 """One cell of the study, model × arm × ratio: its inputs read once, its training set per replicate."""
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +13,20 @@ from synthgain.command import Job
 from synthgain.downstream.arms import (
     POOL_COLUMNS,
     Rows,
+    chosen_parents,
     fraction_positions,
     hold_out_patients,
     real_rows,
     repeated,
+    siblings,
     split_positions,
     supplement,
     supplement_count,
     synthetic_rows,
 )
 from synthgain.downstream.balance import balance_weights
-from synthgain.downstream.tasks import Task, require_every_class, task_of
+from synthgain.downstream.planes import Planes, planes_of
+from synthgain.downstream.tasks import Task, TaskLike
 from synthgain.downstream.training import Validation
 from synthgain.downstream.training_set import TrainingSet, arm_phases, training_set
 from synthgain.errors import SynthGainError
@@ -39,11 +44,16 @@ class Source:
     images: ImageSet
     split: pd.DataFrame | None
 
-    def rows(self, part: str, task: Task, fraction: float, seed: int) -> Rows:
+    def rows(self, part: str, task: TaskLike, fraction: float, seed: int) -> Rows:
         """Return the rows of one part in the data set's order, cut to `fraction` of its patients."""
         positions = split_positions(self.images.table, self.split, part)
         positions = fraction_positions(self.images.table, positions, self.images.columns, fraction, seed, self.name)
-        return real_rows(self.images.images, self.images.table, positions, task)
+        return self.at(positions, task)
+
+    def at(self, positions: np.ndarray, task: TaskLike) -> Rows:
+        """Return the rows at these positions of the table."""
+        planes = planes_of(self.images.masks, self.images.mask_names, task.structures)
+        return real_rows(self.images.images, self.images.table, positions, task, planes)
 
 
 def read_source(job: Job, name: str, with_split: bool = True) -> Source:
@@ -67,7 +77,7 @@ class Cell:
     arm: Mapping[str, Any]
     ratio: int
     seed: int
-    task: Task
+    task: TaskLike
     real: Source | None
     validation: Source
 
@@ -106,8 +116,8 @@ class Cell:
         kept = [rows for rows in (real, added) if rows is not None]
         union = sum(len(rows) for rows in kept)
         if union == 0 or any(len(rows) == 0 for rows in kept):
-            raise SynthGainError(f"{where}: zero training images with a known {' or '.join(self.task.targets)}")
-        require_every_class(self.task, np.concatenate([rows.targets for rows in kept]), where)
+            raise SynthGainError(f"{where}: zero training images with a {self.task.wanted}")
+        self.task.check(kept, where)
         steps = round(self.model["steps"] * self.arm.get("steps_factor", 1.0))
         if self.arm.get("match", "steps") == "epochs":
             steps = round(steps * before / base)
@@ -130,6 +140,8 @@ class Cell:
             "n_repeated": len(added) if added is not None and repeats else 0,
             "unlabelled": before - union,
         }
+        if self.arm.get("sibling_probability") is not None and real is not None:
+            facts["n_parents"] = len(self._parents(real, replicate))
         data = training_set(real, added, phases, weights if mode == "reweight" else None, where, repeats, **facts)
         return data, Validation.of(chosen_by, where)
 
@@ -140,12 +152,36 @@ class Cell:
         if not self.arm.get("synthetic"):
             return None
         paths = job.slice["pools"][str(replicate)]
-        columns = {*POOL_COLUMNS, *self.task.targets}
-        arrays, table, _ = read_replicas([(job.run / path, job.inputs[path]) for path in paths], columns=columns)
-        pool = synthetic_rows(arrays, table, self.task)
+        columns = {*POOL_COLUMNS, *self.task.columns}
+        arrays, table, masks = read_replicas([(job.run / path, job.inputs[path]) for path in paths], columns=columns)
+        pool = synthetic_rows(arrays, table, self.task, self._planes(job.run / paths[0], masks, where))
+        filtered = bool(self.arm.get("filtered"))
+        if self.arm.get("sibling_probability") is not None:
+            assert real is not None
+            return siblings(pool, self._parents(real, replicate), self.ratio, where, filtered)
         base = len(real) if real is not None else self._base(pool)
         own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
-        return supplement(pool, supplement_count(self.ratio, base), own, where, bool(self.arm.get("filtered")))
+        return supplement(pool, supplement_count(self.ratio, base), own, where, filtered)
+
+    def _parents(self, real: Rows, replicate: int) -> Rows:
+        """Return the real images that get siblings: the same in every arm and model of a replicate."""
+        seed = integer_seed(study=self.seed, step="siblings", replicate=replicate)
+        return chosen_parents(real, float(self.arm["sibling_probability"]), seed)
+
+    def _planes(self, replica: Path, masks: Sequence[np.ndarray] | None, where: str) -> tuple[Planes, ...]:
+        """Return the task's mask planes of every shard. Raises SynthGainError for a pool without them."""
+        if not self.task.structures:
+            return ()
+        shard = read_manifest(replica)["shards"][0]
+        names = read_manifest(replica.parent / shard / "manifest.json")["mask_names"]
+        missing = [name for name in self.task.structures if name not in names]
+        if masks is None or missing:
+            lacking = "masks" if masks is None else f"masks of {missing[0]!r}"
+            raise SynthGainError(
+                f"{where}: pool {self.arm['synthetic']} has no {lacking}; a segmenter needs image-mask pairs "
+                "(a generator with output: image+mask or condition_on: [mask])"
+            )
+        return tuple(plane for part in masks for plane in planes_of(part, names, self.task.structures))
 
     def _base(self, pool: Rows | None) -> int:
         """Return how many rows the pool copies: its source's training rows, else those of its first replica."""
@@ -158,6 +194,8 @@ class Cell:
         balance = self.arm.get("balance")
         if not balance:
             return None
+        if not isinstance(self.task, Task):
+            raise SynthGainError(f"{where}: balance is for classification; leave it out of {self.task.kind} studies")
         targets = np.concatenate([rows.targets for rows in kept])
         return balance_weights(self.task, targets, balance["targets"], where)
 
@@ -169,6 +207,8 @@ def read_cell(job: Job) -> Cell:
     real = None
     if arm.get("real"):
         real = validation if arm["real"] == arm["validation"] else read_source(job, arm["real"])
-    columns = (real or validation).images.columns
-    task = task_of(model["targets"], columns, f"model {model['name']}")
+    # By name, so that a segmenter's code is none of a classifier's job.
+    task = importlib.import_module(model["task_module"]).new_task(
+        model, (real or validation).images, f"model {model['name']}"
+    )
     return Cell(model, arm, int(job.slice["ratio"]), int(job.slice["seed"]), task, real, validation)

@@ -1,7 +1,8 @@
-"""Scores of a trained classifier, and the long table that they become."""
+"""Outputs of a trained network, and the long table that a classifier's become."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from synthgain.downstream.tasks import Task, probabilities, target_matrix
+from synthgain.downstream.tasks import PREDICTION_BATCH, Task, probabilities, target_matrix
 from synthgain.downstream.training_set import ImageStore
 from synthgain.errors import SynthGainError
 
-PREDICTION_BATCH = 256  # images; fixed, since the sums inside a convolution may depend on it
 PREDICTION_COLUMNS = (
     "ratio",
     "replicate",
@@ -25,6 +25,18 @@ PREDICTION_COLUMNS = (
     "truth",
     "score",
 )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where predictions belong: the cell, its replicate, the part of a data set; and the device to compute on."""
+
+    where: str
+    ratio: int
+    replicate: int
+    dataset: str
+    part: str
+    device: torch.device
 
 
 def build_network(entry: Mapping[str, Any], in_channels: int, outputs: int, image_size: int, where: str) -> nn.Module:
@@ -46,13 +58,23 @@ def predict_logits(
 ) -> torch.Tensor:
     """Return the (N, K) float32 logits of all images of `store`, on the CPU; the network is left in eval mode."""
     network.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(store), batch_size):
-            images = store.batch(np.arange(start, min(start + batch_size, len(store))), device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                parts.append(network(images.contiguous(memory_format=torch.channels_last)).float())
-    return torch.cat(parts).cpu()
+    forward = lambda images: network(images).float()  # noqa: E731
+    return torch.cat(list(predict_batches(forward, store, device, precision, batch_size))).cpu()
+
+
+def predict_batches(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    store: ImageStore,
+    device: torch.device,
+    precision: str,
+    batch_size: int,
+) -> Iterator[torch.Tensor]:
+    """Yield forward's outputs, batch after batch of the store's images in their order, without gradients."""
+    for start in range(0, len(store), batch_size):
+        images = store.batch(np.arange(start, min(start + batch_size, len(store))), device)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            outputs = forward(images.contiguous(memory_format=torch.channels_last))
+        yield outputs
 
 
 def prediction_table(

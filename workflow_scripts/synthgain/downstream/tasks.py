@@ -1,17 +1,83 @@
-"""What a classifier predicts: binary, multi-label or multi-class; targets, loss, scores."""
+"""What a classifier predicts: binary, multi-label or multi-class; targets, loss, scores.
 
-from collections.abc import Mapping
+Beside it stands what the training loop asks of any task, so that one loop trains classifiers and segmenters.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as functional
+from torch import nn
 
 from synthgain.errors import SynthGainError
+from synthgain.metrics import macro_auroc
+
+if TYPE_CHECKING:
+    from synthgain.downstream.arms import Rows
 
 Kind = Literal["binary", "multi-label", "multi-class"]
+PREDICTION_BATCH = 256  # images; fixed, since the sums inside a convolution may depend on it
+
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # of validation: logits and targets, on the same device
+
+
+class TaskLike(Protocol):
+    """What cell, training loop and prediction ask of a task. K outputs, one per label.
+
+    targets: (B, K), or (B, K, H, W) where `structures` are learnt; NaN where unknown.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind of task, for manifests."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the K outputs."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the measure, larger is better, that validation reports beside the loss."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Table columns that say what is known of a row."""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Mask planes to gather, in this order; none for a classifier."""
+
+    @property
+    def window(self) -> int | None:
+        """Side in px of what the network sees at a time; None: the whole image."""
+
+    @property
+    def prediction_batch(self) -> int:
+        """Images that are predicted together."""
+
+    @property
+    def wanted(self) -> str:
+        """What a row must have to be of use, in words."""
+
+    def truth(self, table: pd.DataFrame) -> np.ndarray:
+        """Return (N, K) float32 targets of rows; for a structure 1 where its mask is known. NaN: unknown."""
+
+    def check(self, parts: "Sequence[Rows]", where: str) -> None:
+        """Raise SynthGainError where these training rows cannot teach one of the labels."""
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss over what is known; weights: (B,)."""
+
+    def validate(self, batches: Batches) -> tuple[float, float]:
+        """Return (loss, metric) of all batches; the metric is NaN where undefined."""
+
+    def logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Return the network's float32 logits of whole (B, C, H, W) images, without gradients."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +87,45 @@ class Task:
     kind: Kind
     targets: tuple[str, ...]
     labels: tuple[str, ...]
+
+    metric: ClassVar[str] = "auroc"
+    structures: ClassVar[tuple[str, ...]] = ()
+    window: ClassVar[int | None] = None
+    prediction_batch: ClassVar[int] = PREDICTION_BATCH
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Table columns that hold the targets."""
+        return self.targets
+
+    @property
+    def wanted(self) -> str:
+        """What a row must have to be of use, in words."""
+        return f"known {' or '.join(self.targets)}"
+
+    def truth(self, table: pd.DataFrame) -> np.ndarray:
+        """Return `target_matrix` of the table."""
+        return target_matrix(self, table)
+
+    def check(self, parts: "Sequence[Rows]", where: str) -> None:
+        """Raise SynthGainError where a label has one class only among the training rows."""
+        require_every_class(self, np.concatenate([rows.targets for rows in parts]), where)
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return `masked_loss`."""
+        return masked_loss(self, logits, targets, weights)
+
+    def validate(self, batches: Batches) -> tuple[float, float]:
+        """Return (loss, macro AUROC) over all validation images."""
+        parts = [(logits.cpu(), targets.cpu()) for logits, targets in batches]
+        logits, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        loss = float(masked_loss(self, logits, targets, torch.ones(len(targets))))
+        return loss, macro_auroc(targets.numpy(), probabilities(self, logits).numpy())
+
+    def logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Return (B, K) float32 logits."""
+        found: torch.Tensor = network(images).float()
+        return found
 
 
 def task_of(targets: list[str], columns: Mapping[str, Mapping[str, Any]], where: str) -> Task:

@@ -1,4 +1,4 @@
-"""The training loop of a classifier: steps, validation, checkpoint selection, exact resume.
+"""The training loop of any task: steps, validation, checkpoint selection, exact resume.
 
 Everything random in a step follows from (seed, step), so a state holds no generator: batch order,
 augmentation draws and dropout are the same whether or not the loop was interrupted before.
@@ -16,13 +16,12 @@ from torch import nn
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Progress, StopSignal, Terminated
 from synthgain.downstream.arms import Rows
-from synthgain.downstream.augmentation import Augmentation, augment
+from synthgain.downstream.augmentation import Augmentation, augment, random_crops
 from synthgain.downstream.batch_order import mix
-from synthgain.downstream.prediction import predict_logits
-from synthgain.downstream.tasks import Task, masked_loss, probabilities
-from synthgain.downstream.training_set import ImageStore, TrainingSet
+from synthgain.downstream.prediction import predict_batches
+from synthgain.downstream.tasks import Batches, TaskLike
+from synthgain.downstream.training_set import ImageStore, TrainingSet, batch_targets, mask_store
 from synthgain.errors import SynthGainError
-from synthgain.metrics import macro_auroc
 
 SAVE_SHARE = 0.02  # of the time at most goes into saving …
 SAVE_SECONDS = 1.0  # … and no two saves are closer than this
@@ -55,6 +54,7 @@ class Validation:
     """The images that choose the checkpoint, real in all arms unless the study says otherwise."""
 
     store: ImageStore
+    masks: ImageStore | None
     targets: np.ndarray
 
     @classmethod
@@ -63,7 +63,19 @@ class Validation:
         rows = rows.labelled()
         if len(rows) == 0:
             raise SynthGainError(f"{where}: no labelled validation image; give the split a validation part")
-        return cls(ImageStore([rows], where), rows.targets)
+        return cls(ImageStore([rows], where), mask_store([rows], where) if rows.planes else None, rows.targets)
+
+    def batches(self, task: TaskLike, network: nn.Module, device: torch.device, precision: str) -> Batches:
+        """Yield (logits, targets) of all images; the network is left in eval mode."""
+        network.eval()
+        first = 0
+        for logits in predict_batches(
+            lambda images: task.logits(network, images), self.store, device, precision, task.prediction_batch
+        ):
+            rows = np.arange(first, first + len(logits))
+            known = torch.from_numpy(self.targets[rows]).to(logits.device)
+            yield logits, batch_targets(known, self.masks, rows, device)
+            first += len(logits)
 
 
 @dataclass
@@ -77,7 +89,7 @@ class Progressed:
     log: list[list[float]] = field(default_factory=list)
     best_score: float = math.inf
     best_step: int = 0
-    best_auroc: float = math.nan
+    best_metric: float = math.nan
     best_loss: float = math.nan
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     sum_loss: float = 0.0
@@ -85,16 +97,13 @@ class Progressed:
     logged_seconds: float = 0.0
 
 
-LOG_COLUMNS = (
-    "step",
-    "train_loss",
-    "validation_loss",
-    "validation_auroc",
-    "learning_rate",
-    "real_exposures",
-    "synthetic_exposures",
-    "images_per_second",
-)
+def log_columns(task: TaskLike) -> tuple[str, ...]:
+    """Return the columns of `Progressed.log`."""
+    exposures = ("real_exposures", "synthetic_exposures")
+    return (
+        "step", "train_loss", "validation_loss", f"validation_{task.metric}", "learning_rate", *exposures,
+        "images_per_second",
+    )  # fmt: skip
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -119,7 +128,7 @@ class Trainer:
     def __init__(
         self,
         network: nn.Module,
-        task: Task,
+        task: TaskLike,
         data: TrainingSet,
         validation: Validation,
         recipe: Recipe,
@@ -137,8 +146,9 @@ class Trainer:
         self.progressed = Progressed()
         self.optimiser = self._new_optimiser()
         self._losses: list[torch.Tensor] = []
-        data.store.to_device(device)
-        validation.store.to_device(device)
+        for store in (data.store, data.masks, validation.store, validation.masks):
+            if store is not None:
+                store.to_device(device)
 
     def train(self, checkpoints: Checkpoints, stop: StopSignal | None = None) -> Progressed:
         """Run to the last step and return what was reached; `best` holds the chosen weights.
@@ -179,14 +189,15 @@ class Trainer:
         seed = step_seed(self.seed, done.step)
         torch.manual_seed(seed)  # for layers that draw (dropout, stochastic depth)
         picked = torch.from_numpy(rows).to(self.device)
-        images, targets = augment(
-            self.augmentation, self.data.store.batch(rows, self.device), self.targets[picked], seed
-        )
+        targets = batch_targets(self.targets[picked], self.data.masks, rows, self.device)
+        images, targets = augment(self.augmentation, self.data.store.batch(rows, self.device), targets, seed)
+        if self.task.window is not None:
+            images, targets = random_crops(images, targets, self.task.window, step_seed(seed, done.step))
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             logits = self.forward(images.contiguous(memory_format=torch.channels_last))
-        loss = masked_loss(self.task, logits, targets, self.weights[picked])
+        loss = self.task.loss(logits, targets, self.weights[picked])
         loss.backward()
         self.optimiser.step()
         self._losses.append(loss.detach())
@@ -216,34 +227,32 @@ class Trainer:
     def _validate(self) -> None:
         self._collect_losses()
         done = self.progressed
-        logits = predict_logits(self.network, self.validation.store, self.device, self.recipe.precision)
-        targets = torch.from_numpy(self.validation.targets)
-        loss = float(masked_loss(self.task, logits, targets, torch.ones(len(targets))))
+        precision = self.recipe.precision
+        loss, metric = self.task.validate(self.validation.batches(self.task, self.network, self.device, precision))
         if not math.isfinite(loss):
             raise SynthGainError(f"{self.where}, step {done.step}: validation loss is {loss}; lower the learning rate")
-        auroc = macro_auroc(self.validation.targets, probabilities(self.task, logits).numpy())
         index, local = self.data.place(done.step - 1)
         if index == len(self.data.phases) - 1:
-            self._select(loss, auroc)
+            self._select(loss, metric)
         steps = done.step - done.logged_step
         speed = steps * self.recipe.batch_size / max(done.seconds - done.logged_seconds, 1e-9)
         rate = learning_rate(self.recipe, local, self.data.phases[index].steps)
         train_loss = done.sum_loss / max(steps, 1)
         done.log.append(
-            [done.step, train_loss, loss, auroc, rate, done.real_exposures, done.synthetic_exposures, speed]
+            [done.step, train_loss, loss, metric, rate, done.real_exposures, done.synthetic_exposures, speed]
         )
         done.sum_loss, done.logged_step, done.logged_seconds = 0.0, done.step, done.seconds
 
-    def _select(self, loss: float, auroc: float) -> None:
+    def _select(self, loss: float, metric: float) -> None:
         """Keep the weights if they are the best so far (the earliest of equals), or always where the last is asked."""
         done = self.progressed
-        if self.recipe.selection_metric == "auroc" and math.isnan(auroc):
-            raise SynthGainError(
-                f"{self.where}: selection_metric auroc, but the validation part lacks a class; use loss"
-            )
-        score = -auroc if self.recipe.selection_metric == "auroc" else loss
+        by_metric = self.recipe.selection_metric != "loss"
+        if by_metric and math.isnan(metric):
+            name = self.recipe.selection_metric
+            raise SynthGainError(f"{self.where}: selection_metric {name}, but validation lacks a class; use loss")
+        score = -metric if by_metric else loss
         if self.recipe.selection == "last" or not done.best or score < done.best_score:
-            done.best_score, done.best_step, done.best_auroc, done.best_loss = score, done.step, auroc, loss
+            done.best_score, done.best_step, done.best_metric, done.best_loss = score, done.step, metric, loss
             done.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
 
     def _new_optimiser(self) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
 """The images of an arm: uint8 arrays where they lie, gathered batch by batch; nothing is copied ahead."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.batch_order import Phase, Stream
+from synthgain.downstream.planes import Planes
 from synthgain.errors import SynthGainError
 from synthgain.files import digest
 
@@ -25,11 +26,13 @@ class ImageStore:
     """Rows of several uint8 arrays as one: memory-mapped, or wholly on the GPU where they fit."""
 
     def __init__(self, parts: Sequence[Rows], where: str) -> None:
-        self._arrays = [np.asarray(array) for rows in parts for array in rows.arrays]
-        shapes = {array.shape[1:] for array in self._arrays if len(array)}
+        arrays = [array for rows in parts for array in rows.arrays]
+        self._arrays = [array if isinstance(array, Planes) else np.asarray(array) for array in arrays]
+        shapes = {tuple(array.shape[1:]) for array in self._arrays if len(array)}
         if len(shapes) != 1:
             raise SynthGainError(f"{where}: images of different shapes {sorted(shapes)}; rerun with one image size")
-        self.shape: tuple[int, int, int] = shapes.pop()
+        height, width, channels = shapes.pop()
+        self.shape = (height, width, channels)
         owners, offsets, first = [], [], 0
         for rows in parts:
             edges = np.cumsum([0, *(len(array) for array in rows.arrays)])
@@ -65,25 +68,48 @@ class ImageStore:
                 resident[start : start + len(rows)] = torch.from_numpy(self.gather(rows)).to(device)
             self._resident = resident
 
+    def raw(self, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+        """Return images `rows` on the device as (B, H, W, C) uint8."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(rows).to(device)]
+        images = torch.from_numpy(self.gather(rows))
+        return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
+
     def batch(self, rows: np.ndarray, device: torch.device) -> torch.Tensor:
         """Return images `rows` on the device as (B, C, H, W) float32 in [-1, 1]."""
-        if self._resident is not None:
-            return normalise(self._resident[torch.from_numpy(rows).to(device)])
-        images = torch.from_numpy(self.gather(rows))
-        if device.type == "cuda":
-            return normalise(images.pin_memory().to(device, non_blocking=True))
-        return normalise(images)
+        return normalise(self.raw(rows, device))
+
+
+def mask_store(parts: Sequence[Rows], where: str) -> ImageStore:
+    """Return the masks of these rows as a store of (H, W, K) uint8; SynthGainError where some have none."""
+    if any(len(rows.planes) != len(rows.arrays) for rows in parts):
+        raise SynthGainError(f"{where}: images without masks; a segmenter needs image-mask pairs")
+    return ImageStore([replace(rows, arrays=rows.planes) for rows in parts], where)
+
+
+def batch_targets(
+    known: torch.Tensor, masks: ImageStore | None, rows: np.ndarray, device: torch.device
+) -> torch.Tensor:
+    """Return the targets of `rows`: `known` (B, K) as it is, or (B, K, H, W) float32 masks, NaN where unknown.
+
+    With masks, known is 1 where there is one and NaN elsewhere.
+    """
+    if masks is None:
+        return known
+    return masks.raw(rows, device).permute(0, 3, 1, 2).float() * known[:, :, None, None]
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """An arm's union of rows: real ones first, then synthetic ones or repeats.
 
-    targets: (N, K) float32, NaN unknown; weights: (N,) float32 loss weights of mean 1; added: (N,) bool,
-    True for synthetic images and repeats; phases: what is drawn in which steps; facts: JSON values.
+    masks: of the same rows, None for a classifier; targets: (N, K) float32, NaN unknown; weights: (N,) float32
+    loss weights of mean 1; synthetic: (N,) bool, False for real images and their repeats; phases: what is drawn in
+    which steps; facts: JSON values.
     """
 
     store: ImageStore
+    masks: ImageStore | None
     targets: np.ndarray
     weights: np.ndarray
     synthetic: np.ndarray
@@ -119,6 +145,7 @@ def training_set(
     counts = (0 if real is None else len(real), 0 if added is None else len(added))
     return TrainingSet(
         ImageStore(parts, where),
+        mask_store(parts, where) if any(rows.planes for rows in parts) else None,
         targets,
         np.ones(len(targets), np.float32) if weights is None else weights.astype(np.float32),
         np.repeat([False, not repeats], counts),

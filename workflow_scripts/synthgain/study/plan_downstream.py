@@ -1,11 +1,14 @@
-"""Plans of downstream training, prediction, statistics, figures and the report."""
+"""Plans of downstream training, prediction and trivial floors."""
 
 import math
 from typing import Any
 
+from synthgain.errors import SynthGainError
 from synthgain.study.planner import Draft, Planner, plans
-from synthgain.study.roles import root_pool, source_dataset, validation_dataset
-from synthgain.study.training import CLASSIFIERS, Model
+from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
+from synthgain.study.training import NETWORKS, TASKS, Model
+
+TESTED_BY = {"tolerance", "keep_masks"}  # of a model: change what is measured, not what is trained
 
 
 @plans
@@ -23,8 +26,9 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     return Draft(
         {
             "model": {
-                **config.model_dump(exclude={"description", "network", "augmentation"}),
+                **config.model_dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
                 "name": model,
+                "task_module": TASKS[config.task],
                 "augmentation": {
                     "laterality": config.augmentation.laterality,
                     recipe.augmentation: getattr(config.augmentation, recipe.augmentation, {}),
@@ -46,7 +50,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
             "seed": plan.seed,
         },
         tuple(inputs),
-        (CLASSIFIERS[config.network_name],),
+        (NETWORKS[config.network_name], TASKS[config.task]),
     )
 
 
@@ -55,22 +59,13 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
     config = plan.study.models[model]
     place = {"model": model, "arm": arm, "ratio": ratio, "chunk": chunk}
     inputs: list[tuple[str, dict[str, Any]]] = [("train_downstream", place)]
-    evaluate = []
-    validation = validation_dataset(plan.study, arm)
-    for name in dict.fromkeys((*plan.study.evaluate_on, *([validation] if validation else []))):
-        has_split = plan.study.datasets[name].split is not None
-        parts = ["validation"] * (name == validation) + ["test"] * (name in plan.study.evaluate_on)
-        evaluate.append({"dataset": name, "split": has_split, "parts": parts})
-        inputs.append(("prepare_dataset", {"dataset": name}))
-        if has_split:
-            inputs.append(("split_dataset", {"dataset": name}))
+    evaluate, read = _evaluated(plan, arm)
+    inputs += read
     return Draft(
         {
             "model": {
                 "name": model,
-                "task": config.task,
-                "targets": config.targets,
-                "network": network_entry(config),
+                **tested_model(config),
                 "precision": config.precision,
                 "real_fraction": plan.study.arms[arm].real_fraction,
             },
@@ -80,7 +75,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
             "evaluate": evaluate,
         },
         tuple(inputs),
-        (CLASSIFIERS[config.network_name],),
+        (NETWORKS[config.network_name], TASKS[config.task]),
     )
 
 
@@ -99,11 +94,65 @@ def collect_predictions(plan: Planner, model: str, arm: str) -> Draft:
     )
 
 
+@plans
+def trivial_floor(plan: Planner, model: str) -> Draft:
+    config, arm = plan.study.models[model], floor_arm(plan, model)
+    recipe = plan.study.arms[arm]
+    evaluate, inputs = _evaluated(plan, arm)
+    return Draft(
+        {
+            "model": {"name": model, **tested_model(config)},
+            "arm": {"name": arm, "real": recipe.real, "real_fraction": recipe.real_fraction},
+            "evaluate": evaluate,
+            "seed": plan.seed,
+        },
+        tuple(inputs),
+        (TASKS[config.task],),
+    )
+
+
+def floor_arm(plan: Planner, model: str) -> str:
+    """Return the arm whose training masks the floors rest on: what the primary comparison starts from, if real."""
+    study = plan.study
+    primary = study.analysis.primary
+    listed = primary if isinstance(primary, list) else [primary] if primary else []
+    named = [baseline_of(study, entry.arm) or entry.arm for entry in listed if entry.model == model]
+    names = [name for name in (*named, *study.arms) if study.arms[name].real is not None]
+    if not names:
+        raise SynthGainError(f"models.{model}: no arm with real images, so there is no mean mask to compare with")
+    return names[0]
+
+
+def tested_model(config: Model) -> dict[str, Any]:
+    """Return what prediction needs of a model beside its weights."""
+    fields = {"task": config.task, "task_module": TASKS[config.task], "network": network_entry(config)}
+    if config.task == "classification":
+        return {**fields, "targets": config.targets}
+    measured = {"window": config.window, "tolerance": config.tolerance, "keep_masks": config.keep_masks}
+    return {**fields, "structures": config.structures, **measured}
+
+
+def _evaluated(plan: Planner, arm: str) -> tuple[list[dict[str, Any]], list[tuple[str, dict[str, Any]]]]:
+    """Return the parts of data sets on which an arm is predicted, and the jobs that make these sets."""
+    evaluate: list[dict[str, Any]] = []
+    inputs: list[tuple[str, dict[str, Any]]] = []
+    validation = validation_dataset(plan.study, arm)
+    for name in dict.fromkeys((*plan.study.evaluate_on, *([validation] if validation else []))):
+        has_split = plan.study.datasets[name].split is not None
+        parts = ["validation"] * (name == validation) + ["test"] * (name in plan.study.evaluate_on)
+        evaluate.append({"dataset": name, "split": has_split, "parts": parts})
+        inputs.append(("prepare_dataset", {"dataset": name}))
+        if has_split:
+            inputs.append(("split_dataset", {"dataset": name}))
+    return evaluate, inputs
+
+
 def network_entry(model: Model) -> dict[str, Any]:
     """Return a model's network as {module, options}; modules with several networks get the name as an option."""
-    options = {} if isinstance(model.network, str) else {k: v for k, v in model.network.items() if k != "name"}
-    module = CLASSIFIERS[model.network_name]
-    if list(CLASSIFIERS.values()).count(module) > 1:
+    named = model.network if isinstance(model.network, dict) else {}
+    options = {k: v for k, v in named.items() if k != "name"}
+    module = NETWORKS[model.network_name]
+    if list(NETWORKS.values()).count(module) > 1:
         options["name"] = model.network_name
     return {"module": module, "options": options}
 

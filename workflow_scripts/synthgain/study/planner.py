@@ -28,6 +28,7 @@ OUTPUTS = {
     "train_downstream": "downstream/{model}/{arm}/{ratio}/{chunk}/manifest.json",
     "predict_downstream": "predictions/{model}/{arm}/{ratio}/{chunk}.parquet",
     "collect_predictions": "predictions/{model}/{arm}.parquet",
+    "trivial_floor": "floors/{model}.parquet",
     "measure_fidelity": "fidelity/{pool}/{index}/manifest.json",
     "check_memorisation": "memorisation/{pool}/{index}/manifest.json",
     "score_pool": "label_consistency/{pool}/{index}/manifest.json",

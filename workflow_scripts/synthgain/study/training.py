@@ -7,6 +7,10 @@ from pydantic import Field, model_validator
 from synthgain.study.data import Share
 from synthgain.study.entry import Entry, Name
 
+TASKS = {
+    "classification": "synthgain.downstream.classification",
+    "segmentation": "synthgain.downstream.segmentation",
+}
 CLASSIFIERS = {
     "small_cnn": "synthgain.networks.small_cnn",
     "resnet18": "synthgain.networks.torchvision_classifiers",
@@ -15,6 +19,10 @@ CLASSIFIERS = {
     "convnext_base": "synthgain.networks.torchvision_classifiers",
     "densenet121": "synthgain.networks.monai_classifiers",
 }
+SEGMENTERS = dict.fromkeys(
+    ("unet", "segresnet", "flexible_unet", "basic_unet_plusplus"), "synthgain.networks.monai_segmenters"
+)
+NETWORKS = {**CLASSIFIERS, **SEGMENTERS}
 
 
 class Augmentation(Entry):
@@ -28,9 +36,14 @@ class Augmentation(Entry):
 class Model(Entry):
     """A downstream model and how it is trained, the same in every arm."""
 
-    task: Literal["classification"] = Field("classification", description="What is predicted.")
-    targets: list[str] = Field(min_length=1, description="Table columns: one, several (multi-label), or a category.")
-    network: str | dict[str, Any] = Field("small_cnn", description="Name, or {name: …, options}.")
+    task: Literal["classification", "segmentation"] = Field("classification", description="What is predicted.")
+    targets: list[str] = Field(
+        default_factory=list, description="Classification: table columns, one, several (multi-label), or a category."
+    )
+    structures: list[str] = Field(default_factory=list, description="Segmentation: names of mask planes.")
+    network: str | dict[str, Any] | None = Field(
+        None, description="Name, or {name: …, options}; default small_cnn, for segmentation unet."
+    )
     steps: int = Field(ge=1, description="Optimiser steps of every arm (but real_long).")
     batch_size: int = Field(32, ge=1, description="Images a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak AdamW learning rate.")
@@ -41,7 +54,12 @@ class Model(Entry):
     selection: Literal["real_validation", "synthetic", "last"] = Field(
         "real_validation", description="Which data choose the checkpoint."
     )
-    selection_metric: Literal["loss", "auroc"] = Field("loss", description="What the checkpoint is chosen by.")
+    selection_metric: Literal["loss", "auroc", "dice"] = Field("loss", description="What the checkpoint is chosen by.")
+    tolerance: float = Field(2.0, ge=0, description="Segmentation: px within which NSD takes two borders for one.")
+    window: int | None = Field(
+        None, ge=8, description="Segmentation: px seen at a time (random crops, sliding windows); null: whole images."
+    )
+    keep_masks: bool = Field(False, description="Segmentation: keep predicted masks as run lengths.")
     augmentation: Augmentation = Field(Augmentation(), description="Classical augmentation.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
     pretrained: str | None = Field(None, description="Weights file (safetensors or .pth), relative to the data root.")
@@ -51,12 +69,32 @@ class Model(Entry):
     @property
     def network_name(self) -> str:
         """Name of the network."""
-        return self.network if isinstance(self.network, str) else str(self.network.get("name", "small_cnn"))
+        usual = "small_cnn" if self.task == "classification" else "unet"
+        if isinstance(self.network, dict):
+            return str(self.network.get("name", usual))
+        return self.network or usual
+
+    @property
+    def labels(self) -> list[str]:
+        """Targets or structures, whichever the task has."""
+        return self.targets or self.structures
 
     @model_validator(mode="after")
-    def _known_network(self) -> "Model":
-        if self.network_name not in CLASSIFIERS:
-            raise ValueError(f"unknown network {self.network_name!r}; known: {', '.join(CLASSIFIERS)}")
+    def _fits_the_task(self) -> "Model":
+        segments = self.task == "segmentation"
+        wanted, other = ("structures", "targets") if segments else ("targets", "structures")
+        if not getattr(self, wanted) or getattr(self, other):
+            raise ValueError(f"task: {self.task} needs {wanted}, and no {other}")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"{wanted} must be different, got {self.labels}")
+        known = SEGMENTERS if segments else CLASSIFIERS
+        if self.network_name not in known:
+            raise ValueError(f"unknown network {self.network_name!r} for {self.task}; known: {', '.join(known)}")
+        if self.selection_metric not in ("loss", "dice" if segments else "auroc"):
+            raise ValueError(f"selection_metric: {self.selection_metric} is not for {self.task}")
+        given = self.model_fields_set & {"tolerance", "window", "keep_masks"}
+        if given and not segments:
+            raise ValueError(f"{sorted(given)[0]} is for task: segmentation")
         return self
 
 
@@ -96,6 +134,12 @@ class Arm(Entry):
     repeat: bool = Field(False, description="Repeat the real images instead: the A/A control.")
     steps_factor: float = Field(1.0, gt=0, description="2: twice the steps (real_long).")
     augmentation: Literal["standard", "strong", "none"] = Field("standard", description="Classical augmentation.")
+    sibling_probability: Share | None = Field(
+        None,
+        gt=0,
+        description="Each real training image gets its synthetic children with this probability; ratios then count "
+        "copies of each chosen parent (100: one child), not images added.",
+    )
     mixing: Mixing = Field(Mixing(), description="How real and synthetic images share a batch.")
     balance: Balance | None = Field(None, description="Oversample or re-weight instead of synthesising.")
     pretrain: Pretrain | None = Field(None, description="Pretrain on synthetic, fine-tune on real.")
@@ -114,6 +158,13 @@ class Arm(Entry):
             raise ValueError(f"ratios must be different and above 0, got {self.ratios}")
         if self.pretrain is not None and (self.real is None or self.synthetic is None):
             raise ValueError("pretrain needs both real and synthetic")
+        if self.sibling_probability is not None:
+            if self.real is None or self.synthetic is None:
+                raise ValueError("sibling_probability needs both real and synthetic")
+            if any(ratio % 100 for ratio in self.ratios):
+                raise ValueError(
+                    f"with sibling_probability ratios are whole copies: multiples of 100, not {self.ratios}"
+                )
         if self.mixing.mode == "fixed_share" and (self.real is None or not self.ratios or self.pretrain is not None):
             raise ValueError("mixing: fixed_share needs real images and synthetic or repeated ones, without pretrain")
         return self

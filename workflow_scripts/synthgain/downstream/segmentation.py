@@ -1,0 +1,163 @@
+"""The segmentation task: structures as independent masks, Dice and cross-entropy, scores per image and structure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.inferers import sliding_window_inference
+from monai.losses import DiceCELoss
+from torch import nn
+
+from synthgain.downstream.arms import Rows
+from synthgain.downstream.mask_predictions import mask_table
+from synthgain.downstream.prediction import Place, predict_batches
+from synthgain.downstream.tasks import Batches
+from synthgain.downstream.training_set import ImageStore, mask_store
+from synthgain.errors import SynthGainError
+from synthgain.images import ImageSet
+
+OVERLAP = 0.25  # of neighbouring windows: MONAI's default
+WINDOWS_AT_ONCE = 16  # windows that go through the network together
+PREDICTION_BATCH = 64  # images; a batch of masks takes far more memory than one of class scores
+_LOSS = DiceCELoss(sigmoid=True, reduction="none")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmentation task: `labels` are mask planes, each with an output of its own, so that structures may overlap.
+
+    window: side in px of sliding-window inference and of the random crops in training; None: whole images.
+    """
+
+    labels: tuple[str, ...]
+    window: int | None = None
+
+    kind: ClassVar[str] = "segmentation"
+    metric: ClassVar[str] = "dice"
+    prediction_batch: ClassVar[int] = PREDICTION_BATCH
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The labels: mask planes to gather."""
+        return self.labels
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Table columns that say which masks a row has."""
+        return tuple(f"has_mask_{name}" for name in self.labels)
+
+    @property
+    def wanted(self) -> str:
+        """What a row must have to be of use, in words."""
+        return f"mask of {' or '.join(self.labels)}"
+
+    def truth(self, table: pd.DataFrame) -> np.ndarray:
+        """Return (N, K) float32: 1 where the row has a mask of the structure, else NaN."""
+        known = [table[name].to_numpy(bool) if name in table else np.zeros(len(table), bool) for name in self.columns]
+        return np.where(np.stack(known, axis=1), 1.0, np.nan).astype(np.float32)
+
+    def check(self, parts: Sequence[Rows], where: str) -> None:
+        """Raise SynthGainError where no training row has a mask of a structure, or all of its masks are empty."""
+        for k, name in enumerate(self.labels):
+            known = [np.flatnonzero(rows.targets[:, k] == 1) for rows in parts]
+            if not any(len(chosen) for chosen in known):
+                raise SynthGainError(f"{where}: no training image has a mask of {name!r}; leave it out or add masks")
+            if not any(_any_foreground(rows.take(chosen), k, where) for rows, chosen in zip(parts, known, strict=True)):
+                raise SynthGainError(f"{where}: every training mask of {name!r} is empty; look at the audit's page")
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the mean over known masks of Dice loss + binary cross-entropy; a batch without any gives 0.
+
+        MONAI's DiceCELoss of each (image, structure) by itself: over several channels it would take the structures
+        for classes that exclude each other. logits, targets: (B, K, H, W), targets NaN where there is no mask.
+        """
+        planes, known = _planes(targets)
+        losses = _LOSS(logits.float().flatten(0, 1)[:, None], planes).mean(dim=(1, 2, 3))
+        rows = weights.repeat_interleave(targets.shape[1])
+        return (losses * rows * known).sum() / known.sum().clamp(min=1)
+
+    def validate(self, batches: Batches) -> tuple[float, float]:
+        """Return (loss, Dice): means over all known masks; Dice over those that are not empty."""
+        total, overlap = 0.0, 0.0
+        count = scored = 0
+        for logits, targets in batches:
+            _, known = _planes(targets)
+            here = int(known.sum())
+            total += float(self.loss(logits, targets, torch.ones(len(targets), device=targets.device))) * here
+            count += here
+            truth, found = targets == 1, logits > 0
+            present = truth.any(dim=(2, 3))
+            both = (truth & found).sum(dim=(2, 3))
+            dice = 2 * both / (truth.sum(dim=(2, 3)) + found.sum(dim=(2, 3))).clamp(min=1)
+            overlap += float(dice[present].double().sum())
+            scored += int(present.sum())
+        return total / max(count, 1), overlap / scored if scored else float("nan")
+
+    def logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Return (B, K, H, W) float32 logits, by overlapping windows where the task has a window."""
+        if self.window is None:
+            whole: torch.Tensor = network(images).float()
+            return whole
+        joined = sliding_window_inference(
+            images, self.window, WINDOWS_AT_ONCE, lambda part: network(part).float(), OVERLAP, mode="gaussian"
+        )
+        assert isinstance(joined, torch.Tensor)  # one output, since the network has one
+        return joined
+
+
+def new_task(model: Mapping[str, Any], images: ImageSet, where: str) -> Segmentation:
+    """Return the task of a model's slice on a data set; SynthGainError where it has no such mask plane."""
+    missing = [name for name in model["structures"] if name not in images.mask_names]
+    if missing:
+        known = f"its masks are {', '.join(images.mask_names)}" if images.mask_names else "it has no masks"
+        raise SynthGainError(f"{where}: no mask {missing[0]!r} in the data set; {known}")
+    window, side = model.get("window"), min(images.images.shape[1:3])
+    if window is not None and window > side:
+        raise SynthGainError(f"{where}: window {window} is larger than the images of {side} px; take null or less")
+    return Segmentation(tuple(model["structures"]), window)
+
+
+def trained_task(model: Mapping[str, Any], facts: Mapping[str, Any]) -> Segmentation:
+    """Return the task of a trained model; facts: `task` of its replicate in the manifest."""
+    return Segmentation(tuple(facts["labels"]), model.get("window"))
+
+
+def lacks(model: Mapping[str, Any], images: ImageSet) -> str | None:
+    """Return what a data set lacks to test this model on it, in words; None where it serves."""
+    if images.masks is not None and set(model["structures"]) & set(images.mask_names):
+        return None
+    return f"no mask of {', '.join(model['structures'])}; declare its masks"
+
+
+def predictions(
+    network: nn.Module, task: Segmentation, rows: Rows, table: pd.DataFrame, model: Mapping[str, Any], place: Place
+) -> pd.DataFrame:
+    """Return one row per image of `rows` and structure whose mask is known; see `mask_table`.
+
+    model: slice with `tolerance` (px), and optionally `keep_masks` and `precision`.
+    """
+    store, masks = ImageStore([rows], place.where), mask_store([rows], place.where)
+    precision = model.get("precision", "float32")
+    network.eval()
+    forward = lambda images: task.logits(network, images)  # noqa: E731
+    batches = predict_batches(forward, store, place.device, precision, PREDICTION_BATCH)
+    predicted = ((logits > 0).permute(0, 2, 3, 1).cpu().numpy() for logits in batches)
+    return mask_table(
+        predicted, masks, rows, task.labels, place, float(model["tolerance"]), bool(model.get("keep_masks", False))
+    )
+
+
+def _planes(targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ((B·K, 1, H, W) masks with zeros where unknown, (B·K,) bool known) of (B, K, H, W) targets."""
+    flat = targets.flatten(0, 1)[:, None]
+    known = ~flat[:, 0, 0, 0].isnan()
+    return torch.nan_to_num(flat, nan=0.0), known
+
+
+def _any_foreground(rows: Rows, k: int, where: str) -> bool:
+    """True at the first of the rows whose mask of structure `k` is not empty."""
+    masks = mask_store([rows], where) if len(rows) else None
+    return masks is not None and any(masks.gather(np.array([row]))[..., k].any() for row in range(len(rows)))

@@ -1,0 +1,42 @@
+"""Score segmentations that look at no image (all foreground, the mean mask) on a model's evaluation images."""
+
+import importlib
+
+import numpy as np
+import pandas as pd
+import torch
+
+from synthgain.command import Job, run_script
+from synthgain.downstream.cell import read_source
+from synthgain.downstream.evaluation_parts import evaluation_parts
+from synthgain.downstream.floors import floor_masks
+from synthgain.downstream.mask_predictions import mask_table
+from synthgain.downstream.prediction import Place
+from synthgain.downstream.training_set import mask_store
+from synthgain.files import write_table
+
+
+def trivial_floor(job: Job) -> None:
+    """Write a prediction table with the further column `floor`: all_foreground, mean_mask."""
+    model, arm = job.slice["model"], job.slice["arm"]
+    where = f"trivial floors of model {model['name']}"
+    source = read_source(job, arm["real"])
+    task = importlib.import_module(model["task_module"]).new_task(model, source.images, where)
+    fraction, seed = float(arm["real_fraction"]), int(job.slice["seed"])
+    training, validation = (source.rows(part, task, fraction, seed) for part in ("train", "validation"))
+    task.check([training], where)
+    floors = floor_masks(training, validation, where)
+    tables = []
+    for tested, part, positions in evaluation_parts(job, source.name, fraction, seed):
+        rows = tested.at(positions, task)
+        masks = mask_store([rows], f"{where}, data set {tested.name}")
+        place = Place(where, 0, 0, tested.name, part, torch.device("cpu"))
+        for name, mask in floors.items():
+            predicted = [np.broadcast_to(mask, (len(rows), *mask.shape))]
+            table = mask_table(predicted, masks, rows, task.labels, place, float(model["tolerance"]), keep_masks=False)
+            tables.append(table.assign(floor=name))
+    write_table(job.outputs[0], pd.concat(tables, ignore_index=True), job.identity)
+
+
+if __name__ == "__main__":
+    run_script(trivial_floor)
