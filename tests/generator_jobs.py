@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,47 @@ TINY_NETWORK = {
 }
 
 
-def disc_images(findings: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Return (N, size, size, 1) uint8: a disc at a random place, bright where there is a finding."""
+CONTROLLED_NETWORK = {
+    "module": "synthgain.networks.unet_condition",
+    "options": {"block_out_channels": [8, 16], "layers_per_block": 1},
+}
+MASK_NAMES = ["disc", "upper", "never"]  # the disc, its upper half, and a structure that nobody drew
+
+
+def discs(count: int, size: int, seed: int) -> np.ndarray:
+    """Return (N, size, size) bool: a disc at a random place."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
-    centres = random.uniform(size * 0.35, size * 0.65, (len(findings), 2, 1, 1))
-    inside = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2 < (size / 4) ** 2
+    centres = random.uniform(size * 0.35, size * 0.65, (count, 2, 1, 1))
+    return (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2 < (size / 4) ** 2
+
+
+def disc_images(findings: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Return (N, size, size, 1) uint8: a disc at a random place, bright where there is a finding."""
+    inside = discs(len(findings), size, seed)
     images = np.where(inside, np.where(findings > 0, 230, 120)[:, None, None], 20).astype(np.uint8)
     return images[..., None]
 
 
-def write_data(run: Path, dataset: str = "toy", patients: int = 20, size: int = 8) -> dict[str, str]:
-    """Write data set and split (two images a patient; patients 0 … half train), return the job's inputs."""
+def disc_masks(count: int, size: int, seed: int) -> np.ndarray:
+    """Return (N, size, size, 3) uint8 of MASK_NAMES for the images of `disc_images`."""
+    inside = discs(count, size, seed)
+    upper = inside & (np.arange(size)[:, None] < size // 2)
+    return np.stack([inside, upper, np.zeros_like(inside)], axis=-1).astype(np.uint8)
+
+
+def write_data(
+    run: Path,
+    dataset: str = "toy",
+    patients: int = 20,
+    size: int = 8,
+    masks: bool = False,
+    without_disc: Collection[int] = (),
+) -> dict[str, str]:
+    """Write data set and split (two images a patient; patients 0 … half train), return the job's inputs.
+
+    masks: planes MASK_NAMES, nobody has the last; patients `without_disc` have no mask of the first either.
+    """
     number = np.repeat(np.arange(patients), 2)
     findings = (number % 2).astype(np.float32)
     table = pd.DataFrame(
@@ -51,7 +81,14 @@ def write_data(run: Path, dataset: str = "toy", patients: int = 20, size: int = 
     )
     identities = {"datasets": digest(["data", dataset, patients, size]), "splits": digest(["split", dataset])}
     images = disc_images(findings, size, seed=1)
-    write_image_set(run / "datasets" / dataset, images, table, COLUMNS, identities["datasets"])
+    planes = None
+    if masks:
+        has_disc = ~np.isin(number, list(without_disc))
+        table = table.assign(has_mask_disc=has_disc, has_mask_upper=True, has_mask_never=False)
+        planes = disc_masks(len(number), size, seed=1)
+        planes[~has_disc, :, :, 0] = 0
+    names = MASK_NAMES if masks else []
+    write_image_set(run / "datasets" / dataset, images, table, COLUMNS, identities["datasets"], planes, names)
     part = np.where(number < patients // 2, "train", np.where(number < 3 * patients // 4, "validation", "test"))
     split = table[["image_id", "patient_id"]].assign(part=part)
     write_table(run / "splits" / dataset / "split.parquet", split, identities["splits"])

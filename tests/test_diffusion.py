@@ -14,7 +14,8 @@ from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
 from synthgain.generators.formulations import Edm, VPrediction, formulation_from
 from synthgain.generators.loading import load_generator
-from synthgain.networks import unet
+from synthgain.generators.mask_condition import evaluate_conditioned
+from synthgain.networks import unet, unet_condition
 
 sigmas = st.floats(0.002, 80.0)
 sigma_datas = st.floats(0.05, 1.5)
@@ -115,7 +116,8 @@ def test_v_prediction_loss_weight(level: float, gamma: float | None) -> None:
 
 
 def test_formulation_from_its_config_and_unknown_keys() -> None:
-    for made in (Edm(0.3), VPrediction(0.3, train_steps=50)):
+    weighted = VPrediction(0.3, zero_terminal_snr=False, min_snr_gamma=5.0)
+    for made in (Edm(0.3), VPrediction(0.3, train_steps=50), weighted):
         assert formulation_from(json.loads(json.dumps(made.config()))).config() == made.config()
     both = {"kind": "edm", "p_mean": -0.8, "train_steps": 1000, "schedule": "cosine"}
     assert formulation_from(both, 0.4) == Edm(0.4, p_mean=-0.8)
@@ -123,6 +125,7 @@ def test_formulation_from_its_config_and_unknown_keys() -> None:
         ({"kind": "flow"}, "'flow': known are edm, v_prediction"),
         ({"kind": "edm", "p_maen": 1}, "unknown key 'p_maen'"),
         ({"kind": "v_prediction", "schedule": "sigmoid"}, "'sigmoid': known are cosine, linear"),
+        ({"kind": "v_prediction", "min_snr_gamma": 5.0}, "min_snr_gamma 5: with zero_terminal_snr the last step"),
     ]:
         with pytest.raises(SynthGainError, match=message):
             formulation_from(bad, 0.5)
@@ -146,6 +149,38 @@ def test_patches_see_every_pixel_once() -> None:
     output.square().sum().backward()
     assert images.grad is not None
     assert (images.grad != 0).all()
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_condition_channels_go_in_and_do_not_come_out(patch: int) -> None:
+    network = unet.build({"patch_size": patch, "block_out_channels": [8, 16]}, 16, 3, condition_channels=2).eval()
+    vector = torch.zeros(2, unet.condition_dimension(network))
+    images, masks = torch.randn(2, 3, 16, 16), torch.ones(2, 2, 16, 16, requires_grad=True)
+    output = evaluate_conditioned(network, None, images, torch.zeros(2), vector, masks)
+    assert output.shape == images.shape
+    output.square().sum().backward()
+    assert masks.grad is not None
+    assert (masks.grad != 0).all()
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_new_control_network_changes_nothing_until_it_learns(patch: int) -> None:
+    network = unet_condition.build({"patch_size": patch, "block_out_channels": [8, 16]}, 16, 3).eval()
+    control = unet_condition.build_control(network, 16, condition_channels=2).eval()
+    vector = torch.randn(2, unet.condition_dimension(network))
+    images, masks = torch.randn(2, 3, 16, 16), torch.ones(2, 2, 16, 16)
+    alone = evaluate_conditioned(network, None, images, torch.zeros(2), vector, None)
+    steered = evaluate_conditioned(network, control, images, torch.zeros(2), vector, masks)
+    torch.testing.assert_close(steered, alone, atol=0, rtol=0)
+    with torch.no_grad():
+        for weights in control.parameters():
+            weights.add_(0.1)
+    assert not torch.allclose(evaluate_conditioned(network, control, images, torch.zeros(2), vector, masks), alone)
+
+
+def test_network_for_control_has_no_attention_to_ask_for() -> None:
+    with pytest.raises(SynthGainError, match="unknown key 'attention_resolutions'; known: patch_size, block_out"):
+        unet_condition.build({"attention_resolutions": [8]}, 32, 1)
 
 
 @pytest.mark.parametrize(

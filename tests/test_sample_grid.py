@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from generator_jobs import training_job, write_data
 
-from draw_sample_grid import condition_groups, draw_grid, draw_sample_grid
+from draw_sample_grid import CONTOUR_COLOURS, Panels, condition_groups, draw_grid, draw_sample_grid
 from synthgain.command import Job
 from synthgain.errors import SynthGainError
 from synthgain.generators.training import train_diffusion
@@ -36,19 +36,56 @@ def test_groups_hold_the_rows_of_each_level() -> None:
     assert condition_groups(table, [])[0][1].tolist() == [0, 1, 2, 3]
 
 
+def panels(count: int, channels: int, masks: np.ndarray | None = None) -> Panels:
+    images = np.full((count, 8, 8, channels), 200, dtype=np.uint8)
+    none = np.zeros((count, 8, 8, 0), dtype=np.uint8)
+    return Panels(images, none if masks is None else np.repeat(masks[None], count, axis=0))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_picture_is_written_whole(tmp_path: Path, channels: int) -> None:
-    images = np.full((4, 8, 8, channels), 200, dtype=np.uint8)
-    draw_grid(tmp_path / "grid.png", ["one", "two"], [(images[:1], images), (images[:3], images)], "title")
+    four = panels(4, channels)
+    rows = [(panels(1, channels), four), (panels(3, channels), four)]
+    draw_grid(tmp_path / "grid.png", ["one", "two"], rows, "title", [])
     picture = matplotlib.image.imread(tmp_path / "grid.png")
     assert picture.ndim == 3
     assert 0.05 < (picture[..., 0] < 0.9).mean() < 0.95  # grey images on white paper
 
 
-def test_script_draws_a_trained_snapshot_again_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contours_surround_the_masks_in_their_colours(tmp_path: Path) -> None:
+    masks = np.zeros((8, 8, 3), dtype=np.uint8)
+    masks[2:5, 2:5, 0] = 1
+    masks[:, :, 1] = 1  # fills the frame; the third is empty
+    draw_grid(tmp_path / "grid.png", ["one"], [(panels(3, 1, masks), panels(4, 1, masks))], "title", ["a", "b", "c"])
+    picture = matplotlib.image.imread(tmp_path / "grid.png")[..., :3]
+    drawn = [
+        (np.abs(picture - matplotlib.colors.to_rgb(colour)).max(axis=-1) < 0.1).sum() for colour in CONTOUR_COLOURS
+    ]
+    in_legend = drawn[2]
+    assert drawn[0] > 5 * in_legend > 0
+    assert drawn[1] > 5 * in_legend
+    assert drawn[3] == 0
+
+
+MASKS = {"structures": ["disc", "upper"]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        MASKS | {"output": "image+mask"},
+        MASKS | {"output": "mask"},
+        MASKS | {"mask_by": "concatenation"},
+    ],
+    ids=["image", "image+mask", "mask", "mask condition"],
+)
+def test_script_draws_a_trained_snapshot_again_to_the_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
+) -> None:
     monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
-    inputs = write_data(tmp_path)
-    training = training_job(tmp_path, inputs, training={"steps": 2})
+    inputs = write_data(tmp_path, masks=bool(changes), without_disc=(2,))
+    training = training_job(tmp_path, inputs, training={"steps": 2}, **changes)
     train_diffusion(training)
     entry = {
         "generator": "ddpm",

@@ -1,5 +1,9 @@
-"""Draw a labelled grid of one snapshot's samples: a row per level of each condition, real examples to the left."""
+"""Draw a labelled grid of one snapshot's samples: a row per level of each condition, real examples to the left.
 
+Masks that are drawn, or conditioned on, show as contours.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,10 @@ from synthgain.command import Job, run_script
 from synthgain.device import chosen_device
 from synthgain.files import atomic_path
 from synthgain.generators.loading import load_generator
-from synthgain.generators.training_data import TrainingData, read_training_data
-from synthgain.pools.sampling import noise_of, to_uint8
-from synthgain.pools.solvers import sample
+from synthgain.generators.mask_planes import MaskPlanes
+from synthgain.generators.training_data import TrainingData, read_training_data, to_unit_range
+from synthgain.pools.pair_decoding import decode_planes
+from synthgain.pools.sampling import Sampler, checked_sampling, to_uint8
 from synthgain.seeds import integer_seed, random_generator
 
 matplotlib.use("Agg")
@@ -23,6 +28,16 @@ REAL_COLUMNS = 3
 AGE_CUTS = (0.25, 0.75)  # quantiles that part a continuous column in low, middle and high
 MAX_ROWS = 16
 CELL_INCHES = 0.8
+CONTOUR_COLOURS = ("#00d5ff", "#ffd000", "#7cff4f", "#ff50c8")  # seen on grey films and on pink mucosa
+REGION_GREY = 110  # of a structure where masks stand alone
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Pictures side by side: images (n, H, W, C) uint8, and masks (n, H, W, K) uint8 in {0, 1} drawn as contours."""
+
+    images: np.ndarray
+    masks: np.ndarray
 
 
 def draw_sample_grid(job: Job) -> None:
@@ -35,12 +50,18 @@ def draw_sample_grid(job: Job) -> None:
         Path(name).parent.name: (job.input_folder(name), job.input_folder(name.replace("datasets/", "splits/", 1)))
         for name in job.inputs_below("datasets/")
     }
-    data = read_training_data(folders, 1.0, 1.0, entry["seed"])
+    conditioned = generator.output == "image" and bool(generator.structures)
+    planes = MaskPlanes(
+        generator.output, tuple(generator.structures), conditioned, place=f"generators.{entry['generator']}"
+    )
+    data = read_training_data(folders, 1.0, 1.0, entry["seed"], planes)
     groups = condition_groups(data.table, generator.encoder.columns)[:MAX_ROWS]
-    rows = [_grid_row(generator, data, group, name, entry) for name, group in groups]
+    sampler = Sampler(generator, checked_sampling(entry["sampling"]))
+    rows = [_grid_row(sampler, data, group, name, entry) for name, group in groups]
     title = f"{entry['generator']} {entry['index']}, snapshot {entry['snapshot']}"
+    legend = [f"{name} (condition)" if conditioned else name for name in generator.structures]
     with atomic_path(job.outputs[0]) as temporary:
-        draw_grid(temporary, [name for name, _ in groups], rows, title)
+        draw_grid(temporary, [name for name, _ in groups], rows, title, legend)
 
 
 def condition_groups(table: pd.DataFrame, columns: list[dict[str, Any]]) -> list[tuple[str, np.ndarray]]:
@@ -59,15 +80,15 @@ def condition_groups(table: pd.DataFrame, columns: list[dict[str, Any]]) -> list
     return groups or [("all", np.arange(len(table)))]
 
 
-def draw_grid(path: Path, names: list[str], rows: list[tuple[np.ndarray, np.ndarray]], title: str) -> None:
-    """Write a PNG: per row its name, real images (n, H, W, C), a gap, synthetic images (m, H, W, C), all uint8."""
+def draw_grid(path: Path, names: list[str], rows: list[tuple[Panels, Panels]], title: str, legend: list[str]) -> None:
+    """Write a PNG: per row its name, real panels, a gap, synthetic panels; legend: what each mask plane is."""
     import matplotlib.pyplot as plt
 
-    columns = REAL_COLUMNS + max(len(synthetic) for _, synthetic in rows)
+    columns = REAL_COLUMNS + max(len(synthetic.images) for _, synthetic in rows)
     figure, axes = plt.subplots(
         len(rows),
         columns + 1,
-        figsize=((columns + 2.2) * CELL_INCHES, len(rows) * CELL_INCHES + 0.6),
+        figsize=((columns + 2.2) * CELL_INCHES, len(rows) * CELL_INCHES + (1.0 if legend else 0.6)),
         squeeze=False,
         gridspec_kw={"width_ratios": [1] * REAL_COLUMNS + [0.25] + [1] * (columns - REAL_COLUMNS)},
         layout="constrained",
@@ -78,31 +99,65 @@ def draw_grid(path: Path, names: list[str], rows: list[tuple[np.ndarray, np.ndar
     for line, (name, (real, synthetic)) in enumerate(zip(names, rows, strict=True)):
         first = axes[line, 0]
         first.text(-0.12, 0.5, name, transform=first.transAxes, ha="right", va="center", fontsize=9)
-        for place, image in [*enumerate(real), *enumerate(synthetic, start=REAL_COLUMNS + 1)]:
-            shown = image[..., 0] if image.shape[-1] != 3 else image
-            axes[line, place].imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        for panels, start in ((real, 0), (synthetic, REAL_COLUMNS + 1)):
+            for place, (image, masks) in enumerate(zip(panels.images, panels.masks, strict=True), start):
+                _draw_panel(axes[line, place], image, masks)
     axes[0, 0].set_title("real", fontsize=9, loc="left")
     axes[0, REAL_COLUMNS + 1].set_title("synthetic", fontsize=9, loc="left")
     figure.suptitle(title, fontsize=10)
+    if legend:
+        lines = [matplotlib.lines.Line2D([], [], color=_colour(plane)) for plane in range(len(legend))]
+        figure.legend(lines, legend, loc="outside lower center", ncols=len(legend), fontsize=8, facecolor="0.45",
+                      labelcolor="white")  # fmt: skip
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
 
 
+def _draw_panel(axis: Any, image: np.ndarray, masks: np.ndarray) -> None:
+    shown = image[..., 0] if image.shape[-1] != 3 else image
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for plane in range(masks.shape[-1]):
+        mask = masks[..., plane]
+        if mask.any():
+            # A border of background closes the contour of a structure that touches the frame.
+            edge = np.arange(-1, len(mask) + 1)
+            axis.contour(edge, edge, np.pad(mask, 1), levels=[0.5], colors=[_colour(plane)], linewidths=0.9)
+    axis.set_xlim(-0.5, image.shape[1] - 0.5)
+    axis.set_ylim(image.shape[0] - 0.5, -0.5)
+
+
+def _colour(plane: int) -> str:
+    return CONTOUR_COLOURS[plane % len(CONTOUR_COLOURS)]
+
+
 def _grid_row(
-    generator: Any, data: TrainingData, group: np.ndarray, name: str, entry: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
+    sampler: Sampler, data: TrainingData, group: np.ndarray, name: str, entry: dict[str, Any]
+) -> tuple[Panels, Panels]:
     """Real examples of a group, and samples drawn with the conditions of rows of that group."""
-    count = int(entry["columns"])
+    generator, count = sampler.generator, int(entry["columns"])
     keys = {"study": entry["seed"], "step": "sample grid", "generator": entry["generator"], "group": name}
-    chosen = random_generator(**keys).choice(group, max(count, REAL_COLUMNS), replace=True)
+    chosen = random_generator(**keys).choice(group, max(count, REAL_COLUMNS), replace=True)[:count]
     distinct = random_generator(**keys).permutation(group)[:REAL_COLUMNS]
     # The same noise in every row and snapshot: what changes down a column is the condition's doing.
     seeds = [integer_seed(study=entry["seed"], step="sample grid noise", column=column) for column in range(count)]
-    noise = noise_of(np.array(seeds), generator.image_shape).to(generator.device)
-    with torch.inference_mode():
-        condition = generator.encode_conditions(data.table.iloc[chosen[:count]])
-        images = to_uint8(sample(generator, condition, noise, **entry["sampling"]))
-    return np.transpose(data.images[distinct].numpy(), (0, 2, 3, 1)), images
+    given = {} if data.masks is None else {"masks": to_unit_range(data.masks[chosen])}
+    drawn = sampler.draw(np.array(seeds), lambda: generator.encode_conditions(data.table.iloc[chosen], **given))
+    real, synthetic = np.transpose(data.images[distinct].numpy(), (0, 2, 3, 1)), to_uint8(drawn)
+    if data.masks is not None:  # behind the images, as where they are drawn
+        masks = np.transpose(data.masks.numpy(), (0, 2, 3, 1))
+        real = np.concatenate([real, masks[distinct]], axis=-1)
+        synthetic = np.concatenate([synthetic, masks[chosen]], axis=-1)
+    channels = generator.image_channels
+    return _panels(real, channels, clean=False), _panels(synthetic, channels, clean=data.masks is None)
+
+
+def _panels(planes: np.ndarray, image_channels: int, clean: bool) -> Panels:
+    """Panels of planes (n, H, W, C + K) uint8; `clean` decodes drawn masks as pools do. Masks alone stand on black."""
+    images, rest = planes[..., :image_channels], planes[..., image_channels:]
+    masks = decode_planes(rest) if clean else (rest > 0).astype(np.uint8)
+    if image_channels == 0:
+        images = masks.any(axis=-1, keepdims=True) * np.uint8(REGION_GREY)
+    return Panels(images, masks)
 
 
 if __name__ == "__main__":

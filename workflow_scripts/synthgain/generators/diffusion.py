@@ -3,47 +3,82 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import diffusers
 import pandas as pd
 import torch
-from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, UNet2DModel
+from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from synthgain.command import Job
 from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_manifest
+from synthgain.files import check_file, read_json, read_manifest
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.formulations import Edm, Formulation, VPrediction, formulation_from
-from synthgain.networks.unet import evaluate, prepare_memory_format
+from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
+from synthgain.networks.unet import prepare_memory_format
 
 Condition = dict[str, Tensor]
+NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel")  # of diffusers
 
 
 class ConditionalNetwork(nn.Module):
-    """UNet2DModel and encoder as one module, so that one optimiser, average and DDP wrapper cover both."""
+    """U-Net, encoder and control network (or None) as one module for one optimiser, average and DDP wrapper.
 
-    def __init__(self, network: Any, encoder: ConditionEncoder) -> None:
+    Beside a control network the other two stay as they are: frozen, and without dropout.
+    """
+
+    def __init__(self, network: Any, encoder: ConditionEncoder, control: Any = None) -> None:
         super().__init__()
-        self.network, self.encoder = network, encoder
+        self.network, self.encoder, self.control = network, encoder, control
+        if control is not None:
+            network.requires_grad_(False)
+            encoder.requires_grad_(False)
 
-    def forward(self, scaled: Tensor, time: Tensor, values: Tensor, null: Tensor) -> Tensor:
-        """Return the network's output (N,C,H,W) for values (N, columns) float32 and null (N, columns) bool."""
-        return evaluate(self.network, scaled, time, self.encoder(values, null))
+    def forward(self, scaled: Tensor, time: Tensor, values: Tensor, null: Tensor, masks: Tensor | None) -> Tensor:
+        """Return the network's output (N,C,H,W) for values (N, columns) float32, null (N, columns) bool and masks.
+
+        masks: (N,K,H,W) float32 in {-1, 0 (not known), 1}, or None.
+        """
+        return evaluate_conditioned(self.network, self.control, scaled, time, self.encoder(values, null), masks)
+
+    def train(self, mode: bool = True) -> "ConditionalNetwork":
+        """Switch to training (or back); what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.control is not None:
+            self.network.eval()
+            self.encoder.eval()
+        return self
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Return the weights that training changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 
 @dataclass
 class DiffusionGenerator:
     """A trained generator: what samplers, filters and membership tests see of it.
 
-    condition: {"vector": (N, D) float32, "null": (N, columns) bool, "values": (N, columns) float32}.
+    condition: {"vector": (N, D) float32, "null": (N, columns) bool, "values": (N, columns) float32}, and where it
+        is conditioned on masks "image": (N, K, H, W) float32 in {-1, 1}, all 0 where the mask is not known.
+    image_shape: (channels, H, W) of what it draws; with `output` image+mask the first `image_channels` are the image,
+        the others the masks of `structures` in [-1, 1], with `mask` all are masks (image_channels 0).
+    structures: masks drawn, or conditioned on where `mask_by` is "concatenation" or "controlnet".
     """
 
-    network: Any  # UNet2DModel, or a compiled one
+    network: Any  # UNet2DModel or UNet2DConditionModel, or a compiled one
     encoder: ConditionEncoder
     formulation: Formulation
     image_shape: tuple[int, int, int]
     device: torch.device
+    image_channels: int
+    output: str = "image"
+    structures: tuple[str, ...] = ()
+    mask_by: str | None = None
+    control: Any = None  # ControlNetModel
+
+    kind: ClassVar[str] = "diffusion"
 
     @property
     def sigma_min(self) -> float:
@@ -62,13 +97,23 @@ class DiffusionGenerator:
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """Return the expected clean image (N,C,H,W) float32 in [-1, 1] of x = x0 + sigma · noise; sigma (N,)."""
-        vector = condition["vector"]
-        return self.formulation.denoise(lambda scaled, time: evaluate(self.network, scaled, time, vector), x, sigma)
+        vector, masks = condition["vector"], condition.get("image")
+        return self.formulation.denoise(
+            lambda scaled, time: evaluate_conditioned(self.network, self.control, scaled, time, vector, masks), x, sigma
+        )
 
-    def encode_conditions(self, table: pd.DataFrame) -> Condition:
-        """Return the condition of each row; missing values become the column's learned null."""
+    def encode_conditions(self, table: pd.DataFrame, masks: Tensor | None = None) -> Condition:
+        """Return the condition of each row; missing values become the column's learned null.
+
+        masks: (N, K, H, W) in {-1, 1}, planes in the order of `structures`; None: not known. Raises SynthGainError
+        for masks of another shape or other values, or where the generator takes none.
+        """
         values, null = self.encoder.encode_table(table)
-        return self._condition(torch.from_numpy(values), torch.from_numpy(null))
+        if masks is not None and self.mask_by is None:
+            raise SynthGainError("masks given as condition of a generator without `mask` in its condition_on")
+        if masks is not None:
+            masks = checked_masks(masks, len(table), self.structures, self.image_shape[-1])
+        return self._condition(torch.from_numpy(values), torch.from_numpy(null), masks)
 
     def null_condition(self, n: int) -> Condition:
         """Return the condition of `n` samples of which nothing is known."""
@@ -76,9 +121,14 @@ class DiffusionGenerator:
         return self._condition(torch.zeros(shape), torch.ones(shape, dtype=torch.bool))
 
     @torch.no_grad()
-    def _condition(self, values: Tensor, null: Tensor) -> Condition:
+    def _condition(self, values: Tensor, null: Tensor, masks: Tensor | None = None) -> Condition:
         values, null = values.to(self.device), null.to(self.device)
-        return {"vector": self.encoder(values, null), "null": null, "values": values}
+        condition = {"vector": self.encoder(values, null), "null": null, "values": values}
+        if self.mask_by is not None:
+            if masks is None:
+                masks = torch.full((len(values), len(self.structures), *self.image_shape[1:]), UNKNOWN)
+            condition["image"] = masks.to(self.device)
+        return condition
 
 
 def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> DiffusionGenerator:
@@ -89,26 +139,45 @@ def load(folder: Path, snapshot: int | None = None, device: torch.device | str =
         raise SynthGainError(f"{folder}: no snapshot {snapshot}; kept are {', '.join(map(str, steps))}")
     part = "" if snapshot is None else f"snapshots/{snapshot}/"
     for name, listed in manifest["files"].items():
-        if name.startswith((f"{part}network/", f"{part}condition_encoder/")):
+        if name.startswith((f"{part}network/", f"{part}condition_encoder/", f"{part}control_network/")):
             check_file(folder, name, listed)
-    network = UNet2DModel.from_pretrained(folder / part / "network", use_safetensors=True, local_files_only=True)
-    encoder = ConditionEncoder.from_pretrained(
-        folder / part / "condition_encoder", use_safetensors=True, local_files_only=True
-    )
     place = torch.device(device)
+    shape, mask_by = tuple(manifest["image_shape"]), manifest.get("mask_by")
+    control = _saved("ControlNetModel", folder / part / "control_network", place) if mask_by == CONTROLNET else None
     return DiffusionGenerator(
-        prepare_memory_format(network.to(place).eval().requires_grad_(False)),
-        encoder.to(place).eval().requires_grad_(False),
+        _saved(_network_class(folder / part / "network"), folder / part / "network", place),
+        _saved(ConditionEncoder, folder / part / "condition_encoder", place),
         formulation_from(manifest["formulation"]),
-        tuple(manifest["image_shape"]),
+        shape,
         place,
+        manifest.get("image_channels", shape[0]),
+        manifest.get("output", "image"),
+        tuple(manifest.get("structures", ())),
+        mask_by,
+        control,
     )
+
+
+def _saved(kind: str | type, folder: Path, device: torch.device) -> Any:
+    """Return the weights in `folder` as a module of `kind` (by name: diffusers'), for inference."""
+    made: Any = getattr(diffusers, kind) if isinstance(kind, str) else kind
+    module = made.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    return prepare_memory_format(module.to(device).eval().requires_grad_(False))
+
+
+def _network_class(folder: Path) -> str:
+    name = str(read_json(folder / "config.json").get("_class_name"))
+    if name not in NETWORK_CLASSES:
+        raise SynthGainError(f"{folder}/config.json: network {name!r}; known are {', '.join(NETWORK_CLASSES)}")
+    return name
 
 
 def save_parts(folder: Path, module: ConditionalNetwork) -> None:
-    """Write `network/` and `condition_encoder/` as diffusers does: config.json and safetensors."""
-    module.network.save_pretrained(folder / "network", safe_serialization=True)
-    module.encoder.save_pretrained(folder / "condition_encoder", safe_serialization=True)
+    """Write `network/`, `condition_encoder/` and, if any, `control_network/` as diffusers does (safetensors)."""
+    parts = {"network": module.network, "condition_encoder": module.encoder, "control_network": module.control}
+    for name, part in parts.items():
+        if part is not None:
+            part.save_pretrained(folder / name, safe_serialization=True)
 
 
 def scheduler_of(formulation: Formulation) -> Any:

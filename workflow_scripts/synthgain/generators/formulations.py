@@ -95,7 +95,7 @@ class VPrediction:
     train_steps: int = 1000
     schedule: str = "cosine"
     zero_terminal_snr: bool = True
-    min_snr_gamma: float | None = 5.0
+    min_snr_gamma: float | None = None
     alpha: Tensor = field(init=False, repr=False, compare=False)
     spread: Tensor = field(init=False, repr=False, compare=False)
 
@@ -181,7 +181,13 @@ def formulation_from(config: dict[str, Any], sigma_data: float | None = None) ->
     options = {name: config[name] for name in config if name in known[kind]}
     if sigma_data is not None:
         options["sigma_data"] = sigma_data
-    return _KINDS[kind](**options)
+    made = _KINDS[kind](**options)
+    if isinstance(made, VPrediction) and made.zero_terminal_snr and made.min_snr_gamma is not None:
+        raise SynthGainError(
+            f"formulation.min_snr_gamma {made.min_snr_gamma:g}: with zero_terminal_snr the last step, where every "
+            "sample starts, has weight 0 and is never trained; set min_snr_gamma: null or zero_terminal_snr: false"
+        )
+    return made
 
 
 def cosine_betas(steps: int) -> Tensor:

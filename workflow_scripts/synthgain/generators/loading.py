@@ -15,8 +15,10 @@ FAMILY_PACKAGE = "synthgain.generators."
 def load_generator(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> Any:
     """Return the generator in `folder` (that of its manifest.json) with the weights of `snapshot` (None: the last).
 
-    It offers `denoise(x, sigma, condition)`, `encode_conditions(table)`, `null_condition(n)`, `image_shape`,
-    `sigma_min`, `sigma_max`, `sigma_data`. Raises SynthGainError if it is damaged or has no such snapshot.
+    It offers `kind`, `output`, `structures`, `image_channels`, `image_shape`, `device`, `null_condition(n)` and
+    `encode_conditions(table)`; of kind "diffusion" also `denoise(x, sigma, condition)`, `sigma_min`, `sigma_max`,
+    `sigma_data`, `mask_by` and `encode_conditions(table, masks)`; of kind "gan" `generate(z, condition)` and
+    `latent_dim`. Raises SynthGainError if it is damaged or has no such snapshot.
     """
     manifest = read_manifest(folder / "manifest.json")
     family = manifest.get("module", "")

@@ -42,7 +42,7 @@ def whole(folder: Path, step: int, identity: str) -> bool:
 
 def publish(folder: Path, steps: list[int], target: Path) -> list[str]:
     """Link the snapshots below `target/snapshots` and the last one's parts into `target`; return the files' names."""
-    for part in ("snapshots", "network", "condition_encoder"):
+    for part in ("snapshots", "network", "condition_encoder", "control_network"):
         shutil.rmtree(target / part, ignore_errors=True)
     names = []
     for step in steps:

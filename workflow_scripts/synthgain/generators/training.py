@@ -5,26 +5,25 @@ interrupted run goes on to the same weights and any number of processes draws th
 """
 
 import copy
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from synthgain.command import Job, logger
-from synthgain.errors import SynthGainError
-from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
-from synthgain.generators.diffusion import ConditionalNetwork, fitting_weights, load, save_parts, scheduler_of
-from synthgain.generators.formulations import Formulation, formulation_from
+from synthgain.command import Job
+from synthgain.generators.building import build_formulation, build_module, controlled_module, take_over_weights
+from synthgain.generators.condition_encoder import ConditionEncoder
+from synthgain.generators.diffusion import ConditionalNetwork, load, save_parts, scheduler_of
+from synthgain.generators.formulations import Formulation
 from synthgain.generators.loop import train_family
+from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_method
 from synthgain.generators.options import TrainingOptions, training_options
 from synthgain.generators.run_state import Run, new_accelerator, weight_average
-from synthgain.generators.training_data import PlacedData, TrainingData, job_training_data, measure_sigma_data
-from synthgain.networks.unet import condition_dimension, prepare_memory_format
+from synthgain.generators.training_data import PlacedData, job_training_data
+from synthgain.networks.unet import prepare_memory_format
 from synthgain.seeds import integer_seed
 
 LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
@@ -39,6 +38,7 @@ class DiffusionRun(Run):
     averaged: ConditionalNetwork
     average: EMAModel
     optimizer: torch.optim.Optimizer
+    mask_by: str | None = None
     forward: Any = None
     prepared_optimizer: Any = None
     placed: PlacedData | None = None
@@ -60,7 +60,8 @@ class DiffusionRun(Run):
     def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
         assert self.placed is not None  # start() was called
         set_learning_rate(self.prepared_optimizer, self.options, self.step)
-        return train_step(self, self.prepared_optimizer, *self.placed.batch(rows), own)
+        clean, values, null = self.placed.batch(rows)
+        return train_step(self, self.prepared_optimizer, clean, values, null, self.placed.condition_masks(rows), own)
 
     def save_parts(self, folder: Path) -> None:
         self.average.copy_to(self.averaged.parameters())
@@ -74,7 +75,9 @@ class DiffusionRun(Run):
         return {
             "formulation": self.formulation.config(),
             "sigma_data": self.formulation.sigma_data,
+            "mask_by": self.mask_by,
             "parameters": sum(parameter.numel() for parameter in self.module.parameters()),
+            "trained_parameters": sum(parameter.numel() for parameter in self.module.trained_parameters()),
         }
 
 
@@ -86,62 +89,49 @@ def train_diffusion(job: Job) -> None:
 def prepare_run(job: Job) -> DiffusionRun:
     """Read the data and build network, encoder, average and optimiser as the slice says."""
     entry = job.slice
-    options = training_options(entry["training"])
-    if entry.get("output", "image") != "image":
-        raise SynthGainError(f"generators.{entry['generator']}.output {entry['output']!r}: known is 'image'")
+    options, mask_by = training_options(entry["training"]), checked_method(entry)
     accelerator = new_accelerator(options)
     data = job_training_data(job)
-    formulation = formulation_from(entry.get("formulation") or {"kind": "edm"}, measure_sigma_data(data.images))
+    start = load(job.input_folder(entry["init_from"])) if entry.get("init_from") else None
+    formulation = build_formulation(entry, data, start)
     keys = {"study": entry["seed"], "generator": entry["generator"], "index": entry["index"]}
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
     module = build_module(entry, options, data)
-    if entry.get("init_from"):
-        load_initial_weights(module, job, entry["init_from"])
+    if mask_by == CONTROLNET:
+        module = controlled_module(module, start, entry, data)
+    elif start is not None:
+        take_over_weights(module, start, entry["init_from"])
     prepare_memory_format(module.to(accelerator.device))
     average = weight_average(module, options)
     optimizer = torch.optim.AdamW(
-        module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        module.trained_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
     )
     averaged = copy.deepcopy(module)
-    return DiffusionRun(options, data, accelerator, keys, formulation, module, averaged, average, optimizer)
+    return DiffusionRun(options, data, accelerator, keys, formulation, module, averaged, average, optimizer, mask_by)
 
 
-def build_module(entry: dict[str, Any], options: TrainingOptions, data: TrainingData) -> ConditionalNetwork:
-    """Return network and condition encoder with fresh weights from torch's global seed."""
-    channels, size = data.images.shape[1], data.images.shape[-1]
-    network_options = {"dropout": options.dropout, **entry["network"].get("options", {})}
-    build = importlib.import_module(entry["network"]["module"]).build
-    network: UNet2DModel = build(network_options, size, channels)
-    specs = column_specs(entry["condition_on"], data.columns, data.table[data.labelled])
-    return ConditionalNetwork(network, ConditionEncoder(specs, condition_dimension(network)))
+def train_step(
+    run: DiffusionRun,
+    optimizer: Any,
+    clean: Tensor,
+    values: Tensor,
+    null: Tensor,
+    masks: Tensor | None,
+    own: Tensor,
+) -> Tensor:
+    """One optimiser step on this process's slots `own` of the global batch; returns (loss, gradient norm) (2,).
 
-
-def load_initial_weights(module: ConditionalNetwork, job: Job, manifest: str) -> None:
-    """Take over the averaged weights of another generator that fit by name and shape, and its conditions by column."""
-    start = load(job.input_folder(manifest))
-    fitting = fitting_weights(module.network, start.network.state_dict())
-    if not fitting:
-        raise SynthGainError(f"init_from {manifest}: none of its network's weights fit; use the same network options")
-    module.network.load_state_dict(fitting, strict=False)
-    shared = module.encoder.take_over(start.encoder)
-    total = len(module.network.state_dict())
-    logger.info(
-        "started from %s: %d of %d tensors fit, conditions %s",
-        manifest,
-        len(fitting),
-        total,
-        ", ".join(shared) or "none",
-    )
-
-
-def train_step(run: DiffusionRun, optimizer: Any, clean: Tensor, values: Tensor, null: Tensor, own: Tensor) -> Tensor:
-    """One optimiser step on this process's slots `own` of the global batch; returns (loss, gradient norm) (2,)."""
-    level, noise, dropped = step_draws(run, clean)
+    clean (B,C,H,W), masks (B,K,H,W) float32 in {-1, 1} or None; condition dropout takes columns and mask together.
+    """
+    level, noise, draws = step_draws(run, clean)
     slots = own.to(clean.device)
-    null = null | (dropped[slots] < run.options.condition_dropout)[:, None]
+    dropped = draws[slots] < run.options.condition_dropout
+    null = null | dropped[:, None]
+    if masks is not None:
+        masks = masks.masked_fill(dropped[:, None, None, None], UNKNOWN)
     clean = clean.contiguous(memory_format=torch.channels_last)
     loss = run.formulation.loss(
-        lambda scaled, moment: run.forward(scaled, moment, values, null), clean, noise[slots], level[slots]
+        lambda scaled, moment: run.forward(scaled, moment, values, null, masks), clean, noise[slots], level[slots]
     ).mean()
     run.accelerator.backward(loss)
     norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.options.gradient_clip)

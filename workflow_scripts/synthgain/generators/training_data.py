@@ -16,6 +16,7 @@ from synthgain.datasets.order import patient_fraction, training_order
 from synthgain.errors import SynthGainError
 from synthgain.files import check_file, read_manifest, read_table
 from synthgain.generators.condition_encoder import ConditionEncoder
+from synthgain.generators.mask_planes import IMAGES_ONLY, MaskPlanes, check_masks, read_masks, rows_with_masks
 from synthgain.images import ImageSet, read_image_set
 from synthgain.seeds import random_generator
 
@@ -24,12 +25,19 @@ GPU_MEMORY_SHARE = 0.5  # of the free GPU memory that the training images may ta
 
 @dataclass(frozen=True)
 class TrainingData:
-    """images (N, C, H, W) uint8; table of the same rows; `labelled` (N,) bool: rows whose conditions may be used."""
+    """What a generator draws, and what it is told, of each training image.
+
+    images: (N, C, H, W) uint8, with output image+mask (N, C + K, H, W) and with mask (N, K, H, W), a mask plane 0
+    outside and 255 inside; table of the same rows; labelled (N,) bool: rows whose conditions may be used; masks:
+    (N, K, H, W) uint8 alike where they are a condition; left_out: training images without all K masks.
+    """
 
     images: Tensor
     table: pd.DataFrame
     labelled: np.ndarray
     columns: dict[str, dict[str, Any]]
+    masks: Tensor | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.table)
@@ -41,32 +49,44 @@ class TrainingData:
             "patients": int(self.table["patient_id"].nunique()),
             "images": len(self.table),
             "labelled_images": int(self.labelled.sum()),
+            "left_out_without_mask": self.left_out,
             "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
         }
 
 
 def job_training_data(job: Job) -> TrainingData:
     """Return the training data of a generator job, its inputs' identities checked."""
-    train_on = job.slice["train_on"]
+    entry, train_on = job.slice, job.slice["train_on"]
     folders = {
         name: (job.input_folder(f"datasets/{name}/manifest.json"), job.input_folder(f"splits/{name}/manifest.json"))
         for name in train_on["datasets"]
     }
     fractions = train_on.get("real_fraction", 1.0), train_on.get("label_fraction", 1.0)
-    return read_training_data(folders, *fractions, job.slice["seed"])
+    planes = MaskPlanes(
+        entry.get("output", "image"),
+        tuple(entry.get("structures") or ()),
+        conditioned=bool(entry.get("mask_by")),
+        place=f"generators.{entry['generator']}",
+    )
+    return read_training_data(folders, *fractions, entry["seed"], planes)
 
 
 def read_training_data(
-    folders: Mapping[str, tuple[Path, Path]], real_fraction: float, label_fraction: float, study_seed: int
+    folders: Mapping[str, tuple[Path, Path]],
+    real_fraction: float,
+    label_fraction: float,
+    study_seed: int,
+    planes: MaskPlanes = IMAGES_ONLY,
 ) -> TrainingData:
     """Read the training part of each data set.
 
     folders: {data set: (ImageSet folder, split folder)}, identities already checked. real_fraction and
-    label_fraction: shares of the training patients of each set whose images, and whose labels, are used.
-    Raises SynthGainError where no row is left or the sets do not fit together.
+    label_fraction: shares of the training patients of each set whose images, and whose conditions (columns and
+    masks), are used. planes: which masks are drawn or conditioned on; rows that lack one of them are left out.
+    Raises SynthGainError where no row is left, a structure is unknown or empty, or the sets do not fit together.
     """
     parts = [
-        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed)
+        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed, planes)
         for name, (dataset, split) in folders.items()
     ]
     if not parts:
@@ -76,11 +96,20 @@ def read_training_data(
         raise SynthGainError(
             f"train_on.datasets {', '.join(folders)}: image shapes differ ({sorted(map(tuple, shapes))})"
         )
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    masks = torch.cat([part.masks for part in parts if part.masks is not None]) if planes.used else None
+    if masks is not None:
+        check_masks(masks, planes, list(folders))
+    images = torch.cat([part.images for part in parts])
+    if masks is not None and planes.output != "image":
+        images = masks if planes.output == "mask" else torch.cat([images, masks], dim=1)
     return TrainingData(
-        torch.cat([part.images for part in parts]),
-        pd.concat([part.table for part in parts], ignore_index=True),
+        images,
+        table,
         np.concatenate([part.labelled for part in parts]),
         _joined_columns([part.columns for part in parts]),
+        masks if planes.conditioned else None,
+        sum(part.left_out for part in parts),
     )
 
 
@@ -117,25 +146,38 @@ def place(tensor: Tensor, device: torch.device) -> Tensor:
 class PlacedData:
     """Images and conditions of all rows where a training step finds them fast.
 
-    images (N, C, H, W) uint8, on the GPU where they fit; values (N, columns) float32, null (N, columns) bool.
+    images (N, C, H, W) uint8 and condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values
+    (N, columns) float32, null (N, columns) bool; labelled (N,) bool.
     """
 
     images: Tensor
     values: Tensor
     null: Tensor
+    labelled: Tensor
+    masks: Tensor | None = None
 
     @classmethod
     def of(cls, data: TrainingData, encoder: ConditionEncoder, device: torch.device) -> "PlacedData":
         """Encode and place; an unlabelled row is null in every column."""
         values, null = (torch.from_numpy(array).to(device) for array in encoder.encode_table(data.table))
-        null |= ~torch.from_numpy(data.labelled).to(device)[:, None]
-        return cls(place(data.images, device), values, null)
+        labelled = torch.from_numpy(data.labelled).to(device)
+        null |= ~labelled[:, None]
+        masks = None if data.masks is None else place(data.masks, device)
+        return cls(place(data.images, device), values, null, labelled, masks)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
         placed = rows.to(self.values.device)
         images = self.images[rows.to(self.images.device)].to(self.values.device, non_blocking=True)
         return to_unit_range(images), self.values[placed], self.null[placed]
+
+    def condition_masks(self, rows: Tensor) -> Tensor | None:
+        """Return masks (B, K, H, W) float32 in {-1, 1} of `rows`, all 0 where unlabelled; None without a condition."""
+        if self.masks is None:
+            return None
+        device = self.values.device
+        masks = to_unit_range(self.masks[rows.to(self.masks.device)].to(device, non_blocking=True))
+        return masks * self.labelled[rows.to(device), None, None, None]
 
 
 class PassOrder:
@@ -160,7 +202,13 @@ class PassOrder:
 
 
 def _read_part(
-    name: str, dataset: Path, split: Path, real_fraction: float, label_fraction: float, study_seed: int
+    name: str,
+    dataset: Path,
+    split: Path,
+    real_fraction: float,
+    label_fraction: float,
+    study_seed: int,
+    planes: MaskPlanes,
 ) -> TrainingData:
     image_set = read_image_set(dataset)
     rows = training_rows(image_set.table, _read_split(split))
@@ -168,9 +216,12 @@ def _read_part(
         raise SynthGainError(f"data set {name!r}: its split has no training images")
     rows = _fraction(image_set, rows, real_fraction, study_seed, name)
     labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, name)
+    before, rows = len(rows), rows_with_masks(image_set, rows, planes, name)
     images = torch.from_numpy(np.ascontiguousarray(image_set.images[rows].transpose(0, 3, 1, 2)))
     table = image_set.table.iloc[rows].reset_index(drop=True)
-    return TrainingData(images, table, np.isin(rows, labelled_rows), image_set.columns)
+    masks = read_masks(image_set, rows, planes) if planes.used else None
+    labelled = np.isin(rows, labelled_rows)
+    return TrainingData(images, table, labelled, image_set.columns, masks, before - len(rows))
 
 
 def _read_split(folder: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Pixel-space U-Net of the diffusion family: diffusers' UNet2DModel with sizes that fit a study's budget."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,65 +20,91 @@ DEFAULT_SIZES: dict[int, tuple[tuple[int, ...], int]] = {
 }
 ATTENTION_RESOLUTION = 8  # px; attention costs resolution⁴, and the middle block always attends
 HEAD_CHANNELS = 32
-_OPTIONS = (
-    "patch_size",
-    "block_out_channels",
-    "layers_per_block",
-    "attention_resolutions",
-    "head_channels",
-    "dropout",
-    "norm_groups",
-)
+_SIZE_OPTIONS = ("patch_size", "block_out_channels", "layers_per_block", "dropout", "norm_groups")
+_OPTIONS = (*_SIZE_OPTIONS, "attention_resolutions", "head_channels")
 
 
-def build(options: dict[str, Any], image_size: int, channels: int) -> UNet2DModel:
-    """Return a UNet2DModel for (N, channels, image_size, image_size) whose `class_labels` is a vector.
+@dataclass(frozen=True)
+class Sizes:
+    """What any U-Net of the family is built with: `inner_size` px is what it sees of an image cut into patches."""
 
-    options (all optional): patch_size (1; with 2 the network sees 2 × 2 pixels as four channels at half the
-    size, which costs far less: call it through `evaluate`), block_out_channels, layers_per_block,
-    attention_resolutions (list of px), head_channels, dropout, norm_groups. The condition vector has
-    4 × block_out_channels[0] numbers.
+    patch: int
+    inner_size: int
+    widths: tuple[int, ...]
+    layers: int
+    groups: int
+    dropout: float
+
+
+def build(options: dict[str, Any], image_size: int, channels: int, condition_channels: int = 0) -> UNet2DModel:
+    """Return a UNet2DModel whose `class_labels` is a vector.
+
+    It takes (N, channels + condition_channels, image_size, image_size) and gives (N, channels, …): the condition's
+    planes (masks) are concatenated to the noisy image. options (all optional): patch_size (1; with 2 the network
+    sees 2 × 2 pixels as four channels at half the size, which costs far less: call it through `evaluate`),
+    block_out_channels, layers_per_block, attention_resolutions (list of px), head_channels, dropout, norm_groups.
+    The condition vector has 4 × block_out_channels[0] numbers.
     Raises SynthGainError for an unknown option or a size that the levels do not divide.
     """
-    unknown = sorted(set(options) - set(_OPTIONS))
+    sizes = checked_sizes(options, image_size, _OPTIONS)
+    attended = options.get("attention_resolutions")
+    attends = [sizes.inner_size >> level in (attended if attended is not None else [ATTENTION_RESOLUTION])
+               for level in range(len(sizes.widths))]  # fmt: skip
+    return UNet2DModel(
+        sample_size=sizes.inner_size,
+        in_channels=(channels + condition_channels) * sizes.patch**2,
+        out_channels=channels * sizes.patch**2,
+        block_out_channels=sizes.widths,
+        layers_per_block=sizes.layers,
+        down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
+        up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
+        attention_head_dim=min(int(options.get("head_channels") or HEAD_CHANNELS), *sizes.widths),
+        norm_num_groups=sizes.groups,
+        dropout=sizes.dropout,
+        class_embed_type="identity",
+    )
+
+
+def checked_sizes(options: dict[str, Any], image_size: int, known: tuple[str, ...] = _SIZE_OPTIONS) -> Sizes:
+    """Return the sizes that `options` ask for, with defaults by image size; SynthGainError as `build` says."""
+    unknown = sorted(set(options) - set(known))
     if unknown:
-        raise SynthGainError(f"network options: unknown key {unknown[0]!r}; known: {', '.join(_OPTIONS)}")
+        raise SynthGainError(f"network options: unknown key {unknown[0]!r}; known: {', '.join(known)}")
     default_channels, default_layers = _default_sizes(image_size)
     widths = tuple(int(width) for width in options.get("block_out_channels") or default_channels)
     patch = int(options.get("patch_size") or 1)
     divisor = patch * 2 ** (len(widths) - 1)
     if image_size % divisor:
         raise SynthGainError(f"image.size {image_size}: {len(widths)} U-Net levels need a multiple of {divisor}")
-    inner_size = image_size // patch
     groups = int(options.get("norm_groups") or min(8, min(widths)))
     if any(width % groups for width in widths):
         raise SynthGainError(f"network block_out_channels {list(widths)}: each must be a multiple of {groups}")
-    attended = options.get("attention_resolutions")
-    attends = [inner_size >> level in (attended if attended is not None else [ATTENTION_RESOLUTION])
-               for level in range(len(widths))]  # fmt: skip
-    return UNet2DModel(
-        sample_size=inner_size,
-        in_channels=channels * patch**2,
-        out_channels=channels * patch**2,
-        block_out_channels=widths,
-        layers_per_block=int(options.get("layers_per_block") or default_layers),
-        down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
-        up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
-        attention_head_dim=min(int(options.get("head_channels") or HEAD_CHANNELS), *widths),
-        norm_num_groups=groups,
-        dropout=float(options.get("dropout") or 0.0),
-        class_embed_type="identity",
-    )
+    layers = int(options.get("layers_per_block") or default_layers)
+    return Sizes(patch, image_size // patch, widths, layers, groups, float(options.get("dropout") or 0.0))
 
 
-def evaluate(network: Any, images: Tensor, time: Tensor, vector: Tensor) -> Tensor:
-    """Return the network's output (N,C,H,W) for time (N,) and vector (N,D), through its patches if any."""
-    patch = images.shape[-1] // network.config.sample_size
+def evaluate(network: Any, images: Tensor, time: Tensor, vector: Tensor, **extra: Any) -> Tensor:
+    """Return the network's output (N,C,H,W) for time (N,) and vector (N,D), through its patches if any.
+
+    images: (N, C + condition channels, H, W); extra: further arguments of the network.
+    """
+    patch = patch_size(network, images)
+    if "encoder_hid_dim" in network.config:
+        extra["encoder_hidden_states"] = None  # a UNet2DConditionModel insists on being told of its text: none here
+    output: Tensor = network(to_patches(images, patch), time, class_labels=vector, **extra).sample
+    return output if patch == 1 else functional.pixel_shuffle(output, patch)
+
+
+def patch_size(network: Any, images: Tensor) -> int:
+    """Return the side in px of the patches that the network sees as channels (1: none)."""
+    return int(images.shape[-1] // network.config.sample_size)
+
+
+def to_patches(images: Tensor, patch: int) -> Tensor:
+    """Return (N, C·patch², H/patch, W/patch) of (N,C,H,W)."""
     if patch == 1:
-        output: Tensor = network(images, time, class_labels=vector).sample
-        return output
-    inner = functional.pixel_unshuffle(images, patch).contiguous(memory_format=torch.channels_last)
-    return functional.pixel_shuffle(network(inner, time, class_labels=vector).sample, patch)
+        return images
+    return functional.pixel_unshuffle(images, patch).contiguous(memory_format=torch.channels_last)
 
 
 def condition_dimension(network: Any) -> int:
