@@ -2,15 +2,14 @@
 
 import hashlib
 import io
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from local_server import Server, serving
 
 from synthgain.datasets import download as download_module
 from synthgain.datasets.download import download
@@ -32,58 +31,10 @@ def archive(labels: int = 1, channels: int = 1, codes: int = 2) -> bytes:
     return buffer.getvalue()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content`; `break_after` bytes a transfer breaks off, `ranges` lists what was asked for."""
-
-    content = b""
-    break_after: int | None = None
-    breaks_left = 0
-    honours_range = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.honours_range else 0
-        if self.path.endswith("missing.npz"):
-            self.send_error(404)
-            return
-        if start >= len(self.server.content):
-            self.send_error(416)
-            return
-        body = self.server.content[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.server.breaks_left > 0:
-            self.server.breaks_left -= 1
-            body = body[: self.server.break_after]
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    serving = Server()
-    serving.content = archive()
-    thread = threading.Thread(target=serving.serve_forever, daemon=True)
-    thread.start()
-    yield serving
-    serving.shutdown()
-    serving.server_close()
+    with serving(archive()) as running:
+        yield running
 
 
 def md5(content: bytes) -> str:

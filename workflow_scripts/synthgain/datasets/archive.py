@@ -3,6 +3,7 @@
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 from synthgain.datasets.reading import is_below
@@ -24,6 +25,7 @@ def unpack(path: Path, folder: Path, checksum: str) -> Path:
     temporary = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path) as archive:
             members = _checked(path, archive)
             _check_space(path, folder.parent, members)
@@ -32,10 +34,11 @@ def unpack(path: Path, folder: Path, checksum: str) -> Path:
         inner = [entry for entry in temporary.iterdir() if not entry.name.startswith(".")]
         top = inner[0] if len(inner) == 1 and inner[0].is_dir() else temporary
         (top / RECORD).write_text(checksum, encoding="ascii")
-        folder.parent.mkdir(parents=True, exist_ok=True)
         top.replace(folder)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError) as error:
         raise SynthGainError(f"{path}: cannot be unpacked ({error}); delete it and run again") from error
+    except OSError as error:
+        raise SynthGainError(f"{folder}: cannot be written ({error.strerror}); mend that and run again") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -33,8 +33,7 @@ FILMS, TABLE = "dicom-images-train", "train-rle.csv"
 
 def rows(folder: Path) -> pd.DataFrame:
     """Return one row per film and region: image_id, image, runs ("" unknown, "-1" none), pneumothorax."""
-    runs = _runs(folder / TABLE)
-    films = _films(folder)
+    films, runs = _films(folder), _runs(folder / TABLE)
     found = []
     for name in sorted({*films, *runs}):
         regions = runs.get(name, [""])
