@@ -31,11 +31,11 @@ def pixels(manifest):
     return take(images, np.arange(len(table))), table
 
 
-def derived_inputs(run, scores):
-    folder = run / "memorisation/drawn/0"
+def derived_inputs(run, scores, stage="memorisation"):
+    folder = run / f"{stage}/drawn/0"
     write_table(folder / "scores.parquet", scores, "scores")
     write_manifest(folder / "manifest.json", "scores", ["scores.parquet"])
-    return {"pools/drawn/0/replica-1/manifest.json": "replica-1", "memorisation/drawn/0/manifest.json": "scores"}
+    return {"pools/drawn/0/replica-1/manifest.json": "replica-1", f"{stage}/drawn/0/manifest.json": "scores"}
 
 
 def draw_derived(run, name, options, inputs, shards=1):
@@ -100,3 +100,29 @@ def test_an_image_without_score_is_named(run, capfd):
     with pytest.raises(SystemExit):
         draw_derived(run, "best", {"of": "drawn", "filter": {"column": "score", "threshold": 0.5}}, inputs)
     assert table["image_id"][0] in capfd.readouterr().err
+
+
+def test_mask_agreement_filters_pairs_and_keeps_their_masks(run):
+    path = run / "pools/drawn/0/replica-1/manifest.json"
+    _, table, base = read_replica(path)
+    base = take(base, np.arange(len(table)))
+    dice = np.random.default_rng(1).random(len(table))
+    dice[::3] = np.nan  # mask and prediction both empty: nothing to disagree about
+    scores = pd.DataFrame({"image_id": table["image_id"], "dice_lung": dice, "dice": dice})
+    inputs = derived_inputs(run, scores, "label_consistency")
+    rule = {"scores": "mask_agreement", "column": "dice", "keep": "above", "quantile": 0.5, "threshold": None}
+    path = draw_derived(run, "agreed", {"of": "drawn", "filter": rule}, inputs, shards=2)
+    _, kept, masks = read_replica(path)
+    expected = np.isnan(dice) | (dice >= np.nanquantile(dice, 0.5))
+    assert list(kept["image_id"]) == list(table["image_id"][expected])
+    assert np.array_equal(take(masks, np.arange(len(kept))), base[expected])
+    assert list(kept["has_mask_lung"]) == list(table["has_mask_lung"][expected])
+    assert read_manifest(path)["mask_names"] == ["lung"]
+
+
+def test_scores_that_are_never_defined_end_with_one_line(run, capfd):
+    _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
+    inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"], "dice": np.nan}))
+    with pytest.raises(SystemExit):
+        draw_derived(run, "best", {"of": "drawn", "filter": {"column": "dice", "quantile": 0.5}}, inputs)
+    assert "no image of this replica has a defined score" in capfd.readouterr().err

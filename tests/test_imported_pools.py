@@ -86,6 +86,26 @@ def test_shards_join_to_the_same_pool(mine):
     assert list(joined["image_id"]) == list(whole.table["image_id"])
 
 
+def test_masks_come_with_their_images(mine):
+    folder = mine / "data/mine"
+    table = pd.read_csv(folder / "table.csv")
+    for row in range(COUNT):
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[: 1 + row % 5, :3] = 255
+        Image.fromarray(mask).save(folder / f"mask-{row}.png")
+    table["outline"] = [f"mask-{row}.png" if row % 4 else "" for row in range(COUNT)]
+    table.to_csv(folder / "table.csv", index=False)
+    options = {**OPTIONS, "mask": [{"column": "outline", "name": "lesion"}]}
+    whole = draw(mine, options=options)
+    assert whole.mask_names == ["lesion"]
+    assert whole.table["has_mask_lesion"].tolist() == [row % 4 > 0 for row in range(COUNT)]
+    areas = [3 * (1 + row % 5) if row % 4 else 0 for row in range(COUNT)]
+    assert whole.masks.sum(axis=(1, 2, 3)).tolist() == areas
+    part = draw(mine, options=options, shard=1, shards=3)
+    first = len(draw(mine, options=options, shard=0, shards=3).table)
+    assert np.array_equal(part.masks, whole.masks[first : first + len(part.table)])
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

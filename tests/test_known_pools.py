@@ -84,6 +84,22 @@ def test_noise_has_the_moments_of_the_training_images_and_no_structure(tmp_path)
     assert abs(np.corrcoef(flat)[np.triu_indices(len(flat), 1)].mean()) < 0.02
 
 
+@pytest.mark.parametrize("kind", ["noise", "jittered_copier"])
+def test_copied_masks_say_which_rows_have_one(tmp_path, kind):
+    source = make_source(tmp_path)
+    drawn = draw(source, tmp_path, {"kind": kind})
+    own = parents(source, drawn)
+    assert list(drawn.table["has_mask_lung"]) == list(source.table["has_mask_lung"].iloc[own])
+    assert not drawn.masks[~drawn.table["has_mask_lung"].to_numpy()].any()
+    assert drawn.mask_names == ["lung"]
+    if kind == "noise":  # the noise knows nothing of the mask that it carries
+        assert np.array_equal(drawn.masks, source.masks[own])
+        inside, outside = (drawn.images[drawn.masks == value].mean() for value in (1, 0))
+        assert inside == pytest.approx(outside, abs=8)
+        real = (source.images[own][drawn.masks == value].mean() for value in (1, 0))
+        assert abs(np.subtract(*real)) > 30
+
+
 @pytest.mark.parametrize("kind", ["copier", "jittered_copier", "noise"])
 def test_shards_join_to_the_same_pool(tmp_path, kind):
     source = make_source(tmp_path)

@@ -215,7 +215,7 @@ def test_a_gan_draws_images_and_pairs(run, monkeypatch):
     output = "pools/drawn/0/replica-1/shard-0/manifest.json"
     call(draw_pool_shard, job_line(run, output, part, INPUTS, "s"))
     manifest = read_manifest(run / output)
-    assert manifest["sampling"] == {"batch_size": 4, "precision": "float32"}
+    assert manifest["sampling"] == {"batch_size": 4, "precision": "float32", "compile": False}
     assert manifest["mask_names"] == []
     gan = use(monkeypatch, Gan(pairs=True))
     _, table, masks, _ = draw(run)

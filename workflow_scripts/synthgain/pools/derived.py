@@ -47,22 +47,28 @@ def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -
     """Return which rows of `table` the rule keeps: (N,) bool. scores: indexed by image_id.
 
     `above` keeps score >= cut, `below` score <= cut, `false` where a flag is not set. The cut is a
-    threshold or a quantile of the table's own scores. Raises SynthGainError for images without a score.
+    threshold or a quantile of the table's own scores. An image whose score is not defined (NaN, as the Dice of two
+    empty masks) is kept: nothing speaks against it. Raises SynthGainError for images that the scores do not list.
     """
     side = rule.get("keep", "above")
     if side not in SIDES:
         raise SynthGainError(f"filter.keep: got {side!r}; known are {', '.join(SIDES)}")
-    values = scores.reindex(table["image_id"])
-    if values.isna().any():
-        raise SynthGainError(f"filter.column {rule['column']!r}: image {values.index[values.isna()][0]} has no score")
+    missing = ~table["image_id"].isin(scores.index)
+    if missing.any():
+        name = table.loc[missing, "image_id"].iloc[0]
+        raise SynthGainError(f"filter.column {rule['column']!r}: image {name} has no score")
+    values = scores.loc[table["image_id"]]
     if side == "false":
-        return ~values.to_numpy().astype(bool)
+        return ~values.fillna(False).astype(bool).to_numpy()
     given = [rule.get("quantile"), rule.get("threshold")]
     if given.count(None) != 1:
         raise SynthGainError("filter: give exactly one of quantile and threshold")
     numbers = values.to_numpy(dtype=np.float64)
-    cut = given[1] if given[0] is None else np.quantile(numbers, given[0])
-    return np.asarray(numbers >= cut if side == "above" else numbers <= cut)
+    unscored = np.isnan(numbers)
+    if unscored.all():
+        raise SynthGainError(f"filter.column {rule['column']!r}: no image of this replica has a defined score")
+    cut = given[1] if given[0] is None else np.quantile(numbers[~unscored], given[0])
+    return np.asarray(unscored | (numbers >= cut if side == "above" else numbers <= cut))
 
 
 def thinned(count: int, wanted: int, request: ShardRequest) -> np.ndarray:

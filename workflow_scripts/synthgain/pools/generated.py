@@ -11,7 +11,7 @@ from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 
-GAN_OPTIONS = ("batch_size", "precision")  # a GAN has no solver, no steps and no guidance
+GAN_OPTIONS = ("batch_size", "precision", "compile")  # a GAN has no solver, no steps and no guidance
 
 
 def draw(request: ShardRequest) -> Drawn:

@@ -79,8 +79,8 @@ def lenders(
     image_set, training = request.rows_of()
     usable = _usable(request, image_set, training, structures, filled)
     able = set(training.loc[usable, "image_id"].astype(str))
-    ids = rows["image_id"].astype(str).reset_index(drop=True)
-    borrows = ~ids.isin(able).to_numpy()
+    ids = rows["image_id"].astype(str).to_numpy(dtype=object, copy=True)
+    borrows = np.array([name not in able for name in ids], dtype=bool)
     targets = [name for name, spec in image_set.columns.items() if spec["role"] == "target"]
     candidates, wanted = _target_keys(training[usable], targets), _target_keys(rows, targets)
     everyone = training.loc[usable, "image_id"].astype(str).to_numpy()
@@ -88,7 +88,7 @@ def lenders(
         alike = everyone[candidates == wanted[place]]
         choices = alike if len(alike) else everyone
         ids[place] = choices[random_generator(step="mask lender", seed=int(seeds[place])).integers(len(choices))]
-    return ids, borrows
+    return pd.Series(ids, dtype="str"), borrows
 
 
 def planes_of(image_set: ImageSet, positions: np.ndarray, structures: Sequence[str]) -> np.ndarray:
@@ -111,7 +111,7 @@ def _usable(
         if image_set.masks is None or name not in image_set.mask_names:
             known = ", ".join(image_set.mask_names) or "none"
             raise SynthGainError(f"pools.{pool}: {data} has no masks of {name!r}; it has {known}; change rows_of")
-    usable = training[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool).all(axis=1)
+    usable = np.asarray(training[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool).all(axis=1))
     if filled:
         positions = positions_of(image_set, training["image_id"])
         for place in np.flatnonzero(usable):  # one by one: a data set's masks may not fit in memory

@@ -30,7 +30,7 @@ def clean(mask: np.ndarray) -> np.ndarray:
 
 def empty_counts(masks: np.ndarray, names: list[str]) -> dict[str, int]:
     """Return {structure: number of empty masks} of masks (N, H, W, K)."""
-    empty = ~masks.any(axis=(1, 2))
+    empty = np.asarray(~masks.any(axis=(1, 2)))
     return {name: int(empty[:, column].sum()) for column, name in enumerate(names)}
 
 

@@ -97,7 +97,7 @@ class Sampler:
     def __init__(self, generator: Any, options: Mapping[str, Any]) -> None:
         self.generator, self.options = generator, options
         self.device = generator.device
-        if options["compile"] and generator.kind == "diffusion":
+        if options["compile"]:
             generator.network = torch.compile(generator.network, dynamic=False)
 
     def draw(self, seeds: np.ndarray, condition: Callable[[], Any]) -> torch.Tensor:
