@@ -1,9 +1,10 @@
 """Draw the figures of one model as SVG, from its statistics, its pools and the training curves.
 
 Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, primary: [declared comparisons],
-pools: [{pool, rows_of}]}. Inputs: statistics/<model>/manifest.json; as they exist pools/<p>/<i>/replica-1/manifest.json
-with the manifests of their data set and split, generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json,
-snapshots/<g>/<i>/manifest.json.
+pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics/<model>/manifest.json; as
+they exist pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
+generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json, snapshots/<g>/<i>/manifest.json; of segmentation
+label_consistency/<p>/<i>/manifest.json.
 """
 
 from pathlib import Path
@@ -13,9 +14,10 @@ import pandas as pd
 from synthgain.command import Job, run_script
 from synthgain.errors import SynthGainError
 from synthgain.files import read_json, read_table, write_manifest
-from synthgain.images import read_image_set
-from synthgain.report import plots_detail, plots_fidelity
+from synthgain.images import ImageSet, read_image_set
+from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
+from synthgain.report.pair_sheet import pair_rows
 from synthgain.report.sheet import first_shard, sheet_rows
 from synthgain.report.style import save_svg, style_context
 
@@ -23,7 +25,8 @@ from synthgain.report.style import save_svg, style_context
 def draw_figures(job: Job) -> None:
     """Write every figure whose data exist, then a manifest that lists them with section, title and caption."""
     folder = job.outputs[0].parent
-    plans = [*_statistics(job), *_fidelity(job), *_snapshots(job), *_loss_curves(job), *_sample_sheets(job)]
+    plans = [*_statistics(job), *_fidelity(job), *_agreement(job), *_snapshots(job), *_loss_curves(job)]
+    plans += _sample_sheets(job)
     with style_context():
         for plan in plans:
             save_svg(plan.draw(), folder / plan.file)
@@ -67,6 +70,28 @@ def _fidelity(job: Job) -> list[Plan]:
     return [Plan("fidelity_floors.svg", "fidelity", "Fidelity beside its floor", caption, draw)]
 
 
+def _agreement(job: Job) -> list[Plan]:
+    """Dice between mask and prediction on every scored pool, where the model segments."""
+    scores = {}
+    for name in job.inputs_below("label_consistency/"):
+        _, pool, index, _ = name.split("/")
+        folder = job.input_folder(name)
+        if (folder / "real_scores.parquet").exists():
+            title = pool if index == "0" else f"{pool} (draw {index})"
+            scores[title] = tuple(
+                read_table(folder / file)["dice"].to_numpy() for file in ("scores.parquet", "real_scores.parquet")
+            )
+    if not scores:
+        return []
+    caption = (
+        "Dice between each image's own mask (mean over structures) and what the real-only model predicts on it; the "
+        "outline is the same model on real validation images. Left of the real outline: masks that do not follow the "
+        "object; right of it: pairs easier than real ones."
+    )
+    draw = lambda: plots_pairs.agreement_histograms(scores)  # noqa: E731
+    return [Plan("mask_agreement.svg", "agreement", "Agreement of the masks", caption, draw)]
+
+
 def _snapshots(job: Job) -> list[Plan]:
     tables = {}
     for name in job.inputs_below("snapshots/"):
@@ -101,12 +126,16 @@ def _loss_curves(job: Job) -> list[Plan]:
 def _sample_sheets(job: Job) -> list[Plan]:
     plans = []
     rows_of = {entry["pool"]: entry["rows_of"] for entry in job.slice["pools"]}
+    parents = {entry["pool"]: entry.get("parent") for entry in job.slice["pools"]}
     for name in job.inputs_below("pools/"):
         _, pool, index, _, _ = name.split("/")
         dataset = rows_of.get(pool)
         if dataset is None or f"datasets/{dataset}/manifest.json" not in job.inputs:
             continue
         real = read_image_set(job.input_folder(f"datasets/{dataset}/manifest.json"))
+        if job.slice["task"] == "segmentation":
+            plans += _pair_sheet(job, name, real, _training_ids(job, dataset), parents[pool])
+            continue
         rows = sheet_rows(real, _training_ids(job, dataset), first_shard(job.input_folder(name)), job.slice["targets"])
         if rows:
             caption = (
@@ -116,6 +145,29 @@ def _sample_sheets(job: Job) -> list[Plan]:
             draw = lambda rows=rows: plots_detail.sample_sheet(rows)  # noqa: E731
             plans.append(Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Samples: {pool}", caption, draw))
     return plans
+
+
+def _pair_sheet(job: Job, name: str, real: ImageSet, training: set[str] | None, parent: str | None) -> list[Plan]:
+    """The sheet of one pool of pairs, none where it holds no mask of the model's structures."""
+    _, pool, index, _, _ = name.split("/")
+    synthetic, structures = first_shard(job.input_folder(name)), job.slice["targets"]
+    rows = pair_rows(real, training, synthetic, structures, parent)
+    if not rows:
+        return []
+    caption = (
+        f"The first pairs of pool {pool} in the order of the files, not picked by eye: image, the same with its mask's "
+        f"contour, and below it {_kinship(rows[-1].title)}."
+    )
+    named = [entry for entry in structures if entry in synthetic.mask_names and entry in real.mask_names]
+    draw = lambda: plots_pairs.pair_sheet(rows, named)  # noqa: E731
+    return [Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Pairs: {pool}", caption, draw)]
+
+
+def _kinship(title: str) -> str:
+    if title.startswith("real"):
+        return "training images of other patients with theirs, for comparison"
+    made = "whose mask was used or transformed" if "mask" in title else "in which the region was drawn anew"
+    return f"the real parent image, {made}, with its own mask"
 
 
 def _training_ids(job: Job, dataset: str) -> set[str] | None:

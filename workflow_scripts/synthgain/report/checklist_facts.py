@@ -50,8 +50,9 @@ def _design(evidence: Evidence) -> Facts:
     counts = config.get("replicates") or {}
     replicates = None
     if counts:
+        kind = "training" if evidence.only_segments else "classifier"
         replicates = (
-            f"{counts['count']} replicates: classifier seed always differs, "
+            f"{counts['count']} replicates: {kind} seed always differs, "
             f"{counts.get('generators', 1)} generator(s), {counts.get('pools', 1)} pool draw(s)"
         )
     return {
@@ -155,7 +156,9 @@ def _downstream(evidence: Evidence) -> Facts:
         "downstream": _see("Methods", models),
         "exposures": _see("Arms", exposures),
         "selection": listed(selections) if selections else None,
-        "thresholds": _see("Thresholds and calibration", _any_table(evidence, "thresholds")),
+        "thresholds": "not applicable, because masks are cut at probability 0.5"
+        if evidence.only_segments
+        else _see("Thresholds and calibration", _any_table(evidence, "thresholds")),
         "pretrained": "; ".join(weights) if weights else (NO_WEIGHTS if models else None),
     }
 
@@ -169,7 +172,9 @@ def _results(evidence: Evidence) -> Facts:
         "variance": _see("Dose–response, power", _any_fact(evidence, "power")),
         "dose": _see("Dose–response", seen and _any_table(evidence, "comparisons")),
         "equivalence": _see("Verdict", seen and _any_fact(evidence, "verdict")),
-        "calibration": _see("Thresholds and calibration", _any_table(evidence, "calibration")),
+        "calibration": "not applicable, because the models give masks"
+        if evidence.only_segments
+        else _see("Thresholds and calibration", _any_table(evidence, "calibration")),
         "subgroups": _see("Subgroups", _any_table(evidence, "subgroups")),
         "controls": _see("Controls", control and seen),
     }

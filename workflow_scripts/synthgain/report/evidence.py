@@ -88,6 +88,16 @@ class Evidence:
         """The pre-declared analysis."""
         return dict(self.slice["predeclared"]["analysis"])
 
+    def segments(self, model: str) -> bool:
+        """True for a model that segments."""
+        declared = (self.config.get("models") or {}).get(model) or {}
+        return declared.get("task") == "segmentation"
+
+    @property
+    def only_segments(self) -> bool:
+        """True for a study without a classifier."""
+        return bool(self.models) and all(self.segments(model.name) for model in self.models)
+
     @property
     def rehearsal(self) -> bool:
         """True where the numbers only prove that the study runs."""

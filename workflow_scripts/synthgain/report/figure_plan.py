@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from synthgain.report import plots_detail, plots_utility
+from synthgain.report.floors import best_floors
 from synthgain.report.style import ArmStyles, metric_name
 
 CI = "95 % interval"
@@ -65,6 +66,11 @@ def statistics_plans(
     baseline = str(baselines.index[0]) if len(baselines) else next(iter(arms), "")
     styles = ArmStyles(arms, baseline)
     name = metric_name(metric)
+    floors = best_floors(tables.get("floor.csv", pd.DataFrame()))
+    floors = floors[(floors["metric"] == metric) & (floors["label"] == label)]
+    floor_words = (
+        " Dashed, or an arrow at the border: the best prediction that looks at no image." if len(floors) else ""
+    )
     plans = [
         Plan(
             "dose_response.svg",
@@ -72,8 +78,8 @@ def statistics_plans(
             "Dose–response",
             f"{name} against the share of synthetic images, one panel per test set. Whiskers and the grey band are "
             f"{CI}s; the band is the baseline {baseline}. Dotted: the limits of equivalence, ± margin. "
-            "The horizontal axis is log2(1 + ratio/100); arms without synthetic images stand at 0.",
-            lambda: plots_utility.dose_response(summary, metric, label, baseline, styles, margin),
+            f"The horizontal axis is log2(1 + ratio/100); arms without synthetic images stand at 0.{floor_words}",
+            lambda: plots_utility.dose_response(summary, metric, label, baseline, styles, margin, floors),
         )
     ]
     own = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]

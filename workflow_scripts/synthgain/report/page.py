@@ -56,7 +56,8 @@ def _front(evidence: Evidence) -> list[tuple[str, str]]:
         ("Study seed", str(evidence.slice.get("seed", "–"))),
     ]
     if counts:
-        names = {"count": "classifier seed", "generators": "generator training", "pools": "pool draw"}
+        seed = "training seed" if evidence.only_segments else "classifier seed"
+        names = {"count": seed, "generators": "generator training", "pools": "pool draw"}
         parts = [f"{counts[key]} {name}{'s' * (counts[key] != 1)}" for key, name in names.items() if key in counts]
         facts.append(("Replicates", ", ".join(parts)))
     source = environment.commit(Path(__file__).parent)

@@ -41,12 +41,19 @@ def _panels(figure: Figure, count: int) -> list[Axes]:
 
 
 def dose_response(
-    summary: pd.DataFrame, metric: str, label: str, baseline: str, styles: ArmStyles, margin: float | None = None
+    summary: pd.DataFrame,
+    metric: str,
+    label: str,
+    baseline: str,
+    styles: ArmStyles,
+    margin: float | None = None,
+    floors: pd.DataFrame | None = None,
 ) -> Figure:
     """Metric against supplementation ratio, a line per arm with its interval, a panel per test set.
 
     summary: rows of `summary.csv` (arm, ratio, dataset, label, metric, mean, low, high). The baseline is a band
     (its interval) over all ratios; arms without ratios stand at 0 %. `margin` draws the limits of equivalence.
+    floors: best trivial prediction per data set (dataset, floor, value), drawn as a dashed line at the foot.
     """
     rows = summary[(summary["metric"] == metric) & (summary["label"] == label)]
     datasets = list(dict.fromkeys(rows["dataset"]))
@@ -54,6 +61,8 @@ def dose_response(
     figure = new_figure(max(2.9 * columns + 1.2, 5.6), 2.9 * lines + 0.7)
     for axes, dataset in zip(_panels(figure, len(datasets)), datasets, strict=True):
         _dose_panel(axes, rows[rows["dataset"] == dataset], baseline, styles, margin)
+        if floors is not None:
+            _floor_line(axes, floors[floors["dataset"] == dataset])
         axes.set_title(dataset)
         axes.set_xlabel("synthetic images, % of real")
     if datasets:
@@ -91,6 +100,19 @@ def _dose_panel(axes: Axes, rows: pd.DataFrame, baseline: str, styles: ArmStyles
     axes.set_xticklabels([f"{ratio:g}" for ratio in ratios])
     axes.yaxis.set_major_locator(MaxNLocator(6))
     quiet_grid(axes)
+
+
+def _floor_line(axes: Axes, floor: pd.DataFrame) -> None:
+    """The trivial prediction's level; where it lies far away, an arrow at the border instead of an empty figure."""
+    for _, row in floor.iterrows():
+        low, high = axes.get_ylim()
+        name = str(row["floor"]).replace("_", " ")
+        if abs(row["value"] - (low + high) / 2) <= 1.5 * (high - low):
+            axes.axhline(row["value"], color=MUTED, linewidth=1.2, linestyle=(0, (5, 2)), label=f"floor: {name}")
+            continue
+        arrow, place, side = ("↓", 0.02, "bottom") if row["value"] < low else ("↑", 0.98, "top")
+        text = f"{arrow} trivial floor ({name}): {row['value']:.2f}"
+        axes.annotate(text, (0.98, place), xycoords="axes fraction", ha="right", va=side, fontsize=8, color=MUTED)
 
 
 def _shared_legend(figure: Figure) -> None:

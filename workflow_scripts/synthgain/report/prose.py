@@ -54,28 +54,66 @@ def _generation(config: Mapping[str, Any]) -> str:
     texts = []
     for name, entry in (config.get("generators") or {}).items():
         training = entry.get("training") or {}
-        kind = (entry.get("formulation") or {}).get("kind", "edm")
-        formulation = PARAMETRISATIONS.get(kind, kind.replace("_", "-"))
         conditions = listed(entry["condition_on"]) if entry.get("condition_on") else "nothing"
         texts.append(
-            f"Generator {name} ({entry['family']}, {formulation} parametrisation) was trained on the "
-            f"training patients of {listed(entry['train_on']['datasets'])}, conditioned on {conditions}, for "
+            f"Generator {name} ({_family(entry)}) was trained on the training patients of "
+            f"{listed(entry['train_on']['datasets'])}, conditioned on {conditions}, for "
             f"{training.get('steps', '?')} steps of {training.get('batch_size', '?')} images "
             f"(AdamW, learning rate {training.get('learning_rate', '?')}, EMA {training.get('ema_decay', '?')})."
         )
+    families = {name: entry["family"] for name, entry in (config.get("generators") or {}).items()}
     for name, entry in (config.get("pools") or {}).items():
         sampling = entry.get("sampling") or {}
         if entry.get("from"):
-            texts.append(
-                f"Pool {name} was drawn from {entry['from']} with {sampling.get('solver', '?')} in "
-                f"{sampling.get('steps', '?')} steps at guidance scale {sampling.get('guidance_scale', 1):g}; each "
-                f"replica repeats the conditions of every training row of {entry.get('rows_of')} once."
+            solved = (
+                f" with {sampling.get('solver', '?')} in {sampling.get('steps', '?')} steps at guidance scale "
+                f"{sampling.get('guidance_scale', 1):g}"
             )
+            texts.append(
+                f"Pool {name} was drawn from {entry['from']}{'' if families.get(entry['from']) == 'gan' else solved}; "
+                f"each replica repeats the conditions of every training row of {entry.get('rows_of')} once."
+                f"{_masks(entry)}"
+            )
+        elif entry.get("of"):
+            texts.append(_derived(name, entry))
         elif entry.get("known"):
             texts.append(f"Pool {name} is of known truth ({entry['known'].replace('_', ' ')}).")
         elif entry.get("imported"):
             texts.append(f"Pool {name} was imported; how it was made is not known here.")
     return " ".join(texts)
+
+
+def _family(entry: Mapping[str, Any]) -> str:
+    """Family of a generator, and what it draws where that is more than images."""
+    if entry["family"] == "gan":
+        what = "GAN"
+    else:
+        kind = (entry.get("formulation") or {}).get("kind", "edm")
+        what = f"{entry['family']}, {PARAMETRISATIONS.get(kind, kind.replace('_', '-'))} parametrisation"
+    drawn = {"image+mask": "image and mask together", "mask": "masks alone"}.get(str(entry.get("output")))
+    return f"{what}, {drawn}" if drawn else what
+
+
+def _masks(entry: Mapping[str, Any]) -> str:
+    """Where the masks of a drawn pool come from, "" where it says nothing of them."""
+    masks, inpainting = entry.get("masks") or {}, entry.get("inpainting")
+    found = {
+        "training": "Its masks are those of the training rows.",
+        "transformed": "Its masks are those of the training rows, geometrically transformed at random.",
+        "generated": f"Its masks were drawn by {masks.get('from')}.",
+    }.get(str(masks.get("source")), "")
+    if inpainting:
+        found = f"Only the region of {inpainting.get('structure')} was drawn, inside the real image of the row."
+    if entry.get("misaligned"):
+        found = f"{found} Masks were exchanged among its images: a negative control."
+    return f" {found.strip()}" if found else ""
+
+
+def _derived(name: str, entry: Mapping[str, Any]) -> str:
+    if entry.get("thin_to"):
+        return f"Pool {name} holds as many images of {entry['of']}, unselected, as {entry['thin_to']}."
+    scores = str((entry.get("filter") or {}).get("scores", "scores")).replace("_", " ")
+    return f"Pool {name} holds the images of {entry['of']} that passed a filter on {scores}."
 
 
 def _downstream(config: Mapping[str, Any]) -> str:
@@ -85,7 +123,7 @@ def _downstream(config: Mapping[str, Any]) -> str:
         network = network if isinstance(network, str) else network.get("name", "?")
         start = "given pretrained weights" if model.get("pretrained") else "random weights"
         texts.append(
-            f"Model {name} ({network}, {model.get('task', 'classification')} of {listed(model['targets'])}, from "
+            f"Model {name} ({network}, {model.get('task', 'classification')} of {listed(_predicted(model))}, from "
             f"{start}) was trained for {model.get('steps', '?')} steps of {model.get('batch_size', '?')} images "
             f"(AdamW, learning rate {model.get('learning_rate', '?')}); the checkpoint was chosen by "
             f"{str(model.get('selection', 'real_validation')).replace('_', ' ')} "
@@ -96,6 +134,11 @@ def _downstream(config: Mapping[str, Any]) -> str:
     else:
         texts.append("Arms were matched by epochs: larger training sets were trained for more steps.")
     return " ".join(texts)
+
+
+def _predicted(model: Mapping[str, Any]) -> list[str]:
+    """Targets of a classifier, structures of a segmenter."""
+    return list(model.get("structures") if model.get("task") == "segmentation" else model["targets"])
 
 
 def _pools_examined(evidence: Evidence) -> str:
@@ -113,7 +156,12 @@ def _pools_examined(evidence: Evidence) -> str:
             "Each pool was searched for near copies of training images; thresholds came from held-out real images, "
             "and the excess over their rate was tested with patients kept together."
         )
-    if evidence.consistency:
+    if any("mask_agreement" in measured.tables for measured in evidence.consistency):
+        texts.append(
+            "Mask agreement is the Dice between a synthetic image's mask and the prediction of the model that was "
+            "trained on real images alone."
+        )
+    if any("label_consistency" in measured.tables for measured in evidence.consistency):
         texts.append(
             "Label consistency is the AUROC, on synthetic images, of the model that was trained on real images alone."
         )

@@ -7,7 +7,8 @@ import pandas as pd
 from synthgain.report.blocks import Column, Details, Facts, Section, Text, interval, make_table, number
 from synthgain.report.evidence import Evidence, Measured
 from synthgain.report.sections_further import folded
-from synthgain.report.vocabulary import MEASURES, SPACES, in_words
+from synthgain.report.sections_segmentation import agreement_blocks, shape_blocks
+from synthgain.report.vocabulary import MEASURES, SPACES, in_words, measure_words
 
 ALL = "all"  # the group that is every image
 FLOOR_SDS = 2.0  # within so many SDs of the real-versus-real splits a value is "at the floor"
@@ -61,7 +62,8 @@ POINT_COLUMNS = [
 
 def fidelity_section(evidence: Evidence) -> Section:
     """Return distances and diversity of every measured pool, label consistency, and the relation with gains."""
-    lead = "Do the pools look like new patients, are they as varied, and do their labels hold?"
+    held = "masks" if evidence.only_segments else "labels"
+    lead = f"Do the pools look like new patients, are they as varied, and do their {held} hold?"
     section = Section("fidelity", "Fidelity and diversity", lead=lead)
     for measured in evidence.fidelity:
         section.blocks.append(Text(_floor_sentence(measured)))
@@ -71,10 +73,14 @@ def fidelity_section(evidence: Evidence) -> Section:
         section.blocks += _fidelity_blocks(measured)
     if not evidence.fidelity:
         section.blocks.append(Text("Not done: fidelity was not measured.", "missing"))
+    section.blocks += shape_blocks(evidence)
+    for model in evidence.models[:1]:
+        section.blocks += model.pictures("agreement")
     for measured in evidence.consistency:
         section.blocks += _consistency_blocks(measured)
     if not evidence.consistency:
-        section.blocks.append(Text("Label consistency: not done.", "missing"))
+        check = "Mask agreement" if evidence.only_segments else "Label consistency"
+        section.blocks.append(Text(f"{check}: not done.", "missing"))
     for measured in evidence.relations:
         section.blocks += _relation_blocks(measured)
     if not evidence.relations:
@@ -156,6 +162,8 @@ def _fidelity_blocks(measured: Measured) -> list[Any]:
 def _consistency_blocks(measured: Measured) -> list[Any]:
     table = measured.tables.get("label_consistency")
     name = _name(measured)
+    if "mask_agreement" in measured.tables:
+        return agreement_blocks(measured, name)
     if table is None:
         return [Text(f"{name}, label consistency: not done.", "missing")]
     texts = []
@@ -208,7 +216,7 @@ def relation_sentence(measured: Measured) -> str:
     return (
         f"{question} {clear} of {len(ranked)} fidelity numbers {'goes' if clear == 1 else 'go'} with the measured gain "
         f"(95 % interval clear of 0, "
-        f"not adjusted for their number). The closest is {MEASURES.get(best['metric'], best['metric'])} in the space "
+        f"not adjusted for their number). The closest is {measure_words(best['metric'])} in the space "
         f"of {space}: correlation {number(best['value'], 2)} ({interval(best['low'], best['high'], 2)}) over "
         f"{int(best['n'])} points."
     )

@@ -7,15 +7,19 @@ import pandas as pd
 from synthgain.report.blocks import Column, Details, Section, Text, make_table, plain_table
 from synthgain.report.evidence import Evidence
 from synthgain.report.sections_cost import cost_section
+from synthgain.report.sections_families import families_section
 from synthgain.report.sections_fidelity import fidelity_section
 from synthgain.report.sections_memorisation import memorisation_section
+from synthgain.report.sections_segmentation import yield_blocks
 
 PARTS = ("train", "validation", "test")
 
 
 def study_sections(evidence: Evidence) -> list[Section]:
     """Return the sections that every study has, in their order."""
+    families = families_section(evidence)
     return [
+        *([families] if families else []),
         fidelity_section(evidence),
         _samples(evidence),
         memorisation_section(evidence),
@@ -59,7 +63,7 @@ def _arms(evidence: Evidence) -> Section:
     blocks: list[Any] = [Text("Not done: the config was not handed over.", "missing")]
     if rows:
         note = "Real images shown: how often a training step saw a real image, over the ratios of the arm."
-        blocks = [make_table("Arms", pd.DataFrame(rows), columns, "arms.csv", note=note)]
+        blocks = [make_table("Arms", pd.DataFrame(rows), columns, "arms.csv", note=note), *yield_blocks(evidence)]
     return Section("arms", "Arms", blocks, "What each arm trains on; everything not named here is the same in all.")
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.figure_plan import endpoint
+from synthgain.report.floors import with_floor
 from synthgain.report.questions import MEMORISATION
 from synthgain.report.sections_further import calibration_section, dose_blocks, folded, subgroup_section
+from synthgain.report.sections_segmentation import spread_section
 from synthgain.report.style import metric_name
 from synthgain.report.verdicts import ALARMS
 
@@ -25,6 +27,7 @@ def comparison_columns(level: str) -> list[Column]:
         Column("label", "Label", optional=True),
         Column("metric", "Metric", "metric", optional=True),
         Column("mean", "Mean", "number"),
+        Column("floor", "Trivial floor", "number"),
         Column("difference", "Difference", "signed"),
         Column(("low", "high"), f"{level} interval", "signed_interval"),
         Column("p_adjusted", "p adjusted", "p"),
@@ -46,6 +49,7 @@ def summary_columns(level: str) -> list[Column]:
         Column("metric", "Metric", "metric", optional=True),
         Column("replicates", "Replicates", "count"),
         Column("mean", "Mean", "number"),
+        Column("floor", "Trivial floor", "number"),
         Column("sd", "SD over seeds", "number"),
         Column(("low", "high"), f"{level} interval", "interval"),
     ]
@@ -55,14 +59,15 @@ def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
     """Return the sections of one model; ids carry the model's name where there are several."""
     level = f"{100 * (1 - float(evidence.analysis.get('alpha', 0.05))):g} %"
     several = len(evidence.models) > 1
+    segments = evidence.segments(model.name)
     sections = [
         _controls(evidence, model, level),
         _result(evidence, model, level),
         _dose(evidence, model, level),
         _sites(evidence, model, level),
-        subgroup_section(model, level),
+        spread_section(model, level) if segments else subgroup_section(model, level),
         _labels(evidence, model, level),
-        calibration_section(model, level),
+        *([] if segments else [calibration_section(model, level)]),
     ]
     if not several:
         return sections
@@ -88,24 +93,33 @@ def _on(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table
 
 
+def _too_few(evidence: Evidence, model: ModelEvidence) -> str:
+    return "patients with the structure" if evidence.segments(model.name) else "positive or negative patients"
+
+
 def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     chosen = chosen_endpoint(evidence, model)
     summary = _on(model.table("summary"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
     name = metric_name(chosen["metric"])
     lead = "Arms share seeds, initial weights and the order of common images, so replicates are paired."
     if not len(summary):
-        text = f"{name} on {chosen['test_set']} is not estimable (too few positive or negative patients)."
+        text = f"{name} on {chosen['test_set']} is not estimable (too few {_too_few(evidence, model)})."
         return Section("result", "Result", [Text(text, "missing"), *_all_metrics(model, level)], lead)
     strong = (summary["arm"] == chosen.get("arm")) & (summary["ratio"] == chosen.get("ratio"))
     table = make_table(
-        f"{name} of every arm on {chosen['test_set']}", summary, summary_columns(level), "summary.csv", strong
+        f"{name} of every arm on {chosen['test_set']}",
+        with_floor(summary, model.table("floor")),
+        summary_columns(level),
+        "summary.csv",
+        strong,
     )
     return Section("result", "Result", [*model.pictures("result"), table, *_all_metrics(model, level)], lead)
 
 
 def _all_metrics(model: ModelEvidence, level: str) -> list[Details]:
     title = "Every metric, label and test set"
-    table = make_table(title, model.table("summary"), summary_columns(level), "summary_all.csv")
+    rows = with_floor(model.table("summary"), model.table("floor"))
+    table = make_table(title, rows, summary_columns(level), "summary_all.csv")
     return [Details(title, [table])] if table.rows else []
 
 
@@ -121,6 +135,8 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         )
         if alarm.get("checked"):
             state = ALARM if alarm.get("raised") else "✓ passed"
+        if evidence.segments(model.name):
+            check = check.replace("shuffled labels", "masks of other images")
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
     rows = _on(model.table("comparisons"), family="control")
     blocks: list = [Facts(states)]
@@ -154,7 +170,7 @@ def _copying(alarm: dict[str, Any], level: str) -> list[Any]:
 def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     chosen = chosen_endpoint(evidence, model)
     rows = _on(model.table("comparisons"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
-    rows = rows[(rows["ratio"] > 0) & (rows["family"] != "control")]
+    rows = with_floor(rows[(rows["ratio"] > 0) & (rows["family"] != "control")], model.table("floor"))
     blocks: list = [*model.pictures("dose")]
     if len(rows):
         strong = rows["family"] == "primary"
@@ -176,7 +192,7 @@ def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
 def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     chosen = chosen_endpoint(evidence, model)
     rows = _on(model.table("comparisons"), metric=chosen["metric"], label=chosen["labels"])
-    rows = rows[rows["family"] != "control"]
+    rows = with_floor(rows[rows["family"] != "control"], model.table("floor"))
     others = [name for name in dict.fromkeys(rows["dataset"]) if name != chosen["test_set"]]
     blocks: list = [*model.pictures("sites")]
     lead = "Test sets other than the primary one show whether a gain travels; they are exploratory."
@@ -184,7 +200,7 @@ def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     if declared and len(declared) < 2:
         lead = "Only one test set was declared, so whether a gain travels to another hospital is not shown."
     for name in [name for name in declared if name not in set(rows["dataset"])]:
-        text = f"{name}: {metric_name(chosen['metric'])} is not estimable (too few positive or negative patients)."
+        text = f"{name}: {metric_name(chosen['metric'])} is not estimable (too few {_too_few(evidence, model)})."
         blocks.append(Text(text, "missing"))
     for name in others:
         title = f"{name}: {metric_name(chosen['metric'])}"

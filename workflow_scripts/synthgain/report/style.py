@@ -61,8 +61,10 @@ METRIC_NAMES = {
     "iou": "IoU",
     "nsd": "Surface Dice (NSD)",
     "hd95": "HD95 (px)",
+    "failure_rate": "Failure rate (Dice < 0.5)",
+    "empty_false_positive_rate": "Found where absent",
 }
-LOWER_IS_BETTER = frozenset({"brier", "log_loss", "ece", "hd95"})
+LOWER_IS_BETTER = frozenset({"brier", "log_loss", "ece", "hd95", "failure_rate", "empty_false_positive_rate"})
 
 
 def metric_name(metric: str) -> str:

@@ -99,4 +99,11 @@ def _tiles(row: Mapping[str, Any], level: str) -> list[tuple[str, str, str]]:
         ("p value", p_value(row.get("p")), "primary comparison, unadjusted"),
         ("Compared", arm, f"with {row.get('baseline', 'the baseline')}, tested on {row.get('dataset', '')}"),
         ("Replicates", number(row.get("replicates"), 0), "seeds, shared by all arms"),
+        *_floor_tile(row),
     ]
+
+
+def _floor_tile(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What a prediction that looks at no image reaches, where it was computed (segmentation)."""
+    floor = row.get("floor")
+    return [("Trivial floor", number(floor["value"]), str(floor["floor"]).replace("_", " "))] if floor else []

@@ -24,6 +24,7 @@ SPACES = {
     "downstream": "real-only model",
     "efficientnet_lite0": "EfficientNet-Lite0",
     "inception": "Inception",
+    "mask": "masks",
 }
 REFERENCES = {
     "held_out": "held-out real",
@@ -46,6 +47,12 @@ RULES = {
 }
 
 
+def measure_words(name: str) -> str:
+    """Return a measure in a reader's words; `area_share:lung` is one of masks: `area share of lung`."""
+    measure, _, structure = name.partition(":")
+    return MEASURES.get(name, measure.replace("_", " ") + (f" of {structure.replace('_', ' ')}" if structure else ""))
+
+
 def words(values: pd.Series, names: Mapping[str, str]) -> pd.Series:
     """Return `values` in a reader's words; what has no entry loses its underscores."""
     return values.map(lambda value: names.get(value, value.replace("_", " ")) if isinstance(value, str) else value)
@@ -56,14 +63,17 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, Mapping[str, str]] = {
         "space": SPACES,
         "reference": REFERENCES,
-        "metric": MEASURES,
+        "metric": MEASURES,  # and `measure_words`
         "policy": POLICIES,
         "correction": CORRECTIONS,
         "method": METHODS,
         "leak": LEAKS,
         "rule": RULES,
     }
-    return table.assign(**{name: words(table[name], known) for name, known in columns.items() if name in table})
+    found = {name: words(table[name], known) for name, known in columns.items() if name in table}
+    if "metric" in found:
+        found["metric"] = table["metric"].map(lambda name: measure_words(name) if isinstance(name, str) else name)
+    return table.assign(**found)
 
 
 def noise_level(text: str) -> str:

@@ -95,7 +95,8 @@ def _strong_augmentation(controls: pd.DataFrame, analysis: Analysis) -> Alarm:
                     "difference": head_to_head.get("difference"),
                     "low": head_to_head.get("low"),
                     "high": head_to_head.get("high"),
-                    "as_much": bool(sign * strong["difference"] >= sign * gain["difference"]),
+                    # Without a gain there is nothing that cheaper ways could have reached as well.
+                    "as_much": bool(sign * strong["difference"] >= sign * gain["difference"] > 0),
                     "beaten": bool(
                         head_to_head.get("p", 1.0) < analysis.alpha and sign * head_to_head["difference"] > 0
                     ),

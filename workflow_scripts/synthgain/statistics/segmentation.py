@@ -23,7 +23,7 @@ SPREAD_COLUMNS = [
     *("arm", "ratio", "baseline", "dataset", "label", "statistic", "images", "patients", "replicates", "value"),
     *("low", "high", "baseline_value", "difference", "difference_low", "difference_high"),
 ]
-FLOOR_COLUMNS = ["dataset", "label", "floor", "metric", "images", "value"]
+FLOOR_COLUMNS = ["dataset", "label", "floor", "metric", "value"]
 COVERAGE_COLUMNS = ["dataset", "label", "metric", "images", "empty_truth", "undefined", "used"]
 Draws = dict[str, tuple[np.ndarray, int, int]]  # statistic → (1 + B, R) values (the first row: all patients), n, P
 
@@ -95,7 +95,7 @@ def floor_table(
     for endpoint in endpoints(table, metrics, known, {}, "", resamples):
         for (floor, _), position in cells_of(table.runs).items():
             row = {"dataset": panel.dataset, "label": endpoint.label, "floor": floor, "metric": endpoint.metric}
-            rows.append(row | {"images": len(table.image_ids), "value": float(endpoint.values[position].mean())})
+            rows.append(row | {"value": float(endpoint.values[position].mean())})
     return pd.DataFrame(rows, columns=FLOOR_COLUMNS)
 
 
