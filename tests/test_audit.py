@@ -1,6 +1,7 @@
 """The audit: exact and near duplicates within and between sets, crossing, exclusions, the page."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,11 @@ from synthgain.datasets.audit import (
     with_copies,
 )
 from synthgain.datasets.audit_page import audit_page
-from synthgain.datasets.contact_sheet import COLUMNS, SIDE, contact_sheet
+from synthgain.datasets.contact_sheet import COLUMNS, OUTLINES, SIDE, contact_sheet
 from synthgain.datasets.duplicates import calibrated_threshold, near_pairs, nearest, small_copies
+from synthgain.datasets.mask_area import area_strata, mask_areas, strata_of
 from synthgain.errors import SynthGainError
-from synthgain.images import write_image_set
+from synthgain.images import ImageSet, write_image_set
 
 COLUMN = {"opacity": {"role": "target", "kind": "binary"}, "age": {"role": "covariate", "kind": "continuous"}}
 
@@ -137,4 +139,57 @@ def test_contact_sheet_has_a_row_per_class_and_mask_outlines(sets: list[AuditedS
     assert sheet.width > COLUMNS * SIDE
     assert 2 * SIDE < sheet.height < 3 * SIDE
     colours = np.array(sheet).reshape(-1, 3)
-    assert (colours == (255, 160, 0)).all(axis=1).sum() > 100
+    assert (colours == OUTLINES[0]).all(axis=1).sum() > 100
+
+
+def masked(folder: Path, present: list[bool], sides: list[int], **facts: Any) -> ImageSet:
+    """A set with a square mask of each side in a 16 × 16 image; `present` says which are known."""
+    masks = np.zeros((len(sides), 16, 16, 1), np.uint8)
+    for row, side in enumerate(sides):
+        masks[row, :side, :side] = 1
+    ids = [f"i{row}" for row in range(len(sides))]
+    table = pd.DataFrame({"image_id": ids, "patient_id": ids, "site": "a", "origin": "real"})
+    table["has_mask_polyp"] = present
+    images = np.random.default_rng(0).integers(0, 256, (len(sides), 16, 16, 3), dtype=np.uint8)
+    return write_image_set(folder, images, table, {}, "id", masks=masks, mask_names=["polyp"], **facts)
+
+
+def test_masks_are_counted_and_shown(tmp_path: Path) -> None:
+    data = masked(tmp_path, [True] * 5 + [False], [0, 16, 4, 4, 8, 0])
+    parts = np.full(6, "test", dtype=object)
+    none = pd.DataFrame({"image": [], "reason": []})
+    found = audit_one(AuditedSet("a", data, parts, none))["masks"]["polyp"]
+    assert {key: found[key] for key in ("with_mask", "without_mask", "empty", "full")} == {
+        "with_mask": 5, "without_mask": 1, "empty": 1, "full": 1,
+    }  # fmt: skip
+    assert found["area"]["median"] == pytest.approx((4 * 4 + 8 * 8) / 2 / 256, abs=1e-3)
+    findings = {"empty": 1, "full": 2, "vanished": 3, "wrong_size": 4, "values": {"0": 5, "255": 5},
+                "without_image": 1, "without_image_listed": ["<i>m</i>.png"]}  # fmt: skip
+    read = masked(tmp_path / "read", [True] * 5 + [False], [0, 16, 4, 4, 8, 0], mask_findings={"polyp": findings},
+                  licence="CC & more", citation="Jha D", split_unit="sequence")  # fmt: skip
+    facts = audit_one(AuditedSet("a", read, parts, none))
+    assert facts["masks"]["polyp"]["full"] == 2  # the files' own count: padding hides a full mask
+    page = audit_page({"datasets": {"a": {"role": "test", **facts}}, "between": [], "excluded": {}}, {})
+    for word in ("255 (5)", "&lt;i&gt;m&lt;/i&gt;.png", "CC &amp; more", "the unit of the split is the sequence"):
+        assert word in page
+
+
+def test_strata_of_areas_are_terciles(tmp_path: Path) -> None:
+    areas = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9])
+    present = np.array([True] * 7 + [False])
+    strata = area_strata(areas, present)
+    assert strata.tolist() == ["empty", "small", "small", "medium", "medium", "large", "large", None]
+    assert area_strata(areas * 0, present).tolist() == ["empty"] * 7 + [None]
+    data = masked(tmp_path, [True, True], [4, 16])
+    assert mask_areas(data, 0).tolist() == [1 / 16, 1.0]
+    found = strata_of(data)
+    assert found is not None
+    assert found[0] == "polyp"
+
+
+def test_a_set_without_labels_is_shown_by_area(tmp_path: Path) -> None:
+    data = masked(tmp_path, [True] * 9 + [False], [0, *range(3, 11), 0])
+    rng = np.random.default_rng(0)
+    sheet = contact_sheet(data.images, data.table, [], rng, data.masks, ["polyp"], strata_of(data))
+    assert sheet.height > 5 * SIDE  # empty, small, medium, large, unknown
+    assert sheet.height < 6 * SIDE + 100

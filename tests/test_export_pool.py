@@ -16,7 +16,7 @@ from export_pool import export_pool
 from merge_pool_replica import merge_pool_replica
 from synthgain.errors import SynthGainError
 from synthgain.files import read_manifest
-from synthgain.pools.export import datasheet, write_png
+from synthgain.pools.export import datasheet, mask_summary, write_png
 from synthgain.replicas import read_replicas, take
 
 BASE = "pools/drawn/0"
@@ -117,6 +117,20 @@ def test_the_datasheet_says_what_matters(exported):
         assert word in text
     women = int((table["sex"] == "F").sum())
     assert f"| sex | F | {women} | {100 * women / len(table):.1f} % |" in text
+
+
+def test_masks_are_summed_up(exported):
+    _, table, masks = pool(exported)
+    known = masks[table["has_mask_lung"].to_numpy(bool)][..., 0]
+    areas = known.mean(axis=(1, 2))
+    summary = read_manifest(exported / EXPORT, "export")["masks"]["lung"]
+    assert summary["images"] == len(known)
+    assert summary["empty"] == (areas == 0).sum()
+    assert summary["median_share"] == pytest.approx(np.median(areas[areas > 0]), abs=1e-4)
+    line = f"| lung | {len(known)} | {summary['empty']} | {100 * summary['median_share']:.1f} % |"
+    assert line in (exported / "exports/drawn/0/README.md").read_text()
+    assert mask_summary(np.zeros(2)) == {"images": 2, "empty": 2, "median_share": None}
+    assert "| hole | 2 | 2 | – |" in datasheet("p", {}, {}, 2, "", {"hole": mask_summary(np.zeros(2))})
 
 
 def test_the_manifest_lists_the_files(exported):

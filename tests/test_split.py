@@ -1,11 +1,15 @@
 """Splits: disjoint, stratified, deterministic; from a column; refused where they cannot be."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from split_dataset import split_dataset
+from synthgain.command import Job
 from synthgain.datasets.duplicates import exact_groups
 from synthgain.datasets.split import (
     assert_disjoint,
@@ -15,6 +19,8 @@ from synthgain.datasets.split import (
     split_from_column,
 )
 from synthgain.errors import SynthGainError
+from synthgain.files import read_table
+from synthgain.images import write_image_set
 
 FRACTIONS = {"train": 0.5, "validation": 0.2, "test": 0.3}
 
@@ -162,3 +168,23 @@ def test_wrong_fractions() -> None:
     table = make_table(5, 0)
     with pytest.raises(SynthGainError, match="sum to 1"):
         split_by_fractions(np.arange(len(table)), label_indicators(table, []), {"train": 0.9}, np.random.default_rng(0))
+
+
+def test_masks_alone_are_stratified_by_area(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sides = rng.permutation(np.repeat([0, 3, 6, 12], 30))
+    masks = np.zeros((120, 16, 16, 1), np.uint8)
+    for row, side in enumerate(sides):
+        masks[row, :side, :side] = 1
+    ids = [f"i{row}" for row in range(120)]
+    table = pd.DataFrame({"image_id": ids, "patient_id": ids, "site": "a", "origin": "real", "has_mask_polyp": True})
+    images = rng.integers(0, 256, (120, 16, 16, 1), dtype=np.uint8)
+    run = tmp_path / "run"
+    write_image_set(run / "datasets/a", images, table, {}, "data-a", masks=masks, mask_names=["polyp"])
+    slice_ = {"dataset": "a", "fractions": FRACTIONS, "seed": 0}
+    inputs = {"datasets/a/manifest.json": "data-a"}
+    split_dataset(Job(slice_, inputs, "code", "split-a", run, [run / "splits/a/manifest.json"], 1))
+    parts = read_table(run / "splits/a/split.parquet", "split-a")["part"].to_numpy()
+    for part, share in FRACTIONS.items():
+        for side in (0, 3, 6, 12):
+            assert abs((parts[sides == side] == part).sum() - 30 * share) <= 1

@@ -18,6 +18,7 @@ from synthgain.datasets.audit import (
 )
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import contact_sheet
+from synthgain.datasets.mask_area import strata_of
 from synthgain.files import atomic_path, check_file, read_manifest, read_table, write_json, write_text
 from synthgain.images import read_image_set
 from synthgain.seeds import random_generator
@@ -74,7 +75,11 @@ def _sheet_png(one: AuditedSet, seed: int) -> bytes:
     targets = [n for n, spec in one.data.columns.items() if spec["role"] == "target" and spec["kind"] != "continuous"]
     rng = random_generator(study=seed, step="contact sheet", dataset=one.name)
     buffer = io.BytesIO()
-    contact_sheet(one.data.images, one.table, targets, rng, one.data.masks).save(buffer, format="PNG", optimize=True)
+    strata = None if targets else strata_of(one.data)
+    sheet = contact_sheet(
+        one.data.images, one.table, targets, rng, one.data.masks, mask_names=one.data.mask_names, strata=strata
+    )
+    sheet.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from synthgain.command import Job, Progress, run_script
 from synthgain.files import atomic_path, read_manifest, write_manifest, write_text
-from synthgain.pools.export import datasheet, metadata_table, write_png
+from synthgain.pools.export import datasheet, mask_summary, metadata_table, write_png
 from synthgain.pools.shards import label_counts
 from synthgain.replicas import read_replica, take
 
@@ -24,7 +24,8 @@ def export_pool(job: Job) -> None:
     names = [f"pools/{part['pool']}/{part['index']}/replica-{replica}/manifest.json" for replica in part["replicas"]]
     manifests = [read_manifest(job.run / name, job.inputs[name]) for name in names]
     progress = Progress(f"export of {part['pool']}", sum(manifest["images"] for manifest in manifests))
-    tables = []
+    tables: list[pd.DataFrame] = []
+    areas: dict[str, list[float]] = {}
     for name in names:
         images, table, masks = read_replica(job.run / name, job.inputs[name])
         mask_names = manifests[0]["mask_names"] if masks is not None else []
@@ -34,26 +35,34 @@ def export_pool(job: Job) -> None:
             for image_id, pixels in zip(ids, take(images, positions), strict=True):
                 write_png(folder / "images" / f"{image_id}.png", pixels)
             if masks is not None:
-                _write_masks(folder, table.iloc[positions], take(masks, positions), mask_names)
+                for structure, shares in _write_masks(
+                    folder, table.iloc[positions], take(masks, positions), mask_names
+                ).items():
+                    areas.setdefault(structure, []).extend(shares)
             progress.advance(len(positions))
         tables.append(metadata_table(table, mask_names))
     joined = pd.concat(tables, ignore_index=True)
     with atomic_path(folder / "images" / "metadata.csv") as temporary:
         joined.to_csv(temporary, index=False)
     counts = label_counts(joined, manifests[0]["columns"])
-    write_text(
-        folder / "README.md",
-        datasheet(part["pool"], _facts(job, manifests), counts, len(joined), part.get("licence") or ""),
-    )
+    summaries = {structure: mask_summary(np.array(shares)) for structure, shares in areas.items()}
+    licence = part.get("licence") or ""
+    page = datasheet(part["pool"], _facts(job, manifests), counts, len(joined), licence, summaries)
+    write_text(folder / "README.md", page)
     files = ["README.md", "images/metadata.csv"]
-    write_manifest(job.outputs[0], job.identity, files, images=len(joined), counts=counts)
+    write_manifest(job.outputs[0], job.identity, files, images=len(joined), counts=counts, masks=summaries)
 
 
-def _write_masks(folder: Path, table: pd.DataFrame, masks: np.ndarray, names: list[str]) -> None:
+def _write_masks(folder: Path, table: pd.DataFrame, masks: np.ndarray, names: list[str]) -> dict[str, list[float]]:
+    """Write the masks that are known as PNG, and return {structure: their shares of the image}."""
+    shares = {}
     for plane, name in enumerate(names):
         present = table.get(f"has_mask_{name}", pd.Series(True, index=table.index)).to_numpy(dtype=bool)
-        for image_id, mask in zip(table["image_id"][present], masks[present], strict=True):
-            write_png(folder / "masks" / name / f"{image_id}.png", mask[..., plane : plane + 1] * np.uint8(255))
+        known = masks[present][..., plane : plane + 1]
+        for image_id, mask in zip(table["image_id"][present], known, strict=True):
+            write_png(folder / "masks" / name / f"{image_id}.png", mask * np.uint8(255))
+        shares[name] = [float(mask.mean()) for mask in known]
+    return shares
 
 
 def _facts(job: Job, manifests: list[dict[str, Any]]) -> dict[str, Any]:

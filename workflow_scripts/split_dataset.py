@@ -7,6 +7,7 @@ from synthgain.command import Job, logger, run_script
 from synthgain.datasets.duplicates import exact_groups, near_pairs
 from synthgain.datasets.split import (
     PARTS,
+    area_indicators,
     assert_disjoint,
     check_classes,
     label_indicators,
@@ -21,7 +22,10 @@ from synthgain.seeds import random_generator
 
 
 def split_dataset(job: Job) -> None:
-    """Slice: dataset, fractions {train, validation, test} or column, stratify, seed, split_seed, empty_class."""
+    """Slice: dataset, fractions {train, validation, test} or column, stratify, seed, split_seed, empty_class.
+
+    Without `stratify` all targets are kept in proportion; without targets, terciles of the first structure's area.
+    """
     settings, name = job.slice, job.slice["dataset"]
     data = read_image_set(job.input_folder(f"datasets/{name}/manifest.json"))
     table = data.table
@@ -35,6 +39,8 @@ def split_dataset(job: Job) -> None:
     joined = [(pair.first, pair.second) for pair in near.pairs if pair.mutual]
     groups = exact_groups(table["patient_id"], table["sha256"], joined)
     labels = label_indicators(table, stratify)
+    if settings.get("stratify") is None and not targets:
+        labels = area_indicators(data)
     rng = random_generator(study=settings["seed"], step="split", dataset=name, seed=settings.get("split_seed", 0))
     moved = 0
     if settings.get("column"):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
+from synthgain.datasets.mask_area import mask_areas
 from synthgain.datasets.split import PARTS, class_counts, part_counts
 from synthgain.errors import SynthGainError
 from synthgain.images import ImageSet
@@ -64,7 +65,9 @@ def audit_one(audited: AuditedSet) -> dict[str, Any]:
         "columns": columns,
         "parts": part_counts(table, parts, counted),
         "numbers": numbers,
-        "masks": {name: int(table[f"has_mask_{name}"].sum()) for name in audited.data.mask_names},
+        "masks": mask_facts(audited.data),
+        "citation": manifest.get("citation", ""),
+        "licence": manifest.get("licence", ""),
         "impossible_values": manifest.get("impossible_values", {}),
         "impossible_labels": impossible_labels(audited.data),
         "quarantined": len(audited.quarantine),
@@ -134,6 +137,27 @@ def exact_duplicates(table: pd.DataFrame, parts: np.ndarray) -> list[dict[str, A
 def crossing(keys: pd.Series, parts: np.ndarray) -> int:
     """Return how many keys (patients, pixel hashes) stand in more than one part."""
     return int((pd.Series(parts).groupby(keys.to_numpy()).nunique() > 1).sum())
+
+
+def mask_facts(data: ImageSet) -> dict[str, dict[str, Any]]:
+    """Return {structure: counts of its masks}: with_mask, without_mask, empty, full, area (share of the image) …
+
+    Where the source's files were read, their own counts (`masks.Findings`) join and stand for `empty` and `full`:
+    padding hides that a mask fills its image.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    for plane, name in enumerate(data.mask_names):
+        present = data.table[f"has_mask_{name}"].to_numpy(bool)
+        areas = mask_areas(data, plane)[present]
+        facts[name] = {
+            "with_mask": int(present.sum()),
+            "without_mask": int((~present).sum()),
+            "empty": int((areas == 0).sum()),
+            "full": int((areas == 1).sum()),
+            "area": number_summary(pd.Series(areas[areas > 0])),
+            **data.manifest.get("mask_findings", {}).get(name, {}),
+        }
+    return facts
 
 
 def impossible_labels(data: ImageSet) -> dict[str, int]:

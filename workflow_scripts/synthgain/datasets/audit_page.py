@@ -42,13 +42,14 @@ another data set is trained on; the statistics leave them out.</p>{% endfor %}{%
 <h2 id="{{ loop.index }}">{{ name }}</h2>
 <p>{{ d.images }} images of {{ d.shape | join(" × ") }};
 {% if d.split_unit == "image" %}<b>image-level split</b>: no patient ids are known.
-{% else %}{{ d.patients }} patients.{% endif %}
+{% elif d.split_unit == "patient" %}{{ d.patients }} patients.
+{% else %}{{ d.patients }} groups: the unit of the split is the {{ d.split_unit }}.{% endif %}
 Sites: {% for site, n in d.sites.items() %}{{ site }} {{ n }}{{ ", " if not loop.last }}{% endfor %}.
-{% for mask, n in d.masks.items() %}Masks of {{ mask }}: {{ n }}. {% endfor %}
 {% for column, n in d.impossible_values.items() %}<span class="bad">{{ n }} impossible values of {{ column }}
 became unknown.</span> {% endfor %}
 {% for column, n in d.impossible_labels.items() %}<span class="bad">{{ n }} impossible labels in {{ column }}.</span>
-{% endfor %}</p>
+{% endfor %}
+{% if d.licence %}Licence: {{ d.licence }}. {% endif %}{% if d.citation %}Cite: {{ d.citation }}.{% endif %}</p>
 <div class="scroll"><table><tr><th>column</th><th>value</th>
 {% for part in d.parts %}<th class="n">{{ part }}</th>{% endfor %}</tr>
 <tr><td>images</td><td></td>{% for p in d.parts.values() %}<td class="n">{{ p.images }}</td>{% endfor %}</tr>
@@ -56,6 +57,21 @@ became unknown.</span> {% endfor %}
 {% for column, levels in d.class_rows.items() %}{% for level in levels %}<tr><td>{{ column if loop.first }}</td>
 <td>{{ level }}</td>{% for p in d.parts.values() %}<td class="n">{{ p.classes[column].get(level, 0) }}</td>{% endfor %}
 </tr>{% endfor %}{% endfor %}</table></div>
+{% if d.masks %}<div class="scroll"><table><tr><th>masks of</th><th class="n">images with</th>
+<th class="n">without</th><th class="n">empty</th><th class="n">full</th><th class="n">too small for this size</th>
+<th class="n">of another size</th><th class="n">files without image</th><th class="n">median area</th>
+<th>label values (files)</th></tr>
+{% for structure, m in d.masks.items() %}<tr><td>{{ structure }}</td><td class="n">{{ m.with_mask }}</td>
+<td class="n">{{ m.without_mask }}</td><td class="n">{{ m.empty }}</td>
+{% for key in ["full", "vanished", "wrong_size", "without_image"] %}<td class="n {{ 'bad' if m.get(key) }}">
+{{ m.get(key, "–") }}</td>{% endfor %}
+<td class="n">{{ "%.1f %%" | format(100 * m.area.median) if m.area.median is not none else "–" }}</td>
+<td>{% for value, files in (m.get("values") or {}).items() %}{% if loop.index <= 8 %}{{ value }} ({{ files }})
+{%- if not loop.last %}, {% endif %}{% elif loop.index == 9 %}… {{ loop.length - 8 }} more{% endif %}
+{% else %}–{% endfor %}</td></tr>{% endfor %}</table></div>
+<p class="note">Empty: a mask that is known to hold nothing. Quarantined masks of another size count for their images.
+{% for structure, m in d.masks.items() if m.get("without_image_listed") %}Files without image ({{ structure }}):
+<code>{{ m.without_image_listed[:5] | join(", ") }}</code>. {% endfor %}</p>{% endif %}
 {% if d.numbers %}<table><tr><th>number</th><th class="n">known</th><th class="n">unknown</th><th class="n">min</th>
 <th class="n">q1</th><th class="n">median</th><th class="n">q3</th><th class="n">max</th></tr>
 {% for column, s in d.numbers.items() %}<tr><td>{{ column }}</td>

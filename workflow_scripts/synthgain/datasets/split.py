@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.datasets.mask_area import strata_of
 from synthgain.errors import SynthGainError
+from synthgain.images import ImageSet
 
 PARTS = ("train", "validation", "test")
 ALIASES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
@@ -26,6 +28,15 @@ def label_indicators(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFram
             shown = f"{level:g}" if numeric else level
             indicators[f"{name} = {shown}"] = (values == level).to_numpy(float)
     return pd.DataFrame(indicators, index=range(len(table)))
+
+
+def area_indicators(data: ImageSet) -> pd.DataFrame:
+    """Return (N, L) float indicators of the area strata of the first structure's masks; no column without masks."""
+    found = strata_of(data)
+    if found is None:
+        return pd.DataFrame(index=range(len(data)))
+    name, strata = found
+    return label_indicators(pd.DataFrame({f"area of {name}": strata}), [f"area of {name}"])
 
 
 def split_by_fractions(

@@ -32,12 +32,25 @@ def metadata_table(table: pd.DataFrame, mask_names: list[str]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(names), table], axis=1)
 
 
+def mask_summary(areas: np.ndarray) -> dict[str, Any]:
+    """Return {images, empty, median_share} of a structure's masks; areas: (N,) shares of the image, 0 for empty."""
+    filled = areas[areas > 0]
+    median = round(float(np.median(filled)), 4) if len(filled) else None
+    return {"images": len(areas), "empty": int((areas == 0).sum()), "median_share": median}
+
+
 def datasheet(
-    pool: str, facts: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], images: int, licence: str
+    pool: str,
+    facts: Mapping[str, Any],
+    counts: Mapping[str, Mapping[str, int]],
+    images: int,
+    licence: str,
+    masks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Return README.md: how the images were made, what they hold, what to mind before sharing them.
 
-    facts: {name: JSON value} printed as a table; counts: {column: {level: count}}; licence: that of the real images.
+    facts: {name: JSON value} printed as a table; counts: {column: {level: count}}; licence: that of the real images;
+    masks: {structure: mask_summary}.
     """
     how = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items())
     labels = "\n".join(
@@ -45,6 +58,13 @@ def datasheet(
         for column, levels in counts.items()
         for level, count in levels.items()
     )
+    structures = "\n".join(
+        f"| {name} | {one['images']} | {one['empty']} | "
+        + (f"{100 * one['median_share']:.1f} % |" if one["median_share"] is not None else "– |")
+        for name, one in (masks or {}).items()
+    )
+    if structures:
+        structures = f"\n| masks of | images | empty | median area |\n| --- | --- | --- | --- |\n{structures}\n"
     return f"""---
 configs:
 - config_name: default
@@ -55,7 +75,8 @@ configs:
 {images} synthetic images made by SynthGain. **None of them is a picture of a person; do not use them for diagnosis.**
 
 `images/` holds one PNG per row of `images/metadata.csv` (column `file_name`); `masks/<structure>/` the masks,
-where there are any (0 background, 255 structure). `parent_image_id` names the real training image whose labels and
+where there are any (0 background, 255 structure; column `mask_<structure>` names the file, no file: mask unknown).
+`parent_image_id` names the real training image whose labels and
 covariates were copied, `seed` the random stream of the sample, `sha256` the digest of its raw pixels.
 
 Read it with `datasets.load_dataset("imagefolder", data_dir="images")` or `pandas.read_csv("images/metadata.csv")`.
@@ -71,15 +92,15 @@ Read it with `datasets.load_dataset("imagefolder", data_dir="images")` or `panda
 | column | level | images | share |
 | --- | --- | --- | --- |
 {labels}
-
+{structures}
 ## Before you share it
 
 - **Licence** of the real images: {licence or "not given"}. The synthetic ones were made from them: the terms of
   that data set (share-alike, non-commercial, no redistribution, data use agreement) may extend to these. Read them.
 - **Memorisation**: generators can give back training images. Look at the memorisation section of the study's
   report for this pool, and leave out the flagged images. A low copy rate is not a proof of privacy.
-- **Identifiers**: `parent_image_id` and `parent_patient_id` are identifiers of real patients' data. Drop these columns
-  before giving the table to anyone who may not see them.
+- **Identifiers**: `parent_image_id`, `parent_patient_id` and `mask_parent_id` are identifiers of real patients' data.
+  Drop these columns before giving the table to anyone who may not see them.
 - **Labels** are the conditions that the generator was given, not a reader's findings.
 """
 
