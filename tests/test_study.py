@@ -32,7 +32,7 @@ REFUSED = [
     ({"arms__real": ...}, ["arms.real_long", "no baseline", "hospital_a"]),
     ({"arms__quarter": {"real": "hospital_a", "real_fraction": 0.25, "augmentation": "strong"}}, ["no baseline"]),
     ({"models__cnn__targets": ["opacty"]}, ["models.cnn.targets", "'opacty'", "'opacity'"]),
-    ({"models__cnn__targets": []}, ["models.cnn.targets", "at least 1"]),
+    ({"models__cnn__targets": []}, ["models.cnn", "needs targets"]),
     ({"models__cnn__network": "smal_cnn"}, ["models.cnn", "unknown network", "small_cnn"]),
     ({"generators__ddpm__condition_on": ["weight"]}, ["generators.ddpm.condition_on", "'weight'"]),
     ({"evaluate_on": ["hospital_c"]}, ["evaluate_on", "'hospital_c'"]),

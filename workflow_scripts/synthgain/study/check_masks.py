@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synthgain.study.data import PhantomDataset, TableDataset
+from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.entry import nearest
 from synthgain.study.generation import DiffusionGenerator
 
@@ -20,6 +20,8 @@ def structures_of(study: Study, dataset: str) -> set[str] | None:
     config = study.datasets[dataset]
     if isinstance(config, PhantomDataset):
         return set(PHANTOM_STRUCTURES)
+    if isinstance(config, PublishedDataset):
+        return set(config.known.structures)
     if isinstance(config, TableDataset):
         return {mask.name for mask in config.mask}
     return None

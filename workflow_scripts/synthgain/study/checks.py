@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from synthgain.study.check_masks import check_masks
-from synthgain.study.data import PhantomDataset, TableDataset
+from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.entry import nearest
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.study.schema import Primary, Study
 
+SEGMENTATION_METRICS = ("dice", "iou", "nsd", "hd95", "failure_rate")
 PHANTOM_COLUMNS = ("opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build")
 
 
@@ -30,6 +31,8 @@ def columns_of(study: Study, dataset: str) -> set[str] | None:
     config = study.datasets[dataset]
     if isinstance(config, PhantomDataset):
         return set(PHANTOM_COLUMNS)
+    if isinstance(config, PublishedDataset):
+        return set(config.known.columns)
     if isinstance(config, TableDataset):
         labels = set(config.multilabel.labels) if config.multilabel else set()
         return {*config.targets, *config.covariates, *config.constants, *labels}
@@ -140,9 +143,12 @@ def _check_primary(study: Study, primary: Primary) -> None:
             f"analysis.primary.arm: {primary.arm!r} is borrowed (its generator saw real patients that its baseline "
             "does not train on) and cannot be primary"
         )
-    targets = study.models[primary.model].targets
-    if primary.labels != "macro" and len(targets) > 1 and primary.labels not in targets:
-        raise ValueError(f"analysis.primary.labels: {primary.labels!r}; {nearest(primary.labels, ['macro', *targets])}")
+    model = study.models[primary.model]
+    if primary.labels != "macro" and len(model.labels) > 1 and primary.labels not in model.labels:
+        hint = nearest(primary.labels, ["macro", *model.labels])
+        raise ValueError(f"analysis.primary.labels: {primary.labels!r}; {hint}")
+    if (primary.metric in SEGMENTATION_METRICS) != (model.task == "segmentation"):
+        raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
 
 
 def _known(name: str, names: Iterable[str], place: str) -> None:

@@ -100,6 +100,12 @@ class DiffusionGenerator(GeneratorBase):
 class GanTraining(GeneratorTraining):
     """How a GAN is trained (relativistic loss with R1 and R2, Huang 2024)."""
 
+    learning_rate: float = Field(2e-4, gt=0, description="Peak Adam learning rate.")
+    gradient_clip: float = Field(10.0, gt=0, description="Largest gradient norm.")
+    r1_gamma: float | None = Field(None, gt=0, description="First weight of R1 and R2; default: by the image's size.")
+    beta2: float = Field(0.99, gt=0, lt=1, description="Adam's second decay, at the end of its schedule.")
+    augmentation_probability: Share = Field(0.6, description="Of each differentiable augmentation for each image.")
+
 
 class GanGenerator(GeneratorBase):
     """A conditional GAN, the baseline of diffusion."""

@@ -5,7 +5,8 @@ from typing import Any
 
 from synthgain.errors import SynthGainError
 from synthgain.files import read_json, sha256_file
-from synthgain.study.data import ADAPTERS, COMMON, TableDataset
+from synthgain.listing import source_identity
+from synthgain.study.data import ADAPTERS, COMMON, PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, DiffusionGenerator
 from synthgain.study.planner import Draft, Planner, plans
 
@@ -16,8 +17,13 @@ GRID_STEPS, GRID_COLUMNS = 18, 8
 @plans
 def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     config = plan.study.datasets[dataset]
-    options = config.model_dump(exclude=COMMON)
-    if isinstance(config, TableDataset) and config.split is not None and config.split.column is not None:
+    modules = [ADAPTERS[config.adapter]]
+    if isinstance(config, PublishedDataset):
+        options = config.options
+        modules.append(config.known.module)
+    else:
+        options = config.model_dump(exclude=COMMON)
+    if not isinstance(config, PhantomDataset) and config.split is not None and config.split.column is not None:
         options["keep"] = [config.split.column]  # the split reads it from the prepared table
     return Draft(
         {
@@ -29,7 +35,7 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
             "source": _source_checksum(plan, dataset),
             "seed": plan.seed,
         },
-        modules=(ADAPTERS[config.adapter],),
+        modules=tuple(modules),
     )
 
 
@@ -160,19 +166,29 @@ def _module(config: dict[str, Any], default: str, known: dict[str, str], place: 
 
 
 def _source_checksum(plan: Planner, dataset: str) -> str | None:
-    """Checksum of a table data set's file: from the data root, or as recorded where the root is not at hand."""
+    """Checksum of a data set's files: from the data root, or as recorded where the root is not at hand."""
     config = plan.study.datasets[dataset]
-    if not isinstance(config, TableDataset):
+    found, named = None, ""
+    if isinstance(config, TableDataset):
+        named = config.table
+        if plan.root is not None and (plan.root / config.table).exists():
+            found = sha256_file(plan.root / config.table)
+    elif isinstance(config, PublishedDataset):
+        named = config.source_folder
+        if plan.root is not None:
+            archive = config.archive
+            found = source_identity(plan.root / config.source_folder, archive["checksum"] if archive else None)
+    else:
         return None
-    if plan.root is not None and (plan.root / config.table).exists():
-        return sha256_file(plan.root / config.table)
     recorded = plan.folder / OUTPUT_MANIFEST.format(dataset=dataset)
-    if recorded.exists():
-        return read_json(recorded).get("source")
-    where = f"not in {plan.root}" if plan.root else "but the data root is not known"
-    raise SynthGainError(
-        f"datasets.{dataset}.table: {config.table!r} {where}; pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
-    )
+    if found is None and recorded.exists():
+        found = read_json(recorded).get("source")
+    if found is None:
+        where = f"not in {plan.root}" if plan.root else "but the data root is not known"
+        raise SynthGainError(
+            f"datasets.{dataset}: {named!r} {where}; pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
+        )
+    return found
 
 
 OUTPUT_MANIFEST = "datasets/{dataset}/manifest.json"

@@ -25,8 +25,11 @@ class Primary(Entry):
     model: Name
     arm: Name
     ratio: int = Field(0, ge=0, description="0 for an arm without ratios.")
-    metric: Literal["auroc", "average_precision", "f1", "sensitivity", "specificity", "brier"] = "auroc"
-    labels: str = Field("macro", description="macro, or one label.")
+    metric: Literal[
+        "auroc", "average_precision", "f1", "sensitivity", "specificity", "brier",
+        "dice", "iou", "nsd", "hd95", "failure_rate",
+    ] = Field("auroc", description="dice … failure_rate: segmentation.")  # fmt: skip
+    labels: str = Field("macro", description="macro, or one label or structure.")
     test_set: Name
 
 
