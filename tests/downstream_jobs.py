@@ -57,25 +57,34 @@ def write_dataset(
     write_image_set(run / f"datasets/{name}", images_of(table, size), table, COLUMNS, identity)
     inputs = {f"datasets/{name}/manifest.json": identity}
     if split:
-        place = np.arange(count) // 2 % 5
-        parts = pd.DataFrame(table[["image_id", "patient_id"]])
-        parts["part"] = np.where(place < 3, "train", np.where(place == 3, "validation", "test"))
-        write_table(run / f"splits/{name}/split.parquet", parts, identity)
-        write_manifest(run / f"splits/{name}/manifest.json", identity, ["split.parquet"])
-        inputs[f"splits/{name}/manifest.json"] = identity
+        inputs |= write_split(run, name, table, identity)
     return inputs
 
 
 def write_pool(
-    run: Path, name: str, rows_of: str, replicas: int, copier: bool = True, shards: int = 2, **changed: Any
+    run: Path,
+    name: str,
+    rows_of: str,
+    replicas: int,
+    copier: bool = True,
+    shards: int = 2,
+    planes: tuple[str, ...] | None = None,
+    **changed: Any,
 ) -> dict[str, str]:
-    """Write replicas 1 … of a copier (or noise) pool of the training rows of `rows_of`."""
+    """Write replicas 1 … of a copier (or noise) pool of the training rows of `rows_of`.
+
+    planes: the source's masks that it copies, in this order; None: all of them, () none.
+    """
     source = read_image_set(run / f"datasets/{rows_of}")
     split = pd.read_parquet(run / f"splits/{rows_of}/split.parquet")
     inside = np.flatnonzero((split["part"] == "train").to_numpy())
     training = source.table.iloc[inside].reset_index(drop=True)
     positions = inside[training_order(training, COLUMNS, 0, rows_of)]
     inputs = {}
+    names = source.mask_names if planes is None else list(planes)
+    masks = None
+    if source.masks is not None and names:
+        masks = np.array(source.masks[positions][..., [source.mask_names.index(n) for n in names]])
     for replica in range(1, replicas + 1):
         rows = source.table.iloc[positions].drop(columns="sha256").reset_index(drop=True)
         images = np.array(source.images[positions])
@@ -92,20 +101,84 @@ def write_pool(
         )
         relative = f"pools/{name}/0/replica-{replica}"
         identity = digest([name, replica, copier])
-        names = []
+        folders = []
         for shard, part in enumerate(np.array_split(np.arange(len(rows)), shards)):
             folder = f"shard-{shard}"
-            write_image_set(run / relative / folder, images[part], rows.iloc[part], COLUMNS, identity)
-            names.append(folder)
+            pairs = {} if masks is None else {"masks": masks[part], "mask_names": names}
+            write_image_set(run / relative / folder, images[part], rows.iloc[part], COLUMNS, identity, **pairs)
+            folders.append(folder)
         write_manifest(
             run / relative / "manifest.json",
             identity,
             [],
-            shards=names,
-            shard_identities=dict.fromkeys(names, identity),
+            shards=folders,
+            shard_identities=dict.fromkeys(folders, identity),
         )
         inputs[f"{relative}/manifest.json"] = identity
     return inputs
+
+
+STRUCTURES = ("lesion", "organ")
+
+
+def pairs_of(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a brighter organ and a bright lesion in it; images (n, H, W, 1), masks (n, H, W, 2), uint8."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    images = random.integers(0, 60, (count, size, size, 1))
+    masks = np.zeros((count, size, size, 2), dtype=np.uint8)
+    for i, (row, column) in enumerate(random.integers(size // 3, size - size // 3, (count, 2))):
+        distance = np.hypot(y - row, x - column)
+        masks[i] = np.stack([distance < size / 6, distance < size / 3], axis=-1)
+        images[i] += (80 * masks[i].sum(axis=-1, keepdims=True)).astype(int)
+    return images.astype(np.uint8), masks
+
+
+def write_pairs(
+    run: Path,
+    name: str,
+    count: int = 60,
+    size: int = 16,
+    split: bool = True,
+    names: tuple[str, ...] = STRUCTURES,
+    masks: np.ndarray | None = None,
+    **known: Any,
+) -> dict[str, str]:
+    """Write a data set of image-mask pairs; `names` order the planes, `known` are has_mask columns (default: all)."""
+    table = table_of(count, site=name).assign(**{f"has_mask_{n}": known.get(n, True) for n in names})
+    images, planes = pairs_of(count, size)
+    chosen = planes[..., [STRUCTURES.index(n) for n in names]] if masks is None else masks
+    for k, n in enumerate(names):
+        chosen[~table[f"has_mask_{n}"].to_numpy(bool), :, :, k] = 0
+    identity = digest(["pairs", name, count, size])
+    write_image_set(run / f"datasets/{name}", images, table, COLUMNS, identity, chosen, list(names))
+    return {f"datasets/{name}/manifest.json": identity} | (write_split(run, name, table, identity) if split else {})
+
+
+def write_split(run: Path, name: str, table: pd.DataFrame, identity: str) -> dict[str, str]:
+    """Write a split of 60 % of the patients for training, 20 % each for the rest."""
+    place = np.arange(len(table)) // 2 % 5
+    parts = pd.DataFrame(table[["image_id", "patient_id"]])
+    parts["part"] = np.where(place < 3, "train", np.where(place == 3, "validation", "test"))
+    write_table(run / f"splits/{name}/split.parquet", parts, identity)
+    write_manifest(run / f"splits/{name}/manifest.json", identity, ["split.parquet"])
+    return {f"splits/{name}/manifest.json": identity}
+
+
+def segmenter_slice(**changed: Any) -> dict[str, Any]:
+    """A segmenter that trains in a moment."""
+    segmenter = {
+        "name": "seg",
+        "task": "segmentation",
+        "task_module": "synthgain.downstream.segmentation",
+        "structures": ["lesion"],
+        "network": {
+            "module": "synthgain.networks.monai_segmenters",
+            "options": {"name": "unet", "channels": [8, 16], "num_res_units": 1},
+        },
+        "window": None,
+    }
+    return {**model_slice(), **segmenter, **changed}
 
 
 def model_slice(**changed: Any) -> dict[str, Any]:

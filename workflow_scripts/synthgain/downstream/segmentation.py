@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as functional
 from monai.inferers import sliding_window_inference
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
 from torch import nn
 
 from synthgain.downstream.arms import Rows
@@ -22,7 +23,7 @@ from synthgain.images import ImageSet
 OVERLAP = 0.25  # of neighbouring windows: MONAI's default
 WINDOWS_AT_ONCE = 16  # windows that go through the network together
 PREDICTION_BATCH = 64  # images; a batch of masks takes far more memory than one of class scores
-_LOSS = DiceCELoss(sigmoid=True, reduction="none")
+_DICE = DiceLoss(sigmoid=True, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,13 @@ class Segmentation:
     def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return the mean over known masks of Dice loss + binary cross-entropy; a batch without any gives 0.
 
-        MONAI's DiceCELoss of each (image, structure) by itself: over several channels it would take the structures
-        for classes that exclude each other. logits, targets: (B, K, H, W), targets NaN where there is no mask.
+        Of each (image, structure) by itself, which is MONAI's DiceCELoss of one channel: over several, that one takes
+        the structures for classes that exclude each other. logits, targets: (B, K, H, W), targets NaN where unknown.
         """
         planes, known = _planes(targets)
-        losses = _LOSS(logits.float().flatten(0, 1)[:, None], planes).mean(dim=(1, 2, 3))
+        flat = logits.float().flatten(0, 1)[:, None]
+        entropy = functional.binary_cross_entropy_with_logits(flat, planes, reduction="none").mean(dim=(1, 2, 3))
+        losses = _DICE(flat, planes).flatten() + entropy
         rows = weights.repeat_interleave(targets.shape[1])
         return (losses * rows * known).sum() / known.sum().clamp(min=1)
 

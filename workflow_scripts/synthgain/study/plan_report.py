@@ -48,7 +48,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             *(("prepare_dataset", {"dataset": name}) for name in study.evaluate_on),
             *(("split_dataset", {"dataset": n}) for n in study.evaluate_on if study.datasets[n].split is not None),
             ("audit_datasets", {}),
-            *([("predict_floors", {"model": model})] if study.models[model].task == "segmentation" else []),
+            *([("trivial_floor", {"model": model})] if study.models[model].task == "segmentation" else []),
             *(job for jobs in gates(plan).values() for job in jobs),
         ),
     )

@@ -1,0 +1,117 @@
+"""Segmentation in the config and in the plans: what is refused, what a slice holds, what reruns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from studies import tiny
+
+from synthgain.study.code import CodeDigests
+from synthgain.study.load import parse_study
+from synthgain.study.plan_downstream import floor_arm, network_entry
+from synthgain.study.planner import OUTPUTS, Planner
+from synthgain.study.session import Session  # noqa: F401  (registers the plans)
+from synthgain.study.training import Arm, Model
+
+ROOT = Path(__file__).parent.parent
+LUNGS = {"task": "segmentation", "structures": ["lungs"], "steps": 10}
+ARM = {"real": "hospital_a", "synthetic": "drawn", "ratios": [100]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"structures": []}, "segmentation needs structures"),
+        ({"targets": ["opacity"]}, "segmentation needs structures, and no targets"),
+        ({"task": "classification"}, "classification needs targets, and no structures"),
+        ({"structures": ["lungs", "lungs"]}, "must be different"),
+        ({"network": "small_cnn"}, "unknown network 'small_cnn' for segmentation; known: unet, segresnet"),
+        ({"selection_metric": "auroc"}, "auroc is not for segmentation"),
+        ({"task": "classification", "structures": [], "targets": ["opacity"], "window": 16}, "window is for task"),
+        (
+            {"task": "classification", "structures": [], "targets": ["opacity"], "selection_metric": "dice"},
+            "dice is not",
+        ),
+    ],
+)
+def test_models_that_make_no_task(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Model(**{**LUNGS, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"synthetic": None, "repeat": True}, "needs both real and synthetic"), ({"ratios": [150]}, "whole copies: 100")],
+)
+def test_sibling_arms_that_make_no_sense(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Arm(**{**ARM, "sibling_probability": 0.5, **fields})
+
+
+def test_networks_by_name_and_with_options() -> None:
+    module = "synthgain.networks.monai_segmenters"
+    assert network_entry(Model(**LUNGS)) == {"module": module, "options": {"name": "unet"}}
+    chosen = Model(**LUNGS, network={"name": "segresnet", "init_filters": 16})
+    assert network_entry(chosen) == {"module": module, "options": {"name": "segresnet", "init_filters": 16}}
+
+
+def planner(**model: Any) -> Planner:
+    changes: dict[str, Any] = {"models__lungs": {**LUNGS, **model}}
+    study = parse_study(tiny(**changes))
+    code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
+    return Planner(study, "tiny", 0, code, Path("results"), None)
+
+
+PLACE = {"model": "lungs", "arm": "real", "ratio": 0, "chunk": 0}
+
+
+def test_another_tolerance_predicts_again_and_trains_nothing() -> None:
+    before, after = planner(), planner(tolerance=3.0, keep_masks=True)
+    assert before.job("train_downstream", **PLACE).identity == after.job("train_downstream", **PLACE).identity
+    assert before.job("predict_downstream", **PLACE).identity != after.job("predict_downstream", **PLACE).identity
+    wider = planner(window=16)
+    assert before.job("train_downstream", **PLACE).identity != wider.job("train_downstream", **PLACE).identity
+
+
+def test_a_segmenter_is_none_of_a_classifiers_code() -> None:
+    study = planner()
+    own = study.job("train_downstream", **{**PLACE, "model": "cnn"})
+    assert own.slice["model"]["task_module"] == "synthgain.downstream.classification"
+    facts = study.code
+    modules = ("synthgain.downstream.classification", "synthgain.networks.small_cnn")
+    assert own.code == facts.digest("train_downstream.py", modules)
+    heavy = facts.digest("train_downstream.py", (*modules, "synthgain.downstream.segmentation"))
+    assert own.code != heavy
+    closure = _closure(study, modules)
+    assert "monai" not in closure
+    assert "monai" in _closure(study, ("synthgain.downstream.segmentation",))
+
+
+def _closure(study: Planner, modules: tuple[str, ...]) -> set[str]:
+    """Names of every package that the training job's code imports, by the digest's own facts."""
+    pending = [study.code.scripts / "train_downstream.py", *(study.code._path(name) for name in modules)]
+    seen: set[Path] = set()
+    packages: set[str] = set()
+    while pending:
+        path = pending.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in study.code._of(path)["imports"]:
+            target = study.code._find(name) if name.startswith("synthgain.") else None
+            if target is not None:
+                pending.append(target)
+            packages.add(name.split(".")[0])
+    return packages
+
+
+def test_floors_rest_on_the_real_arm_and_on_what_it_is_tested_on() -> None:
+    plan = planner()
+    assert floor_arm(plan, "lungs") == "real"
+    job = plan.job("trivial_floor", model="lungs")
+    assert job.output == OUTPUTS["trivial_floor"].format(model="lungs") == "floors/lungs.parquet"
+    predicted = plan.job("predict_downstream", **PLACE)
+    assert job.slice["evaluate"] == predicted.slice["evaluate"]
+    assert job.slice["arm"] == {"name": "real", "real": "hospital_a", "real_fraction": 1.0}
+    assert not any(path.startswith("downstream/") for path in job.inputs)
