@@ -46,7 +46,7 @@ REFUSED = [
     ({"datasets__hospital_a__split": {"train": 1.0, "validation": 0.0, "test": 0.0}}, ["above 0"]),
     ({"study_seeds": [1, 2]}, ["study_seeds", "known truth"]),
     ({"models": ...}, ["models", "is missing"]),
-    ({"pools__own": {"imported": {"table": "t.csv"}, "shuffled": True}}, ["pools.own", "shuffled and balance"]),
+    ({"pools__own": {"imported": {"table": "t.csv"}, "shuffled": True}}, ["pools.own", "and balance go with"]),
     ({"pools__own": {"known": "oracle", "rows_of": "hospital_a", "snapshot": 3}}, ["pools.own", "snapshot goes with"]),
     ({"pools__thin": {"of": "drawn", "thin_to": "drawn"}}, ["pools.thin.thin_to", "no filter"]),
     (

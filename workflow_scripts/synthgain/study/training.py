@@ -92,10 +92,14 @@ class Model(Entry):
             raise ValueError(f"unknown network {self.network_name!r} for {self.task}; known: {', '.join(known)}")
         if self.selection_metric not in ("loss", "dice" if segments else "auroc"):
             raise ValueError(f"selection_metric: {self.selection_metric} is not for {self.task}")
-        given = self.model_fields_set & {"tolerance", "window", "keep_masks"}
-        if given and not segments:
-            raise ValueError(f"{sorted(given)[0]} is for task: segmentation")
+        changed = [n for n in ("tolerance", "window", "keep_masks") if getattr(self, n) != _default(type(self), n)]
+        if changed and not segments:
+            raise ValueError(f"{changed[0]} is for task: segmentation")
         return self
+
+
+def _default(model: type[Entry], field: str) -> Any:
+    return model.model_fields[field].default
 
 
 class Mixing(Entry):
