@@ -19,12 +19,11 @@ from synthgain.files import write_manifest, write_table
 from synthgain.images import write_image_set
 
 MODEL, STRUCTURE = "unet", "polyp"
-REPLICATES, PATIENTS, SIZE = 5, 60, 32
-RATIOS = [100, 200, 300]
+REPLICATES, PATIENTS, SIZE = 5, 40, 32
+RATIOS = [100, 300]
 ROLES = {
     "real": "baseline",
     "real_half": "baseline",
-    "real_quarter": "baseline",
     "real_long": "real_long",
     "real_strong": "real_strong",
     "repeated": "repeated",
@@ -37,8 +36,9 @@ ROLES = {
 }
 POOLS = {"diffusion": "pairs", "gan": "gan_pairs", "filtered": "kept", "thinned": "some", "synthetic_only": "pairs"}
 POOLS |= {"misaligned": "moved"}
-GAINS = {"diffusion": 0.05, "gan": 0.02, "filtered": 0.055, "thinned": 0.045, "misaligned": -0.04, "real_half": -0.04}
-GAINS |= {"real_quarter": -0.09, "real_strong": 0.015, "synthetic_only": -0.08, "real_long": 0.003}
+GAINS = {"diffusion": 0.05, "gan": 0.02, "filtered": 0.055, "thinned": 0.045, "misaligned": -0.04, "real_half": -0.05}
+GAINS |= {"real_strong": 0.015, "synthetic_only": -0.08, "real_long": 0.003}
+METRICS = ["dice", "hd95", "failure_rate", "empty_false_positive_rate"]
 TEST_SETS = {"endoscopy_a": 0.71, "endoscopy_b": 0.62}
 PRIMARY = {"model": MODEL, "arm": "diffusion", "ratio": 300, "metric": "dice", "labels": "macro"}
 PRIMARY |= {"test_set": "endoscopy_a"}
@@ -46,14 +46,13 @@ PRIMARY |= {"test_set": "endoscopy_a"}
 
 def arms() -> dict[str, dict[str, Any]]:
     """Return the arms as compare_arms' slice has them."""
-    fractions = {"real_half": 0.5, "real_quarter": 0.25}
     return {
         name: {
             "real": None if name == "synthetic_only" else "endoscopy_a",
             "synthetic": POOLS.get(name),
             "ratios": RATIOS if name in POOLS or name == "repeated" else [],
             "repeat": name == "repeated",
-            "real_fraction": fractions.get(name, 1.0),
+            "real_fraction": 0.5 if name == "real_half" else 1.0,
             "steps_factor": 2.0 if name == "real_long" else 1.0,
             "augmentation": "strong" if name == "real_strong" else "standard",
             "role": role,
@@ -240,7 +239,14 @@ def _downstream(run: Path) -> None:
 
 def statistics_job(run: Path, **analysis: Any) -> Job:
     """Return the job of compare_arms."""
-    declared = {"primary": PRIMARY, "alpha": 0.05, "margin": 0.02, "bootstrap": 300, "subgroups": []} | analysis
+    declared = {
+        "primary": PRIMARY,
+        "alpha": 0.05,
+        "margin": 0.02,
+        "bootstrap": 200,
+        "subgroups": [],
+        "metrics": METRICS,
+    } | analysis
     slice_ = {
         "model": MODEL,
         "task": "segmentation",

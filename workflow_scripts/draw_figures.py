@@ -1,8 +1,8 @@
 """Draw the figures of one model as SVG, from its statistics, its pools and the training curves.
 
 Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, primary: [declared comparisons],
-pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics/<model>/manifest.json; as
-they exist pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
+pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics/<model>/manifest.json;
+as they exist pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
 generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json, snapshots/<g>/<i>/manifest.json; of segmentation
 label_consistency/<p>/<i>/manifest.json.
 """

@@ -107,7 +107,7 @@ def _floor_line(axes: Axes, floor: pd.DataFrame) -> None:
     for _, row in floor.iterrows():
         low, high = axes.get_ylim()
         name = str(row["floor"]).replace("_", " ")
-        if abs(row["value"] - (low + high) / 2) <= 1.5 * (high - low):
+        if abs(row["value"] - (low + high) / 2) <= 0.75 * (high - low):
             axes.axhline(row["value"], color=MUTED, linewidth=1.2, linestyle=(0, (5, 2)), label=f"floor: {name}")
             continue
         arrow, place, side = ("↓", 0.02, "bottom") if row["value"] < low else ("↑", 0.98, "top")

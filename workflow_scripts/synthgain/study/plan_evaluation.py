@@ -7,6 +7,7 @@ from synthgain.study.plan_data import GRID_STEPS, snapshots_of
 from synthgain.study.plan_downstream import network_entry
 from synthgain.study.planner import Draft, Planner, plans
 from synthgain.study.roles import base_pool, root_pool, source_dataset
+from synthgain.study.training import TASKS
 
 SPACES = {
     "downstream": "synthgain.networks.downstream_features",
@@ -15,7 +16,6 @@ SPACES = {
     "inception": "synthgain.networks.inception",
     "torchscript": "synthgain.networks.torchscript_features",
 }
-SEGMENTATION = "synthgain.downstream.segmentation"
 MASK_AGREEMENT, MASK_SHAPE = "synthgain.evaluation.mask_agreement", "synthgain.evaluation.mask_shape"
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
 MEMBERSHIP_IMAGES = 500  # a side
@@ -106,8 +106,8 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
     check, modules = {}, [entry["network"]["module"]]
     if model.task == "segmentation":
         entry |= {"task": model.task, "structures": model.structures, "window": model.window}
-        entry["task_module"], check = SEGMENTATION, {"check": MASK_AGREEMENT}
-        modules += [SEGMENTATION, MASK_AGREEMENT]
+        entry["task_module"], check = TASKS[model.task], {"check": MASK_AGREEMENT}
+        modules += [TASKS[model.task], MASK_AGREEMENT]
     return Draft(
         {
             "pool": pool,

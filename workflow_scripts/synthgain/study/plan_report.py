@@ -33,7 +33,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
         {
             "model": model,
             "task": study.models[model].task,
-            "targets": _labels(plan, model),
+            "targets": study.models[model].labels,
             "arms": arms,
             "analysis": analysis,
             "replicates": study.replicates.model_dump(exclude={"per_job"}),
@@ -83,7 +83,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
         {
             "model": model,
             "task": study.models[model].task,
-            "targets": _labels(plan, model),
+            "targets": study.models[model].labels,
             "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
             "analysis": study.analysis.model_dump(include={"margin", "alpha", "subgroups"}),
             "primary": [entry for entry in predeclared_comparisons(plan) if entry["model"] == model],
@@ -161,12 +161,6 @@ def _endpoint(plan: Planner, model: str) -> dict[str, str]:
             return {"test_set": entry.test_set, "label": entry.labels, "metric": entry.metric}
     metric = "dice" if plan.study.models[model].task == "segmentation" else "auroc"
     return {"test_set": plan.study.evaluate_on[0], "label": "macro", "metric": metric}
-
-
-def _labels(plan: Planner, model: str) -> list[str]:
-    """Return what a model predicts: targets, or structures."""
-    config = plan.study.models[model]
-    return config.structures if config.task == "segmentation" else config.targets
 
 
 def _parents(plan: Planner, pool: str) -> dict[str, str]:
