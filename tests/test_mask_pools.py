@@ -239,6 +239,7 @@ def test_inpainting_keeps_the_surroundings_exactly(run, monkeypatch):
         if has[row]:
             assert np.array_equal(masks[row][~region], own[row][~region])
     assert manifest["inpainting"] == INPAINTING
+    assert manifest["sampling"]["solver"] == "repaint"
     lends = table["mask_parent_id"] != table["parent_image_id"]
     assert manifest["mask_counts"]["borrowed"]["rows"] == lends.sum() > 0
 
@@ -313,7 +314,12 @@ def test_data_without_the_masks_are_named(run, monkeypatch, capfd):
     source, _ = sources(run)
     table = source.table.drop(columns="sha256").assign(has_mask_lung=False)
     write_image_set(run / "datasets/a", source.images, table, COLUMNS, "dataset", source.masks * 0, ["lung"])
-    generator.structures = ("lung",)
+    other = use(monkeypatch, Pairs())
+    other.structures = ("spleen",)
+    with pytest.raises(SystemExit):
+        draw(run, inpainting={**INPAINTING, "structure": "spleen"})
+    assert "no masks of 'spleen'" in capfd.readouterr().err
+    use(monkeypatch, generator).structures = ("lung",)
     with pytest.raises(SystemExit):
         draw(run)
     assert "no training row of a has a mask of lung" in capfd.readouterr().err

@@ -103,14 +103,20 @@ def encoded(planes: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(planes.transpose(0, 3, 1, 2), dtype=np.float32) * 2 - 1
 
 
-def _usable(
-    request: ShardRequest, image_set: ImageSet, training: pd.DataFrame, structures: Sequence[str], filled: bool
-) -> np.ndarray:
-    pool, data = request.keys.pool, request.dataset
+def check_structures(request: ShardRequest, structures: Sequence[str]) -> None:
+    """Raise SynthGainError where the data set of the rows lacks one of these masks."""
+    image_set, _ = request.rows_of()
     for name in structures:
         if image_set.masks is None or name not in image_set.mask_names:
             known = ", ".join(image_set.mask_names) or "none"
-            raise SynthGainError(f"pools.{pool}: {data} has no masks of {name!r}; it has {known}; change rows_of")
+            where = f"pools.{request.keys.pool}"
+            raise SynthGainError(f"{where}: {request.dataset} has no masks of {name!r}; it has {known}; change rows_of")
+
+
+def _usable(
+    request: ShardRequest, image_set: ImageSet, training: pd.DataFrame, structures: Sequence[str], filled: bool
+) -> np.ndarray:
+    check_structures(request, structures)
     usable = np.asarray(training[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool).all(axis=1))
     if filled:
         positions = positions_of(image_set, training["image_id"])
@@ -118,7 +124,9 @@ def _usable(
             usable[place] = planes_of(image_set, positions[[place]], structures).any(axis=(1, 2)).all()
     if not usable.any():
         what = " and ".join(structures)
-        raise SynthGainError(f"pools.{pool}: no training row of {data} has a mask of {what}; change structures")
+        raise SynthGainError(
+            f"pools.{request.keys.pool}: no training row of {request.dataset} has a mask of {what}; change structures"
+        )
     return usable
 
 

@@ -12,7 +12,7 @@ from synthgain.errors import SynthGainError
 from synthgain.pools import inpainting
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.generated import open_generator, sampling_facts, shard_name
-from synthgain.pools.mask_conditions import Counts, condition_masks, encoded, lenders, planes_of
+from synthgain.pools.mask_conditions import Counts, check_structures, condition_masks, encoded, lenders, planes_of
 from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
 from synthgain.pools.sampling import FinishedBatches, Sampler, checked_sampling, draw_batches, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
@@ -72,6 +72,7 @@ def draw(request: ShardRequest) -> Drawn:
         facts["condition_masks"] = dict(request.masks or {"source": "training"})
     if request.inpainting:
         facts["inpainting"] = dict(request.inpainting)
+        facts["sampling"] = {**facts["sampling"], "solver": "repaint"}  # the region is not drawn by an ODE solver
     return Drawn(drawn.images, table.assign(**extra), source.columns, drawn.masks, names, facts)
 
 
@@ -164,6 +165,7 @@ def _parents(work: Work, options: Mapping[str, Any]) -> tuple[inpainting.Parents
             f"pools.{request.keys.pool}.inpainting.structure: the generator draws {', '.join(structures)}, "
             f"not {structure!r}"
         )
+    check_structures(request, structures)
     inside = slice(*work.bounds)
     rows, (source, _) = work.rows.iloc[inside], request.rows_of()
     owners, borrowed = lenders(request, rows, work.seeds[inside], [structure], filled=True)
