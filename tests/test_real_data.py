@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synthgain.datasets import table
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, read_yaml
 from synthgain.study.planner import Planner
@@ -37,3 +38,18 @@ def test_counts_are_those_of_the_source(study: str, dataset: str, data_root: Pat
     target = next(name for name, spec in prepared.columns.items() if spec["role"] == "target")
     assert prepared.table[target].value_counts().to_dict() == levels
     assert 20 < np.median(prepared.images) < 235, "neither black nor white"
+
+
+def test_polyp_masks_are_those_that_the_source_measured(data_root: Path) -> None:
+    mask = [{"column": "mask", "name": "polyp"}]
+    options = {"table": "kvasir-seg/metadata.csv", "patient_id": None, "mask": mask, "keep": ["mask_fraction"]}
+    image = {"size": 192, "channels": 1, "fit": "pad", "intensity": "none"}  # the size on disk: nothing is resized
+    prepared = table.prepare(options, image, 0, data_root)
+    assert prepared.masks is not None
+    measured = prepared.table["mask_fraction"].astype(float).to_numpy()
+    assert np.allclose(prepared.masks.mean(axis=(1, 2, 3)), measured, atol=6e-5)  # the table has four decimals
+    assert len(prepared.table) == 1000
+    assert prepared.facts["mask_findings"]["polyp"] == {
+        "empty": 0, "full": 0, "vanished": 0, "wrong_size": 0, "values": {"0": 1000, "1": 1000},
+        "without_image": 0, "without_image_listed": [],
+    }  # fmt: skip

@@ -24,7 +24,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}th{background:#f3f6
 <th class="n">quarantined</th><th class="n">duplicate groups</th><th class="n">near duplicates</th>
 <th>crosses the split</th></tr>
 {% for name, d in datasets.items() %}<tr><td><a href="#{{ loop.index }}">{{ name }}</a></td><td>{{ d.role }}</td>
-<td class="n">{{ d.images }}</td><td class="n">{{ d.patients if d.split_unit == "patient" else "unknown" }}</td>
+<td class="n">{{ d.images }}</td><td class="n">{{ d.patients if d.split_unit != "image" else "unknown" }}</td>
 <td class="n {{ 'bad' if d.quarantined }}">{{ d.quarantined }}</td><td class="n">{{ d.exact_duplicates.groups }}</td>
 <td class="n">{{ d.near_duplicates.pairs if d.near_duplicates.threshold is not none else "not calibrated" }}</td>
 <td>{% set c = d.crossing %}{% if c.patients or c.exact_duplicates or c.near_duplicates %}<span class="bad">
@@ -69,7 +69,7 @@ became unknown.</span> {% endfor %}
 <td>{% for value, files in (m.get("values") or {}).items() %}{% if loop.index <= 8 %}{{ value }} ({{ files }})
 {%- if not loop.last %}, {% endif %}{% elif loop.index == 9 %}… {{ loop.length - 8 }} more{% endif %}
 {% else %}–{% endfor %}</td></tr>{% endfor %}</table></div>
-<p class="note">Empty: a mask that is known to hold nothing. Quarantined masks of another size count for their images.
+<p class="note">Empty: a mask that is known to hold nothing. Images whose mask has another size are quarantined.
 {% for structure, m in d.masks.items() if m.get("without_image_listed") %}Files without image ({{ structure }}):
 <code>{{ m.without_image_listed[:5] | join(", ") }}</code>. {% endfor %}</p>{% endif %}
 {% if d.numbers %}<table><tr><th>number</th><th class="n">known</th><th class="n">unknown</th><th class="n">min</th>

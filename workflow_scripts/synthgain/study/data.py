@@ -1,5 +1,6 @@
 """Config of images and data sets."""
 
+import importlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -194,6 +195,11 @@ class PublishedDataset(DatasetBase):
     def known(self) -> Layout:
         """What is known of the layout before its files are read."""
         return KNOWN_LAYOUTS[self.layout]
+
+    @property
+    def get(self) -> str:
+        """Return what to get from where, as the layout's module says it (imported only where it is missing)."""
+        return str(importlib.import_module(self.known.module).GET)
 
     @property
     def source_folder(self) -> str:
