@@ -12,12 +12,16 @@ from synthgain.study.entry import nearest
 from synthgain.study.schema import Study
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """A YAML loader that refuses a key given twice, which YAML itself would pass over in silence."""
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=deep) for key, _ in node.value]
+    own = [key for key, _ in node.value if key.tag != _MERGE]  # `<<: *other` may give keys that are overridden here
+    keys = [loader.construct_object(key, deep=deep) for key in own]
     for key in keys:
         if keys.count(key) > 1:
             raise SynthGainError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice")
