@@ -112,7 +112,9 @@ def _floor_line(axes: Axes, floor: pd.DataFrame) -> None:
             continue
         arrow, place, side = ("↓", 0.02, "bottom") if row["value"] < low else ("↑", 0.98, "top")
         text = f"{arrow} trivial floor ({name}): {row['value']:.2f}"
-        axes.annotate(text, (0.98, place), xycoords="axes fraction", ha="right", va=side, fontsize=8, color=MUTED)
+        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0}  # over the ends of intervals
+        look: dict[str, Any] = {"fontsize": 8, "color": MUTED, "bbox": paper, "zorder": 5}
+        axes.annotate(text, (0.98, place), xycoords="axes fraction", ha="right", va=side, **look)
 
 
 def _shared_legend(figure: Figure) -> None:

@@ -221,4 +221,5 @@ def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         if tested < len(rows):
             lead += f" {len(rows) - tested} more could not be tested (one replicate, or not estimable)."
         blocks = [Text(lead), Details("Show them all, smallest adjusted p first", [shown])]
-    return Section("labels", "Labels and other metrics", blocks, "Exploratory: for ideas, not for claims.")
+    title = "Structures and other metrics" if evidence.segments(model.name) else "Labels and other metrics"
+    return Section("labels", title, blocks, "Exploratory: for ideas, not for claims.")
