@@ -108,7 +108,7 @@ def draw_grid(path: Path, names: list[str], rows: list[tuple[Panels, Panels]], t
     if legend:
         lines = [matplotlib.lines.Line2D([], [], color=_colour(plane)) for plane in range(len(legend))]
         figure.legend(lines, legend, loc="outside lower center", ncols=len(legend), fontsize=8, facecolor="0.45",
-                      labelcolor="white")  # fmt: skip
+                      labelcolor="white", borderaxespad=0)  # fmt: skip
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
 
