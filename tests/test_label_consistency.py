@@ -135,6 +135,36 @@ def test_losses_do_not_depend_on_the_order() -> None:
     assert moved == pytest.approx(whole[order], rel=1e-5)
 
 
+class _Pairs:
+    """Notes what it is given: image and mask together, or the mask as condition."""
+
+    sigma_data = 0.5
+
+    def __init__(self, mask_by: str | None) -> None:
+        self.mask_by, self.seen, self.channels = mask_by, [], 0
+
+    def encode_conditions(self, table: pd.DataFrame, masks: torch.Tensor | None = None) -> None:
+        self.seen.append(masks)
+
+    def denoise(self, x: torch.Tensor, sigma: torch.Tensor, condition: Any) -> torch.Tensor:
+        self.channels = x.shape[1]
+        return torch.zeros_like(x)
+
+
+def test_losses_of_pairs_are_of_image_and_mask() -> None:
+    images, table = pictures(10, seed=8)
+    masks = (images > 120).astype(np.uint8)
+    joint, conditioned, cpu = _Pairs(None), _Pairs("concatenation"), torch.device("cpu")
+    losses = denoising_losses(joint, images, table, (0.5,), 1, cpu, masks=masks, study=0)
+    assert joint.channels == 2
+    assert joint.seen == [None]
+    both = np.concatenate([images / 127.5 - 1, masks * 2.0 - 1], axis=-1)
+    assert losses[:, 0] == pytest.approx((both**2).mean(axis=(1, 2, 3)), rel=1e-5)
+    denoising_losses(conditioned, images, table, (0.5,), 1, cpu, masks=masks, study=0)
+    assert conditioned.channels == 1
+    assert set(conditioned.seen[0].unique().tolist()) == {-1.0, 1.0}
+
+
 def test_the_latest_good_snapshot_before_copying_is_recommended() -> None:
     def row(snapshot: int, kid: float, low: float) -> dict[str, Any]:
         return {"snapshot": snapshot, "kid": kid, "kid_se": 0.1, "low": low}

@@ -15,6 +15,7 @@ from synthgain.evaluation import membership, memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, parents, read_pool, read_real, strata
+from synthgain.evaluation.masks import planes_of
 from synthgain.evaluation.nearest import FeatureSpace, Neighbours, PixelSpace
 from synthgain.evaluation.resampling import rate_interval
 from synthgain.files import write_json, write_manifest, write_table, write_text
@@ -166,15 +167,32 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
     generator = load_generator(folder, source.get("snapshot"), device)
     if not hasattr(generator, "denoise"):
         return membership.not_applicable("this family of generators has no denoising loss")
+    structures = list(getattr(generator, "structures", ()))
     keys = {"study": job.slice["seed"], "step": "membership"}
     held_out = _joined(parts["validation"], parts["test"])
     losses, patients = [], []
     for name, images in (("train", parts["train"]), ("held_out", held_out)):
         rng = random_generator(**keys, pool=job.slice["pool"], of=name)
-        drawn = images.subset(np.sort(rng.permutation(len(images))[: settings["images"]]))
+        masks = None
+        if structures:  # images without a mask of each were no training images of this generator
+            known, masks = planes_of(job, images.table, structures)
+            images = images.subset(known)
+        if not len(images):
+            return membership.not_applicable(f"no {name} image has masks of {', '.join(structures)}")
+        rows = np.sort(rng.permutation(len(images))[: settings["images"]])
+        drawn = images.subset(rows)
         levels, draws = settings.get("noise_levels", membership.NOISE_LEVELS), settings["draws"]
         losses.append(
-            membership.denoising_losses(generator, drawn.pixels(), drawn.table, levels, draws, device, **keys)
+            membership.denoising_losses(
+                generator,
+                drawn.pixels(),
+                drawn.table,
+                levels,
+                draws,
+                device,
+                masks=None if masks is None else masks[rows],
+                **keys,
+            )
         )
         patients.append(drawn.patients)
     rng = random_generator(**keys, pool=job.slice["pool"], of="bootstrap")

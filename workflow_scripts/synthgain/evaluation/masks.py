@@ -52,6 +52,26 @@ def real_masks(job: Job, name: str) -> Masks | None:
     return Masks([images.masks], images.mask_names, images.table)
 
 
+def planes_of(job: Job, table: pd.DataFrame, structures: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a table of real images (with its column `dataset`) that have a mask of every structure, and the masks.
+
+    Returns positions (n,) int64 and (n, H, W, K) uint8 in {0, 1}, planes in the order of `structures`.
+    """
+    rows, planes = [], []
+    for name, part in table.reset_index(drop=True).groupby("dataset", sort=False):
+        masks = real_masks(job, str(name))
+        if masks is None:
+            continue
+        places = np.stack([masks.positions(part["image_id"].to_numpy(), entry) for entry in structures], axis=1)
+        known = (places >= 0).all(axis=1)
+        rows.append(part.index.to_numpy()[known])
+        planes.append(np.stack([masks.plane(places[known, k], entry) for k, entry in enumerate(structures)], axis=-1))
+    if not rows:
+        return np.zeros(0, np.int64), np.zeros((0, 1, 1, len(structures)), np.uint8)
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return np.concatenate(rows)[order], np.concatenate(planes)[order].astype(np.uint8)
+
+
 def pool_masks(job: Job, pool: str, index: int) -> Masks | None:
     """Masks of every replica of pools/<pool>/<index> among the job's inputs, None where a replica has none."""
     names = job.inputs_below(f"pools/{pool}/{index}/replica-")

@@ -33,19 +33,25 @@ def denoising_losses(
     levels: Sequence[float],
     draws: int,
     device: torch.device,
+    masks: np.ndarray | None = None,
     **seed_keys: str | int,
 ) -> np.ndarray:
     """Mean squared denoising error per image and noise level, (N, levels) float64.
 
-    images: (N, H, W, C) uint8; table: their rows, in the same order. Noise depends on the seed keys, image id,
-    level and draw only, so that losses do not depend on order or batch.
+    images: (N, H, W, C) uint8; table: their rows, in the same order. masks: (N, H, W, K) in {0, 1} of the generator's
+    structures, which it denoises together with the image (`output` image+mask) or takes as its condition. Noise
+    depends on the seed keys, image id, level and draw only, so that losses do not depend on order or batch.
     """
     losses = np.zeros((len(images), len(levels)))
     for start in range(0, len(images), BATCH):
         rows = slice(start, start + BATCH)
         clean = torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        planes = None if masks is None else torch.from_numpy(masks[rows]).permute(0, 3, 1, 2).float() * 2.0 - 1.0
+        if planes is not None and generator.mask_by is None:
+            clean, planes = torch.cat([clean, planes], dim=1), None
         clean = clean.to(device)
-        condition = generator.encode_conditions(table.iloc[rows])
+        given = (table.iloc[rows],) if planes is None else (table.iloc[rows], planes)
+        condition = generator.encode_conditions(*given)
         ids = table["image_id"].astype(str).iloc[rows].tolist()
         for column, level in enumerate(levels):
             sigma = torch.full((len(clean),), level * float(generator.sigma_data), device=device)
