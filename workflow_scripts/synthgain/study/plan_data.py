@@ -185,9 +185,10 @@ def _source_checksum(plan: Planner, dataset: str) -> str | None:
         found = read_json(recorded).get("source")
     if found is None:
         where = f"not in {plan.root}" if plan.root else "but the data root is not known"
-        raise SynthGainError(
-            f"datasets.{dataset}: {named!r} {where}; pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
-        )
+        mend = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
+        if isinstance(config, PublishedDataset) and plan.root is not None:
+            mend = config.get
+        raise SynthGainError(f"datasets.{dataset}: {named!r} {where}; {mend}")
     return found
 
 
