@@ -138,7 +138,7 @@ def _downstream(config: Mapping[str, Any]) -> str:
 
 def _predicted(model: Mapping[str, Any]) -> list[str]:
     """Targets of a classifier, structures of a segmenter."""
-    return list(model.get("structures") if model.get("task") == "segmentation" else model["targets"])
+    return list(model["structures"] if model.get("task") == "segmentation" else model["targets"])
 
 
 def _pools_examined(evidence: Evidence) -> str:

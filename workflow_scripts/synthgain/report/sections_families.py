@@ -26,10 +26,10 @@ def families_section(evidence: Evidence) -> Section | None:
     title = f"{listed([FAMILIES.get(name, str(name)) for name in families])}, side by side"
     section = Section("families", title[0].upper() + title[1:])
     section.lead = "Arms grouped by the family of their generator; a fair race has equal data and equal steps."
-    section.blocks.append(Text(_equality(evidence, sorted(set(drawn.values()) & set(generators)))))
+    section.blocks.append(Text(_equality(evidence, [name for name in generators if name in drawn.values()])))
     for model in evidence.models:
         section.blocks += _arms(evidence, model, drawn)
-    section.blocks += _costs(evidence, [name for name in generators if name in set(drawn.values())])
+    section.blocks += _costs(evidence, [name for name in generators if name in drawn.values()])
     return section
 
 
