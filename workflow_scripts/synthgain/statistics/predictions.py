@@ -135,7 +135,8 @@ def _check_complete(
 ) -> None:
     seen = np.zeros(shape, dtype=np.int32)
     np.add.at(seen, (run, label, image), 1)
-    wrong = np.argwhere(seen != 1)
+    expected = (seen > 0).any(axis=0)  # a structure whose mask an image does not have is in no run
+    wrong = np.argwhere(seen != expected)
     if len(wrong):
         arm, ratio, replicate = runs.iloc[int(wrong[0][0])]
         count = int(seen[tuple(wrong[0])])
