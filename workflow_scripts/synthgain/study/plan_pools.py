@@ -93,9 +93,11 @@ def _pool_source(plan: Planner, config: Pool, index: Any, replica: Any) -> tuple
                 f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
             )
         trained = plan.job("train_generator", generator=generator, index=which).output
-        entries = {"module": "synthgain.pools.generated", "options": {"generator": trained, "snapshot": snapshot}}
+        # A module of its own for pairs: what changes there redraws no pool of images alone.
+        module = f"synthgain.pools.{'pairs' if plan.study.generators[generator].structures else 'generated'}"
+        entries = {"module": module, "options": {"generator": trained, "snapshot": snapshot}}
         inputs: list = [("train_generator", {"generator": generator, "index": which})]
-        return entries, inputs, ["synthgain.pools.generated", family]
+        return entries, inputs, [module, family]
     options: dict[str, Any]
     if config.known is not None:
         options = {"kind": config.known, **config.known_options}
