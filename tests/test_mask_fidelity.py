@@ -24,7 +24,7 @@ def test_outline_and_compactness_of_a_disc(radius: float) -> None:
     assert perimeter(disc(radius))[0] == pytest.approx(2 * np.pi * radius, rel=0.05)
     found = dict(zip(MEASURES, shape_features(disc(radius))[0], strict=True))
     assert found["compactness"] == pytest.approx(1, abs=0.1)  # pixels and four directions, less for large discs
-    assert found["area_share"] == pytest.approx(np.pi * radius**2 / 128**2, rel=0.02)
+    assert found["area_share"] == pytest.approx(np.pi * radius**2 / 128**2, rel=0.03)
     assert found["centroid_x"] == pytest.approx(64.5 / 128, abs=1e-9)
     assert found["components"] == 1
 
