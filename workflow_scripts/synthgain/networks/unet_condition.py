@@ -35,8 +35,8 @@ def build(options: dict[str, Any], image_size: int, channels: int, condition_cha
     )
 
 
-def build_control(network: UNet2DConditionModel, image_size: int, condition_channels: int) -> ControlNetModel:
-    """Return a control network for masks of `condition_channels` planes, a copy of the network's encoder.
+def build_control(network: Any, image_size: int, condition_channels: int) -> ControlNetModel:
+    """Return a control network for masks of `condition_channels` planes: a copy of a UNet2DConditionModel's encoder.
 
     Its outputs start at zero, so that at first it changes nothing.
     """
