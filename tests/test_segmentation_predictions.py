@@ -220,6 +220,22 @@ def test_test_sets_without_the_structures_are_refused(trained: tuple[Job, dict[s
         predict_script.predict_downstream(wanted)
 
 
+def test_a_model_with_a_window_sees_crops_and_predicts_whole_images(tmp_path: Path) -> None:
+    inputs = write_pairs(tmp_path, "a") | write_pairs(tmp_path, "b", 6, split=False)
+    job = train_job(tmp_path, inputs, {}, model=segmenter_slice(window=8, steps=4))
+    train_script.train_downstream(job)
+    assert manifest_of(job)["replicates"]["0"]["task"]["image_size"] == 8
+    predicted = predict_job(job, inputs)
+    predict_script.predict_downstream(predicted)
+    table = read_table(predicted.outputs[0], predicted.identity)
+    assert table.groupby(["dataset", "part"]).size().to_dict() == {
+        ("a", "test"): 12,
+        ("a", "validation"): 12,
+        ("b", "test"): 6,
+    }
+    assert decode_mask(table["mask_rle"].iloc[0], (16, 16)).shape == (16, 16)
+
+
 def test_bad_input_is_one_line_without_traceback(tmp_path: Path) -> None:
     job = train_job(tmp_path, write_pairs(tmp_path, "a"), {}, model=segmenter_slice(structures=["heart"]))
     ended = run_command("train_downstream", job)

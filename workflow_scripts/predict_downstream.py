@@ -31,15 +31,15 @@ def predict_downstream(job: Job) -> None:
     for replicate in job.slice["replicates"]:
         facts = trained["replicates"][str(replicate)]["task"]
         task = module.trained_task(model, facts)
-        size = task.window or facts["image_size"]
+        size = facts["image_size"]
         network = build_network(model["network"], facts["channels"], len(task.labels), size, where)
         name = f"weights-{replicate}.safetensors"
         network.load_state_dict(load_file(check_file(folder, name, trained["files"][name])))
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for source, part, positions in parts:
-            expected = (facts["image_size"], facts["image_size"], facts["channels"])
-            if source.images.images.shape[1:] != expected:
-                shape = source.images.images.shape[1:]
+            shape = source.images.images.shape[1:]
+            expected = (*((size, size) if task.window is None else shape[:2]), facts["channels"])
+            if shape != expected:
                 raise SynthGainError(f"datasets.{source.name}: images are {shape}, {where} trained on {expected}")
             place = Place(f"{where}, data set {source.name}", ratio, replicate, source.name, part, device)
             rows, table = source.at(positions, task), source.images.table.iloc[positions]

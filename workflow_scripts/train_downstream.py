@@ -66,8 +66,9 @@ def train_replicate(
     data, validation = cell.build(job, replicate)
     torch.manual_seed(cell.seed_of("initialisation", replicate))
     height, _, channels = data.store.shape
-    network = build_network(cell.model["network"], channels, len(cell.task.labels), cell.task.window or height, where)
-    task = {"kind": cell.task.kind, "labels": list(cell.task.labels), "image_size": height, "channels": channels}
+    size = cell.task.window or height  # what the network sees at a time
+    network = build_network(cell.model["network"], channels, len(cell.task.labels), size, where)
+    task = {"kind": cell.task.kind, "labels": list(cell.task.labels), "image_size": size, "channels": channels}
     facts: dict[str, Any] = {**data.facts, "task": task}
     if cell.model.get("pretrained"):
         root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
