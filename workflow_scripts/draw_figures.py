@@ -119,6 +119,8 @@ def _loss_curves(job: Job) -> list[Plan]:
     if not curves:
         return []
     caption = "Loss at each logged step (faint) and its running median; lower is better within one generator only."
+    if any("discriminator_loss" in table for table in curves.values()):
+        caption += " Of a GAN it is the generator's loss against its discriminator, which says nothing of quality."
     draw = lambda: plots_detail.generator_loss(curves)  # noqa: E731
     return [Plan("generator_loss.svg", "generators", "Generator training", caption, draw)]
 

@@ -182,6 +182,7 @@ def _generators(evidence: Evidence) -> Section:
         rows.append(
             {
                 "generator": name,
+                "output": manifest.get("output", "image"),
                 "parameters": manifest.get("parameters"),
                 "patients": saw.get("patients"),
                 "images": saw.get("images"),
@@ -195,6 +196,7 @@ def _generators(evidence: Evidence) -> Section:
         )
     columns = [
         Column("generator", "Generator / training"),
+        Column("output", "Draws", optional=True),
         Column("parameters", "Parameters", "count"),
         Column("patients", "Patients seen", "count"),
         Column("images", "Images seen", "count"),
