@@ -61,7 +61,7 @@ def evaluate_snapshots(job: Job) -> None:
 
 
 def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, keys: dict[str, str | int]) -> np.ndarray:
-    """Draw one image per row with the same noise for every snapshot: only the weights change."""
+    """Draw one image per row with the same noise for every snapshot: only the weights change. Mask planes are cut."""
     manifest = f"generators/{job.slice['generator']}/{job.slice['index']}/manifest.json"
     generator = load_generator(job.input_folder(manifest), snapshot, device)
     drawn = []
@@ -71,7 +71,7 @@ def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, key
         noise = noise_of(seeds, tuple(generator.image_shape)).to(device)
         with torch.inference_mode():
             images = sample(generator, generator.encode_conditions(part), noise, **job.slice["sampling"])
-        drawn.append(to_uint8(images))
+        drawn.append(to_uint8(images[:, : generator.image_channels]))
     return np.concatenate(drawn)
 
 

@@ -114,7 +114,9 @@ def _generator(evidence: Evidence) -> Facts:
     ]
     pools = {name: p for name, p in (evidence.config.get("pools") or {}).items() if p.get("from")}
     samplers = [
-        f"{name}: {p['sampling'].get('solver')}, {p['sampling'].get('steps')} steps, guidance "
+        f"{name}: one forward pass"
+        if generators.get(p["from"], {}).get("family") == "gan"
+        else f"{name}: {p['sampling'].get('solver')}, {p['sampling'].get('steps')} steps, guidance "
         f"{p['sampling'].get('guidance_scale', 1):g}"
         for name, p in pools.items()
         if p.get("sampling")

@@ -11,7 +11,6 @@ from synthgain.errors import SynthGainError
 from synthgain.study.entry import nearest
 from synthgain.study.schema import Study
 
-
 _MERGE = "tag:yaml.org,2002:merge"
 
 

@@ -75,8 +75,11 @@ def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
 
 
 def shards_of(pool: Pool) -> int:
-    """Return the number of shards of a replica: only sampling from a generator is worth cutting."""
-    return pool.shards if pool.from_ is not None else 1
+    """Return the number of shards of a replica: only sampling from a generator is worth cutting.
+
+    Permuted masks need the whole replica in every job, so there cutting would multiply the work.
+    """
+    return pool.shards if pool.from_ is not None and not pool.misaligned else 1
 
 
 def _pool_source(plan: Planner, config: Pool, index: Any, replica: Any) -> tuple[dict[str, Any], list, list[str]]:
