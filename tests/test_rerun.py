@@ -31,9 +31,10 @@ AFTER = {
 }
 
 
-def table() -> dict[str, str]:
-    """Return {change: rules} of docs/rerun.md."""
-    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "docs" / "rerun.md").read_text(), re.MULTILINE)
+def table(part: int = 0) -> dict[str, str]:
+    """Return {change: rules} of the first or second table of docs/rerun.md."""
+    text = (ROOT / "docs" / "rerun.md").read_text().split("## Image and mask pairs")[part]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.MULTILINE)
     return {change: rules for change, rules in rows if change not in ("change", "---")}
 
 

@@ -101,7 +101,8 @@ def trivial_floor(plan: Planner, model: str) -> Draft:
     evaluate, inputs = _evaluated(plan, arm)
     return Draft(
         {
-            "model": {"name": model, **tested_model(config)},
+            # No network looks at these images: another segmenter leaves the floors as they are.
+            "model": {"name": model, **{k: v for k, v in tested_model(config).items() if k != "network"}},
             "arm": {"name": arm, "real": recipe.real, "real_fraction": recipe.real_fraction},
             "evaluate": evaluate,
             "seed": plan.seed,
