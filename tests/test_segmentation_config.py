@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 from studies import tiny
 
+from synthgain.errors import SynthGainError
 from synthgain.study.code import CodeDigests
-from synthgain.study.load import parse_study
+from synthgain.study.load import parse_study, read_yaml
 from synthgain.study.plan_downstream import floor_arm, network_entry
 from synthgain.study.planner import OUTPUTS, Planner
 from synthgain.study.session import Session  # noqa: F401  (registers the plans)
@@ -49,6 +50,37 @@ def test_sibling_arms_that_make_no_sense(fields: dict[str, Any], words: str) -> 
         Arm(**{**ARM, "sibling_probability": 0.5, **fields})
 
 
+PAIRS = ROOT / "studies" / "polyps.yaml"
+REFUSED: list[tuple[tuple[str, ...], dict[str, Any], list[str]]] = [
+    (("generators", "pairs"), {"structures": ["polp"]}, ["generators.pairs.structures", "did you mean 'polyp'"]),
+    (("generators", "pairs"), {"structures": []}, ["generators.pairs", "name the masks"]),
+    (("generators", "gan_pairs"), {"condition_on": ["mask"]}, ["gan", "not conditioned on masks"]),
+    (("pools", "whole"), {"masks": {"source": "transformed"}}, ["pools.whole.masks", "not conditioned"]),
+    (("pools", "inpainted", "inpainting"), {"structure": "polp"}, ["pools.inpainted.inpainting.structure", "'polyp'"]),
+    (("pools", "gan"), {"inpainting": {"structure": "polyp"}}, ["pools.gan", "'gan_pairs' is a gan"]),
+    (("pools", "agreeing", "filter"), {"scores": "label_consistency"}, ["needs a classification model", "'unet'"]),
+    (("models", "unet"), {"structures": ["lung"]}, ["models.unet.structures", "known: polyp"]),
+    (("models", "unet"), {"window": 64}, ["models.unet.window", "above image.size 32"]),
+    (("arms", "sibling"), {"synthetic": "thinned"}, ["arms.sibling.sibling_probability", "neither balanced nor"]),
+    (("arms", "real_long"), {"balance": {"mode": "reweight", "targets": {"polyp": 0.5}}}, ["arms.real_long.balance"]),
+    (("analysis", "primary"), {"metric": "auroc"}, ["analysis.primary.metric", "not for segmentation"]),
+]
+
+
+@pytest.mark.parametrize(("place", "change", "words"), REFUSED, ids=[".".join(place) for place, _, _ in REFUSED])
+def test_masks_that_lead_nowhere(place: tuple[str, ...], change: dict[str, Any], words: list[str]) -> None:
+    config = read_yaml(PAIRS)
+    here = config
+    for key in place:
+        here = here[key]
+    here.update(change)
+    with pytest.raises(SynthGainError) as caught:
+        parse_study(config)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
 def test_networks_by_name_and_with_options() -> None:
     module = "synthgain.networks.monai_segmenters"
     assert network_entry(Model(**LUNGS)) == {"module": module, "options": {"name": "unet"}}
@@ -57,7 +89,8 @@ def test_networks_by_name_and_with_options() -> None:
 
 
 def planner(**model: Any) -> Planner:
-    changes: dict[str, Any] = {"models__lungs": {**LUNGS, **model}}
+    pairs = {"generators__ddpm__output": "image+mask", "generators__ddpm__structures": ["lungs"]}
+    changes: dict[str, Any] = {"models__lungs": {**LUNGS, **model}, **pairs}
     study = parse_study(tiny(**changes))
     code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
     return Planner(study, "tiny", 0, code, Path("results"), None)

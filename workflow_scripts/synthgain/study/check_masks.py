@@ -37,8 +37,28 @@ def check_masks(study: Study) -> None:
             trained = {arm.real for arm in study.arms.values() if arm.real is not None}
             for dataset in dict.fromkeys([*study.evaluate_on, *sorted(trained)]):
                 _known_structures(study, dataset, model.structures, f"models.{name}.structures")
+        if model.window is not None and model.window > study.image.size:
+            raise ValueError(f"models.{name}.window: {model.window} is above image.size {study.image.size}")
     for name, pool in study.pools.items():
         _check_pool(study, name, pool)
+    for name in study.arms:
+        _check_arm(study, name)
+
+
+def _check_arm(study: Study, name: str) -> None:
+    arm, place = study.arms[name], f"arms.{name}"
+    segmented = [model for model, config in study.models.items() if config.task == "segmentation"]
+    if segmented and arm.balance is not None:
+        raise ValueError(f"{place}.balance: for classification; model {segmented[0]!r} has no labels to balance")
+    pool = study.pools.get(arm.synthetic or "")
+    if pool is None:
+        return
+    if segmented and pool.from_ is not None and not study.generators[pool.from_].structures:
+        raise ValueError(f"{place}.synthetic: pool {arm.synthetic!r} has no masks for model {segmented[0]!r}")
+    if arm.sibling_probability is not None and (pool.rows_of != arm.real or pool.balance or pool.of):
+        raise ValueError(
+            f"{place}.sibling_probability: needs a pool with rows_of: {arm.real}, neither balanced nor filtered"
+        )
 
 
 def _check_pool(study: Study, name: str, pool: Pool) -> None:
