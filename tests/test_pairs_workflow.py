@@ -54,10 +54,11 @@ def test_report_shows_floors_families_and_agreement(pairs: Workshop) -> None:
         assert words in text, words
 
 
+UNET = "{name: unet, channels: [8, 16, 32, 64], num_res_units: 1}"
 CHANGES: dict[str, Callable[[Workshop], None]] = {
     "another mask transform": lambda shop: shop.replace(STUDY, "rotation: 8", "rotation: 9"),
-    "another segmenter": lambda shop: shop.replace(STUDY, "network: unet", "network: segresnet"),
-    "another tolerance of NSD": lambda shop: shop.replace(STUDY, "network: unet", "network: unet\n    tolerance: 3"),
+    "another segmenter": lambda shop: shop.replace(STUDY, UNET, "{name: segresnet}"),
+    "another tolerance of NSD": lambda shop: shop.replace(STUDY, UNET, f"{UNET}\n    tolerance: 3"),
 }
 
 
