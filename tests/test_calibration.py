@@ -167,7 +167,7 @@ def test_plan_over_study_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     planned = session(monkeypatch, config)
     targets = planned.targets("report")
     assert targets == [
-        *(f"results/calibration/seed-{seed}/report.html" for seed in range(10)),
+        *(f"results/calibration/seed-{seed}/report.html" for seed in config["study_seeds"]),
         "results/calibration/calibration.html",
     ]
     job = json.loads(planned.parameter("summarise_calibration", study="calibration"))

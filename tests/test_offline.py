@@ -22,4 +22,4 @@ def test_only_the_download_of_published_sets_reaches_for_a_network() -> None:
     fetching = [name for name, found in modules.items() if {part.split(".")[0] for part in found} & FETCHING]
     assert fetching == ["synthgain/datasets/download.py"]
     users = [name for name, found in modules.items() if "synthgain.datasets.download" in found]
-    assert users == ["synthgain/datasets/medmnist.py"]
+    assert users == ["synthgain/datasets/medmnist.py", "synthgain/datasets/published.py"]
