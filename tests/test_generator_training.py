@@ -129,6 +129,7 @@ def wait_for_state(job: Job, process: Any) -> None:
             return
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
+    process.kill()
     pytest.fail("no state within five minutes")
 
 
