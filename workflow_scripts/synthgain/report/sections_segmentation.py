@@ -173,6 +173,7 @@ def shape_blocks(evidence: Evidence) -> list[Any]:
         return []
     known = rows.dropna(subset=["value", "floor"])
     noted = [f"{row['pool']}: {row['note']}." for _, row in rows.iterrows() if pd.notna(row["note"]) and row["note"]]
+    noted = list(dict.fromkeys(noted))  # structures of one pool say the same
     if not len(known):
         return [Text(f"Shape of the masks: {' '.join(noted)}", "missing")]
     split = known["metric"].str.partition(":")
