@@ -21,7 +21,7 @@ from synthgain.errors import SynthGainError
 from synthgain.evaluation.mask_agreement import agreement_rows, overlap
 from synthgain.files import write_manifest
 from synthgain.metrics import dice
-from synthgain.networks.segmenter_features import bottleneck
+from synthgain.networks.monai_segmenters import features
 
 TRAINED = "downstream/net/real/0/0/manifest.json"
 
@@ -117,5 +117,5 @@ def test_bottleneck_is_the_coarsest_layer() -> None:
     ).eval()  # fmt: skip
     x = torch.randn(2, 3, 16, 16)
     expected = network[2](network[1](network[0](x))).mean(dim=(2, 3))
-    assert torch.allclose(bottleneck(network, x), expected)
+    assert torch.allclose(features(network, x), expected)
     assert not any(part._forward_hooks for part in network)

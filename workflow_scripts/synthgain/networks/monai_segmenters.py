@@ -46,6 +46,26 @@ def build(in_channels: int, outputs: int, image_size: int, name: str = "unet", *
     return network
 
 
+def features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return (n, d) float32: the coarsest convolution output of `network` on x (n, C, H, W), averaged over pixels.
+
+    The bottleneck is found, not named, so that every segmenter serves: of the outputs with the fewest pixels the last.
+    """
+    coarsest: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        if not coarsest or output[0, 0].numel() <= coarsest[0][0, 0].numel():
+            coarsest[:] = [output]
+
+    hooks = [part.register_forward_hook(keep) for part in network.modules() if isinstance(part, nn.Conv2d)]
+    try:
+        network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return coarsest[0].float().mean(dim=(2, 3))
+
+
 def _unet(
     in_channels: int,
     outputs: int,

@@ -94,9 +94,9 @@ def sample_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], title: str 
         short = len(real) < each or len(synthetic) < each
         line[0].text(0, 0.5, text if short else condition, va="center", fontsize=8.5, wrap=True)
         for axes, image in zip(line[1 : 1 + each], real, strict=False):
-            _picture(axes, image, INK)
+            picture(axes, image, INK)
         for axes, image in zip(line[2 + each :], synthetic, strict=False):
-            _picture(axes, image, PALETTE[1])
+            picture(axes, image, PALETTE[1])
     panels[0][1].set_title("real", color=INK)
     panels[0][2 + each].set_title("synthetic", color=PALETTE[1])
     if title:
@@ -104,7 +104,8 @@ def sample_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], title: str 
     return figure
 
 
-def _picture(axes: Any, image: np.ndarray, frame: str) -> None:
+def picture(axes: Any, image: np.ndarray, frame: str) -> None:
+    """Show an image (H, W, C) uint8, grey or RGB, in a frame of this colour."""
     grey = image.shape[-1] == 1
     axes.set_axis_on()
     axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="none")

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from synthgain.report.plots_detail import picture
 from synthgain.report.style import INK, MUTED, PALETTE, new_figure, quiet_grid
 
 BINS = np.linspace(0, 1, 21)
@@ -74,7 +75,7 @@ def pair_sheet(rows: Sequence[PairRow], structures: Sequence[str]) -> Figure:
         colour = PALETTE[1] if row.synthetic else INK
         line[0].text(0, 0.5, row.title, va="center", fontsize=8.5, color=colour)
         for place, image in enumerate(row.images):
-            _picture(line[place + 1], image, colour)
+            picture(line[place + 1], image, colour)
             if row.masks is not None:
                 _contours(line[place + 1], row.masks[place])
     if any(row.masks is not None for row in rows):
@@ -87,15 +88,6 @@ def pair_sheet(rows: Sequence[PairRow], structures: Sequence[str]) -> Figure:
         for text in legend.get_texts():
             text.set_color("white")
     return figure
-
-
-def _picture(axes: Any, image: np.ndarray, frame: str) -> None:
-    grey = image.shape[-1] == 1
-    axes.set_axis_on()
-    axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="none")
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(visible=True, edgecolor=frame, linewidth=1.0)
 
 
 def _contours(axes: Any, masks: np.ndarray) -> None:

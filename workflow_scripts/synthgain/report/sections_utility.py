@@ -134,7 +134,9 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
             else "– not checked (no such arm, or not estimable)"
         )
         if alarm.get("checked"):
-            state = ALARM if alarm.get("raised") else "✓ passed"
+            open_gate = name == MEMORISATION and any(m.gate.get("state") == "undecided" for m in evidence.memorisation)
+            quiet = "? no copies found, too few images to exclude them" if open_gate else "✓ passed"
+            state = ALARM if alarm.get("raised") else quiet
         if evidence.segments(model.name):
             check = check.replace("shuffled labels", "masks of other images")
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))

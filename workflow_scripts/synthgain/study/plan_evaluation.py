@@ -11,7 +11,6 @@ from synthgain.study.training import TASKS
 
 SPACES = {
     "downstream": "synthgain.networks.downstream_features",
-    "segmenter": "synthgain.networks.segmenter_features",  # `downstream` of a segmentation model
     "efficientnet_lite0": "synthgain.networks.efficientnet_lite",
     "inception": "synthgain.networks.inception",
     "torchscript": "synthgain.networks.torchscript_features",
@@ -223,13 +222,10 @@ def _spaces(plan: Planner, names: list[str], rows: str, index: int) -> tuple[lis
     modules = []
     trained = _real_cell(plan, rows, index)
     for name in names:
-        kind = name
         if name == "downstream":
             if trained is None:
                 continue
-            model = plan.study.models[trained["model"]]
-            network = network_entry(model)
-            kind = "segmenter" if model.task == "segmentation" else name
+            network = network_entry(plan.study.models[trained["model"]])
             path = plan.job("train_downstream", **trained).output
             inputs.append(("train_downstream", trained))
             modules.append(network["module"])
@@ -239,8 +235,8 @@ def _spaces(plan: Planner, names: list[str], rows: str, index: int) -> tuple[lis
             entry = {"options": {}, "weights": fidelity.inception_weights if fidelity else None}
         else:
             entry = {"options": {"size": SMALL_INPUT if plan.study.image.size <= SMALL_IMAGE else FULL_INPUT}}
-        spaces.append({"name": name, "module": SPACES[kind], **entry})
-        modules.append(SPACES[kind])
+        spaces.append({"name": name, "module": SPACES[name], **entry})
+        modules.append(SPACES[name])
     return spaces, inputs, modules
 
 
