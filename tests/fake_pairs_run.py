@@ -230,7 +230,7 @@ def _generators(run: Path, rng: np.random.Generator) -> None:
 def _downstream(run: Path) -> None:
     for arm in ROLES:
         for ratio in RATIOS if arm in POOLS or arm == "repeated" else [0]:
-            facts = {"steps": 200, "seconds": 30.0, "real_exposures": 3200, "environment": {"device": "cpu"}}
+            facts = {"steps": 200, "seconds": 30.0, "real_exposures": 3200, "environments": [{"device": "cpu"}]}
             folder = run / "downstream" / MODEL / arm / str(ratio) / "0"
             folder.mkdir(parents=True)
             replicates: dict[str, Any] = {str(replicate): facts for replicate in range(REPLICATES)}

@@ -399,7 +399,7 @@ def _downstream(run: Path) -> None:
                 "seconds": 21.5,
                 "real_exposures": shown_real,
             }
-            run_facts |= {"environment": {"device": "cpu", "threads": 2}}
+            run_facts |= {"environments": [{"device": "cpu", "threads": 2}]}
             facts: dict[str, Any] = {"replicates": {str(replicate): run_facts for replicate in range(5)}}
             write_manifest(folder / "manifest.json", IDENTITY, [], **facts)
 

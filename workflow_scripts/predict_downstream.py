@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from synthgain.command import Job, Progress, run_script
-from synthgain.device import chosen_device
-from synthgain.downstream.device import make_deterministic
+from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.evaluation_parts import evaluation_parts
 from synthgain.downstream.prediction import Place, build_network
 from synthgain.errors import SynthGainError

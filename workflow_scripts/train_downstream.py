@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 
 from synthgain.checkpoints import Checkpoints, tensor_digest
 from synthgain.command import Job, StopSignal, logger, run_script
-from synthgain.device import chosen_device
+from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
-from synthgain.downstream.device import environment, make_deterministic
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.training import Progressed, Recipe, Trainer, log_columns
 from synthgain.errors import SynthGainError
@@ -82,7 +81,7 @@ def train_replicate(
     if latest is not None:
         logger.info("[%s] resuming at step %d", where, latest[0])
     done = trainer.train(checkpoints, stop)
-    facts |= training_facts(cell.task.metric, done, data.steps, recipe) | {"environment": environment(device)}
+    facts |= training_facts(cell.task.metric, done, data.steps, recipe)
     facts["weights"] = tensor_digest(done.best)
     write_result(folder / "finished", identity, done, log_columns(cell.task), facts)
     checkpoints.clear()
@@ -98,6 +97,7 @@ def training_facts(metric: str, done: Progressed, steps: int, recipe: Recipe) ->
         "batch_size": recipe.batch_size,
         "real_exposures": done.real_exposures,
         "synthetic_exposures": done.synthetic_exposures,
+        "environments": done.environments,
         "seconds": round(done.seconds, 3),
         "images_per_second": round(steps * recipe.batch_size / max(done.seconds, 1e-9), 1),
         "validation": {"loss": done.best_loss, metric: value},

@@ -8,7 +8,7 @@ import torch
 
 from synthgain.command import logger
 from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, read_json, sha256_file, write_json
+from synthgain.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
 
 KEEP = 2  # the newest, and one to fall back on if its bytes are damaged
 
@@ -23,12 +23,13 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
         marker = folder / "identity.json"
-        if marker.exists() and _identity_in(marker) != identity:
+        if marker.exists() and marked_identity(marker) != identity:
             logger.info("state of another config or code in %s: starting afresh", folder)
             for path in [*folder.glob("step-*"), marker]:
                 path.unlink()
         if not marker.exists():
             write_json(marker, {"identity": identity})
+        remove_parts(folder, "step-*")
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state of `step` atomically with its checksum; keep the newest KEEP."""
@@ -60,14 +61,6 @@ class Checkpoints:
         """Remove the states once the declared outputs are written."""
         for path in self.folder.glob("step-*"):
             path.unlink()
-
-
-def _identity_in(marker: Path) -> str | None:
-    """Return the identity in a marker file; None where its bytes are damaged."""
-    try:
-        return str(read_json(marker)["identity"])
-    except (SynthGainError, KeyError, TypeError):
-        return None
 
 
 def tensor_digest(tensors: dict[str, torch.Tensor]) -> str:

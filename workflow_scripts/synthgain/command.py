@@ -4,6 +4,7 @@ Each rule calls `python <rule>.py --job JSON --run FOLDER --threads N --log FILE
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -11,16 +12,17 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_manifest
+from synthgain.files import digest, read_manifest, remove_parts
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0
+JOB_FILE_KEY = "job_file"  # in a --job too long for a command line: the file that holds it, beside its `digest`
 
 logger = logging.getLogger("synthgain")
 
@@ -97,11 +99,25 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requested = False
+        self._at_once = False
         signal.signal(signal.SIGTERM, self._set)
         signal.signal(signal.SIGINT, self._set)
 
     def _set(self, number: int, frame: object) -> None:
         self.requested = True
+        if self._at_once:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, a signal raises KeyboardInterrupt at once: for long work of which nothing can be saved."""
+        self._at_once = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
 
 
 def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) -> None:
@@ -112,20 +128,12 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
     """
     parsed = _parse(arguments)
     _set_up_logging(parsed.log)
-    fields = json.loads(parsed.job)
-    job = Job(
-        fields["slice"],
-        fields["inputs"],
-        fields["code"],
-        fields["identity"],
-        parsed.run,
-        parsed.output,
-        parsed.threads,
-    )
     code = 0
     if arguments is None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds, so that temporary files are removed
     try:
+        job = _job_of(parsed)
+        _remove_parts(job)
         work(job)
     except SynthGainError as error:
         logger.error("error: %s", " ".join(str(error).split()))
@@ -153,6 +161,13 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
     os._exit(code)
 
 
+def _remove_parts(job: Job) -> None:
+    """Remove what a killed try left half written beside the outputs; of several processes the first does so."""
+    if os.environ.get("RANK", "0") == "0":
+        for output in job.outputs:  # beside a manifest everything is this job's
+            remove_parts(output.parent, "*" if output.name == "manifest.json" else output.name)
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--job", required=True, help="canonical JSON of slice, inputs, code and identity")
@@ -161,6 +176,35 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log", type=Path, default=None)
     parser.add_argument("--output", type=Path, nargs="+", required=True)
     return parser.parse_args(arguments)
+
+
+def _job_of(parsed: argparse.Namespace) -> Job:
+    """Return the job of the command line; SynthGainError where the file that holds it is gone or was changed."""
+    fields = json.loads(parsed.job)
+    if JOB_FILE_KEY in fields:
+        text = _job_text(Path(fields[JOB_FILE_KEY]), fields["digest"])
+        fields = json.loads(text)
+    return Job(
+        fields["slice"],
+        fields["inputs"],
+        fields["code"],
+        fields["identity"],
+        parsed.run,
+        parsed.output,
+        parsed.threads,
+    )
+
+
+def _job_text(path: Path, expected: str) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    else:
+        if digest(text) == expected:
+            return text
+        reason = "was changed"
+    raise SynthGainError(f"{path}: the job's description {reason}; delete it, if it is there, and run snakemake again")
 
 
 def _set_up_logging(log: Path | None) -> None:

@@ -1,6 +1,7 @@
-"""Which device a job computes on: the environment decides, since it may not rerun a job."""
+"""Which device a job computes on, and what its bits depend on: environment variables say, since they rerun nothing."""
 
 import os
+from typing import Any
 
 import torch
 
@@ -8,22 +9,69 @@ from synthgain.command import logger
 from synthgain.errors import SynthGainError
 
 CHOICES = ("auto", "cpu", "cuda")
+# Set where a scheduler or a user hands a GPU to a job, and what they hold where none is.
+PROMISES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
+NO_GPU = ("", "-1", "NoDevFiles", "void", "none")
 
 
 def chosen_device() -> torch.device:
     """Return the device that SYNTHGAIN_DEVICE (auto, cpu or cuda; default auto) names.
 
-    Raises SynthGainError where cuda is asked for and missing, unless SYNTHGAIN_ALLOW_CPU=1.
+    Raises SynthGainError where cuda is asked for, or with auto a GPU was given to this job, and torch sees none,
+    unless SYNTHGAIN_ALLOW_CPU=1: a node that lost its GPU must not spend days of a GPU's queue on its CPU.
     """
     choice = os.environ.get("SYNTHGAIN_DEVICE") or "auto"
     if choice not in CHOICES:
         raise SynthGainError(f"SYNTHGAIN_DEVICE={choice!r}: use one of {', '.join(CHOICES)}")
     if choice != "cpu" and torch.cuda.is_available():
         return torch.device("cuda")
-    if choice == "cuda":
+    promise = "compute.device is cuda" if choice == "cuda" else promised_gpu()
+    if choice != "cpu" and promise:
         if os.environ.get("SYNTHGAIN_ALLOW_CPU") != "1":
+            built = "" if torch.version.cuda else f", and torch {torch.__version__} is built without CUDA"
             raise SynthGainError(
-                "SYNTHGAIN_DEVICE=cuda but this job sees no GPU; give the job one, or set SYNTHGAIN_ALLOW_CPU=1"
+                f"{promise}, but this job sees no GPU{built}; look at nvidia-smi on {os.uname().nodename}, or set "
+                "compute.device: cpu, or compute.allow_cpu: true to go on without one"
             )
-        logger.warning("no GPU here: going on with the CPU, as SYNTHGAIN_ALLOW_CPU=1 says")
+        logger.warning("%s, but there is no GPU here: going on with the CPU, as compute.allow_cpu says", promise)
     return torch.device("cpu")
+
+
+def promised_gpu() -> str:
+    """Return the variable by which this job was given a GPU, as NAME=value; "" where none was."""
+    for name in PROMISES:
+        value = os.environ.get(name, "").strip()
+        if value not in NO_GPU and not (name == "SLURM_GPUS_ON_NODE" and value == "0"):
+            return f"{name}={value}"
+    return ""
+
+
+def make_deterministic(threads: int) -> None:
+    """Fix the number of CPU threads and choose deterministic kernels wherever there are any."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("high")
+
+
+def environment(device: torch.device, **more: Any) -> dict[str, Any]:
+    """Return what a job's bits depend on beside its inputs: device, threads, torch, the CPU's vector width, `more`."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        **more,
+    }
+
+
+def note_environment(environments: list[dict[str, Any]], now: dict[str, Any], **since: int) -> None:
+    """Append {**since, **now} where it is not the last one's; what changed is said, and the manifest lists all."""
+    last = {key: value for key, value in environments[-1].items() if key not in since} if environments else None
+    if last == now:
+        return
+    if last is not None:
+        changed = [f"{key} ({last.get(key)}, now {now[key]})" for key in now if last.get(key) != now[key]]
+        logger.warning("resumed with another %s: results may differ slightly", ", ".join(changed))
+    environments.append({**since, **now})

@@ -16,7 +16,11 @@ from synthgain.errors import SynthGainError
 # Above this size a read checks only the length; the `verify` target checks every byte.
 CHECKSUM_ON_READ_BYTES = 1 << 30
 FULL_DISK_BYTES = 1 << 20  # less than this free after a failed write: the disk is full
+PART = ".part"  # in the names of files that are being written
 _IDENTITY_KEY = b"synthgain_identity"
+# A table's checksum lies between its pages and its footer, where no reader of Parquet looks.
+_SEAL = b"SynthGain SHA-256:"
+_SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
 
 
 def canonical_json(value: Any) -> str:
@@ -46,7 +50,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     SynthGainError naming the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART + path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -63,6 +67,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path, name: str = "*") -> None:
+    """Remove what a killed process left of files called `name` that it was writing into `folder`.
+
+    Only the job whose folder it is may call this, and before it writes: another's part would be gone as well.
+    """
+    for path in folder.glob(f".{name}.*{PART}*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _out_of_space(error: Exception, folder: Path) -> bool:
@@ -91,6 +105,14 @@ def read_json(path: Path) -> Any:
         raise SynthGainError(f"{path}: missing; run snakemake again to make it") from error
     except ValueError as error:
         raise SynthGainError(f"{path}: not valid JSON ({error}); delete it and run snakemake again") from error
+
+
+def marked_identity(marker: Path) -> str | None:
+    """Return the identity in a marker file {"identity": …}; None where it is missing or its bytes are damaged."""
+    try:
+        return str(read_json(marker)["identity"])
+    except (SynthGainError, KeyError, TypeError):
+        return None
 
 
 def write_manifest(path: Path, identity: str, files: list[str], **facts: Any) -> dict[str, Any]:
@@ -134,23 +156,27 @@ def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: b
 
 
 def write_table(path: Path, table: Any, identity: str = "") -> None:
-    """Write a pandas DataFrame as Parquet, atomically, with `identity` in the file's metadata."""
+    """Write a pandas DataFrame as Parquet, atomically, with `identity` in the file's metadata and a checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _IDENTITY_KEY: identity.encode()})
     with atomic_path(path) as temporary:
-        pq.write_table(arrow, temporary, write_page_checksum=True)
+        pq.write_table(arrow, temporary)
+        temporary.write_bytes(_sealed(temporary.read_bytes()))
 
 
 def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> Any:
-    """Read a Parquet file as a pandas DataFrame; checks page checksums and, if given, the identity."""
+    """Read a table of `write_table` as a pandas DataFrame; checks every byte and, if given, the identity."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        arrow = pq.read_table(path, columns=columns, page_checksum_verification=True)
+        content = path.read_bytes()
+        if not _is_whole(content):
+            raise SynthGainError(f"{path}: damaged (its checksum differs); delete it and run snakemake again")
+        arrow = pq.read_table(pa.BufferReader(content), columns=columns)
     except FileNotFoundError as error:
         raise SynthGainError(f"{path}: missing; run snakemake again to make it") from error
     except (pa.ArrowException, OSError) as error:
@@ -163,3 +189,25 @@ def read_table(path: Path, identity: str | None = None, columns: list[str] | Non
             "run snakemake without --touch, or delete the file"
         )
     return arrow.to_pandas()
+
+
+def _sealed(content: bytes) -> bytes:
+    """Return a Parquet file's bytes with their checksum before the footer."""
+    edge = _footer_start(content)
+    return content[:edge] + _SEAL + hashlib.sha256(content).digest() + content[edge:]
+
+
+def _is_whole(content: bytes) -> bool:
+    """True where a Parquet file carries the checksum of its other bytes."""
+    edge = _footer_start(content)
+    start = edge - _SEAL_BYTES
+    if start < 0:
+        return False
+    expected = hashlib.sha256(content[:start])
+    expected.update(content[edge:])
+    return content[start:edge] == _SEAL + expected.digest()
+
+
+def _footer_start(content: bytes) -> int:
+    """A Parquet file ends with its footer, the footer's length (4 bytes, little endian) and "PAR1"."""
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")

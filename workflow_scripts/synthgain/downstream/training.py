@@ -15,6 +15,7 @@ from torch import nn
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Progress, StopSignal, Terminated
+from synthgain.device import environment, note_environment
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
 from synthgain.downstream.batch_order import mix
@@ -95,6 +96,7 @@ class Progressed:
     sum_loss: float = 0.0
     logged_step: int = 0
     logged_seconds: float = 0.0
+    environments: list[dict[str, Any]] = field(default_factory=list)
 
 
 def log_columns(task: TaskLike) -> tuple[str, ...]:
@@ -156,6 +158,7 @@ class Trainer:
         Raises Terminated after saving where `stop` was requested, SynthGainError for a loss that is not finite.
         """
         done = self._restore(checkpoints)
+        note_environment(done.environments, environment(self.device), from_step=done.step)
         bar = Progress(self.where, self.data.steps, done.step)
         if not checkpoints.load_latest():
             self._save(checkpoints)

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from synthgain.device import chosen_device
+from synthgain.device import chosen_device, environment
 from synthgain.errors import SynthGainError
 from synthgain.generators.loading import load_generator
 from synthgain.pools.conditions import sample_seeds
@@ -28,9 +28,9 @@ def draw(request: ShardRequest) -> Drawn:
     if generator.structures:
         raise SynthGainError(f"pools.{request.keys.pool}: its generator has masks; draw it with synthgain.pools.pairs")
     seeds = sample_seeds(rows, request.keys)
-    finished = FinishedBatches(request.state, request.identity)
+    finished = FinishedBatches(request.state, request.identity, environment(generator.device))
     images = draw_rows(generator, rows, seeds, bounds, sampling, finished, shard_name(request))
-    facts = sampling_facts(generator, sampling, request)
+    facts = sampling_facts(generator, sampling, finished)
     return Drawn(images, request.table_of(rows).iloc[slice(*bounds)], source.columns, facts=facts)
 
 
@@ -53,7 +53,7 @@ def shard_name(request: ShardRequest) -> str:
     return f"pool {keys.pool} replica {keys.replica} shard {request.shard + 1}/{request.shards}"
 
 
-def sampling_facts(generator: Any, sampling: dict[str, Any], request: ShardRequest) -> dict[str, Any]:
-    """Return what the shard's manifest says of how it was drawn: the options that the generator's kind has."""
+def sampling_facts(generator: Any, sampling: dict[str, Any], finished: FinishedBatches) -> dict[str, Any]:
+    """Return what the shard's manifest says of how it was drawn: where, and the options that the family has."""
     used = {key: sampling[key] for key in GAN_OPTIONS} if generator.kind == "gan" else sampling
-    return {"sampling": used, "threads": request.threads, "device": str(generator.device)}
+    return {"sampling": used, "environments": finished.environments()}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.device import environment
 from synthgain.errors import SynthGainError
 from synthgain.pools import inpainting
 from synthgain.pools.conditions import sample_seeds
@@ -32,7 +33,7 @@ class Work:
 
     def finished(self) -> FinishedBatches:
         """Return the batches already drawn."""
-        return FinishedBatches(self.request.state, self.request.identity)
+        return FinishedBatches(self.request.state, self.request.identity, environment(self.generator.device))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def draw(request: ShardRequest) -> Drawn:
     parents = pd.Series(drawn.columns["mask_parent_id"], dtype="str")
     extra = {**drawn.columns, "mask_parent_id": parents, **{f"has_mask_{name}": True for name in names}}
     facts = {
-        **sampling_facts(generator, sampling, request),
+        **sampling_facts(generator, sampling, work.finished()),
         "mask_counts": {**drawn.counts, "empty": empty_counts(drawn.masks, names)},
     }
     if generator.output == "image":

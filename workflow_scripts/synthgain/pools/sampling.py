@@ -15,8 +15,9 @@ import pandas as pd
 import torch
 
 from synthgain.command import Progress, StopSignal, Terminated
+from synthgain.device import note_environment
 from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, read_json, sha256_file, write_json
+from synthgain.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
 from synthgain.pools.solvers import sample
 
 SOLVER_OPTIONS = ("solver", "steps", "guidance_scale", "guidance_interval", "sigma_max", "sigma_min", "rho")
@@ -27,23 +28,30 @@ logger = logging.getLogger("synthgain")
 
 
 class FinishedBatches:
-    """Batches already drawn, one `.npy` each with its checksum, of one identity; others are removed."""
+    """Batches already drawn, one `.npy` each with its checksum, of one identity; others are removed.
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self.identity = folder, identity
+    environment: that of this process, kept with each batch (`synthgain.device.environment`).
+    """
+
+    def __init__(self, folder: Path, identity: str, environment: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.identity, self.environment = folder, identity, dict(environment or {})
         marker = folder / "identity.json"
-        if marker.exists() and read_json(marker).get("identity") != identity:
+        if marker.exists() and marked_identity(marker) != identity:
             logger.info("batches of another config or code in %s: starting afresh", folder)
             self.clear()
         if not marker.exists():
             write_json(marker, {"identity": identity})
+        remove_parts(folder, "batch-*")
 
     def save(self, batch: int, images: np.ndarray) -> None:
         """Keep one batch's images (uint8)."""
         path = self._path(batch)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.save(handle, images, allow_pickle=False)
-        write_json(path.with_suffix(".json"), {"sha256": sha256_file(path), "identity": self.identity})
+        write_json(
+            path.with_suffix(".json"),
+            {"sha256": sha256_file(path), "identity": self.identity, "environment": self.environment},
+        )
 
     def load(self, batch: int) -> np.ndarray | None:
         """Return a finished batch's images, or None where there is none or its bytes are damaged."""
@@ -58,6 +66,14 @@ class FinishedBatches:
             logger.warning("%s: not usable (%s)", path, error)
         logger.warning("%s: damaged, drawing this batch again", path)
         return None
+
+    def environments(self) -> list[dict[str, Any]]:
+        """Return where the batches were drawn, in their order, an entry wherever that changed."""
+        found: list[dict[str, Any]] = []
+        for path in sorted(self.folder.glob("batch-*.json")):
+            with contextlib.suppress(SynthGainError, KeyError):
+                note_environment(found, read_json(path)["environment"], from_batch=int(path.stem.split("-")[1]))
+        return found
 
     def clear(self) -> None:
         """Remove the batches once the shard is written."""
@@ -128,8 +144,8 @@ def draw_batches(
     """Return (N, H, W, C) uint8 of rows bounds[0] … bounds[1] - 1, drawn `size` at a time.
 
     draw: row positions (size,) int64, the last batch padded with its last row → (size, C, H, W) in [-1, 1];
-    shape: (C, H, W). Finished batches are taken from `finished`. On SIGTERM the batch in hand is finished
-    and kept, then Terminated is raised. Raises SynthGainError for pixels that are not finite.
+    shape: (C, H, W). Finished batches are taken from `finished`. On SIGTERM the batch in hand is given up, since
+    it may take minutes, and Terminated is raised. Raises SynthGainError for pixels that are not finite.
     """
     start, stop = bounds
     torch.backends.cudnn.deterministic = True  # a resumed or re-cut shard must give the same bits
@@ -140,14 +156,16 @@ def draw_batches(
         images = finished.load(first // size)
         if images is None:
             padded = np.concatenate([inside, np.full(size - len(inside), inside[-1])])
-            drawn = draw(padded)
+            try:
+                with interrupt.at_once():
+                    drawn = draw(padded)
+            except KeyboardInterrupt:
+                raise Terminated(f"{progress.done} of {progress.total} images of {name} kept") from None
             _check_finite(drawn[: len(inside)], first, name)
             images = to_uint8(drawn)[: len(inside)]
             finished.save(first // size, images)
         parts.append(images)
         progress.advance(len(inside))
-        if interrupt.requested and first + size < stop:
-            raise Terminated(f"{progress.done} of {progress.total} images of {name} kept")
     return np.concatenate(parts) if parts else np.zeros((0, *_hwc(shape)), dtype=np.uint8)
 
 

@@ -48,7 +48,7 @@ def recorded_seconds(evidence: Evidence) -> dict[str, dict[str, float]]:
     runs = [(GENERATOR, g.get("environments") or [], g.get("seconds")) for g in evidence.generators.values()]
     for training in (training for model in evidence.models for training in model.trainings):
         for run in (training.get("replicates") or {}).values():
-            runs.append((DOWNSTREAM, [run["environment"]] if run.get("environment") else [], run.get("seconds")))
+            runs.append((DOWNSTREAM, run.get("environments") or [], run.get("seconds")))
     for rule, environments, seconds in runs:
         if environments and seconds:
             device = str(environments[-1].get("device", "not recorded"))
