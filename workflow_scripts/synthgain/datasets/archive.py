@@ -14,6 +14,8 @@ MAX_MEMBERS = 200_000
 MAX_BYTES = 1 << 36  # 64 GiB unpacked: above any published set that is fetched here
 # Images and masks are compressed already; DEFLATE gains at most 1032 to 1 on zeros, masks of one colour near that.
 MAX_RATIO = 200
+# Others (bzip2, LZMA: up to 4 GiB of dictionary from a header) stand in no published archive.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def unpack(path: Path, folder: Path, checksum: str) -> Path:
@@ -57,6 +59,11 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             )
         if member.flag_bits & 1:
             raise SynthGainError(f"{path}: member {member.filename[:80]!r} is encrypted; nothing was unpacked")
+        if member.compress_type not in COMPRESSIONS:
+            raise SynthGainError(
+                f"{path}: member {member.filename[:80]!r} is compressed by method {member.compress_type}, which is not "
+                "read; nothing was unpacked"
+            )
     wanted = [
         member
         for member in listed
@@ -64,7 +71,7 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         and not any(part.startswith(".") or part == "__MACOSX" for part in Path(member.filename).parts)
     ]
     size = sum(member.file_size for member in wanted)
-    packed = sum(member.compress_size for member in wanted)
+    packed = min(sum(member.compress_size for member in wanted), path.stat().st_size)  # members may overlap
     if not wanted or size > MAX_BYTES or size > MAX_RATIO * max(packed, 1):
         raise SynthGainError(
             f"{path}: promises {size:,} bytes from {packed:,} (limits {MAX_BYTES:,} and {MAX_RATIO} to 1); "

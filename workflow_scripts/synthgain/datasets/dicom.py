@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from synthgain.datasets.codestreams import check_frame
 from synthgain.datasets.reading import BYTE_RANGE, Pixels, UnreadableImage, check_size
 
 _TAGS = [
@@ -31,11 +33,15 @@ def read_dicom(path: Path) -> Pixels:
     try:
         _check_header(path)
         dataset = pydicom.dcmread(path, specific_tags=list(_TAGS))
-        return _as_displayed(dataset)
+        _check_frame(dataset)
+        pixels = _as_displayed(dataset)
     except UnreadableImage:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes; their texts may quote header fields
         raise UnreadableImage(f"not a whole DICOM image ({type(error).__name__})") from error
+    if not np.isfinite(pixels.values).all():
+        raise UnreadableImage("DICOM rescale or window gives NaN or infinite pixels")
+    return pixels
 
 
 def _check_header(path: Path) -> None:
@@ -51,6 +57,15 @@ def _check_header(path: Path) -> None:
     photometric = str(header.get("PhotometricInterpretation", ""))
     if photometric not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
         raise UnreadableImage(f"DICOM photometric interpretation {photometric[:20]!r} is not read")
+
+
+def _check_frame(dataset: Any) -> None:
+    """Refuse a compressed frame of another size than the header's, before a decoder believes it."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        size = (int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
+        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        check_frame(frame, str(syntax), size, -(-int(dataset.BitsAllocated) // 8))
 
 
 def _as_displayed(dataset: Any) -> Pixels:

@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def download(url: str, target: Path, checksum: str, timeout: float = 30.0, pause
     resumed where it stopped, in this run (ATTEMPTS times, `pause` seconds apart, doubling) or the next. Raises
     SynthGainError in one line when offline, on a wrong checksum, or on a full disk.
     """
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    if not url.lower().startswith(("http://", "https://")):
         raise SynthGainError(f"{url}: only http and https addresses are fetched")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +80,8 @@ def _fetch(url: str, part: Path, timeout: float, pause: float) -> None:
                     f"{url}: the server answers {error.code} {error.reason}; check the name"
                 ) from error
             reason: object = f"{error.code} {error.reason}"
+        except (http.client.InvalidURL, ValueError) as error:
+            raise SynthGainError(f"{url}: not an address ({error}); check `url`") from error
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = getattr(error, "reason", None) or error
         if attempt + 1 < ATTEMPTS:
@@ -104,8 +105,7 @@ def _transfer(url: str, part: Path, timeout: float) -> None:
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        total = have + response.length if response.length else None  # None where the server says none, or nonsense
         progress = Progress(f"download {part.stem}, MB", (total or have) // _MEGABYTE, have // _MEGABYTE)
         with part.open("ab" if have else "wb") as handle:
             while chunk := response.read(CHUNK_BYTES):

@@ -14,6 +14,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 _JPEG_NOISE = 16  # grey levels between the channels of a grey JPEG that was saved in colour
 _TIFF_PHOTOMETRIC = 262
 _TIFF_WHITE_IS_ZERO = 0
+_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 
@@ -40,8 +41,7 @@ def read_pixels(path: Path) -> Pixels:
     colour PNG is read at its high byte (Pillow's reading); an alpha channel is dropped; EXIF rotation is applied.
     """
     suffix = path.suffix.lower()
-    if not path.is_file():
-        raise UnreadableImage("file not found")
+    _check_file(path)
     if suffix in DICOM_SUFFIXES or (suffix not in FORMATS and _has_dicom_mark(path)):
         from synthgain.datasets.dicom import read_dicom  # pydicom only where there is DICOM
 
@@ -65,14 +65,13 @@ def read_label_map(path: Path) -> np.ndarray:
     Palettes give indices; JPEG, whose values lie around black and white, is cut at half to 0 and 255.
     Raises UnreadableImage as `read_pixels`, and for masks in colour.
     """
-    if not path.is_file():
-        raise UnreadableImage("mask file not found")
+    _check_file(path, "mask ")
     image = _decoded(path, path.suffix.lower(), "mask ")
     lossy = path.suffix.lower() in (".jpg", ".jpeg")
     if image.mode in ("1", "L", "P", "I;16", "I;16B", "I"):
         values = np.asarray(image)
     else:
-        channels = np.asarray(image.convert("RGB"))
+        channels = np.asarray(_converted(image, "RGB", "mask "))
         if int(np.ptp(channels, axis=2).max()) > (_JPEG_NOISE if lossy else 0):
             raise UnreadableImage("mask in colour: save it as a label map of one channel")
         values = channels[:, :, 0]
@@ -140,6 +139,7 @@ def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
             if image.format != expected:
                 raise UnreadableImage(f"{what}named {suffix} but holds {image.format}")
             check_size(*image.size)
+            _check_tiles(image)
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 raise UnreadableImage(f"{what}holds {frames} frames, one is wanted")
@@ -154,6 +154,13 @@ def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
         raise UnreadableImage(f"{what}not a whole {expected} file ({reason.replace(str(path), path.name)})") from error
 
 
+def _check_tiles(image: Image.Image) -> None:
+    """Refuse a TIFF of absurd tiles: libtiff makes room for a whole tile, however small the image."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_TIFF_TILE_WIDTH) or tags.get(_TIFF_TILE_LENGTH):
+        check_size(int(tags.get(_TIFF_TILE_WIDTH, 0)), int(tags.get(_TIFF_TILE_LENGTH, 0)))
+
+
 def _upright(image: Image.Image) -> Image.Image:
     turned = ImageOps.exif_transpose(image)
     turned.format = image.format
@@ -162,8 +169,26 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _eight_bit(image: Image.Image) -> np.ndarray:
     if image.mode in ("1", "L", "LA", "La"):
-        return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB"))
+        return np.asarray(_converted(image, "L"))
+    return np.asarray(_converted(image, "RGB"))
+
+
+def _converted(image: Image.Image, mode: str, what: str = "") -> Image.Image:
+    """Return the image in another pixel mode; not every one leads to grey or RGB (CIELAB, say)."""
+    try:
+        return image.convert(mode)
+    except ValueError as error:
+        raise UnreadableImage(f"{what}pixel mode {image.mode} is not read") from error
+
+
+def _check_file(path: Path, what: str = "") -> None:
+    try:
+        if not path.is_file():
+            raise UnreadableImage(f"{what}file not found")
+        with path.open("rb"):
+            pass
+    except OSError as error:  # no permission, a name longer than the file system takes
+        raise UnreadableImage(f"{what}file cannot be opened ({error.strerror})") from error
 
 
 def _has_dicom_mark(path: Path) -> bool:

@@ -23,15 +23,14 @@ def decode_runs(text: str, shape: tuple[int, int], encoding: str = "rle", order:
     out of order, and for runs that overrun the image.
     """
     pixels = shape[0] * shape[1]
-    mask = np.zeros(pixels, bool)
+    steps = np.zeros(pixels + 1, np.int32)  # one for all masks of the cell, however many there are
     for part in text.split(SEPARATOR):
         if part.strip() == EMPTY:
             continue
         starts, ends = _runs(part, pixels, encoding)
-        steps = np.zeros(pixels + 1, np.int8)
-        steps[starts] += 1
+        np.add.at(steps, starts, 1)
         np.subtract.at(steps, ends, 1)  # an end may be the next start
-        mask |= np.cumsum(steps[:-1], dtype=np.int8) > 0
+    mask = np.cumsum(steps, out=steps)[:-1] > 0
     return mask.reshape(shape[1], shape[0]).T if order == "column" else mask.reshape(shape)
 
 
@@ -51,14 +50,16 @@ def _join(cells: pd.Series) -> str:
 def _runs(text: str, pixels: int, encoding: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the (R,) first and one-past-last pixel of each run, counted from 0."""
     words = text.split()
-    if encoding == "rle_relative" and len(words) % 2 and _fills(words, pixels):
+    if not words or not all(word.isdecimal() for word in words):
+        raise UnreadableImage(f"run lengths are not pairs of whole numbers ({_shown(text)})")
+    if any(len(word) > len(str(pixels)) for word in words):  # no room for what int64, or int() itself, cannot hold
+        raise UnreadableImage(f"run lengths overrun the image of {pixels:,} pixels ({_shown(text)})")
+    if encoding == "rle_relative" and len(words) % 2 and sum(map(int, words)) == pixels:
         words = words[:-1]
         if not words:  # COCO's counts of an empty mask: one gap
             return np.empty(0, np.int64), np.empty(0, np.int64)
-    if not words or len(words) % 2 or not all(word.isdecimal() for word in words):
+    if len(words) % 2:
         raise UnreadableImage(f"run lengths are not pairs of whole numbers ({_shown(text)})")
-    if any(len(word) > len(str(pixels)) for word in words):  # no room for what int64 cannot hold
-        raise UnreadableImage(f"run lengths overrun the image of {pixels:,} pixels ({_shown(text)})")
     numbers = np.array(words, dtype=np.int64)
     first, lengths = numbers[0::2], numbers[1::2]
     ends = np.cumsum(first + lengths) if encoding == "rle_relative" else first - 1 + lengths
@@ -71,10 +72,6 @@ def _runs(text: str, pixels: int, encoding: str) -> tuple[np.ndarray, np.ndarray
             "is it of another size, or the other encoding?"
         )
     return starts, ends
-
-
-def _fills(words: list[str], pixels: int) -> bool:
-    return all(word.isdecimal() for word in words) and sum(map(int, words)) == pixels
 
 
 def _shown(text: str) -> str:
