@@ -12,10 +12,10 @@ rule train_generator:
         f"{RUN}/benchmarks/train_generator/{{generator}}-{{index}}.tsv"
     conda:
         "../envs/environment.yaml"
-    threads: session.study.compute.generator_threads
+    threads: max(session.study.compute.generator_threads, session.study.compute.generator_processes)
     resources:
-        mem_mb=larger_with_attempt(8000),
-        gpu=1,
+        mem_mb=larger_with_attempt(8000 * session.study.compute.generator_processes),
+        gpu=session.study.compute.generator_processes,
     params:
         job=job("train_generator"),
     message:

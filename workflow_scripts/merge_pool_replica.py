@@ -1,5 +1,6 @@
 """Join the shards of a replica: a manifest that lists them, no copy of any pixel."""
 
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +40,9 @@ def merge_pool_replica(job: Job) -> None:
         **{key: shards[0][key] for key in SHARED},
         **_pool_facts(shards),
     )
+    for left in folder.glob("shard-*"):  # of another cut of this replica
+        if left.name not in names:
+            shutil.rmtree(left)
 
 
 def added(parts: Iterable[Counts]) -> Counts:

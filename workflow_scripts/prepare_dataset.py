@@ -12,26 +12,28 @@ from synthgain.datasets.source import Prepared
 from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path
 from synthgain.images import write_image_set
+from synthgain.settings import settings
 
+NAME_SHOWN = 120  # characters of an image's name in the error line
 SHOWN = 3  # quarantined rows that the error line names; quarantine.csv has them all
 
 
 def prepare_dataset(job: Job) -> None:
     """Slice: dataset, module, options, image, max_quarantined_share, seed."""
-    settings, folder = job.slice, job.outputs[0].parent
+    part, folder = job.slice, job.outputs[0].parent
     root = os.environ.get("SYNTHGAIN_DATA")
-    adapter = importlib.import_module(settings["module"])
+    adapter = importlib.import_module(part["module"])
     threads = {"threads": job.threads} if "threads" in inspect.signature(adapter.prepare).parameters else {}
     prepared = adapter.prepare(
-        options=settings["options"],
-        image=settings["image"],
-        seed=settings["seed"],
+        options={**part["options"], **settings("datasets", part["dataset"])},
+        image=part["image"],
+        seed=part["seed"],
         root=Path(root) if root else None,
         **threads,
     )
     kept = job.state_folder() / "quarantine.csv"  # declared outputs of a failed job are deleted, this is not
     _write_csv(prepared.quarantine, kept)
-    check_quarantine(prepared, settings["dataset"], float(settings.get("max_quarantined_share", 0)), kept)
+    check_quarantine(prepared, part["dataset"], float(part.get("max_quarantined_share", 0)), kept)
     _write_csv(prepared.quarantine, folder / "quarantine.csv")
     write_image_set(
         folder,
@@ -41,12 +43,12 @@ def prepare_dataset(job: Job) -> None:
         job.identity,
         masks=prepared.masks,
         mask_names=prepared.mask_names,
-        dataset=settings["dataset"],
+        dataset=part["dataset"],
         quarantined=len(prepared.quarantine),
         **prepared.facts,
     )
     kept.unlink()
-    logger.info("[%s] %d images, %d quarantined", settings["dataset"], len(prepared.table), len(prepared.quarantine))
+    logger.info("[%s] %d images, %d quarantined", part["dataset"], len(prepared.table), len(prepared.quarantine))
 
 
 def check_quarantine(prepared: Prepared, name: str, limit: float, listed: Path) -> None:
@@ -57,7 +59,7 @@ def check_quarantine(prepared: Prepared, name: str, limit: float, listed: Path) 
     if not bad:
         raise SynthGainError(f"{name}: no image to read; check the table and `where`")
     rows = prepared.quarantine.head(SHOWN).itertuples(index=False)
-    examples = "; ".join(f"{row.image}: {row.reason}" for row in rows)
+    examples = "; ".join(f"{row.image[:NAME_SHOWN]}: {row.reason}" for row in rows)
     raise SynthGainError(
         f"{name}: {bad} of {total} rows quarantined ({100 * bad / total:.1f} %), max_quarantined_share is {limit:g} "
         f"({examples}); all are listed in {listed}"

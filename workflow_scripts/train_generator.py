@@ -1,12 +1,20 @@
 """Train one generator on training patients; outputs: its manifest.json, beside network and condition encoder."""
 
 import importlib
+import sys
 
 from synthgain.command import Job, run_script
+from synthgain.generators.processes import is_one_of_several, launch, leave_with_launcher
+from synthgain.settings import settings
 
 
 def train_generator(job: Job) -> None:
-    """Hand the job to its family."""
+    """Hand the job to its family, in as many processes as `compute.generator_processes` says."""
+    count = int(settings("compute").get("generator_processes", 1))
+    if count > 1 and not is_one_of_several():
+        launch([sys.executable, *sys.argv], count, job.threads)
+        return
+    leave_with_launcher()
     importlib.import_module(job.slice["module"]).train(job)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from synthgain.errors import SynthGainError
 from synthgain.files import check_file, read_json, read_manifest, read_table, write_text
 from synthgain.images import image_hashes
+from synthgain.settings import settings
 
 
 def differences(results: Path, expected: dict[str, Any]) -> list[str]:
@@ -52,7 +53,8 @@ def _changed_images(manifest: Path, entries: dict[str, Any]) -> list[str]:
     root = os.environ.get("SYNTHGAIN_DATA")
     adapter = importlib.import_module(entries["module"])
     try:
-        fresh = adapter.prepare(entries["options"], entries["image"], entries["seed"], Path(root) if root else None)
+        options = {**entries["options"], **settings("datasets", entries["dataset"])}
+        fresh = adapter.prepare(options, entries["image"], entries["seed"], Path(root) if root else None)
     except SynthGainError as error:
         return [f"{manifest.parent}: source not readable now: {error}"]
     hashes = dict(zip(fresh.table["image_id"], image_hashes(fresh.images), strict=True))

@@ -30,6 +30,7 @@ from synthgain.generators.loop import train_family
 from synthgain.generators.run_state import Run, new_accelerator, weight_average
 from synthgain.generators.training_data import PlacedData, TrainingData, job_training_data
 from synthgain.seeds import integer_seed
+from synthgain.settings import settings
 
 CONDITION_DIMENSION = 64  # of the vector that the generator gets beside its latent numbers
 MASKED_OUTPUTS = ("image+mask",)
@@ -122,7 +123,7 @@ def train_gan(job: Job) -> None:
 def prepare_run(job: Job) -> GanRun:
     """Read the data and build both networks, average and optimisers as the slice says."""
     entry = job.slice
-    options = gan_options(entry["training"])
+    options = gan_options({**entry["training"], **settings("generators", entry["generator"])})
     if entry.get("init_from"):
         raise SynthGainError(f"generators.{entry['generator']}.init_from: a gan starts afresh; leave it out")
     accelerator = new_accelerator(options)

@@ -4,6 +4,7 @@ What a step does is the family's (`Run.take_step`). Everything random at a step 
 step) and the slot in the global batch, so that an interrupted run goes on to the same weights.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,18 +14,24 @@ from torch import Tensor
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Job, Progress, StopSignal, Terminated
+from synthgain.device import environment, note_environment
 from synthgain.errors import SynthGainError
+from synthgain.finished import keep_manifest, put_manifest_back
 from synthgain.generators.energy import EnergyMeter, total_energy
 from synthgain.generators.publishing import write_generator
-from synthgain.generators.run_state import Run, note_environment, resume, state_of
+from synthgain.generators.run_state import Run, check_agreement, resume, state_of
 from synthgain.generators.snapshots import write_snapshot
 from synthgain.generators.training_data import PassOrder
+
+CHECK_STEPS = 10  # between looks at losses, clock and signals, where a look costs time
 
 
 def train_family(job: Job, prepare: Callable[[Job], Run]) -> None:
     """Train, snapshot and publish; resumes from the job's state. Raises Terminated after a signal, state saved."""
+    if put_manifest_back(job):
+        return
     stop = StopSignal()
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(max(1, job.threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     torch.set_float32_matmul_precision("high")
     run = prepare(job)
     main = run.accelerator.is_main_process
@@ -33,13 +40,17 @@ def train_family(job: Job, prepare: Callable[[Job], Run]) -> None:
     run.accelerator.wait_for_everyone()
     checkpoints = Checkpoints(job.state_folder(), job.identity)
     resume(run, checkpoints, job)
-    note_environment(run, job.threads)
+    check_agreement(run)
+    now = environment(run.accelerator.device, processes=run.accelerator.num_processes, precision=run.options.precision)
+    note_environment(run.environments, now, from_step=run.step)
     train_steps(run, checkpoints, job, stop)
     if main:
         write_generator(run, job)
+        keep_manifest(job)
         checkpoints.clear()
         shutil.rmtree(job.state_folder() / "snapshots", ignore_errors=True)
     run.accelerator.wait_for_everyone()
+    run.accelerator.end_training()
 
 
 def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) -> None:
@@ -50,7 +61,7 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
     own = torch.arange(run.accelerator.process_index, options.batch_size, processes)
     snapshots = set(options.snapshot_steps())
     # Reading a loss stops a GPU's queue, and processes must agree: there only every few steps.
-    check_every = 1 if device.type == "cpu" and processes == 1 else options.log_every
+    check_every = 1 if device.type == "cpu" and processes == 1 else CHECK_STEPS
     unchecked: list[Tensor] = []
     progress = Progress(f"generator {job.slice['generator']}", options.steps, run.step)
     meter = started_meter(run)
@@ -59,8 +70,8 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
         rate = options.learning_rate_at(run.step)
         unchecked.append(run.take_step(torch.from_numpy(order.batch(run.step))[own], own))
         run.step += 1
-        progress_note = f"loss {run.losses[-1][0]:.4f}" if run.losses else ""
-        if run.step % check_every == 0 or run.step in snapshots:
+        notes = [f"loss {run.losses[-1][0]:.4f}"] if run.losses else []
+        if run.step % check_every == 0 or run.step % options.log_every == 0 or run.step in snapshots:
             run.losses += finite_losses(run, unchecked, rate)
             unchecked = []
             now = time.monotonic()
@@ -80,9 +91,9 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
                 run.accelerator.wait_for_everyone()
                 raise Terminated(f"state saved at step {run.step} of {options.steps}")
         if run.log:
-            progress_note += f", {run.log[-1]['images_per_second']:.0f} images/s"
+            notes.append(f"{run.log[-1]['images_per_second']:.0f} images/s")
         if run.accelerator.is_main_process:
-            progress.advance(1, progress_note)
+            progress.advance(1, ", ".join(notes))
 
 
 def started_meter(run: Run) -> EnergyMeter:

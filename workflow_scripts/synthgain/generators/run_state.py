@@ -1,5 +1,7 @@
 """What a training run of any family consists of, and how it is saved and taken up again."""
 
+import logging
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.options import PRECISIONS, TrainingOptions
+from synthgain.generators.processes import RENDEZVOUS
 from synthgain.generators.snapshots import whole
 from synthgain.generators.training_data import TrainingData
 
@@ -74,13 +77,35 @@ class Run(ABC):
 
 
 def new_accelerator(options: TrainingOptions) -> Accelerator:
-    """Return accelerate's view of devices, processes and precision. Raises SynthGainError for an uneven batch."""
-    accelerator = Accelerator(cpu=chosen_device().type == "cpu", mixed_precision=PRECISIONS[options.precision])
-    if options.batch_size % accelerator.num_processes:
-        raise SynthGainError(
-            f"training.batch_size {options.batch_size}: not a multiple of the {accelerator.num_processes} processes"
-        )
+    """Return accelerate's view of devices, processes and precision, once all processes of the job are there.
+
+    Raises SynthGainError for an uneven batch, or where there are fewer GPUs than processes.
+    """
+    device = chosen_device()
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if options.batch_size % processes:
+        raise SynthGainError(f"training.batch_size {options.batch_size}: not a multiple of the {processes} processes")
+    join_processes(device)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=PRECISIONS[options.precision])
+    if not accelerator.is_main_process:
+        logger.setLevel(logging.ERROR)  # what all of them would say, the first one says
     return accelerator
+
+
+def join_processes(device: torch.device) -> None:
+    """Join the other processes of this job where our launcher started several; accelerate joins those of another."""
+    if RENDEZVOUS not in os.environ:
+        return
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device.type == "cuda":
+        if count > torch.cuda.device_count():
+            raise SynthGainError(
+                f"compute.generator_processes {count}: this job sees {torch.cuda.device_count()} GPUs; ask for as many"
+            )
+        torch.cuda.set_device(rank)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    place = f"file://{os.environ[RENDEZVOUS]}"
+    torch.distributed.init_process_group(backend, init_method=place, rank=rank, world_size=count)
 
 
 def weight_average(module: nn.Module, options: TrainingOptions) -> EMAModel:
@@ -112,7 +137,8 @@ def state_of(run: Run) -> dict[str, Any]:
 def resume(run: Run, checkpoints: Checkpoints, job: Job) -> None:
     """Put the newest usable state into `run`; without one, or without its snapshots, training starts afresh."""
     folder = job.state_folder() / "snapshots"
-    found = checkpoints.load_latest()
+    with run.accelerator.main_process_first():  # it removes what is damaged before the others look
+        found = checkpoints.load_latest()
     due = [step for step in run.options.snapshot_steps() if found is not None and step <= found[0]]
     missing = [step for step in due if not whole(folder, step, job.identity)]
     if missing:
@@ -130,20 +156,8 @@ def resume(run: Run, checkpoints: Checkpoints, job: Job) -> None:
     logger.info("resumed at step %d of %d", step, run.options.steps)
 
 
-def note_environment(run: Run, threads: int) -> None:
-    """Record what the bits depend on; a resume elsewhere goes on, and the manifest says so."""
-    device = run.accelerator.device
-    now = {
-        "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
-        "threads": threads,
-        "processes": run.accelerator.num_processes,
-        "torch": str(torch.__version__),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "precision": run.options.precision,
-    }
-    last = {key: value for key, value in run.environments[-1].items() if key != "from_step"} if run.environments else {}
-    if run.environments and last != now:
-        changed = [key for key in now if last.get(key) != now[key]]
-        logger.warning("resumed with another %s: weights will differ slightly", ", ".join(changed))
-    if last != now:
-        run.environments.append({"from_step": run.step, **now})
+def check_agreement(run: Run) -> None:
+    """Raise SynthGainError where the processes of a job resumed at different steps."""
+    steps = run.accelerator.gather(torch.tensor([run.step], device=run.accelerator.device)).tolist()
+    if len(set(steps)) > 1:
+        raise SynthGainError(f"the processes read states of different steps ({steps}); run snakemake again")

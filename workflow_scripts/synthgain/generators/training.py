@@ -25,6 +25,7 @@ from synthgain.generators.run_state import Run, new_accelerator, weight_average
 from synthgain.generators.training_data import PlacedData, job_training_data
 from synthgain.networks.unet import prepare_memory_format
 from synthgain.seeds import integer_seed
+from synthgain.settings import settings
 
 LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
 
@@ -89,7 +90,8 @@ def train_diffusion(job: Job) -> None:
 def prepare_run(job: Job) -> DiffusionRun:
     """Read the data and build network, encoder, average and optimiser as the slice says."""
     entry = job.slice
-    options, mask_by = training_options(entry["training"]), checked_method(entry)
+    options = training_options({**entry["training"], **settings("generators", entry["generator"])})
+    mask_by = checked_method(entry)
     accelerator = new_accelerator(options)
     data = job_training_data(job)
     start = load(job.input_folder(entry["init_from"])) if entry.get("init_from") else None
@@ -150,7 +152,9 @@ def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor
     generator = torch.Generator(clean.device)
     generator.manual_seed(integer_seed(**run.seed_keys, step="noise", number=run.step))
     # Only a network's own dropout draws from the global stream; it must not remember how often a job was killed.
-    torch.manual_seed(integer_seed(**run.seed_keys, step="dropout", number=run.step))
+    process = run.accelerator.process_index
+    other = {"process": process} if process else {}  # each process its own, where there are several
+    torch.manual_seed(integer_seed(**run.seed_keys, step="dropout", number=run.step, **other))
     size, device = run.options.batch_size, clean.device
     start = torch.rand(1, generator=generator, device=device)
     level = (start + torch.arange(size, device=device) / size) % 1.0

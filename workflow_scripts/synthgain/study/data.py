@@ -63,6 +63,11 @@ class DatasetBase(Entry):
     description: str = Field("", description="Free text for the report; changes nothing.")
     licence: str = Field("", description="Licence or terms of use, printed in the report and in exports.")
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Adapter options that say where the same bytes come from: no part of a job's slice (`synthgain.settings`)."""
+        return {}
+
 
 class PhantomDataset(DatasetBase):
     """The built-in chest radiograph phantom: no download, law known."""
@@ -175,6 +180,10 @@ class MedMNISTDataset(DatasetBase):
         None, description="Folder for the download below the data root (without one, below ~/.cache/synthgain)."
     )
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"cache": self.cache, "url": self.url}
+
 
 class PublishedDataset(DatasetBase):
     """A published data set whose folders are known; downloaded and checked where the publisher allows it."""
@@ -219,9 +228,13 @@ class PublishedDataset(DatasetBase):
         return {
             "layout": {"module": self.known.module, "options": {}},
             "folder": self.source_folder,
-            "archive": self.archive,
+            "archive": {"checksum": self.archive["checksum"]} if self.archive else None,
             "where": self.where,
         }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"archive": self.archive} if self.archive else {}
 
 
 Dataset = Annotated[PhantomDataset | TableDataset | MedMNISTDataset | PublishedDataset, Field(discriminator="adapter")]

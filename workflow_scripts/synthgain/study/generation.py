@@ -44,9 +44,13 @@ class GeneratorTraining(Entry):
     snapshots: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Steps kept; default: a quarter, a half and all."
     )
-    save_every_seconds: float = Field(60.0, gt=0, description="How often the resumable state is saved.")
-    log_every: int = Field(10, ge=1, description="Steps between rows of training.csv.")
+    save_every_seconds: float = Field(60.0, gt=0, description="How often the resumable state is saved; reruns nothing.")
+    log_every: int = Field(10, ge=1, description="Steps between rows of training.csv; reruns nothing.")
     compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
+
+
+# Change nothing that a training makes but the rows of its log: no part of a job's slice (`synthgain.settings`).
+TRAINING_SETTINGS = {"save_every_seconds", "log_every"}
 
 
 class GeneratorBase(Entry):

@@ -1,17 +1,19 @@
 """Plans of the data stages and generators."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from synthgain.errors import SynthGainError
 from synthgain.files import read_json, sha256_file
 from synthgain.listing import source_identity
 from synthgain.study.data import ADAPTERS, COMMON, PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, DiffusionGenerator
-from synthgain.study.planner import Draft, Planner, plans
+from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, TRAINING_SETTINGS, DiffusionGenerator
+from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_STEPS, GRID_COLUMNS = 18, 8
+DATA_ROOT = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
 
 
 @plans
@@ -22,7 +24,7 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
         options = config.options
         modules.append(config.known.module)
     else:
-        options = config.model_dump(exclude=COMMON)
+        options = config.model_dump(exclude=COMMON | config.settings.keys())
     if not isinstance(config, PhantomDataset) and config.split is not None and config.split.column is not None:
         options["keep"] = [config.split.column]  # the split reads it from the prepared table
     return Draft(
@@ -87,7 +89,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
     config = plan.study.generators[generator]
     networks = GENERATOR_NETWORKS[config.family]
     network = _module(config.network, next(iter(networks)), networks, f"generators.{generator}.network")
-    training = config.training.model_dump()
+    training = config.training.model_dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     inputs = [*data_inputs(config.train_on.datasets)]
     start = None
@@ -165,31 +167,46 @@ def _module(config: dict[str, Any], default: str, known: dict[str, str], place: 
     return {"module": known[name], "options": {key: value for key, value in config.items() if key != "name"}}
 
 
-def _source_checksum(plan: Planner, dataset: str) -> str | None:
-    """Checksum of a data set's files: from the data root, or as recorded where the root is not at hand."""
-    config = plan.study.datasets[dataset]
-    found, named = None, ""
-    if isinstance(config, TableDataset):
-        named = config.table
-        if plan.root is not None and (plan.root / config.table).exists():
-            found = sha256_file(plan.root / config.table)
-    elif isinstance(config, PublishedDataset):
-        named = config.source_folder
-        if plan.root is not None:
-            archive = config.archive
-            found = source_identity(plan.root / config.source_folder, archive["checksum"] if archive else None)
-    else:
-        return None
-    recorded = plan.folder / OUTPUT_MANIFEST.format(dataset=dataset)
-    if found is None and recorded.exists():
-        found = read_json(recorded).get("source")
+def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str:
+    """Return the SHA-256 of a table below the data root, or as `recorded` (a manifest) where the root is not at hand.
+
+    Raises SynthGainError, naming `place`, where neither is there.
+    """
+    path = None if plan.root is None else plan.root / table
+    found = sha256_file(path) if path is not None and path.is_file() else _recorded_source(recorded)
     if found is None:
-        where = f"not in {plan.root}" if plan.root else "but the data root is not known"
-        mend = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
-        if isinstance(config, PublishedDataset) and plan.root is not None:
-            mend = config.get
-        raise SynthGainError(f"datasets.{dataset}: {named!r} {where}; {mend}")
+        raise SynthGainError(f"{place}: {table!r} {_lacking(plan)}; {DATA_ROOT}")
     return found
 
 
-OUTPUT_MANIFEST = "datasets/{dataset}/manifest.json"
+def _source_checksum(plan: Planner, dataset: str) -> str | None:
+    """Checksum of a data set's files: from the data root, or as recorded where the root is not at hand."""
+    config = plan.study.datasets[dataset]
+    recorded = plan.folder / OUTPUTS["prepare_dataset"].format(dataset=dataset)
+    if isinstance(config, TableDataset):
+        return table_checksum(plan, config.table, f"datasets.{dataset}", recorded)
+    if not isinstance(config, PublishedDataset):
+        return None
+    found = None
+    if plan.root is not None:
+        archive = config.archive
+        found = source_identity(plan.root / config.source_folder, archive["checksum"] if archive else None)
+    if found is None:
+        found = _recorded_source(recorded)
+    if found is None:
+        mend = DATA_ROOT if plan.root is None else config.get
+        raise SynthGainError(f"datasets.{dataset}: {config.source_folder!r} {_lacking(plan)}; {mend}")
+    return found
+
+
+def _recorded_source(manifest: Path) -> str | None:
+    """Return the checksum of the source that a data set, or a shard of imported images, was read from."""
+    if not manifest.exists():
+        return None
+    facts = read_json(manifest)
+    found = facts.get("source") or (facts.get("imported") or {}).get("source")
+    return None if found is None else str(found)
+
+
+def _lacking(plan: Planner) -> str:
+    return f"not in {plan.root}" if plan.root else "but the data root is not known"

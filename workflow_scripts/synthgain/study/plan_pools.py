@@ -3,10 +3,10 @@
 from typing import Any
 
 from synthgain.errors import SynthGainError
-from synthgain.files import digest, sha256_file
+from synthgain.files import digest
 from synthgain.study.generation import FAMILIES, MaskTransform, Pool, PoolMasks
-from synthgain.study.plan_data import data_inputs, snapshots_of
-from synthgain.study.planner import Draft, Planner, plans
+from synthgain.study.plan_data import data_inputs, snapshots_of, table_checksum
+from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 from synthgain.study.roles import root_pool
 
 Inputs = list[tuple[str, dict[str, Any]]]
@@ -15,7 +15,7 @@ Inputs = list[tuple[str, dict[str, Any]]]
 @plans
 def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: Any) -> Draft:
     config = plan.study.pools[pool]
-    source, inputs, modules = _pool_source(plan, config, index, replica)
+    source, inputs, modules = _pool_source(plan, pool, index, replica)
     rows = config.rows_of
     if rows is not None:
         inputs += data_inputs([rows])
@@ -50,9 +50,13 @@ def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: A
 def merge_pool_replica(plan: Planner, pool: str, index: Any, replica: Any) -> Draft:
     shards = shards_of(plan.study.pools[pool])
     place = {"pool": pool, "index": index, "replica": replica}
+    drawn = plan.job("draw_pool_shard", **place, shard=0)
+    whole = {name: value for name, value in drawn.slice.items() if name not in ("shard", "shards")}
     return Draft(
         {"pool": pool, "index": int(index), "replica": int(replica), "shards": shards},
         tuple(("draw_pool_shard", {**place, "shard": shard}) for shard in range(shards)),
+        # Into how many shards it is cut moves no pixel: what is trained on a replica stays when only that changes.
+        result={"replica": {"slice": whole, "inputs": drawn.inputs, "code": drawn.code}},
     )
 
 
@@ -68,7 +72,7 @@ def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
             "study": plan.study.study,
             "description": config.description,
             "licence": plan.study.datasets[config.rows_of].licence if config.rows_of else "",
-            "config": config.model_dump(by_alias=True, exclude={"description"}),
+            "config": config.model_dump(by_alias=True, exclude={"description", "shards"}),
         },
         tuple(("merge_pool_replica", {"pool": pool, "index": index, "replica": replica}) for replica in replicas),
     )
@@ -82,8 +86,9 @@ def shards_of(pool: Pool) -> int:
     return pool.shards if pool.from_ is not None and not pool.misaligned else 1
 
 
-def _pool_source(plan: Planner, config: Pool, index: Any, replica: Any) -> tuple[dict[str, Any], list, list[str]]:
+def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[dict[str, Any], list, list[str]]:
     """Return slice entries, inputs and modules of where a pool's images come from."""
+    config = plan.study.pools[pool]
     if config.from_ is not None:
         generator = config.from_
         which = _training(plan, index)
@@ -106,8 +111,10 @@ def _pool_source(plan: Planner, config: Pool, index: Any, replica: Any) -> tuple
         options = {"kind": config.known, **config.known_options}
         return {"module": "synthgain.pools.known", "options": options}, [], ["synthgain.pools.known"]
     if config.imported is not None:
-        table = plan.root / config.imported["table"] if plan.root and "table" in config.imported else None
-        source = sha256_file(table) if table and table.exists() else None
+        recorded = plan.folder / OUTPUTS["draw_pool_shard"].format(pool=pool, index=index, replica=replica, shard=0)
+        if "table" not in config.imported:
+            raise SynthGainError(f"pools.{pool}.imported: table is missing; name the table of your images")
+        source = table_checksum(plan, config.imported["table"], f"pools.{pool}", recorded)
         options = {**config.imported, "source": source}
         return {"module": "synthgain.pools.imported", "options": options}, [], ["synthgain.pools.imported"]
     base = {"pool": config.of, "index": index, "replica": replica}

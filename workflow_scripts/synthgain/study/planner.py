@@ -43,11 +43,15 @@ OUTPUTS = {
 
 @dataclass(frozen=True)
 class Draft:
-    """What a plan function says of a job: slice, inputs as (rule, wildcards), dotted modules it will load."""
+    """What a plan function says of a job: slice, inputs as (rule, wildcards), dotted modules it will load.
+
+    result: what the identity rests on in place of slice and inputs, where these hold more than the result depends on.
+    """
 
     slice: Mapping[str, Any]
     inputs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     modules: tuple[str, ...] = ()
+    result: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ class Planner:
             draft = PLANS[rule](self, **wildcards)
             inputs = {job.output: job.identity for job in (self.job(name, **w) for name, w in draft.inputs)}
             code = self.code.digest(f"{rule}.py", tuple(sorted(set(draft.modules))))
-            identity = digest({"rule": rule, "slice": draft.slice, "inputs": inputs, "code": code})
+            result = draft.result or {"slice": draft.slice, "inputs": inputs}
+            identity = digest({"rule": rule, "code": code, **result})
             self._jobs[key] = PlannedJob(rule, output, draft.slice, inputs, code, identity)
         return self._jobs[key]
 

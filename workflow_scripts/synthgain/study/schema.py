@@ -120,7 +120,10 @@ class Compute(Entry):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
     allow_cpu: bool = Field(False, description="Fall back to the CPU when a GPU is asked for and missing.")
-    generator_threads: int = Field(8, ge=1, description="CPU threads of generator training.")
+    generator_threads: int = Field(8, ge=1, description="CPU threads of generator training, over all its processes.")
+    generator_processes: int = Field(
+        1, ge=1, description="Processes of one generator training, a GPU each; batch_size must be a multiple."
+    )
     sampling_threads: int = Field(1, ge=1, description="CPU threads of one sampling job.")
     downstream_threads: int = Field(1, ge=1, description="CPU threads of one downstream job.")
 

@@ -2,12 +2,15 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgain.files import write_json
+from synthgain.command import JOB_FILE_KEY
+from synthgain.files import canonical_json, digest, write_json, write_text
+from synthgain.settings import VARIABLE
 from synthgain.study import (  # noqa: F401  (they register the plans)
     plan_data,
     plan_downstream,
@@ -16,11 +19,17 @@ from synthgain.study import (  # noqa: F401  (they register the plans)
     plan_report,
 )
 from synthgain.study.code import CodeDigests
+from synthgain.study.job_settings import job_settings
 from synthgain.study.load import parse_study, run_names
 from synthgain.study.plan_calibration import plan_calibration
 from synthgain.study.plan_data import snapshots_of
 from synthgain.study.planner import OUTPUTS, PlannedJob, Planner
 from synthgain.study.schema import Study
+from synthgain.study.wildcards import check_wildcards
+
+# Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
+LONGEST_PARAMETER = 64 * 1024
+JOB_FILES = Path(".snakemake") / "synthgain_jobs"
 
 
 class Session:
@@ -48,14 +57,26 @@ class Session:
         """Return the regular expression of this study's run folders."""
         return "|".join(re.escape(run) for run in self.planners)
 
-    def inputs(self, rule: str, **wildcards: str) -> list[str]:
-        """Return the input paths of a job."""
+    def inputs(self, rule: str, **wildcards: str) -> list[tuple[str, bool]]:
+        """Return the input paths of a job, each with whether its identity alone, not its time, says when to run again.
+
+        So it is for replicas of pools: one that is only cut into other shards is the same, though written anew.
+        """
         folder, job = self._job(rule, **wildcards)
-        return [f"{self.results}/{folder}/{path}" for path in job.inputs]
+        reads_replicas = rule != "merge_pool_replica"
+        return [
+            (f"{self.results}/{folder}/{path}", reads_replicas and path.startswith("pools/")) for path in job.inputs
+        ]
 
     def parameter(self, rule: str, **wildcards: str) -> str:
-        """Return the one param of a job."""
-        return self._job(rule, **wildcards)[1].parameter()
+        """Return the one param of a job: its JSON, or where that is too long the name of a file that holds it."""
+        text = self._job(rule, **wildcards)[1].parameter()
+        if len(shlex.quote(text)) <= LONGEST_PARAMETER:
+            return text
+        path = JOB_FILES / f"{digest(text)}.json"
+        if not path.exists():
+            write_text(path, text)
+        return canonical_json({JOB_FILE_KEY: str(path), "digest": digest(text)})
 
     def targets(self, kind: str) -> list[str]:
         """Return the files of a named target: audit, samples, exports or report."""
@@ -67,6 +88,7 @@ class Session:
     def _job(self, rule: str, run: str | None = None, study: str = "", **wildcards: str) -> tuple[str, PlannedJob]:
         """Return a job and the folder of its paths: a run's, or the study's for the one job over all runs."""
         if run is not None:
+            check_wildcards(self.planners[run], rule, wildcards)
             return run, self.planners[run].job(rule, **wildcards)
         return self.study.study, plan_calibration(self.planners)
 
@@ -108,6 +130,7 @@ class Session:
         os.environ["SYNTHGAIN_SCRIPTS"] = str(repository.resolve() / "workflow_scripts")
         if self.root is not None:
             os.environ["SYNTHGAIN_DATA"] = str(self.root)
+        os.environ[VARIABLE] = canonical_json(job_settings(self.study))
         compute = self.study.compute
         os.environ["SYNTHGAIN_DEVICE"] = os.environ.get("SYNTHGAIN_DEVICE", compute.device)
         if compute.allow_cpu:

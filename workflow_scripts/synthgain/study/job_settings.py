@@ -1,0 +1,17 @@
+"""What jobs learn through the environment, since it may not rerun them (`synthgain.settings`)."""
+
+from typing import Any
+
+from synthgain.study.generation import TRAINING_SETTINGS
+from synthgain.study.schema import Study
+
+
+def job_settings(study: Study) -> dict[str, Any]:
+    """Return {section of the config: settings, or {entry: settings}}."""
+    return {
+        "compute": {"generator_processes": study.compute.generator_processes},
+        "datasets": {name: entry.settings for name, entry in study.datasets.items() if entry.settings},
+        "generators": {
+            name: entry.training.model_dump(include=TRAINING_SETTINGS) for name, entry in study.generators.items()
+        },
+    }

@@ -1,0 +1,54 @@
+"""Whether the file that somebody asked Snakemake for belongs to the study: one line where it does not."""
+
+from collections.abc import Collection, Mapping
+
+from synthgain.errors import SynthGainError
+from synthgain.study.entry import nearest
+from synthgain.study.plan_data import snapshots_of
+from synthgain.study.plan_pools import shards_of
+from synthgain.study.planner import Planner
+from synthgain.study.roles import root_pool
+
+
+def check_wildcards(plan: Planner, rule: str, wildcards: Mapping[str, str]) -> None:
+    """Raise SynthGainError, naming what there is, for the first wildcard whose value the study has not."""
+    for name, value in wildcards.items():
+        known = _known(plan, rule, name, wildcards)
+        if isinstance(known, range):
+            if not (value == str(int(value)) and int(value) in known):
+                there = f"there are {known[0]} to {known[-1]}" if len(known) > 1 else f"there is {known[0]} alone"
+                raise SynthGainError(f"{rule}: no {name} {value} in study {plan.study.study}; {there}")
+        elif value not in known:
+            raise SynthGainError(f"{rule}: no {name} {value!r} in study {plan.study.study}; {_hint(value, known)}")
+
+
+def _hint(value: str, known: Collection[str]) -> str:
+    return f"there are {', '.join(known)}" if value.isdigit() and known else nearest(value, known)
+
+
+def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) -> range | Collection[str]:
+    """Return the values of a wildcard, those before it in the path being valid."""
+    study = plan.study
+    if name == "dataset":
+        return [d for d, entry in study.datasets.items() if rule != "split_dataset" or entry.split is not None]
+    if name == "generator":
+        return study.generators
+    if name == "pool":
+        return study.pools
+    if name == "model":
+        return study.models
+    if name == "arm":
+        return study.arms
+    if name == "index":
+        return range(plan.pool_draws() if "pool" in wildcards else study.replicates.generators)
+    if name == "replica":
+        return range(1, root_pool(study, wildcards["pool"]).replicas + 1)
+    if name == "shard":
+        return range(shards_of(study.pools[wildcards["pool"]]))
+    if name == "ratio":
+        return [str(ratio) for ratio in plan.ratios(wildcards["arm"])]
+    if name == "chunk":
+        return range(len(plan.chunks()))
+    if name == "snapshot":
+        return [str(step) for step in snapshots_of(plan, wildcards["generator"])]
+    raise KeyError(name)
