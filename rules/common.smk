@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
 from synthgain.errors import SynthGainError
+from synthgain.study import cluster
 from synthgain.study.session import Session
 
 RUN = "results/{run}"
@@ -66,9 +67,14 @@ def expected(wildcards):
     return session.write_expected(Path(".snakemake/synthgain_expected.json"))
 
 
-def larger_with_attempt(megabytes):
-    """Memory that grows with each retry."""
-    return lambda wildcards, attempt: megabytes * attempt
+def larger_with_attempt(amount):
+    """Memory (MB) or time (minutes) that grows with each retry."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def gpus(rule):
+    """As many GPUs as the job computes on."""
+    return lambda wildcards: cluster.gpus(session.study, rule, wildcards.get("pool"))
 
 
 def say_what_is_known():

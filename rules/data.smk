@@ -15,6 +15,7 @@ rule prepare_dataset:
     threads: 4
     resources:
         mem_mb=larger_with_attempt(4000),
+        runtime=larger_with_attempt(240),
     params:
         job=job("prepare_dataset"),
     message:
@@ -62,6 +63,7 @@ rule audit_datasets:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
+        runtime=larger_with_attempt(120),
     params:
         job=job("audit_datasets"),
     message:

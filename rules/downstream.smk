@@ -16,7 +16,8 @@ rule train_downstream:
     threads: session.study.compute.downstream_threads
     resources:
         mem_mb=larger_with_attempt(6000),
-        gpu=1,
+        runtime=larger_with_attempt(240),
+        gpu=gpus("train_downstream"),
     params:
         job=job("train_downstream"),
     message:
@@ -40,7 +41,8 @@ rule predict_downstream:
     threads: session.study.compute.downstream_threads
     resources:
         mem_mb=larger_with_attempt(4000),
-        gpu=1,
+        runtime=larger_with_attempt(60),
+        gpu=gpus("predict_downstream"),
     params:
         job=job("predict_downstream"),
     message:
@@ -83,6 +85,7 @@ rule trivial_floor:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(3000),
+        runtime=larger_with_attempt(60),
     params:
         job=job("trivial_floor"),
     message:

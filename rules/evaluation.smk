@@ -15,7 +15,8 @@ rule measure_fidelity:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(8000),
-        gpu=1,
+        runtime=larger_with_attempt(120),
+        gpu=gpus("measure_fidelity"),
     params:
         job=job("measure_fidelity"),
     message:
@@ -38,7 +39,8 @@ rule check_memorisation:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(8000),
-        gpu=1,
+        runtime=larger_with_attempt(120),
+        gpu=gpus("check_memorisation"),
     params:
         job=job("check_memorisation"),
     message:
@@ -61,7 +63,8 @@ rule score_pool:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
-        gpu=1,
+        runtime=larger_with_attempt(60),
+        gpu=gpus("score_pool"),
     params:
         job=job("score_pool"),
     message:
@@ -84,7 +87,8 @@ rule evaluate_snapshots:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
-        gpu=1,
+        runtime=larger_with_attempt(120),
+        gpu=gpus("evaluate_snapshots"),
     params:
         job=job("evaluate_snapshots"),
     message:

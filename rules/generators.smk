@@ -15,7 +15,8 @@ rule train_generator:
     threads: max(session.study.compute.generator_threads, session.study.compute.generator_processes)
     resources:
         mem_mb=larger_with_attempt(8000 * session.study.compute.generator_processes),
-        gpu=session.study.compute.generator_processes,
+        runtime=larger_with_attempt(480),
+        gpu=gpus("train_generator"),
     params:
         job=job("train_generator"),
     message:
@@ -47,7 +48,8 @@ rule draw_sample_grid:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
-        gpu=1,
+        runtime=larger_with_attempt(60),
+        gpu=gpus("draw_sample_grid"),
     params:
         job=job("draw_sample_grid"),
     message:

@@ -19,7 +19,8 @@ rule draw_pool_shard:
     threads: session.study.compute.sampling_threads
     resources:
         mem_mb=larger_with_attempt(8000),
-        gpu=1,
+        runtime=larger_with_attempt(240),
+        gpu=gpus("draw_pool_shard"),
     params:
         job=job("draw_pool_shard"),
     message:

@@ -14,6 +14,7 @@ rule draw_figures:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
+        runtime=larger_with_attempt(60),
     params:
         job=job("draw_figures"),
     message:

@@ -14,6 +14,7 @@ rule compare_arms:
         "../envs/environment.yaml"
     resources:
         mem_mb=larger_with_attempt(4000),
+        runtime=larger_with_attempt(240),
     params:
         job=job("compare_arms"),
     message:
