@@ -166,14 +166,14 @@ def test_losses_of_pairs_are_of_image_and_mask() -> None:
 
 
 def test_the_latest_good_snapshot_before_copying_is_recommended() -> None:
-    def row(snapshot: int, kid: float, low: float) -> dict[str, Any]:
-        return {"snapshot": snapshot, "kid": kid, "kid_se": 0.1, "low": low}
+    def row(snapshot: int, kid: float, p: float) -> dict[str, Any]:
+        return {"snapshot": snapshot, "kid": kid, "kid_se": 0.1, "p_adjusted": p}
 
-    trajectory = [row(100, 2.0, -0.1), row(200, 1.0, -0.1), row(400, 1.05, -0.1), row(800, 0.5, 0.2)]
+    trajectory = [row(100, 2.0, 0.9), row(200, 1.0, 0.9), row(400, 1.05, 0.9), row(800, 0.5, 0.001)]
     assert recommend(trajectory) == 400
-    assert recommend([*trajectory[:3], row(800, 3.0, -0.1)]) == 400
-    assert recommend([*trajectory, row(1600, 0.1, -0.1)]) == 400
-    assert recommend([row(100, 1.0, 0.1)]) is None
+    assert recommend([*trajectory[:3], row(800, 3.0, 0.9)]) == 400
+    assert recommend([*trajectory, row(1600, 0.1, 0.9)]) == 400
+    assert recommend([row(100, 1.0, 0.001)]) is None
 
 
 def _points(configurations: int, slope: float) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,7 +1,6 @@
 """Looks for copies of training images in a pool, and for what its generator gives away about them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from synthgain.errors import SynthGainError
 from synthgain.evaluation import membership, memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
 from synthgain.evaluation.features import cached_features, open_extractor
-from synthgain.evaluation.inputs import Images, parents, read_pool, read_real, strata
+from synthgain.evaluation.inputs import Images, kinds, parents, read_pool, read_real, strata
 from synthgain.evaluation.masks import planes_of
 from synthgain.evaluation.nearest import FeatureSpace, Neighbours, PixelSpace
 from synthgain.evaluation.resampling import rate_interval
@@ -41,7 +40,8 @@ def check_memorisation(job: Job) -> None:
         scores, rates = pd.concat([scores, more], axis=1), rates + other
     progress.advance(note="features")
     scores["flagged"] = scores.filter(like="flagged_").any(axis=1)
-    rows = [rate.row(len(rates)) for rate in rates] + _parent_row(scores, pool, parts["train"])
+    rng = random_generator(study=settings["seed"], step="memorisation", pool=settings["pool"])
+    rows = [rate.row(len(rates), rng) for rate in rates] + _parent_row(scores, pool, parts["train"])
     judged = [row for row in rows if row["rule"] != "nearest is parent"]
     leaks = _membership(job, parts)
     progress.advance(note="membership")
@@ -77,17 +77,7 @@ def _search_pixels(
         space.search(parts[part].pixels(), pixels, parts[part].patients, train.patients)
         for part in ("test", "validation")
     )
-    rules = memorisation.rules_of_space(
-        "pixels", found, null, validation.nearest, memorisation.PIXEL_QUANTILE,
-        parents(pool.table), parts["test"].patients,
-    )  # fmt: skip
-    # The distance ratio's threshold is fixed, so validation images are a null for it too.
-    more = validation.distance_ratio() < memorisation.ALPHA
-    rules[1] = replace(
-        rules[1],
-        null_flags=np.concatenate([rules[1].null_flags, more]),
-        null_patients=np.concatenate([rules[1].null_patients, parts["validation"].patients]),
-    )
+    rules = memorisation.pixel_rules(*_compared(pool, found, (parts["test"], null), (parts["validation"], validation)))
     scores = pd.DataFrame({"image_id": pool.table["image_id"]})
     scores = pd.concat([scores, _scores("pixels", found, rules, train)], axis=1)
     scores["copy_pixels"] = memorisation.near_exact(found)
@@ -109,12 +99,18 @@ def _search_features(
     null = space.search(features["test"], features["train"], test.patients, train.patients)
     validation = parts["validation"].patients
     calibration = space.search(features["train"], features["validation"], train.patients, validation).nearest
-    rules = memorisation.rules_of_space(
-        job.slice["space"]["name"], found, null, calibration, memorisation.FEATURE_QUANTILE,
-        parents(pool.table), test.patients,
-    )  # fmt: skip
-    nearest = rules[:1]  # in a space of few dimensions the distance ratio flags a fifth of new images too
-    return _scores("features", found, nearest, train), nearest
+    # No distance ratio here: in a space of few dimensions it flags a fifth of new images too.
+    sides = _compared(pool, found, (test, null))
+    rules = [memorisation.nearest_rule(job.slice["space"]["name"], *sides, calibration, memorisation.FEATURE_QUANTILE)]
+    return _scores("features", found, rules, train), rules
+
+
+def _compared(pool: Images, found: Neighbours, *real: tuple[Images, Neighbours]) -> list[memorisation.Compared]:
+    ours, *theirs = kinds(pool, *(images for images, _ in real))
+    sides = [memorisation.Compared(found, parents(pool.table), ours)]
+    for (images, neighbours), kind in zip(real, theirs, strict=True):
+        sides.append(memorisation.Compared(neighbours, images.patients, kind))
+    return sides
 
 
 def _scores(name: str, found: Neighbours, rules: list[memorisation.Rates], train: Images) -> pd.DataFrame:
@@ -123,7 +119,7 @@ def _scores(name: str, found: Neighbours, rules: list[memorisation.Rates], train
         f"similarity_{name}": found.nearest.astype(np.float32),
         f"nearest_{name}": ids[found.index[:, 0]],
         f"distance_ratio_{name}": found.distance_ratio().astype(np.float32),
-        f"flagged_{name}": np.any([rule.flags for rule in rules], axis=0),
+        f"flagged_{name}": np.any([rule.pool.flags for rule in rules], axis=0),
     }
     return pd.DataFrame(columns)
 

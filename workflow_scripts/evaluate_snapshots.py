@@ -10,8 +10,8 @@ from synthgain.command import Job, Progress, run_script
 from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
 from synthgain.evaluation.features import cached_features, open_extractor
-from synthgain.evaluation.inputs import Images, read_real
-from synthgain.evaluation.memorisation import PIXEL_QUANTILE, rules_of_space
+from synthgain.evaluation.inputs import Images, kinds, read_real
+from synthgain.evaluation.memorisation import LEVEL, Compared, pixel_rules
 from synthgain.evaluation.nearest import PixelSpace
 from synthgain.evaluation.snapshots import COLUMNS, kid_with_se, recommend
 from synthgain.files import write_manifest, write_text
@@ -40,8 +40,11 @@ def evaluate_snapshots(job: Job) -> None:
     theirs = cached_features(extractor, reference.pixels(), cache)
     space, pixels = PixelSpace(parts["train"].pixels()), parts["train"].pixels()
     train_patients = parts["train"].patients
-    null = space.search(parts["test"].pixels(), pixels, parts["test"].patients, train_patients)
-    held = space.search(parts["validation"].pixels(), pixels, parts["validation"].patients, train_patients)
+    drawn_kinds, *held_kinds = kinds(Images([], rows, real.columns), parts["test"], parts["validation"])
+    held_out = [
+        Compared(space.search(part.pixels(), pixels, part.patients, train_patients), part.patients, kind)
+        for part, kind in zip((parts["test"], parts["validation"]), held_kinds, strict=True)
+    ]
     progress, results = Progress(f"snapshots of {settings['generator']}", len(settings["snapshots"])), []
     for snapshot in settings["snapshots"]:
         images = _draw(job, snapshot, rows, device, keys)
@@ -51,10 +54,11 @@ def evaluate_snapshots(job: Job) -> None:
             ours, theirs, patients[:n], reference.patients, random_generator(**keys, snapshot=snapshot)
         )
         found = space.search(images, pixels)
-        rates = rules_of_space(
-            "pixels", found, null, held.nearest, PIXEL_QUANTILE, patients, parts["test"].patients
-        )  # fmt: skip
-        worst = max((rule.row(len(rates)) for rule in rates), key=lambda row: row["adjusted_low"])
+        rates = pixel_rules(Compared(found, patients, drawn_kinds), *held_out)
+        chance = random_generator(**keys, of="permutations", snapshot=snapshot)
+        worst = min(
+            (rule.row(len(rates), chance) for rule in rates), key=lambda row: (row["p_adjusted"], -row["excess"])
+        )
         results.append(_row(snapshot, settings["space"]["name"], n, kid, se, worst))
         progress.advance(note=f"snapshot {snapshot}")
     _write(job, results, parts)
@@ -79,7 +83,8 @@ def _row(snapshot: int, space: str, n: int, kid: float, se: float, copies: dict[
     return {
         "snapshot": snapshot, "space": space, "n": n, "kid": kid, "kid_se": se, "copy_n": copies["n"],
         "copy_rate": copies["rate"], "null_rate": copies["null_rate"], "excess": copies["excess"],
-        "low": copies["adjusted_low"], "high": copies["high"], "recommended": False, "note": "",
+        "low": copies["low"], "high": copies["high"], "p_adjusted": copies["p_adjusted"], "recommended": False,
+        "note": "",
     }  # fmt: skip
 
 
@@ -87,7 +92,7 @@ def _write(job: Job, rows: list[dict[str, Any]], parts: dict[str, Images]) -> No
     chosen = recommend(rows)
     for row in rows:
         row["recommended"] = row["snapshot"] == chosen
-        if row["low"] > 0:
+        if row["p_adjusted"] < LEVEL:
             row["note"] = "copies above their null"
     folder = job.outputs[0].parent
     write_text(folder / "snapshots.csv", pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False))

@@ -122,7 +122,23 @@ def median_cuts(
 
 def strata(table: pd.DataFrame, columns: dict[str, dict[str, Any]]) -> np.ndarray:
     """Class of each row: its joint known target values, (N,) str ("" without targets)."""
-    names = [name for name, spec in columns.items() if spec["role"] == "target" and spec["kind"] != "continuous"]
+    return _joint(table, [name for name in _discrete(columns) if columns[name]["role"] == "target"])
+
+
+def kinds(pool: Images, *real: Images) -> list[np.ndarray]:
+    """Kind of each image: the joint values of the discrete columns, covariates too, that the pool's table has.
+
+    Returns one (n,) str array for the pool and one for each of `real`.
+    """
+    names = [name for name in _discrete(pool.columns) if name in pool.table]
+    return [_joint(images.table, names) for images in (pool, *real)]
+
+
+def _discrete(columns: dict[str, dict[str, Any]]) -> list[str]:
+    return [name for name, spec in columns.items() if spec["kind"] != "continuous"]
+
+
+def _joint(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     joined = np.full(len(table), "", dtype=object)
     for name in names:
         joined = joined + "|" + table[name].astype(str).to_numpy().astype(object)

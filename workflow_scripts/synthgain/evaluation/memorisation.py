@@ -10,75 +10,83 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
+from synthgain.evaluation.matched_rates import Flagged, matched_excess
 from synthgain.evaluation.nearest import Neighbours
-from synthgain.evaluation.resampling import rate_difference
 
 COLUMNS = (
     "space", "rule", "threshold", "n", "flagged", "rate", "null_n", "null_rate", "excess", "low", "high",
-    "adjusted_low", "note",
+    "p_adjusted", "note",
 )  # fmt: skip
 PIXEL_QUANTILE = 0.999  # of validation → nearest training similarities
 FEATURE_QUANTILE = 0.95  # of training → nearest validation similarities (Dar et al.)
 ALPHA = 0.5  # Carlini et al.: nearer than half of the usual distance to the 50 nearest
 NEAR_EXACT = 1 / 3  # nearer than a third of it: the same picture up to noise and a shift
 LIMIT = 0.01
+LEVEL = 0.025  # of the one-sided p, adjusted for the number of rules
 
 
 @dataclass(frozen=True)
 class Rates:
-    """One rule on the pool and on its null.
-
-    flags, null_flags: bool per image; patients, null_patients: the patient (or parent) of each.
-    """
+    """One rule on the images of the pool and on held-out real images."""
 
     space: str
     rule: str
     threshold: float
-    flags: np.ndarray
-    patients: np.ndarray
-    null_flags: np.ndarray
-    null_patients: np.ndarray
+    pool: Flagged
+    null: Flagged
 
-    def row(self, rules: int) -> dict[str, Any]:
-        """The CSV row; `adjusted_low` is the lower bound with alpha shared by `rules` rules."""
-        data = (self.flags, self.patients, self.null_flags, self.null_patients)
-        excess, low, high = rate_difference(*data)
-        adjusted = rate_difference(*data, z=float(norm.ppf(1 - 0.025 / rules)))[1]
+    def row(self, rules: int, rng: np.random.Generator) -> dict[str, Any]:
+        """The CSV row; `null_rate` is that of held-out images of the pool's kinds, `p_adjusted` Bonferroni's."""
+        found = matched_excess(self.pool, self.null, rng)
         return {
             "space": self.space, "rule": self.rule, "threshold": self.threshold,
-            "n": len(self.flags), "flagged": int(self.flags.sum()), "rate": float(self.flags.mean()),
-            "null_n": len(self.null_flags), "null_rate": float(self.null_flags.mean()),
-            "excess": excess, "low": low, "high": high, "adjusted_low": adjusted, "note": "",
+            "n": len(self.pool.flags), "flagged": int(self.pool.flags.sum()), "rate": found.rate,
+            "null_n": len(self.null.flags), "null_rate": found.null_rate,
+            "excess": found.excess, "low": found.low, "high": found.high,
+            "p_adjusted": min(1.0, rules * found.p), "note": "",
         }  # fmt: skip
 
 
-def rules_of_space(
-    space: str,
-    synthetic: Neighbours,
-    null: Neighbours,
-    calibration: np.ndarray,
-    quantile: float,
-    patients: np.ndarray,
-    null_patients: np.ndarray,
-) -> list[Rates]:
-    """The rules "nearest" (similarity above a quantile of `calibration`) and "distance ratio" of one space.
+@dataclass(frozen=True)
+class Compared:
+    """Images under a rule. neighbours: among the training images; patients, kinds: (n,) str."""
 
-    synthetic, null: neighbours among the training images of the pool and of held-out test images.
+    neighbours: Neighbours
+    patients: np.ndarray
+    kinds: np.ndarray
+
+    def above(self, threshold: float) -> Flagged:
+        """The images nearer to a training image than `threshold`, a similarity."""
+        return Flagged(self.neighbours.nearest > threshold, self.patients, self.kinds)
+
+    def near(self) -> Flagged:
+        """The images whose distance ratio is below ALPHA."""
+        return Flagged(self.neighbours.distance_ratio() < ALPHA, self.patients, self.kinds)
+
+
+def nearest_rule(space: str, pool: Compared, null: Compared, calibration: np.ndarray, quantile: float) -> Rates:
+    """The rule "nearest": similarity above a quantile of `calibration`.
+
     calibration: similarities between different real patients, of images that are not in `null`.
     """
     threshold = float(np.quantile(calibration, quantile))
+    return Rates(space, "nearest", threshold, pool.above(threshold), null.above(threshold))
+
+
+def pixel_rules(pool: Compared, test: Compared, validation: Compared) -> list[Rates]:
+    """The rules "nearest" and "distance ratio" in pixels.
+
+    The ratio's threshold is fixed, so validation images are a null for it too.
+    """
+    ratios = [test.near(), validation.near()]
+    null = Flagged(
+        *(np.concatenate([getattr(side, name) for side in ratios]) for name in ("flags", "patients", "kinds"))
+    )
     return [
-        Rates(
-            space, "nearest", threshold, synthetic.nearest > threshold, patients,
-            null.nearest > threshold, null_patients,
-        ),
-        Rates(
-            space, "distance ratio", ALPHA, synthetic.distance_ratio() < ALPHA, patients,
-            null.distance_ratio() < ALPHA, null_patients,
-        ),
-    ]  # fmt: skip
+        nearest_rule("pixels", pool, test, validation.neighbours.nearest, PIXEL_QUANTILE),
+        Rates("pixels", "distance ratio", ALPHA, pool.near(), null),
+    ]
 
 
 def near_exact(neighbours: Neighbours) -> np.ndarray:
@@ -87,13 +95,13 @@ def near_exact(neighbours: Neighbours) -> np.ndarray:
 
 
 def judge(rows: Sequence[dict[str, Any]], limit: float, barred: Sequence[str]) -> dict[str, Any]:
-    """The gate: exceeded where a rule's excess is above `limit` and its adjusted lower bound above 0.
+    """The gate: exceeded where a rule's excess is above `limit` and its adjusted p below LEVEL.
 
     Returns {excess, low, high, limit, exceeded, state, rule, flagged, images, barred_sets, sentence} of the rule
     that decides: the largest excess among those beyond noise, else the largest of all. state is "exceeded",
     "within limit" (the whole interval is) or "undecided" (too few held-out images to tell).
     """
-    proven = [row for row in rows if row["adjusted_low"] > 0]
+    proven = [row for row in rows if row["p_adjusted"] < LEVEL]
     worst = max(proven or rows, key=lambda row: row["excess"])
     exceeded = bool(proven) and worst["excess"] > limit
     undecided = not exceeded and max(row["high"] for row in rows) > limit
@@ -109,8 +117,8 @@ def judge(rows: Sequence[dict[str, Any]], limit: float, barred: Sequence[str]) -
 def _sentence(worst: dict[str, Any], limit: float, state: str, barred: Sequence[str]) -> str:
     found = (
         f"{_percent(worst['rate'])} of the synthetic images are nearer to a training image than the threshold, "
-        f"against {_percent(worst['null_rate'])} of held-out real images ({worst['rule']} in {worst['space']}): "
-        f"excess {_percent(worst['excess'])}, 95 % interval {_percent(worst['low'])} to {_percent(worst['high'])}"
+        f"against {_percent(worst['null_rate'])} of held-out real images of the same kinds "
+        f"({worst['rule']} in {worst['space']}): excess {_percent(worst['excess'])}, 95 % interval {_percent(worst['low'])} to {_percent(worst['high'])}"
     )
     if state == "exceeded":
         text = f"Memorisation warning: {found}, above the limit of {_percent(limit)}."

@@ -62,36 +62,25 @@ def jackknife_se(
     return np.sqrt(variance)
 
 
-def rate_interval(flags: np.ndarray, patients: np.ndarray, z: float = Z_95) -> tuple[float, float]:
+def rate_interval(
+    flags: np.ndarray, patients: np.ndarray, z: float = Z_95, weights: np.ndarray | None = None
+) -> tuple[float, float]:
     """Wilson interval of a rate whose n is divided by the design effect of the patients.
 
-    flags: (n,) bool. The design effect is the ratio of the cluster-robust variance of the mean to the
-    binomial one, at least 1; with no flag (or only flags) it cannot be seen, and n is the number of patients.
+    flags: (n,) bool. weights: (n,) of sum 1, equal by default; n is then Kish's 1/Σw². The design effect is the ratio
+    of the cluster-robust variance of the mean to the binomial one, at least 1; with no flag (or only flags) it
+    cannot be seen, and n is the number of patients (Kish's, of their summed weights).
     """
-    n, rate = len(flags), float(np.mean(flags))
-    _, code, counts = np.unique(patients, return_inverse=True, return_counts=True)
-    if rate in (0.0, 1.0):
-        effective = float(len(counts))
+    w = np.full(len(flags), 1.0 / len(flags)) if weights is None else weights
+    rate = float((w * flags).sum())
+    _, code = np.unique(patients, return_inverse=True)
+    if not flags.any() or flags.all():
+        rate, effective = float(flags[0]), 1.0 / float((np.bincount(code, weights=w) ** 2).sum())
     else:
-        sums = np.bincount(code, weights=flags - rate)
-        clusters = len(counts)
-        robust = (sums**2).sum() / n**2 * clusters / max(clusters - 1, 1)
-        effective = n / max(1.0, robust / (rate * (1 - rate) / max(n - 1, 1)))
+        n, clusters = 1.0 / float((w**2).sum()), code.max() + 1
+        sums = np.bincount(code, weights=w * (flags - rate))
+        robust = (sums**2).sum() * clusters / max(clusters - 1, 1)
+        effective = n / max(1.0, robust / max(rate * (1 - rate) / max(n - 1, 1), 1e-300))
     centre = (rate + z**2 / (2 * effective)) / (1 + z**2 / effective)
-    half = z / (1 + z**2 / effective) * np.sqrt(rate * (1 - rate) / effective + z**2 / (4 * effective**2))
+    half = z / (1 + z**2 / effective) * np.sqrt(max(rate * (1 - rate), 0.0) / effective + z**2 / (4 * effective**2))
     return max(centre - half, 0.0), min(centre + half, 1.0)
-
-
-def rate_difference(
-    flags: np.ndarray, patients: np.ndarray, null_flags: np.ndarray, null_patients: np.ndarray, z: float = Z_95
-) -> tuple[float, float, float]:
-    """Return (difference of two rates, low, high), Newcombe's 1998 hybrid of the two `rate_interval`s."""
-    rate, null = float(np.mean(flags)), float(np.mean(null_flags))
-    low, high = rate_interval(flags, patients, z)
-    null_low, null_high = rate_interval(null_flags, null_patients, z)
-    excess = rate - null
-    return (
-        excess,
-        excess - float(np.hypot(rate - low, null_high - null)),
-        excess + float(np.hypot(high - rate, null - null_low)),
-    )

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from synthgain.evaluation.distances import kernel_distance, kernel_matrix
+from synthgain.evaluation.memorisation import LEVEL
 from synthgain.evaluation.resampling import jackknife_se, patient_groups
 
 COLUMNS = (
     "snapshot", "space", "n", "kid", "kid_se", "copy_n", "copy_rate", "null_rate", "excess", "low", "high",
-    "recommended", "note",
+    "p_adjusted", "recommended", "note",
 )  # fmt: skip
 
 
@@ -40,11 +41,11 @@ def kid_with_se(
 def recommend(rows: Sequence[dict[str, Any]]) -> int | None:
     """Return the recommended snapshot: the latest within one standard error of the best KID of those before copying.
 
-    Copying starts at the first snapshot whose excess of copies has its lower bound above 0; that one and all
-    later ones are out. None where the very first one copies.
+    Copying starts at the first snapshot whose excess of copies is beyond chance (`memorisation.LEVEL`); that one and
+    all later ones are out. None where the very first one copies.
     """
     ordered = sorted(rows, key=lambda row: row["snapshot"])
-    started = next((number for number, row in enumerate(ordered) if row["low"] > 0), len(ordered))
+    started = next((number for number, row in enumerate(ordered) if row["p_adjusted"] < LEVEL), len(ordered))
     clean = ordered[:started]
     if not clean:
         return None
