@@ -49,7 +49,9 @@ def planned(rule, method):
 
 def inputs(rule):
     ask = planned(rule, "inputs")
-    return lambda wildcards: [ancient(path) if by_identity else path for path, by_identity in ask(wildcards)]
+    return lambda wildcards: [
+        ancient(path) if by_identity else path for path, by_identity in ask(wildcards)
+    ]
 
 
 def job(rule):
