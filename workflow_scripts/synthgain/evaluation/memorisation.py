@@ -118,7 +118,8 @@ def _sentence(worst: dict[str, Any], limit: float, state: str, barred: Sequence[
     found = (
         f"{_percent(worst['rate'])} of the synthetic images are nearer to a training image than the threshold, "
         f"against {_percent(worst['null_rate'])} of held-out real images of the same kinds "
-        f"({worst['rule']} in {worst['space']}): excess {_percent(worst['excess'])}, 95 % interval {_percent(worst['low'])} to {_percent(worst['high'])}"
+        f"({worst['rule']} in {worst['space']}): excess {_percent(worst['excess'])}, "
+        f"95 % interval {_percent(worst['low'])} to {_percent(worst['high'])}"
     )
     if state == "exceeded":
         text = f"Memorisation warning: {found}, above the limit of {_percent(limit)}."
