@@ -8,6 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>Data audit</title>
 <style>
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2733;max-width:1060px;margin:2rem auto;padding:0 1rem}

@@ -1,6 +1,7 @@
 """From the text columns of a user's table to targets and covariates, with a reason for every row left out."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,6 +14,11 @@ from synthgain.errors import SynthGainError
 
 RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
 POLICIES = ("drop", "zero", "one")
+MAX_LEVEL = 200  # characters: a level's name stands in tables and figures; longer cells are free text
+_SHOWN = 80  # characters of a cell that a reason quotes
+# Control characters but tab and line ends, bidirectional overrides, surrogates: no name needs them, and they break
+# XML, terminals and the reader's eye (Unicode TR 36, 2.10).
+_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 Spec = dict[str, Any]
 
 
@@ -31,8 +37,12 @@ class Columns:
 
 
 def text_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with every cell as stripped text; missing cells are "", 3.0 is "3", True is "true"."""
-    return pd.DataFrame({str(name): [_text(cell) for cell in table[name]] for name in table.columns}, dtype=object)
+    """Return the table with every cell as stripped text; missing cells are "", 3.0 is "3", True is "true".
+
+    Characters that would break or disguise what is shown of a cell are written out (`\\x1b`).
+    """
+    columns = {str(name): table.iloc[:, place] for place, name in enumerate(table.columns)}
+    return pd.DataFrame({name: [_text(cell) for cell in cells] for name, cells in columns.items()}, dtype=object)
 
 
 def named_column(table: pd.DataFrame, name: Any, file: str, key: str) -> pd.Series:
@@ -96,7 +106,7 @@ def _mapped(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Serie
             value = mapping.get(cell, "")
             if cell not in mapping:
                 shown = ", ".join(list(mapping)[:6])
-                result.quarantined.setdefault(row, f"{name}: value {cell!r} is not in the map ({shown})")
+                result.quarantined.setdefault(row, f"{name}: value {_quoted(cell)} is not in the map ({shown})")
         mapped.append(value)
     return mapped
 
@@ -105,18 +115,18 @@ def _binary(result: Columns, name: str, spec: Mapping[str, Any], cells: list[str
     known = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "0.0": 0.0, "1.0": 1.0}
     for row, cell in enumerate(cells):
         if cell and cell.lower() not in known:
-            result.quarantined.setdefault(row, f"{name}: value {cell!r} is neither 0 nor 1; give it a map")
+            result.quarantined.setdefault(row, f"{name}: value {_quoted(cell)} is neither 0 nor 1; give it a map")
     values = [known.get(cell.lower(), np.nan) for cell in cells]
     return pd.Series(values, dtype=np.float32), {"kind": "binary"}
 
 
 def _category(result: Columns, name: str, spec: Mapping[str, Any], cells: list[str]) -> tuple[pd.Series, Spec]:
     declared = spec.get("levels") or sorted({_text(value) for value in (spec.get("map") or {}).values()} - {""})
-    levels = [_text(level) for level in declared] or sorted(set(cells) - {""})
+    levels = [_text(level) for level in declared] or sorted({cell for cell in cells if 0 < len(cell) <= MAX_LEVEL})
     for row, cell in enumerate(cells):
         if cell and cell not in levels:
-            shown = ", ".join(levels[:6])
-            result.quarantined.setdefault(row, f"{name}: value {cell!r} is not among the levels ({shown})")
+            shown = ", ".join(levels[:6]) if len(cell) <= MAX_LEVEL else f"at most {MAX_LEVEL} characters long"
+            result.quarantined.setdefault(row, f"{name}: value {_quoted(cell)} is not among the levels ({shown})")
     values = [cell if cell in levels else None for cell in cells]
     return pd.Series(values, dtype=object), {"kind": "category", "levels": levels}
 
@@ -154,7 +164,7 @@ def _add_multilabel(result: Columns, spec: Mapping[str, Any], table: pd.DataFram
     for row, parts in enumerate(found):
         other = sorted(parts - set(labels) - negative)
         if strict and other:
-            result.quarantined.setdefault(row, f"{spec['column']}: label {other[0]!r} is not listed")
+            result.quarantined.setdefault(row, f"{spec['column']}: label {_quoted(other[0])} is not listed")
     everything = set().union(*found)
     for label in labels:
         _check_name(label, result, file)
@@ -182,4 +192,9 @@ def _text(cell: Any) -> str:
         return str(bool(cell)).lower()
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         return str(int(cell))
-    return str(cell).strip()
+    text = str(cell).strip()
+    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _quoted(cell: str) -> str:
+    return repr(cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}…")

@@ -11,6 +11,7 @@ from synthgain.datasets.mask_area import SIZES
 SIDE = 96  # pixels per example on the sheet
 COLUMNS = 10
 MAX_ROWS = 16
+MAX_CAPTION = 120  # characters, about the width of the sheet
 _LABEL_HEIGHT = 16
 _GAP = 2
 # RGB, in the order of the structures: cyan stands out on grey films and on mucosa.
@@ -40,7 +41,8 @@ def contact_sheet(
         _draw_legend(draw, mask_names)
     for place, (caption, members) in enumerate(rows):
         top = legend + place * height
-        draw.text((_GAP + 2, top + 2), f"{caption} ({len(members)} images)", fill="black")
+        line = " ".join(caption.split())[:MAX_CAPTION]
+        draw.text((_GAP + 2, top + 2), f"{line} ({len(members)} images)", fill="black")
         chosen = np.sort(rng.permutation(members)[:COLUMNS])
         for column, row in enumerate(chosen):
             mask = None if masks is None else np.asarray(masks[row])

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from pyarrow import parquet
 
 from synthgain.datasets.columns import text_table
 from synthgain.datasets.reading import is_below
@@ -14,6 +15,8 @@ from synthgain.datasets.source import Prepared
 from synthgain.errors import SynthGainError
 from synthgain.files import sha256_file
 
+MAX_ROWS = 10_000_000  # a Parquet file of a few bytes can promise any number of rows
+COMPRESSED = (".gz", ".bz2", ".zip", ".xz", ".zst", ".tar")  # what pandas would unpack unasked and without bound
 NO_ROOT = "data root is missing: pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
 
 
@@ -63,9 +66,17 @@ def _table_path(options: Mapping[str, Any], root: Path | None) -> Path:
 
 
 def _read(path: Path, file: str) -> pd.DataFrame:
+    if path.suffix.lower() in COMPRESSED:
+        raise SynthGainError(f"{file}: compressed tables are not read; unpack it, or save it as Parquet")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
+            rows = parquet.read_metadata(path).num_rows
+            if rows > MAX_ROWS:
+                raise SynthGainError(f"{file}: promises {rows:,} rows (limit {MAX_ROWS:,}); check the file")
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None)
+    except SynthGainError:
+        raise
     except Exception as error:  # pandas and pyarrow raise many kinds; the user needs one line
-        raise SynthGainError(f"{file}: not a readable table ({str(error).splitlines()[0]})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SynthGainError(f"{file}: not a readable table ({reason})") from error

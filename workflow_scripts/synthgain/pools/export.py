@@ -1,5 +1,7 @@
 """A pool as PNG files with a CSV that Hugging Face's `imagefolder` reads, and a datasheet."""
 
+import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from PIL import Image
 from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path
 
+MARKDOWN = re.compile(r"[|`\[\]]")
 MODES = {1: "L", 3: "RGB"}
 
 
@@ -52,9 +55,9 @@ def datasheet(
     facts: {name: JSON value} printed as a table; counts: {column: {level: count}}; licence: that of the real images;
     masks: {structure: mask_summary}.
     """
-    how = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items())
+    how = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items())
     labels = "\n".join(
-        f"| {column} | {level} | {count} | {100 * count / max(images, 1):.1f} % |"
+        f"| {_cell(column)} | {_cell(level)} | {count} | {100 * count / max(images, 1):.1f} % |"
         for column, levels in counts.items()
         for level, count in levels.items()
     )
@@ -95,7 +98,7 @@ Read it with `datasets.load_dataset("imagefolder", data_dir="images")` or `panda
 {structures}
 ## Before you share it
 
-- **Licence** of the real images: {licence or "not given"}. The synthetic ones were made from them: the terms of
+- **Licence** of the real images: {_cell(licence) or "not given"}. The synthetic ones were made from them: the terms of
   that data set (share-alike, non-commercial, no redistribution, data use agreement) may extend to these. Read them.
 - **Memorisation**: generators can give back training images. Look at the memorisation section of the study's
   report for this pool, and leave out the flagged images. A low copy rate is not a proof of privacy.
@@ -106,6 +109,7 @@ Read it with `datasets.load_dataset("imagefolder", data_dir="images")` or `panda
 
 
 def _cell(value: Any) -> str:
+    """Return a value as one line of Markdown text: no cell border, no HTML, no link."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_cell(inner)}" for name, inner in value.items())
-    return str(value).replace("|", "\\|")
+        return ", ".join(f"{_cell(name)} {_cell(inner)}" for name, inner in value.items())
+    return MARKDOWN.sub(r"\\\g<0>", html.escape(" ".join(str(value).split()), quote=False))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from synthgain.report.style import metric_name
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 DIGITS = 4  # decimals on screen; the CSV files have all of them
 
 
@@ -169,8 +170,26 @@ def make_table(
     rows = [[form_value(row, column) for column in known] for _, row in table.iterrows()]
     marked = frozenset() if strong is None else frozenset(int(i) for i in strong.to_numpy().nonzero()[0])
     headers = [(column.title, column.form not in ("text", "metric")) for column in known]
-    csv = (table if download is None else download).to_csv(index=False)
+    csv = harmless(table if download is None else download).to_csv(index=False)
     return Table(title, headers, rows, file, csv, marked, note)
+
+
+def harmless(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with an apostrophe before text that a spreadsheet would run as a formula (OWASP, CSV injection).
+
+    Only for the report's downloads, which people open: tables that programs read keep every cell as it is.
+    """
+    return table.map(_no_formula)
+
+
+def _no_formula(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def plain_table(title: str, table: pd.DataFrame, file: str, digits: int = DIGITS, note: str = "") -> Table:

@@ -10,6 +10,7 @@ from synthgain.errors import SynthGainError
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 _DROPPED = {"script", "foreignObject", "metadata", "iframe", "a", "animate", "set"}
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 ElementTree.register_namespace("", SVG)
@@ -24,7 +25,7 @@ def inline_svg(text: str, prefix: str, label: str) -> str:
     Raises SynthGainError where the text is no SVG.
     """
     try:
-        root = ElementTree.fromstring(text)
+        root = ElementTree.fromstring(_NOT_XML.sub("\ufffd", text))  # Matplotlib writes labels as they are
     except ElementTree.ParseError as error:
         raise SynthGainError(f"{prefix}: not a readable SVG ({error}); rerun draw_figures") from error
     for parent in list(root.iter()):

@@ -1,6 +1,7 @@
 """From evidence to one HTML file that needs nothing else."""
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def render(evidence: Evidence) -> str:
     sections += study_sections(evidence)
     sections += [_methods(evidence), checklist_section(evidence), _provenance(evidence)]
     cards = headlines(evidence)
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return engine.get_template("report.html").render(
         title=evidence.slice.get("title") or evidence.slice["study"],
         study=evidence.slice["study"],
@@ -43,7 +45,8 @@ def render(evidence: Evidence) -> str:
         front=_front(evidence),
         downloads=_downloads(evidence),
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
