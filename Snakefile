@@ -67,7 +67,7 @@ rule verify:
     params:
         expected=expected,
     shell:
-        "python $SYNTHGAIN_SCRIPTS/verify_results.py --expected {params.expected:q} --results results --log {log:q}"
+        'python "$SYNTHGAIN_SCRIPTS/verify_results.py" --expected {params.expected:q} --results results --log {log:q}'
 
 
 onstart:

@@ -23,5 +23,5 @@ rule summarise_calibration:
     message:
         "Comparing known and found answers of {wildcards.study}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/summarise_calibration.py --job {params.job:q} --run results/{wildcards.study}"
+        'python "$SYNTHGAIN_SCRIPTS/summarise_calibration.py" --job {params.job:q} --run results/{wildcards.study}'
         " --threads {threads} --log {log:q} --output {output:q}"

@@ -21,7 +21,7 @@ rule prepare_dataset:
     message:
         "Reading data set {wildcards.dataset}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/prepare_dataset.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/prepare_dataset.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -41,7 +41,7 @@ rule split_dataset:
     message:
         "Dividing the patients of {wildcards.dataset}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/split_dataset.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/split_dataset.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -69,5 +69,5 @@ rule audit_datasets:
     message:
         "Auditing the data sets"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/audit_datasets.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/audit_datasets.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"

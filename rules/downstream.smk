@@ -23,7 +23,7 @@ rule train_downstream:
     message:
         "Training {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/train_downstream.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/train_downstream.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -48,7 +48,7 @@ rule predict_downstream:
     message:
         "Predicting with {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/predict_downstream.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/predict_downstream.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -68,7 +68,7 @@ rule collect_predictions:
     message:
         "Collecting the predictions of {wildcards.model}, arm {wildcards.arm}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/collect_predictions.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/collect_predictions.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -91,5 +91,5 @@ rule trivial_floor:
     message:
         "Scoring trivial segmentations beside {wildcards.model}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/trivial_floor.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/trivial_floor.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"

@@ -22,7 +22,7 @@ rule measure_fidelity:
     message:
         "Measuring the fidelity of pool {wildcards.pool} ({wildcards.index})"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/measure_fidelity.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/measure_fidelity.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -46,7 +46,7 @@ rule check_memorisation:
     message:
         "Looking for copies of training images in pool {wildcards.pool} ({wildcards.index})"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/check_memorisation.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/check_memorisation.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -70,7 +70,7 @@ rule score_pool:
     message:
         "Scoring pool {wildcards.pool} ({wildcards.index}) with the real-only model"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/score_pool.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/score_pool.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -94,7 +94,7 @@ rule evaluate_snapshots:
     message:
         "Measuring the snapshots of generator {wildcards.generator} ({wildcards.index})"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/evaluate_snapshots.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/evaluate_snapshots.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -114,5 +114,5 @@ rule relate_fidelity:
     message:
         "Setting fidelity beside the gain of {wildcards.model}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/relate_fidelity.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/relate_fidelity.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"

@@ -22,7 +22,7 @@ rule train_generator:
     message:
         "Training generator {wildcards.generator} ({wildcards.index})"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/train_generator.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/train_generator.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -55,5 +55,5 @@ rule draw_sample_grid:
     message:
         "Drawing samples of {wildcards.generator} ({wildcards.index}) after {wildcards.snapshot} steps"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/draw_sample_grid.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/draw_sample_grid.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"

@@ -26,7 +26,7 @@ rule draw_pool_shard:
     message:
         "Drawing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}, shard {wildcards.shard}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/draw_pool_shard.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/draw_pool_shard.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -46,7 +46,7 @@ rule merge_pool_replica:
     message:
         "Closing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/merge_pool_replica.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/merge_pool_replica.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -66,5 +66,5 @@ rule export_pool:
     message:
         "Exporting pool {wildcards.pool} ({wildcards.index})"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/export_pool.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/export_pool.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"

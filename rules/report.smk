@@ -20,7 +20,7 @@ rule draw_figures:
     message:
         "Drawing the figures of {wildcards.model}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/draw_figures.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/draw_figures.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -44,5 +44,5 @@ rule write_report:
     message:
         "Writing the report of {wildcards.run}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/write_report.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/write_report.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"

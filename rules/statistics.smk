@@ -20,5 +20,5 @@ rule compare_arms:
     message:
         "Comparing the arms of {wildcards.model}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/compare_arms.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/compare_arms.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
