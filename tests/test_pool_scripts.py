@@ -75,7 +75,8 @@ def test_a_shard_is_an_image_set_with_parents(run):
     assert np.array_equal(shard.table["age"], parents["age"], equal_nan=True)
     assert list(shard.table["patient_id"]) == list(parents["patient_id"])
     assert shard.manifest["sampling"]["steps"] == 4
-    assert not (run / "state" / output).with_suffix("").exists()
+    kept = (run / "state" / output).with_suffix("")
+    assert [path.name for path in kept.iterdir()] == ["finished.json"]
 
 
 @pytest.mark.parametrize("shards", [2, 3, 8])

@@ -8,6 +8,7 @@ import pandas as pd
 
 from synthgain.command import Job, run_script
 from synthgain.files import read_table
+from synthgain.finished import keep_manifest, put_manifest_back
 from synthgain.images import ImageSet, read_image_set, write_image_set
 from synthgain.pools.conditions import PoolKeys, training_rows
 from synthgain.pools.misaligned import draw_misaligned
@@ -22,6 +23,8 @@ def draw_pool_shard(job: Job) -> None:
     pairs masks: {source, transform, generator}, inpainting: {structure, dilate, resamples, jump_length} (or null) and
     misaligned: true|false.
     """
+    if put_manifest_back(job):
+        return
     part = job.slice
     source, training = _source(job)
     request = ShardRequest(
@@ -60,6 +63,7 @@ def draw_pool_shard(job: Job) -> None:
         **drawn.facts,
     )
     shutil.rmtree(job.state_folder(), ignore_errors=True)
+    keep_manifest(job)
 
 
 def _source(job: Job) -> tuple[ImageSet | None, pd.DataFrame | None]:

@@ -146,7 +146,7 @@ def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: b
     """Return `folder / name` after comparing it with its manifest entry {bytes, sha256}."""
     path = folder / name
     if not path.exists():
-        raise SynthGainError(f"{path}: missing although its manifest names it; rerun with --forcerun on its rule")
+        raise SynthGainError(f"{path}: missing although its manifest names it; delete {folder} and rerun")
     size = path.stat().st_size
     if size != listed["bytes"]:
         raise SynthGainError(f"{path}: {size} bytes, its manifest says {listed['bytes']}; delete {folder} and rerun")

@@ -81,6 +81,7 @@ def write_image_set(
     if table["image_id"].duplicated().any():
         raise ValueError(f"image_id {table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]!r} occurs twice")
     files = ["images.npy", "table.parquet"]
+    (folder / "manifest.json").unlink(missing_ok=True)  # until all is written anew, nobody takes the folder for whole
     _write_array(folder / "images.npy", images)
     if masks is not None:
         if masks.dtype != np.uint8 or masks.shape != (*images.shape[:3], len(mask_names)):
