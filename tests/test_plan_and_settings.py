@@ -1,0 +1,173 @@
+"""What a plan leaves out of a job's identity, and how jobs learn it; long jobs; files that the study has not."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import tiny
+from test_planner import identities, rules_that_differ
+
+from synthgain.command import JOB_FILE_KEY, Job, run_script
+from synthgain.errors import SynthGainError
+from synthgain.files import sha256_file, write_json
+from synthgain.settings import settings
+from synthgain.study.planner import OUTPUTS
+from synthgain.study.session import LONGEST_PARAMETER, Session
+
+ROOT = Path(__file__).parent.parent
+MEDMNIST = {"adapter": "medmnist", "name": "pneumoniamnist"}
+ONE_ARGUMENT = 128 * 1024  # bytes that Linux takes
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SYNTHGAIN_SETTINGS", raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # a session sets some
+
+
+def session(**changes: Any) -> Session:
+    return Session(tiny(**changes), ROOT, Path("results"))
+
+
+# ---------------------------------------------------------------------------------------------------- identities
+
+
+@pytest.mark.parametrize("shards", [1, 5])
+def test_a_pool_cut_anew_leaves_what_rests_on_it(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
+    before, after = identities(monkeypatch), identities(monkeypatch, pools__drawn__shards=shards)
+    assert rules_that_differ(before, after) == {"draw_pool_shard", "write_report"}  # the report prints the config
+
+
+def test_a_replica_is_another_with_another_sampler_or_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identities(monkeypatch)
+    assert "merge_pool_replica" in rules_that_differ(before, identities(monkeypatch, pools__drawn__sampling__steps=3))
+    assert "merge_pool_replica" in rules_that_differ(before, identities(monkeypatch, seed=1))
+
+
+def test_settings_rerun_nothing_and_reach_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = {
+        "datasets__published": MEDMNIST,
+        "evaluate_on": ["hospital_a", "published"],
+        "models__cnn__targets": ["sex"],
+    }
+    base["arms__real_strong"] = {"real": "hospital_a", "augmentation": "strong"}
+    changed = {
+        "generators__ddpm__training__save_every_seconds": 5.0,
+        "generators__ddpm__training__log_every": 3,
+        "compute__generator_processes": 2,
+        "compute__generator_threads": 4,
+        "datasets__published": {**MEDMNIST, "cache": "elsewhere", "url": "https://example.org/mirror"},
+    }
+    before, after = identities(monkeypatch, **base), identities(monkeypatch, **base | changed)
+    assert rules_that_differ(before, after) == {"write_report"}
+    assert settings("compute") == {"generator_processes": 2}
+    assert settings("generators", "ddpm") == {"save_every_seconds": 5.0, "log_every": 3}
+    assert settings("datasets", "published") == {"cache": "elsewhere", "url": "https://example.org/mirror"}
+    assert settings("datasets", "hospital_a") == {}
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"compute": 3}'])
+def test_settings_that_are_no_mapping_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SYNTHGAIN_SETTINGS", text)
+    with pytest.raises(SynthGainError, match="unset it"):
+        settings("compute", "generator_processes")
+
+
+IMPORTED = {
+    "pools__drawn": {"imported": {"table": "mine.csv"}, "rows_of": "hospital_a"},
+    "evaluation__label_consistency": False,
+}
+
+
+def test_an_imported_pool_is_the_same_without_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SYNTHGAIN_DATA", raising=False)
+    (tmp_path / "mine.csv").write_text("image\n1.png\n")
+    shard = "pools/drawn/0/replica-1/shard-0/manifest.json"
+    with pytest.raises(
+        SynthGainError, match=r"pools\.drawn: 'mine\.csv' but the data root is not known; pass --config"
+    ):
+        session(**IMPORTED).expected()
+    there = session(**IMPORTED, data_root=str(tmp_path)).expected()["tiny"]
+    recorded = {"identity": there[shard], "imported": {"source": sha256_file(tmp_path / "mine.csv")}}
+    write_json(tmp_path / "results" / "tiny" / shard, recorded)
+    os.environ.pop("SYNTHGAIN_DATA", None)  # as the session above had set it
+    assert session(**IMPORTED).expected()["tiny"] == there
+    (tmp_path / "mine.csv").write_text("image\n2.png\n")
+    assert session(**IMPORTED, data_root=str(tmp_path)).expected()["tiny"][shard] != there[shard]
+
+
+# ----------------------------------------------------------------------------------------------- a job too long
+
+
+def run(job: str, folder: Path) -> Job:
+    """Return the job that a script is given by this --job."""
+    got: list[Job] = []
+    run_script(got.append, ["--job", job, "--run", str(folder), "--output", str(folder / "manifest.json")])
+    return got[0]
+
+
+def test_a_long_job_lies_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = session(pools__drawn__shards=2000)
+    place = {"pool": "drawn", "index": "0", "replica": "1"}
+    short = plan.parameter("merge_pool_replica", run="tiny", **place)
+    whole = plan.planners["tiny"].job("merge_pool_replica", **place).parameter()
+    assert len(short) < 200 < ONE_ARGUMENT < len(whole)
+    assert len(plan.parameter("train_downstream", run="tiny", model="cnn", arm="real", ratio="0", chunk="0")) > 1000
+    assert run(short, tmp_path).inputs == json.loads(whole)["inputs"] == run(whole, tmp_path).inputs
+    file = Path(json.loads(short)[JOB_FILE_KEY])
+    assert plan.parameter("merge_pool_replica", run="tiny", **place) == short
+
+    file.write_text(whole.replace("drawn", "other"))
+    for reason in ("was changed", "cannot be read"):
+        with pytest.raises(SystemExit):
+            run(short, tmp_path)
+        assert f"{file}: the job's description {reason}" in capfd.readouterr().err
+        file.unlink(missing_ok=True)
+    assert plan.parameter("merge_pool_replica", run="tiny", **place) == short  # and the next call writes it again
+    assert file.read_text() == whole
+    assert LONGEST_PARAMETER < ONE_ARGUMENT
+
+
+# ------------------------------------------------------------------------------------ what the study does not have
+
+
+@pytest.mark.parametrize(
+    ("rule", "wildcards", "words"),
+    [
+        ("merge_pool_replica", {"pool": "nosuch", "index": "0", "replica": "1"}, "no pool 'nosuch' .*known: drawn"),
+        ("merge_pool_replica", {"pool": "drawn", "index": "1", "replica": "1"}, "no index 1 .*there is 0 alone"),
+        ("merge_pool_replica", {"pool": "drawn", "index": "0", "replica": "3"}, "no replica 3 .*there are 1 to 2"),
+        ("draw_pool_shard", {"pool": "drawn", "index": "0", "replica": "1", "shard": "2"}, "no shard 2 .*0 to 1"),
+        ("prepare_dataset", {"dataset": "hospital_c"}, "no dataset 'hospital_c' .*did you mean 'hospital_"),
+        ("split_dataset", {"dataset": "hospital_b"}, "no dataset 'hospital_b'"),
+        ("train_generator", {"generator": "ddpm", "index": "00"}, "no index 00"),
+        ("draw_sample_grid", {"generator": "ddpm", "index": "0", "snapshot": "5"}, "no snapshot '5' .*there are 3, 6"),
+        ("collect_predictions", {"model": "cnn", "arm": "reel"}, "no arm 'reel' .*did you mean 'real'"),
+        ("train_downstream", {"model": "cnn", "arm": "real", "ratio": "100", "chunk": "0"}, "no ratio '100'"),
+        ("train_downstream", {"model": "cnn", "arm": "real", "ratio": "0", "chunk": "1"}, "no chunk 1"),
+        ("compare_arms", {"model": "unet"}, "no model 'unet'"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_in_one_line(rule: str, wildcards: dict[str, str], words: str) -> None:
+    plan = session()
+    with pytest.raises(SynthGainError, match=f"^{rule}: {words}") as caught:
+        plan.inputs(rule, run="tiny", **wildcards)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_planned_job_is_known() -> None:
+    """No file that the report rests on is refused."""
+    plan = session(pools__drawn__shards=3, replicates={"count": 5, "per_job": 2, "generators": 2, "pools": 3})
+    plan.expected()
+    planned = plan.planners["tiny"].jobs()
+    assert len(planned) > 50
+    for job in planned:
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(OUTPUTS[job.rule]))
+        found = re.fullmatch(pattern, job.output)
+        assert found is not None
+        plan.inputs(job.rule, run="tiny", **found.groupdict())
