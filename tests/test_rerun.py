@@ -7,10 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from workshop import CLINIC_ROWS, ROOT, Workshop, write_clinic
+
+from synthgain.files import read_manifest, write_manifest
+from synthgain.study.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
+SHARDS = 1500
+ONE_ARGUMENT = 128 * 1024  # bytes that Linux takes for one, and a rule's whole shell command is one
 LIBRARY = "workflow_scripts/synthgain"
 # What rests on a stage's output; the numbers of jobs do not matter here.
 AFTER_TRAINING = {
@@ -118,6 +124,12 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
     "one more test set": study(
         datasets__hospital_c=HOSPITAL_C, evaluate_on=["hospital_a", "hospital_b", "clinic", "hospital_c"]
     ),
+    "a pool cut into three shards instead of two": study(pools__drawn__shards=3),
+    "how often a training saves and logs, in how many processes": study(
+        generators__ddpm__training__save_every_seconds=5.0,
+        generators__ddpm__training__log_every=2,
+        compute={"generator_processes": 2, "generator_threads": 2},
+    ),
     "a new adapter": new_adapter,
     "a new generator family": new_family,
     "an image added to the table": image_added,
@@ -160,6 +172,43 @@ def test_one_more_replicate_and_ratio_keep_every_finished_file(built: Workshop, 
 
 def _is_training(path: Path, results: Path) -> bool:
     return path.relative_to(results).parts[0] in ("downstream", "pools", "generators", "datasets", "splits")
+
+
+def test_a_pool_cut_anew_and_a_job_too_long_for_a_command_line(
+    built: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Close a replica of 1,500 shards for real (each a copy of a drawn one): the job is handed over in a file."""
+    shop = built.copy(tmp_path)
+    shop.write_study(pools__drawn__shards=SHARDS)
+    monkeypatch.chdir(shop.folder)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # a session sets some
+    config = yaml.safe_load((shop.folder / "tiny.yaml").read_text())
+    plan = Session({**config, "data_root": shop.data}, shop.folder, Path("results")).planners["tiny"]
+    job = plan.job("merge_pool_replica", pool="drawn", index=0, replica=1)
+    assert len(job.parameter()) > ONE_ARGUMENT
+    run = Path("results") / "tiny"
+    replica = run / job.output
+    trained = (run / "downstream").rglob("manifest.json")
+    before = {path: path.stat().st_mtime_ns for path in trained}
+    identity, shard = read_manifest(replica)["identity"], read_manifest(replica.parent / "shard-0" / "manifest.json")
+    for path, planned in job.inputs.items():
+        write_manifest(run / path, planned, [], **{k: v for k, v in shard.items() if k not in ("identity", "files")})
+    (replica.parent / f"shard-{SHARDS}").mkdir()  # left from a finer cut
+    shop.snakemake("--cores", "1", "--quiet", "all", "--allowed-rules", "merge_pool_replica", "--", str(replica))
+    closed = read_manifest(replica, identity)
+    assert closed["images"] == SHARDS * shard["images"]
+    assert sorted(closed["shards"]) == sorted(path.name for path in replica.parent.glob("shard-*"))
+    kept = ["--allowed-rules", "train_downstream", "predict_downstream", "measure_fidelity", "--", *map(str, before)]
+    assert shop.plan(*kept) == {}  # the replica is newer than what rests on it, and the same
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_file_of_something_else_is_one_line(built: Workshop) -> None:
+    target = "results/tiny/pools/nosuch/0/replica-1/manifest.json"
+    text = built.snakemake("--cores", "1", "--dry-run", target, check=False)
+    assert "merge_pool_replica: no pool 'nosuch' in study tiny; known: drawn" in text
+    assert "Traceback" not in text
+    assert "KeyError" not in text
 
 
 def test_verify_finds_what_time_stamps_hide(built: Workshop, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class Cell:
     task: TaskLike
     real: Source | None
     validation: Source
+    pools: dict[tuple[str, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
 
     @property
     def where(self) -> str:
@@ -151,10 +152,7 @@ class Cell:
             return repeated(real, supplement_count(self.ratio, len(real)))
         if not self.arm.get("synthetic"):
             return None
-        paths = job.slice["pools"][str(replicate)]
-        columns = {*POOL_COLUMNS, *self.task.columns}
-        arrays, table, masks = read_replicas([(job.run / path, job.inputs[path]) for path in paths], columns=columns)
-        pool = synthetic_rows(arrays, table, self.task, self._planes(job.run / paths[0], masks, where))
+        pool = self._pool(job, tuple(job.slice["pools"][str(replicate)]), where)
         filtered = bool(self.arm.get("filtered"))
         if self.arm.get("sibling_probability") is not None:
             assert real is not None
@@ -162,6 +160,17 @@ class Cell:
         base = len(real) if real is not None else self._base(pool)
         own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
         return supplement(pool, supplement_count(self.ratio, base), own, where, filtered)
+
+    def _pool(self, job: Job, paths: tuple[str, ...], where: str) -> Rows:
+        """Return all rows of these replicas, read and checked once where the replicates share them."""
+        if paths not in self.pools:
+            self.pools.clear()  # one at a time: what a large pool costs in memory is its table
+            columns = {*POOL_COLUMNS, *self.task.columns}
+            replicas = [(job.run / path, job.inputs[path]) for path in paths]
+            arrays, table, masks = read_replicas(replicas, columns=columns)
+            planes = self._planes(job.run / paths[0], masks, where)
+            self.pools[paths] = synthetic_rows(arrays, table, self.task, planes)
+        return self.pools[paths]
 
     def _parents(self, real: Rows, replicate: int) -> Rows:
         """Return the real images that get siblings: the same in every arm and model of a replicate."""
