@@ -15,6 +15,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from synthgain.datasets.codestreams import check_frame
 from synthgain.datasets.reading import BYTE_RANGE, Pixels, UnreadableImage, check_size
 
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings would quote header values
+
 _TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",

@@ -123,10 +123,10 @@ def safe_path(folder: Path, text: str) -> Path:
     return folder / text
 
 
-def check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int, what: str = "") -> None:
     """Raise UnreadableImage if a header promises no pixels or more than MAX_PIXELS."""
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise UnreadableImage(f"header promises {width} × {height} pixels (limit {MAX_PIXELS:,})")
+        raise UnreadableImage(f"{what}header promises {width} × {height} pixels (limit {MAX_PIXELS:,})")
 
 
 def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
@@ -138,8 +138,8 @@ def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
         with Image.open(path, formats=tuple(sorted(set(FORMATS.values())))) as image:
             if image.format != expected:
                 raise UnreadableImage(f"{what}named {suffix} but holds {image.format}")
-            check_size(*image.size)
-            _check_tiles(image)
+            check_size(*image.size, what)
+            _check_tiles(image, what)
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 raise UnreadableImage(f"{what}holds {frames} frames, one is wanted")
@@ -154,11 +154,11 @@ def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
         raise UnreadableImage(f"{what}not a whole {expected} file ({reason.replace(str(path), path.name)})") from error
 
 
-def _check_tiles(image: Image.Image) -> None:
+def _check_tiles(image: Image.Image, what: str) -> None:
     """Refuse a TIFF of absurd tiles: libtiff makes room for a whole tile, however small the image."""
     tags = getattr(image, "tag_v2", {})
     if tags.get(_TIFF_TILE_WIDTH) or tags.get(_TIFF_TILE_LENGTH):
-        check_size(int(tags.get(_TIFF_TILE_WIDTH, 0)), int(tags.get(_TIFF_TILE_LENGTH, 0)))
+        check_size(int(tags.get(_TIFF_TILE_WIDTH, 0)), int(tags.get(_TIFF_TILE_LENGTH, 0)), what)
 
 
 def _upright(image: Image.Image) -> Image.Image:
