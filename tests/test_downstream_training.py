@@ -11,6 +11,7 @@ from downstream_jobs import model_slice, train_job, write_dataset, write_pool
 
 from synthgain.checkpoints import Checkpoints, tensor_digest
 from synthgain.command import Terminated
+from synthgain.downstream import cell as cell_module
 from synthgain.downstream.augmentation import STRONG
 from synthgain.downstream.cell import read_cell
 from synthgain.downstream.prediction import build_network
@@ -142,3 +143,20 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[-1] < 1e-3
     constant = Recipe.of(model_slice(schedule="constant", learning_rate=1.0))
     assert learning_rate(constant, 99, 100) == 1.0
+
+
+def test_replicates_that_share_a_pool_read_it_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, inputs, pool = run
+    reads = []
+    read = cell_module.read_replicas
+    monkeypatch.setattr(cell_module, "read_replicas", lambda *a, **k: reads.append(a) or read(*a, **k))
+    arm = {"name": "sup", "synthetic": "copier", "source": "a"}
+    job = train_job(folder, inputs, arm, 100, replicates=(0, 1), pool_inputs=pool)
+    shared = read_cell(job)
+    for replicate in (0, 1):
+        again, _ = shared.build(job, replicate)
+    assert len(reads) == 1
+    alone, _ = read_cell(job).build(job, 1)
+    assert np.array_equal(again.targets, alone.targets)
+    assert np.array_equal(again.synthetic, alone.synthetic)
+    assert again.facts == alone.facts
