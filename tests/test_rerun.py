@@ -203,6 +203,19 @@ def test_a_pool_cut_anew_and_a_job_too_long_for_a_command_line(
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_generator_in_two_processes(built: Workshop, tmp_path: Path) -> None:
+    """The workflow starts both, and what says how many they are makes nothing out of date."""
+    shop = built.copy(tmp_path)
+    training = {"steps": 8, "batch_size": 8, "snapshots": [3]}
+    shop.write_study(generators__ddpm__training=training, compute={"device": "cpu", "generator_processes": 2})
+    target = "results/tiny/generators/ddpm/0/manifest.json"
+    shop.snakemake("--cores", "2", "--quiet", "all", target)
+    manifest = read_manifest(shop.folder / target)
+    assert [(part["from_step"], part["processes"]) for part in manifest["environments"]] == [(0, 2)]
+    shop.write_study(generators__ddpm__training=training)
+    assert "train_generator" not in shop.plan()
+
+
 def test_a_file_of_something_else_is_one_line(built: Workshop) -> None:
     target = "results/tiny/pools/nosuch/0/replica-1/manifest.json"
     text = built.snakemake("--cores", "1", "--dry-run", target, check=False)
