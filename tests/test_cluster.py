@@ -1,0 +1,84 @@
+"""What jobs ask a cluster for, without one: a program named sinfo answers as Slurm does."""
+
+import os
+from pathlib import Path
+
+import pytest
+from studies import tiny
+
+from synthgain.study import cluster
+from synthgain.study.load import parse_study
+
+COPIER = {"known": "copier", "rows_of": "hospital_a", "replicas": 1}
+PROFILE = Path(__file__).parent.parent / "slurm" / "config.v9+.yaml"
+
+
+@pytest.fixture
+def sinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that tells of no node until it is written anew; nothing is known of an earlier answer."""
+    monkeypatch.setattr(os, "environ", {**os.environ, "PATH": f"{tmp_path}{os.pathsep}/bin:/usr/bin"})
+    os.environ.pop(cluster.FOUND, None)
+    program = tmp_path / "sinfo"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("device", "nodes", "wanted"),
+    [
+        ("auto", "gpu:a100:4\n(null)\n", 1),
+        ("auto", "(null)\n", 0),
+        ("auto", "craynetwork:4\n", 0),
+        ("cuda", "(null)\n", 1),  # Slurm's refusal is then the clear error
+        ("cpu", "gpu:a100:4\n", 0),
+    ],
+)
+def test_a_gpu_is_asked_for_where_it_would_be_used(device: str, nodes: str, wanted: int, sinfo: Path) -> None:
+    sinfo.write_text(f"#!/bin/sh\nprintf '{nodes}'\n")
+    study = parse_study(tiny(compute={"device": device}))
+    assert cluster.gpus(study, "train_downstream") == wanted
+    assert cluster.gpus(study, "draw_pool_shard", "drawn") == wanted
+
+
+def test_processes_of_a_generator_have_a_gpu_each(sinfo: Path) -> None:
+    sinfo.write_text("#!/bin/sh\necho gpu:8\n")
+    study = parse_study(tiny(compute={"generator_processes": 4}))
+    assert cluster.gpus(study, "train_generator") == 4
+    assert cluster.gpus(study, "train_downstream") == 1
+
+
+def test_pools_without_a_generator_ask_for_none(sinfo: Path) -> None:
+    sinfo.write_text("#!/bin/sh\necho gpu:8\n")
+    study = parse_study(tiny(pools__copies=COPIER))
+    assert cluster.gpus(study, "draw_pool_shard", "drawn") == 1
+    assert cluster.gpus(study, "draw_pool_shard", "copies") == 0
+
+
+def test_jobs_ask_for_what_the_call_that_sent_them_asked_for(sinfo: Path) -> None:
+    """A job is planned again on its node, where sinfo may say something else, or nothing."""
+    study = parse_study(tiny())
+    assert cluster.gpus(study, "train_generator") == 0
+    sinfo.write_text("#!/bin/sh\necho gpu:8\n")
+    assert cluster.gpus(study, "train_generator") == 0
+
+
+def test_without_an_answer_gpus_are_asked_for(sinfo: Path) -> None:
+    sinfo.write_text("#!/bin/sh\nexit 1\n")
+    assert cluster.gpus(parse_study(tiny()), "train_generator") == 1
+
+
+def test_no_slurm_to_ask(sinfo: Path) -> None:
+    """Elsewhere (one machine, Kubernetes, …) a GPU is asked for; on one machine that limits nothing."""
+    sinfo.unlink()
+    os.environ["PATH"] = str(sinfo.parent)
+    assert cluster.gpus(parse_study(tiny()), "train_generator") == 1
+
+
+def test_profile_holds_nothing_of_a_site() -> None:
+    """Account and partition stand there as comments, each once."""
+    lines = PROFILE.read_text().splitlines()
+    for key in ("slurm_account", "slurm_partition", "set-resources"):
+        told = [line for line in lines if f"{key}:" in line]
+        assert told, key
+        assert all(line.lstrip().startswith("#") for line in told), key
