@@ -1,6 +1,7 @@
 """Training state that survives kill, timeout, requeue and retry, and never resumes the wrong job."""
 
 import hashlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ class Checkpoints:
                 if facts["identity"] == self.identity and facts["sha256"] == sha256_file(path):
                     return int(facts["step"]), torch.load(path, map_location="cpu", weights_only=True)
                 logger.warning("%s: checksum differs, using an earlier state", path)
-            except (SynthGainError, KeyError, OSError) as error:
-                logger.warning("%s: not usable (%s), using an earlier state", path, error)
+            except (SynthGainError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                logger.warning("%s: not usable (%s), using an earlier state", path, reason)
             # Gone at once: `save` keeps the newest steps, and must not keep these in place of whole ones.
             path.unlink(missing_ok=True)
             path.with_suffix(".json").unlink(missing_ok=True)

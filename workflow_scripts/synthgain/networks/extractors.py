@@ -83,7 +83,7 @@ def load_state_dict(network: nn.Module, weights: Path) -> None:
             state = torch.load(weights, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
     except Exception as error:  # torch and safetensors raise a dozen kinds for a file that is not theirs
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SynthGainError(f"{weights}: not weights of {type(network).__name__} ({reason})") from error
 
 
