@@ -174,7 +174,7 @@ def test_plan_over_study_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(job["slice"]["arms"]) == {entry["arm"] for entry in config["analysis"]["primary"]}
     assert job["slice"]["arms"]["copier"]["repeated"] == "repeated"
     assert job["slice"]["arms"]["mode_dropper"]["drop"] == {"sex": "F"}
-    paths = planned.inputs("summarise_calibration", study="calibration")
+    paths = [path for path, _ in planned.inputs("summarise_calibration", study="calibration")]
     assert len(paths) == 10 * (1 + 7 + 7 + 2)  # statistics, gate and fidelity of each pool, two prediction tables
     for path, identity in job["inputs"].items():
         run, relative = path.split("/", 1)
