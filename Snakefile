@@ -15,6 +15,7 @@ report: "workflow_scripts/synthgain/report/captions/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/forecast.smk"
 include: "rules/data.smk"
 include: "rules/generators.smk"
 include: "rules/pools.smk"
@@ -27,6 +28,7 @@ include: "rules/calibration.smk"
 
 localrules:
     report,
+    plan,
     audit,
     samples,
     exports,
@@ -38,6 +40,22 @@ rule report:
     default_target: True
     input:
         targets("report"),
+
+
+# What the study will cost, before anything of it runs: a few steps are measured, the rest is counted.
+rule plan:
+    input:
+        forecast=targets("plan"),
+    log:
+        "results/plan.log",
+    conda:
+        "envs/environment.yaml"
+    params:
+        planned=planned_jobs,
+        cores=jobs_at_once,
+    shell:
+        "python $SYNTHGAIN_SCRIPTS/print_plan.py --forecast {input.forecast:q} --planned {params.planned:q}"
+        " --results results --cores {params.cores} --log {log:q}"
 
 
 # The data sets as read: tables, duplicates, contact sheets.

@@ -69,6 +69,16 @@ def expected(wildcards):
     return session.write_expected(Path(".snakemake/synthgain_expected.json"))
 
 
+def planned_jobs(wildcards):
+    return session.write_planned(Path(".snakemake/synthgain_planned.json"))
+
+
+def jobs_at_once(wildcards):
+    """Cores of this machine, or jobs of a cluster; 0 where neither is known."""
+    settings = workflow.resource_settings
+    return settings.cores or settings.nodes or 0
+
+
 def larger_with_attempt(amount):
     """Memory (MB) or time (minutes) that grows with each retry."""
     return lambda wildcards, attempt: amount * attempt

@@ -19,6 +19,7 @@ ALLOWED = {
     "statistics": set(),
     "report": set(),
     "study": set(),
+    "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }
 
 

@@ -49,9 +49,12 @@ MEASURED = {"measure_fidelity", "score_pool"}  # they look through the real-only
         ({"datasets__hospital_a__description": "text"}, {"write_report"}),
         ({"analysis__margin": 0.03}, STATISTICS),
         ({"models__cnn__learning_rate": 0.01}, TRAINING | MEASURED | END),
-        ({"datasets__hospital_b__seed": 9}, {"prepare_dataset", "audit_datasets", "predict_downstream"} | END),
-        ({"replicates__count": 3}, TRAINING | END),
-        ({"replicates__count": 3, "replicates__per_job": 2}, TRAINING | END),
+        (
+            {"datasets__hospital_b__seed": 9},
+            {"prepare_dataset", "audit_datasets", "predict_downstream", "forecast_cost"} | END,
+        ),
+        ({"replicates__count": 3}, TRAINING | END | {"forecast_cost"}),
+        ({"replicates__count": 3, "replicates__per_job": 2}, TRAINING | END | {"forecast_cost"}),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",  # no sets: their order differs by process
 )

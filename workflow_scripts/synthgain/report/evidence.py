@@ -77,6 +77,7 @@ class Evidence:
     consistency: list[Measured]
     relations: list[Measured]
     snapshots: list[Measured]
+    forecast: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -124,6 +125,7 @@ def gather(job: Job) -> Evidence:
         consistency=[_measured(job, name) for name in job.inputs_below("label_consistency/")],
         relations=[_measured(job, name) for name in job.inputs_below("fidelity_utility/")],
         snapshots=[_measured(job, name) for name in job.inputs_below("snapshots/")],
+        forecast=next((_manifest(job, name) for name in job.inputs_below("forecast/")), {}),
     )
 
 

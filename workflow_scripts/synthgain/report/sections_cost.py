@@ -5,6 +5,7 @@ import pandas as pd
 from synthgain.report.blocks import Column, Facts, Section, Text, make_table, number
 from synthgain.report.costs import NOT_RECORDED, device_hours, rule_times, synthesis_hours
 from synthgain.report.evidence import Evidence
+from synthgain.report.sections_forecast import forecast_blocks
 from synthgain.report.style import metric_name
 
 GENERATOR, DOWNSTREAM = "train_generator", "train_downstream"
@@ -39,6 +40,7 @@ def cost_section(evidence: Evidence) -> Section:
         shown = [Column("rule", "Rule"), Column("device", "Device"), Column("hours", "Hours", "number")]
         note = "The device is what the jobs themselves recorded; the hours of a rule are shared out by it."
         section.blocks.append(make_table("Hours by device", devices, shown, "device_hours.csv", note=note))
+    section.blocks += forecast_blocks(evidence, times)
     return section
 
 

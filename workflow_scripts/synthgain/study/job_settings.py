@@ -5,11 +5,16 @@ from typing import Any
 from synthgain.study.generation import TRAINING_SETTINGS
 from synthgain.study.schema import Study
 
+THREAD_ROLES = ("generator", "sampling", "downstream")  # of `compute.<role>_threads`
+
 
 def job_settings(study: Study) -> dict[str, Any]:
     """Return {section of the config: settings, or {entry: settings}}."""
     return {
-        "compute": {"generator_processes": study.compute.generator_processes},
+        "compute": {
+            "generator_processes": study.compute.generator_processes,
+            "threads": {role: getattr(study.compute, f"{role}_threads") for role in THREAD_ROLES},
+        },
         "datasets": {name: entry.settings for name, entry in study.datasets.items() if entry.settings},
         "generators": {
             name: entry.training.model_dump(include=TRAINING_SETTINGS) for name, entry in study.generators.items()

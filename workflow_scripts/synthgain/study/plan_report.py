@@ -115,8 +115,8 @@ def draw_figures(plan: Planner, model: str) -> Draft:
 def write_report(plan: Planner) -> Draft:
     study = plan.study
     declared = predeclared(plan)
-    indices = range(study.replicates.generators)
-    cells = [(model, arm, ratio) for model in study.models for arm in study.arms for ratio in plan.ratios(arm)]
+    # One run of one seed: a rehearsal costs nothing worth a forecast, and all seeds of a study share one.
+    forecast = study.study_seeds is None and not study.rehearsal
     return Draft(
         {
             "study": study.study,
@@ -132,24 +132,32 @@ def write_report(plan: Planner) -> Draft:
             "image_level": [name for name in study.datasets if _without_patients(plan, name)],
             "snapshots": {name: snapshots_of(plan, name) for name in study.generators},
         },
-        (
-            ("audit_datasets", {}),
-            *(("prepare_dataset", {"dataset": name}) for name in used_datasets(plan)),
-            *(("split_dataset", {"dataset": n}) for n in used_datasets(plan) if study.datasets[n].split is not None),
-            *(("train_generator", {"generator": name, "index": i}) for name in study.generators for i in indices),
-            *(
-                ("draw_sample_grid", {"generator": name, "index": i, "snapshot": step})
-                for name in study.generators
-                for i in indices
-                for step in snapshots_of(plan, name)
-            ),
-            *(("merge_pool_replica", {"pool": name, "index": 0, "replica": 1}) for name in study.pools),
-            *evaluation_inputs(plan),
-            *(("compare_arms", {"model": model}) for model in study.models),
-            *(("draw_figures", {"model": model}) for model in study.models),
-            *(("train_downstream", {"model": m, "arm": a, "ratio": r, "chunk": 0}) for m, a, r in cells),
-        ),
+        (*report_inputs(plan), *([("forecast_cost", {})] if forecast else [])),
     )
+
+
+def report_inputs(plan: Planner) -> list[tuple[str, dict[str, Any]]]:
+    """Return the jobs behind the report, but for the forecast of what they cost."""
+    study = plan.study
+    indices = range(study.replicates.generators)
+    cells = [(model, arm, ratio) for model in study.models for arm in study.arms for ratio in plan.ratios(arm)]
+    return [
+        ("audit_datasets", {}),
+        *(("prepare_dataset", {"dataset": name}) for name in used_datasets(plan)),
+        *(("split_dataset", {"dataset": n}) for n in used_datasets(plan) if study.datasets[n].split is not None),
+        *(("train_generator", {"generator": name, "index": i}) for name in study.generators for i in indices),
+        *(
+            ("draw_sample_grid", {"generator": name, "index": i, "snapshot": step})
+            for name in study.generators
+            for i in indices
+            for step in snapshots_of(plan, name)
+        ),
+        *(("merge_pool_replica", {"pool": name, "index": 0, "replica": 1}) for name in study.pools),
+        *evaluation_inputs(plan),
+        *(("compare_arms", {"model": model}) for model in study.models),
+        *(("draw_figures", {"model": model}) for model in study.models),
+        *(("train_downstream", {"model": m, "arm": a, "ratio": r, "chunk": 0}) for m, a, r in cells),
+    ]
 
 
 def _endpoint(plan: Planner, model: str) -> dict[str, str]:

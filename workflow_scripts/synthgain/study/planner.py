@@ -37,6 +37,8 @@ OUTPUTS = {
     "relate_fidelity": "fidelity_utility/{model}/manifest.json",
     "draw_figures": "figures/{model}/manifest.json",
     "write_report": "report.html",
+    "measure_speed": "forecast/speed.json",
+    "forecast_cost": "forecast/forecast.json",
     "summarise_calibration": "calibration.json",  # below the study, not the run
 }
 

@@ -15,6 +15,7 @@ from synthgain.study import (  # noqa: F401  (they register the plans)
     plan_data,
     plan_downstream,
     plan_evaluation,
+    plan_forecast,
     plan_pools,
     plan_report,
 )
@@ -23,6 +24,7 @@ from synthgain.study.job_settings import job_settings
 from synthgain.study.load import parse_study, run_names
 from synthgain.study.plan_calibration import plan_calibration
 from synthgain.study.plan_data import snapshots_of
+from synthgain.study.plan_forecast import planned_outputs
 from synthgain.study.planner import OUTPUTS, PlannedJob, Planner
 from synthgain.study.schema import Study
 from synthgain.study.wildcards import check_wildcards
@@ -79,8 +81,10 @@ class Session:
         return canonical_json({JOB_FILE_KEY: str(path), "digest": digest(text)})
 
     def targets(self, kind: str) -> list[str]:
-        """Return the files of a named target: audit, samples, exports or report."""
-        found = [f"{self.results}/{run}/{path}" for run, plan in self.planners.items() for path in _targets(plan, kind)]
+        """Return the files of a named target: audit, plan, samples, exports or report."""
+        # All seeds of a study are the same work: the forecast of one stands for all.
+        planners = dict(list(self.planners.items())[:1]) if kind == "plan" else self.planners
+        found = [f"{self.results}/{run}/{path}" for run, plan in planners.items() for path in _targets(plan, kind)]
         if kind == "report" and self.study.study_seeds is not None:
             found.append(f"{self.results}/{self.study.study}/calibration.html")
         return found
@@ -101,6 +105,11 @@ class Session:
             prepared = [job for job in plan.jobs() if job.rule == "prepare_dataset"]
             slices[run]["datasets"] = {job.output: dict(job.slice) for job in prepared}
         write_json(path, slices)
+        return str(path)
+
+    def write_planned(self, path: Path) -> str:
+        """Write {run: [{path: identity} of each group of the forecast]} as JSON for print_plan.py; return the path."""
+        write_json(path, {run: planned_outputs(plan) for run, plan in self.planners.items()})
         return str(path)
 
     def notice(self) -> str:
@@ -143,6 +152,8 @@ def _targets(plan: Planner, kind: str) -> list[str]:
     study = plan.study
     if kind == "audit":
         return [OUTPUTS["audit_datasets"]]
+    if kind == "plan":
+        return [OUTPUTS["forecast_cost"]]
     if kind == "samples":
         return [
             OUTPUTS["draw_sample_grid"].format(generator=name, index=index, snapshot=step)

@@ -1,0 +1,55 @@
+# The forecast: a few measured steps of every kind of work, times what the plan counts.
+
+
+localrules:
+    forecast_cost,
+
+
+# First of all, so that the forecast is one; with the threads of the jobs whose steps it measures.
+rule measure_speed:
+    output:
+        f"{RUN}/forecast/speed.json",
+    log:
+        f"{RUN}/logs/measure_speed/speed.log",
+    benchmark:
+        f"{RUN}/benchmarks/measure_speed/speed.tsv"
+    conda:
+        "../envs/environment.yaml"
+    priority: 100
+    threads:
+        max(
+            session.study.compute.generator_threads,
+            session.study.compute.sampling_threads,
+            session.study.compute.downstream_threads,
+        )
+    resources:
+        mem_mb=larger_with_attempt(8000),
+        runtime=larger_with_attempt(30),
+        gpu=gpus("measure_speed"),
+    params:
+        job=job("measure_speed"),
+    message:
+        "Measuring a few steps of every kind of work"
+    shell:
+        "python $SYNTHGAIN_SCRIPTS/measure_speed.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"
+
+
+rule forecast_cost:
+    input:
+        inputs("forecast_cost"),
+    output:
+        f"{RUN}/forecast/forecast.json",
+    log:
+        f"{RUN}/logs/forecast_cost/forecast.log",
+    benchmark:
+        f"{RUN}/benchmarks/forecast_cost/forecast.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        job=job("forecast_cost"),
+    message:
+        "Forecasting the cost of {wildcards.run}"
+    shell:
+        "python $SYNTHGAIN_SCRIPTS/forecast_cost.py --job {params.job:q} --run results/{wildcards.run}"
+        " --threads {threads} --log {log:q} --output {output:q}"

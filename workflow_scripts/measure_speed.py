@@ -1,0 +1,101 @@
+"""Measures a few steps of every kind of work of a study, on the machine where its jobs would run.
+
+Slice: {kinds: {name: what to measure}, image: {size, channels}}. Output: forecast/speed.json. What cannot be
+measured is recorded with its reason, and stops nothing: the job that will need it says so again.
+"""
+
+import time
+
+STARTED = time.process_time()  # what the interpreter itself took
+
+import importlib  # noqa: E402
+import os  # noqa: E402
+import platform  # noqa: E402
+import tempfile  # noqa: E402
+from datetime import UTC, datetime  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from synthgain.command import Job, Progress, logger, run_script  # noqa: E402
+from synthgain.files import digest, write_json  # noqa: E402
+from synthgain.settings import settings  # noqa: E402
+
+# In this order: what each takes more than the ones before is what jobs of that sort need to start.
+LIBRARIES = {
+    "tables": "synthgain.images",
+    "torch": "synthgain.speed.downstream",
+    "drawing": "synthgain.speed.generators",
+}
+MEASURES = {
+    "learn": "downstream.measure_learning",
+    "train": "generators.measure_training",
+    "sample": "generators.measure_sampling",
+    "extract": "features.measure_features",
+}
+ROLES = {"learn": "downstream", "train": "generator", "sample": "sampling"}  # whose threads a kind of work has
+
+
+def measure_speed(job: Job) -> None:
+    """Measure every kind of work once and write what was found."""
+    began = time.perf_counter()
+    start_up = {"python": STARTED}
+    kinds: dict[str, Any] = job.slice["kinds"]
+    draws = any(kind["do"] in ("train", "sample") for kind in kinds.values())
+    for name in LIBRARIES if draws else list(LIBRARIES)[:-1]:
+        importlib.import_module(LIBRARIES[name])
+        start_up[name] = time.process_time()
+    threads = settings("compute").get("threads", {})
+    progress, known = Progress("speed", len(kinds)), dict[str, Any]()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, kind in kinds.items():
+            key = digest(kind)
+            if key not in known:
+                count = max(1, min(job.threads, int(threads.get(ROLES.get(kind["do"], ""), 1))))
+                known[key] = {"threads": count, **_measured(name, kind, job.slice["image"], Path(folder), count)}
+            progress.advance(note=name)
+    write_json(
+        job.outputs[0],
+        {
+            "identity": job.identity,
+            "kinds": {name: known[digest(kind)] for name, kind in kinds.items()},
+            "start_up": start_up,
+            "threads": threads,
+            "machine": _machine(),
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+
+
+def _measured(name: str, kind: dict[str, Any], image: dict[str, int], folder: Path, threads: int) -> dict[str, Any]:
+    """Return the rates of one kind of work, or {error: why there are none}."""
+    module, function = MEASURES[kind["do"]].split(".")
+    try:
+        found = getattr(importlib.import_module(f"synthgain.speed.{module}"), function)(kind, image, folder, threads)
+    except Exception as error:  # a forecast must not keep the study from running
+        reason = " ".join(str(error).split())
+        logger.warning("%s: not measured (%s)", name, reason)
+        return {"error": reason}
+    return dict(found)
+
+
+def _machine() -> dict[str, Any]:
+    """Where it was measured."""
+    import torch
+
+    from synthgain.device import chosen_device
+
+    device = chosen_device()
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "gpu": cuda,
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "torch": torch.__version__,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "busy": round(os.getloadavg()[0], 1),
+    }
+
+
+if __name__ == "__main__":
+    run_script(measure_speed)
