@@ -54,7 +54,7 @@ rule plan:
         planned=planned_jobs,
         cores=jobs_at_once,
     shell:
-        "python $SYNTHGAIN_SCRIPTS/print_plan.py --forecast {input.forecast:q} --planned {params.planned:q}"
+        'python "$SYNTHGAIN_SCRIPTS/print_plan.py" --forecast {input.forecast:q} --planned {params.planned:q}'
         " --results results --cores {params.cores} --log {log:q}"
 
 

@@ -13,9 +13,9 @@ rule measure_speed:
         f"{RUN}/logs/measure_speed/speed.log",
     benchmark:
         f"{RUN}/benchmarks/measure_speed/speed.tsv"
+    priority: 100
     conda:
         "../envs/environment.yaml"
-    priority: 100
     threads:
         max(
             session.study.compute.generator_threads,
@@ -31,7 +31,7 @@ rule measure_speed:
     message:
         "Measuring a few steps of every kind of work"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/measure_speed.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/measure_speed.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
 
 
@@ -51,5 +51,5 @@ rule forecast_cost:
     message:
         "Forecasting the cost of {wildcards.run}"
     shell:
-        "python $SYNTHGAIN_SCRIPTS/forecast_cost.py --job {params.job:q} --run results/{wildcards.run}"
+        'python "$SYNTHGAIN_SCRIPTS/forecast_cost.py" --job {params.job:q} --run results/{wildcards.run}'
         " --threads {threads} --log {log:q} --output {output:q}"
