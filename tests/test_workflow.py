@@ -81,7 +81,7 @@ def test_predictions_hold_validation_and_every_test_set(built: Workshop) -> None
 
 def test_no_results_file_is_without_its_manifest_entry(built: Workshop) -> None:
     """Everything but state, logs, run times and single-file outputs is listed, with checksum, in its manifest."""
-    loose = {"state", "logs", "benchmarks", "audit", "samples", "predictions"}
+    loose = {"forecast", "state", "logs", "benchmarks", "audit", "samples", "predictions"}
     for path in results(built).rglob("*"):
         parts = path.relative_to(results(built)).parts
         if path.is_dir() or parts[0] in loose or path.name in ("manifest.json", "report.html", "quarantine.csv"):
