@@ -135,8 +135,15 @@ def check_archive(path: Path, side: int, channels: int) -> None:
                     raise SynthGainError(
                         f"{path}: {info.filename} holds {shape} {dtype}, expected (N, {plane}); delete it and run again"
                     )
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise SynthGainError(f"{path}: not a whole archive ({error}); delete it and run again") from error
+    except SynthGainError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged bytes
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: Path, error: Exception) -> SynthGainError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return SynthGainError(f"{path}: not a whole archive ({reason}); delete it and run again")
 
 
 def _npy_header(handle: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -152,8 +159,11 @@ def _read_part(
     """Return images (N, size, size, channels) uint8 in the study's geometry and labels (N, L)."""
     if part == "train":
         check_archive(path, side, known.channels)
-    with np.load(path, allow_pickle=False) as archive:
-        raw, labels = archive[f"{part}_images"], archive[f"{part}_labels"]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            raw, labels = archive[f"{part}_images"], archive[f"{part}_labels"]
+    except Exception as error:  # as above
+        raise _not_whole(path, error) from error
     if len(raw) != len(labels):
         raise SynthGainError(f"{path}: {part} has {len(raw)} images and {len(labels)} labels; delete it and run again")
     images = np.empty((len(raw), image["size"], image["size"], image["channels"]), np.uint8)
