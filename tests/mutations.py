@@ -6,7 +6,6 @@ import zlib
 from typing import Any
 
 import numpy as np
-import pydicom
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -200,8 +199,3 @@ def _with_checksums(data: bytes) -> bytes:
         parts.append(data[place + 4 : place + 8 + length])
         place += 12 + length
     return png(parts) + data[place:]
-
-
-def read_tags(data: bytes) -> Dataset:
-    """Return a DICOM file's header as pydicom reads it."""
-    return pydicom.dcmread(io.BytesIO(data))

@@ -11,6 +11,7 @@ from synthgain.errors import SynthGainError
 from synthgain.study.entry import nearest
 from synthgain.study.schema import Study
 
+LONGEST_SHOWN = 64  # characters of a wrong name: as many as a right one may have
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -86,7 +87,7 @@ def run_names(study: Study) -> list[str]:
 def _first_problem(error: ValidationError) -> str:
     """One line for the first problem: where, what, and the nearest valid name."""
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"] if part not in _TAGS)
+    place = ".".join(_shown(str(part)) for part in problem["loc"] if part not in _TAGS)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
@@ -94,11 +95,19 @@ def _first_problem(error: ValidationError) -> str:
         kind = context["discriminator"].strip("'")
         message = f"unknown {kind} {context['tag']!r}; {nearest(context['tag'], known)} (known: {', '.join(known)})"
     elif problem["type"] == "string_pattern_mismatch":
-        message = f"{problem['input']!r} is not a name: small letters, digits and _, starting with a letter"
+        message = (
+            f"{_shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
+        )
     elif problem["type"] == "missing":
         message = "is missing"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _shown(name: str) -> str:
+    """Return a key or name short and without characters that steer a terminal."""
+    short = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 _TAGS = ("phantom", "table", "medmnist", "diffusion", "[key]")
