@@ -28,9 +28,9 @@ LIBRARIES = {
 }
 MEASURES = {
     "learn": "downstream.measure_learning",
+    "extract": "features.measure_features",
     "train": "generators.measure_training",
     "sample": "generators.measure_sampling",
-    "extract": "features.measure_features",
 }
 ROLES = {"learn": "downstream", "train": "generator", "sample": "sampling"}  # whose threads a kind of work has
 
@@ -40,14 +40,16 @@ def measure_speed(job: Job) -> None:
     began = time.perf_counter()
     start_up = {"python": STARTED}
     kinds: dict[str, Any] = job.slice["kinds"]
-    draws = any(kind["do"] in ("train", "sample") for kind in kinds.values())
-    for name in LIBRARIES if draws else list(LIBRARIES)[:-1]:
-        importlib.import_module(LIBRARIES[name])
-        start_up[name] = time.process_time()
+    for name in ("tables", "torch"):
+        _load(name, start_up)
     threads = settings("compute").get("threads", {})
     progress, known = Progress("speed", len(kinds)), dict[str, Any]()
     with tempfile.TemporaryDirectory() as folder:
-        for name, kind in kinds.items():
+        # What needs least memory first: the largest so far is all that a process can be asked for.
+        for name in sorted(kinds, key=lambda name: list(MEASURES).index(kinds[name]["do"])):
+            kind = kinds[name]
+            if kind["do"] in ("train", "sample") and "drawing" not in start_up:
+                _load("drawing", start_up)
             key = digest(kind)
             if key not in known:
                 count = max(1, min(job.threads, int(threads.get(ROLES.get(kind["do"], ""), 1))))
@@ -64,6 +66,13 @@ def measure_speed(job: Job) -> None:
             "seconds": round(time.perf_counter() - began, 3),
         },
     )
+
+
+def _load(name: str, start_up: dict[str, float]) -> None:
+    """Import libraries and note what a job spends on them, and on all before them."""
+    before, began = list(start_up.values())[-1], time.process_time()
+    importlib.import_module(LIBRARIES[name])
+    start_up[name] = before + time.process_time() - began
 
 
 def _measured(name: str, kind: dict[str, Any], image: dict[str, int], folder: Path, threads: int) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from synthgain.report.blocks import Column, Text, make_table
 from synthgain.report.evidence import Evidence
 
 SECONDS_A_MINUTE, MINUTES_AN_HOUR = 60.0, 60.0
-IN_ALL = "in all"
+IN_ALL, REPORT = "in all", "write_report"
+START_ONLY, PARTLY = "start-up only", "not all forecast"
+MARKS = {START_ONLY: " *", PARTLY: " †", "": ""}
 ABSENT = "No forecast: rehearsals and single seeds of a study have none; `snakemake plan` prints that of the study."
 
 
@@ -26,7 +28,7 @@ def forecast_blocks(evidence: Evidence, times: pd.DataFrame) -> list[Any]:
             "Forecast and fact",
             stage_minutes(evidence.forecast, times),
             [
-                Column("stage", "Stage"),
+                Column("shown", "Stage"),
                 Column("jobs", "Jobs forecast", "count"),
                 Column("recorded", "recorded", "count"),
                 Column("forecast", "Forecast (min)", "number", 1),
@@ -34,7 +36,6 @@ def forecast_blocks(evidence: Evidence, times: pd.DataFrame) -> list[Any]:
                 Column("cpu_ratio", "CPU time / forecast", "number", 2),
                 Column("fact", "Run time (min)", "number", 1),
                 Column("ratio", "Run time / forecast", "number", 2),
-                Column("note", "Note"),
             ],
             "forecast.csv",
             note=_note(evidence.forecast),
@@ -55,10 +56,13 @@ def forecast_blocks(evidence: Evidence, times: pd.DataFrame) -> list[Any]:
 
 
 def stage_minutes(forecast: Mapping[str, Any], times: pd.DataFrame) -> pd.DataFrame:
-    """Return stage, jobs, recorded, forecast, fact, ratio, cpu_fact, cpu_ratio (minutes), note; the last row is all."""
+    """Return stage, jobs, recorded, forecast, fact, ratio, cpu_fact, cpu_ratio (minutes), note; the last row is all.
+
+    `shown` is the stage with a mark for its note. The job that writes the report has no run time yet and is left out.
+    """
     found = times.set_index("rule")
     rows: list[dict[str, Any]] = []
-    for rule in dict.fromkeys(group["rule"] for group in forecast["groups"]):
+    for rule in dict.fromkeys(group["rule"] for group in forecast["groups"] if group["rule"] != REPORT):
         groups = [group for group in forecast["groups"] if group["rule"] == rule]
         known = found.loc[rule] if rule in found.index else {"jobs": 0, "hours": math.nan, "cpu_hours": math.nan}
         partly = any(group["missing"] for group in groups)
@@ -71,14 +75,16 @@ def stage_minutes(forecast: Mapping[str, Any], times: pd.DataFrame) -> pd.DataFr
                 "forecast": sum(group["seconds"] for group in groups) / SECONDS_A_MINUTE,
                 "fact": float(known["hours"]) * MINUTES_AN_HOUR,
                 "cpu_fact": float(known["cpu_hours"]) * MINUTES_AN_HOUR,
-                "note": "not all forecast" if partly else "" if modelled else "start-up only",
+                "note": PARTLY if partly else "" if modelled else START_ONLY,
             }
         )
     table = pd.DataFrame(rows)
     numbers = ["jobs", "recorded", "forecast", "fact", "cpu_fact"]
     table.loc[len(table)] = {"stage": IN_ALL, "note": "", **table[numbers].sum()}
-    table["ratio"] = table["fact"] / table["forecast"]
-    table["cpu_ratio"] = table["cpu_fact"] / table["forecast"]
+    computing = table["note"] != START_ONLY  # the others' forecast is no guess at what they compute
+    table["shown"] = table["stage"] + table["note"].map(MARKS)
+    table["ratio"] = (table["fact"] / table["forecast"]).where(computing)
+    table["cpu_ratio"] = (table["cpu_fact"] / table["forecast"]).where(computing)
     return table
 
 
@@ -114,10 +120,13 @@ def _add(spent: dict[str, list[float]], kind: str, facts: Mapping[str, Any]) -> 
 
 def _note(forecast: Mapping[str, Any]) -> str:
     machine, took = forecast["speed"]["machine"], forecast["speed"]["seconds"]
+    when = str(machine["measured"])[:16].replace("T", " ")
     busy = f", load {machine['busy']} on {machine['cores']} cores" if machine["busy"] > machine["cores"] else ""
     clock = "seconds of the GPU's clock" if machine["gpu"] else "seconds of cores that a job has to itself"
     return (
-        f"The forecast: counts of the plan times speeds measured on {machine['device']} at {machine['measured']} "
+        f"The forecast: counts of the plan times speeds measured on {machine['device']} on {when} UTC "
         f"(in {took:.0f} s{busy}), in {clock}. Beside jobs that share the cores the run time is longer. Facts are of "
-        "the jobs whose run times stand in this folder; of a job that was stopped and went on, of its last part only."
+        "the jobs whose run times stand in this folder (CPU time as Snakemake samples it, which misses a job's last "
+        "moments); of a job that was stopped and went on, of its last part only. "
+        f"*: {START_ONLY}, what they compute is not forecast. †: {PARTLY}, see `snakemake plan`."
     )

@@ -1,6 +1,7 @@
 """The forecast as text for a terminal: by stage, by generator and pool, by arm, and what it leaves out."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from synthgain.speed.forecast import SUMS, added, by, wall_seconds
@@ -8,6 +9,7 @@ from synthgain.speed.forecast import SUMS, added, by, wall_seconds
 NAMED_STAGES = ("train_generator", "draw_pool_shard")
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 START_ONLY = "start-up only"
+WIDTH = 110  # of notes, about that of the tables
 
 
 def plan_text(forecast: Mapping[str, Any], kept: Sequence[int], cores: int, threads: Mapping[str, int]) -> str:
@@ -74,7 +76,7 @@ def _row(entry: Mapping[str, Any], name: str) -> list[str]:
         duration(entry["seconds"]),
         duration(left * entry["seconds"]),
         size(entry["disk_bytes"]),
-        f"{entry['memory_gb']:.1f} GB" if entry["memory_gb"] else "–",
+        f"{entry['memory_gb']:.1f} GiB" if entry["memory_gb"] else "–",
         note,
     ]
 
@@ -119,10 +121,11 @@ def _bounds(groups: Sequence[Mapping[str, Any]], cores: int) -> list[str]:
     left = [1 - group["kept"] / max(group["jobs"], 1) for group in groups]
     bounds = wall_seconds(groups, cores, left)
     longest, work = duration(bounds["path"]), duration(bounds["work"])
-    return [
-        f"What is to do takes at least {duration(max(bounds.values()))} by the clock with {cores} at once: "
-        f"the work over {cores} is {work}, the longest chain of jobs {longest}."
-    ]
+    text = (
+        f"What is to do takes at least {duration(max(bounds.values()))} by the clock with {cores} at once: shared by "
+        f"{cores} the work takes {work}, and the longest chain of jobs that wait for each other {longest}."
+    )
+    return wrap(text, WIDTH)
 
 
 def _notes(forecast: Mapping[str, Any], total: Mapping[str, Any], threads: Mapping[str, int]) -> list[str]:
@@ -148,4 +151,4 @@ def _notes(forecast: Mapping[str, Any], total: Mapping[str, Any], threads: Mappi
         )
     if dict(threads) != dict(speed["threads"]):
         notes.append("compute.*_threads changed since: measure anew with `snakemake plan --forcerun measure_speed`.")
-    return [f"- {note}" for note in notes]
+    return [line for note in notes for line in wrap(f"- {note}", WIDTH, subsequent_indent="  ")]

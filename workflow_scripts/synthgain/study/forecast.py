@@ -207,5 +207,5 @@ def closure(first: list[str], jobs: Mapping[str, PlannedJob]) -> list[PlannedJob
             order[path] = jobs[path]
             continue
         pending.append((path, True))
-        pending += [(name, False) for name in reversed(jobs[path].inputs) if name not in order]
+        pending += [(name, False) for name in reversed(list(jobs[path].inputs)) if name not in order]
     return list(order.values())

@@ -223,7 +223,7 @@ def _drawn(plan: Planner, pool: str) -> dict[str, Any]:
     chosen = {key: getattr(config.sampling, key) for key in SAMPLING_SPEED}
     names = {"draws": config.from_, "draws_masks": config.masks.from_ if config.masks else None}
     labels = {key: _sampler(known, name, chosen) if name is not None else None for key, name in names.items()}
-    families = {label: study.generators[names[key]].family for key, label in labels.items() if label is not None}
+    families = {label: study.generators[known[label][0]].family for label in labels.values() if label is not None}
     rows = source_dataset(study, pool)
     if config.from_ is not None:
         planes = len(study.generators[config.from_].structures)

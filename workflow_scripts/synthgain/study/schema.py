@@ -70,7 +70,9 @@ class TorchScriptSpace(Entry):
     """A feature extractor of your own (DINOv2, torchxrayvision …) as a TorchScript file."""
 
     weights: str = Field(description="TorchScript file, relative to the data root.")
-    sha256: str | None = Field(None, description="Its checksum; another file is refused. The file is a program: give it.")
+    sha256: str | None = Field(
+        None, description="Its checksum; another file is refused. The file is a program: give it."
+    )
     size: int = Field(224, ge=16, description="Input size in pixels.")
     channels: Literal[1, 3] = Field(3, description="Input channels.")
     mean: list[float] | None = Field(None, description="Mean per channel of pixels in [0, 1]; default: ImageNet's.")
