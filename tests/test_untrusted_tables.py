@@ -148,8 +148,10 @@ def test_the_line_of_too_many_quarantined_rows_is_short_and_readable(
 def test_text_is_kept_but_for_what_steers(tmp_path: Path) -> None:
     texts = ["a\tb", "ä", "x\u200dy", "a\nb", "1\u00a0000"]
     assert text_table(pd.DataFrame({"a": texts}))["a"].tolist() == texts
-    steering = text_table(pd.DataFrame({"a": ["\x1b[0m", "\u202e", "\x00", "\udc80", "x\x85x"]}, dtype=object))
-    assert steering["a"].tolist() == ["\\x1b[0m", "\\u202e", "\\x00", "\\udc80", "x\\x85x"]
+    steering = text_table(
+        pd.DataFrame({"a": ["\x1b[0m", "\u202e", "\x00", "\udc80", "x\x85x", "a\rb", "a\r\nb"]}, dtype=object)
+    )
+    assert steering["a"].tolist() == ["\\x1b[0m", "\\u202e", "\\x00", "\\udc80", "x\\x85x", "a\\rb", "a\nb"]
 
 
 def test_imported_pools_and_exports_name_their_files_themselves(

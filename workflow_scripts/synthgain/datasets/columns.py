@@ -16,9 +16,9 @@ RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
 POLICIES = ("drop", "zero", "one")
 MAX_LEVEL = 200  # characters: a level's name stands in tables and figures; longer cells are free text
 _SHOWN = 80  # characters of a cell that a reason quotes
-# Control characters but tab and line ends, bidirectional overrides, surrogates: no name needs them, and they break
-# XML, terminals and the reader's eye (Unicode TR 36, 2.10).
-_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+# Control characters but tab and line end, bidirectional overrides, surrogates: no name needs them, and they break CSV
+# (a lone carriage return), XML, terminals and the reader's eye (Unicode TR 36, 2.10).
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 Spec = dict[str, Any]
 
 
@@ -192,7 +192,7 @@ def _text(cell: Any) -> str:
         return str(bool(cell)).lower()
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         return str(int(cell))
-    text = str(cell).strip()
+    text = str(cell).strip().replace("\r\n", "\n")
     return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
