@@ -48,7 +48,11 @@ def work(job):
         raise SynthGainError("datasets.a: mend it")
     if rank == 1 and told == "crash":
         raise ValueError("boom")
-    if rank == 1 and told == "killed":
+    if rank == 0 and told == "late":  # what the survivor sees may be heard before the other's end
+        raise RuntimeError("gloo/transport/tcp/pair.cc: Connection reset by peer")
+    if rank == 1 and told == "late":
+        time.sleep(0.3)
+    if rank == 1 and told in ("killed", "late"):
         os.kill(os.getpid(), signal.SIGKILL)
     while not (stop.requested and told == "wait"):  # in the other cases the first process does not listen
         time.sleep(0.01)
@@ -103,6 +107,7 @@ def test_the_first_process_speaks_for_all_and_threads_are_shared(tmp_path: Path)
         ("error", "error: datasets.a: mend it"),
         ("crash", "error: ValueError: boom (traceback in"),
         ("killed", "error: process 2 of 2 was killed by SIGKILL"),
+        ("late", "error: process 2 of 2 was killed by SIGKILL"),
     ],
 )
 def test_one_that_fails_ends_the_job_with_one_line(tmp_path: Path, second: str, line: str) -> None:
@@ -113,7 +118,7 @@ def test_one_that_fails_ends_the_job_with_one_line(tmp_path: Path, second: str, 
     (error,) = [text for text in shown.splitlines() if "error" in text]
     assert error.startswith(line)
     assert all_gone(pids)  # the other one too, although it hears no signal
-    assert ("Traceback" in (tmp_path / "log").read_text()) == (second == "crash")
+    assert ("Traceback" in (tmp_path / "log").read_text()) == (second in ("crash", "late"))
 
 
 def test_a_signal_reaches_all_of_them(tmp_path: Path) -> None:
@@ -144,9 +149,10 @@ GAN = {
     "mask_by": None,
 }
 # Two processes add up a batch in another order, so the last bits differ, and Adam gives even a gradient of rounding
-# errors its full step. Measured over 12 steps: losses differ by up to 5e-6 (diffusion) and 5e-4 (GAN) of themselves;
-# a batch whose second half were the first again, by 5 % at the first step.
-LOSS_TOLERANCE = 2e-3
+# errors its full step. Measured over 12 steps: losses differ by less than 1e-5 (diffusion) and 5e-4 (GAN) of
+# themselves. Were half of each batch the other half again, diffusion's would by 7 % at the first step, and its images
+# by up to 0.18.
+LOSS_TOLERANCE = {"diffusion": 1e-4, "gan": 2e-3}
 OUTPUT_TOLERANCE = 0.02  # of images in [-1, 1]
 
 
@@ -221,9 +227,9 @@ def test_two_processes_equal_one(tmp_path: Path, family: str, monkeypatch: pytes
     assert process.returncode == 0, shown
     assert shown.count("resumed at step 2 of 12") == 1
     assert environments(job) == [(0, 1), (2, 2)]
-    np.testing.assert_allclose(losses(job), losses(whole), rtol=LOSS_TOLERANCE)
-    assert not np.array_equal(losses(job), losses(whole)), "no second process took part"
-    assert (images(job) - images(whole)).abs().max() < OUTPUT_TOLERANCE
+    np.testing.assert_allclose(losses(job), losses(whole), rtol=LOSS_TOLERANCE[family])
+    difference = (images(job) - images(whole)).abs().max()
+    assert 0 < difference < OUTPUT_TOLERANCE  # 0: no second process took part
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ RENDEZVOUS = "SYNTHGAIN_RENDEZVOUS"  # a file by which the processes find each o
 LOOK_SECONDS = 0.2  # between looks at the stop signal
 GRACE_SECONDS = 15.0  # from the first process that failed to the end of the others, which may still be saving
 ERROR, STOPPED = "error: ", "stopped: "  # how `run_script` begins its last line
+KILLED, SAID, LOST, SILENT = range(4)  # kinds of reasons, the likelier cause first
+LOST_ANOTHER = ("gloo", "nccl", "connection closed by peer")  # in the error of a process that waited for another
 STOPPED_CODES = {EXIT_TERMINATED, -signal.SIGTERM}  # the latter before Python handles signals
 
 
@@ -80,8 +82,14 @@ class _Watch:
     children: list[subprocess.Popen[str]] = field(default_factory=list)
     events: SimpleQueue[tuple[int, str | int]] = field(default_factory=SimpleQueue)
     codes: dict[int, int] = field(default_factory=dict)
-    failure: str | None = None
+    reasons: list[tuple[int, str]] = field(default_factory=list)  # (rank of its kind, words), as they came
+    ended_by_us: bool = False
     note: str = ""
+
+    @property
+    def failure(self) -> str | None:
+        """What went wrong first: a process that was killed, else an error, else that a process lost another."""
+        return min(self.reasons, key=lambda reason: reason[0])[1] if self.reasons else None
 
     def start(self, rank: int, command: list[str], environment: dict[str, str]) -> None:
         child = subprocess.Popen(
@@ -116,16 +124,18 @@ class _Watch:
             if event and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE_SECONDS
                 self.ask_to_stop()
-            if event and event not in STOPPED_CODES and self.failure is None:
-                self.failure = f"process {rank + 1} of {self.count} {_ending(event)}"
+            if event not in {0, *STOPPED_CODES} and not (event < 0 and self.ended_by_us):
+                words = f"process {rank + 1} of {self.count} {_ending(event)}"
+                self.reasons.append((KILLED if event < 0 else SILENT, words))
 
     def hear(self, rank: int, line: str) -> None:
         """Keep the first error and the note of the state saved; show other lines of the first process."""
         if line.startswith(ERROR):
-            self.failure = self.failure or line.removeprefix(ERROR)
+            lost = any(word in line.lower() for word in LOST_ANOTHER)
+            self.reasons.append((LOST if lost else SAID, line.removeprefix(ERROR)))
         elif line.startswith(STOPPED):
             self.note = self.note or line.removeprefix(STOPPED).partition(";")[0]
-        elif rank == 0 and self.failure is None:
+        elif rank == 0 and not self.reasons:
             print(line, file=sys.stderr, flush=True)
 
     def ask_to_stop(self) -> None:
@@ -134,6 +144,7 @@ class _Watch:
                 child.terminate()
 
     def kill(self) -> None:
+        self.ended_by_us = True
         for child in self.children:
             if child.poll() is None:
                 child.kill()
