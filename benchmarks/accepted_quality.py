@@ -28,24 +28,28 @@ from synthgain.pools.solvers import karras_sigmas
 
 REACH = 40.0
 FEW, MANY, TOO_FEW, DDPM = 12, 50, 4, 1000
-IMAGES, SMALL_IMAGES = 2000, 128
+IMAGES = {"full": 2000, "small": 128}
 BATCH = 16
 # Quickly trained: the network sees 2 × 2 pixels as channels, at half the size.
 NETWORK = {"attention_resolutions": [], "patch_size": 2, "block_out_channels": [16, 32, 32]}
-TRAINING_STEPS, SMALL_TRAINING_STEPS = 1500, 40
+TRAINING = {"full": 1500, "small": 40}  # steps of the generator
+CLASSIFIER = {"full": 400, "small": 50}  # steps of the network whose features are compared
 
 
 def measure(options: Options) -> Row:
     """Time both samplers on the same network and, in full, judge 12 and 4 steps by KID at n = 2,000."""
-    steps = SMALL_TRAINING_STEPS if options.small else TRAINING_STEPS
+    mode = "small" if options.small else "full"
     study = default_study(
-        generators__ddpm__network=NETWORK, generators__ddpm__training={"steps": steps, "batch_size": 32}
+        generators__ddpm__network=NETWORK,
+        generators__ddpm__training={"steps": TRAINING[mode], "batch_size": 32},
+        models__cnn__steps=CLASSIFIER[mode],
+        replicates={"count": 1},
     )
     with study_jobs(study) as jobs:
         folder = options.generator or jobs.make("train_generator", generator="ddpm", index=0).parent
         generator = load_generator(folder, None, torch.device("cpu"))
         table = read_image_set(jobs.make("prepare_dataset", dataset="hospital_a").parent).table
-        conditions = table.sample(IMAGES, replace=True, random_state=0).reset_index(drop=True)
+        conditions = table.sample(IMAGES[mode], replace=True, random_state=0).reset_index(drop=True)
         # Small: a quarter of the images at a tenth of the steps, scaled up; every step costs the same.
         timed, speed = (BATCH // 4, 10) if options.small else (BATCH, 1)
         pieces: dict[str, Callable[[], Any]] = {
@@ -57,7 +61,7 @@ def measure(options: Options) -> Row:
         times = interleaved(pieces, 2)
         scale = BATCH / timed * speed
         ratio = speed_up(times["few"], times["ddpm"], scale=scale)
-        quality = judged(generator, conditions, jobs, SMALL_IMAGES if options.small else IMAGES)
+        quality = judged(generator, conditions, jobs)
     accepted = quality["few_within_one_se"] and quality["too_few_rejected"]
     kid = ", ".join(f"{n} steps {quality['kid'][str(n)]:.4f}" for n in (TOO_FEW, FEW, MANY))
     note = f"KID at n = {quality['images']}: {kid}, standard error {quality['se']:.4f}"
@@ -94,13 +98,12 @@ def ancestral_images(generator: Any, conditions: Any, steps: int) -> torch.Tenso
     return x
 
 
-def judged(generator: Any, conditions: Any, jobs: StudyJobs, images: int) -> dict[str, Any]:
+def judged(generator: Any, rows: Any, jobs: StudyJobs) -> dict[str, Any]:
     """Return KID to fresh phantom films at 4, 12 and 50 steps, and the standard error of the last.
 
     Features of the default study's classifier, trained on the real training images of hospital_a.
     """
     extractor = build_extractor(*_real_only_model(jobs))
-    rows = conditions.iloc[:images]
     keys = [{"study": 0, "step": "benchmark", "row": number} for number in range(len(rows))]
     options = {"site": "a", "seed": 1, "patients": 1}
     films, _ = draw_phantom(rows, {"size": generator.image_shape[-1], "channels": 1}, keys, options)

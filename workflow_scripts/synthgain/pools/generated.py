@@ -7,6 +7,7 @@ import torch
 from synthgain.device import chosen_device, environment
 from synthgain.errors import SynthGainError
 from synthgain.generators.loading import load_generator
+from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
@@ -27,6 +28,7 @@ def draw(request: ShardRequest) -> Drawn:
     generator = open_generator(request)
     if generator.structures:
         raise SynthGainError(f"pools.{request.keys.pool}: its generator has masks; draw it with synthgain.pools.pairs")
+    sampling = with_compile_decided(sampling, generator, len(rows), request.state)
     seeds = sample_seeds(rows, request.keys)
     finished = FinishedBatches(request.state, request.identity, environment(generator.device))
     images = draw_rows(generator, rows, seeds, bounds, sampling, finished, shard_name(request))

@@ -11,6 +11,7 @@ import torch
 from synthgain.device import environment
 from synthgain.errors import SynthGainError
 from synthgain.pools import inpainting
+from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.generated import open_generator, sampling_facts, shard_name
 from synthgain.pools.mask_conditions import Counts, check_structures, condition_masks, encoded, lenders, planes_of
@@ -59,6 +60,7 @@ def draw(request: ShardRequest) -> Drawn:
     sampling = checked_sampling(request.sampling)
     bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
     generator = open_generator(request)
+    sampling = with_compile_decided(sampling, generator, len(rows), request.state)
     work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
     drawn = _way(work)(work)
     table = request.table_of(rows).iloc[slice(*bounds)].reset_index(drop=True)

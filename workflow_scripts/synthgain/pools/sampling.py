@@ -113,7 +113,7 @@ class Sampler:
     def __init__(self, generator: Any, options: Mapping[str, Any]) -> None:
         self.generator, self.options = generator, options
         self.device = generator.device
-        if options["compile"]:
+        if options["compile"] is True:  # auto, where nobody decided: a few images
             generator.network = torch.compile(generator.network, dynamic=False)
 
     def draw(self, seeds: np.ndarray, condition: Callable[[], Any]) -> torch.Tensor:
@@ -174,10 +174,12 @@ def checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
     unknown = set(sampling) - SAMPLING_OPTIONS
     if unknown:
         raise SynthGainError(f"sampling.{min(unknown)}: unknown; known are {', '.join(sorted(SAMPLING_OPTIONS))}")
-    defaults = {"solver": "dpmpp_2m", "steps": 18, "batch_size": 64, "compile": False, "precision": "float32"}
+    defaults = {"solver": "dpmpp_2m", "steps": 18, "batch_size": 64, "compile": "auto", "precision": "float32"}
     options: dict[str, Any] = {**defaults, **sampling}
     if options["batch_size"] < 1:
         raise SynthGainError(f"sampling.batch_size must be at least 1, got {options['batch_size']}")
+    if options["compile"] not in (True, False, "auto"):
+        raise SynthGainError(f"sampling.compile: got {options['compile']!r}; known are auto, true, false")
     if options["precision"] not in PRECISIONS:
         raise SynthGainError(f"sampling.precision: got {options['precision']!r}; known are {', '.join(PRECISIONS)}")
     return options

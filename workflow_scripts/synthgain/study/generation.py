@@ -145,7 +145,7 @@ class Sampling(Entry):
     guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
     batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
-    compile: bool = Field(False, description="Compile the network (pays off for large pools).")
+    compile: bool | Literal["auto"] = Field("auto", description="Compile the network; auto: where it pays.")
 
 
 class Filter(Entry):

@@ -1,0 +1,78 @@
+"""Whether a pool's network is compiled follows from the whole replica's work, never from a shard or a clock."""
+
+import logging
+
+import pytest
+import torch
+
+from synthgain.errors import SynthGainError
+from synthgain.networks.unet import build, condition_dimension, evaluate
+from synthgain.pools import compiling
+from synthgain.pools.compiling import flops_of_image, pays, with_compile_decided
+from synthgain.pools.sampling import checked_sampling
+
+SAMPLING = {"solver": "dpmpp_2m", "steps": 12, "batch_size": 64}
+
+
+class Network:
+    """A real network behind the generator's interface."""
+
+    kind, device, image_shape = "diffusion", torch.device("cpu"), (1, 8, 8)
+
+    def __init__(self) -> None:
+        options = {"block_out_channels": [8, 16], "layers_per_block": 1, "attention_resolutions": []}
+        self.network = build(options, 8, 1)
+
+    def null_condition(self, n):
+        return torch.zeros(n, condition_dimension(self.network))
+
+    def denoise(self, x, sigma, condition):
+        return evaluate(self.network, x, sigma, condition)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Network()
+
+
+def test_work_counts_steps_evaluations_and_guidance(network):
+    plain = flops_of_image(checked_sampling(SAMPLING), network)
+    first = 2 * 8 * 8 * 3 * 3 * 1 * 8  # the first convolution alone: 8 filters of 3 × 3 at each of 8 × 8 places
+    assert plain > 12 * first
+    assert flops_of_image(checked_sampling({**SAMPLING, "steps": 24}), network) == 2 * plain
+    assert flops_of_image(checked_sampling({**SAMPLING, "solver": "heun"}), network) == 2 * plain
+    assert flops_of_image(checked_sampling({**SAMPLING, "guidance_scale": 1.5}), network) == 2 * plain
+
+
+def test_only_a_replica_with_enough_work_is_compiled(network, tmp_path, monkeypatch):
+    monkeypatch.setenv(compiling.CACHE_VARIABLE, "elsewhere")
+    options = checked_sampling(SAMPLING)
+    enough = int(compiling.WORTHWHILE_FLOPS["cpu"] / flops_of_image(options, network)) + 1
+    assert pays(options, network, enough)
+    assert not pays(options, network, enough // 2)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert with_compile_decided(options, network, enough, tmp_path)["compile"] is True
+    assert with_compile_decided(options, network, 100, tmp_path)["compile"] is False
+    for told in (True, False):  # what the config says stands
+        assert with_compile_decided({**options, "compile": told}, network, enough, tmp_path)["compile"] is told
+
+
+def test_without_a_compiler_it_runs_uncompiled_and_says_so(network, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(compiling, "WORTHWHILE_FLOPS", {"cpu": 1.0})
+    monkeypatch.setattr(logging.getLogger("synthgain"), "propagate", True)
+    with caplog.at_level(logging.WARNING, logger="synthgain"):
+        assert with_compile_decided(checked_sampling(SAMPLING), network, 1000, tmp_path)["compile"] is False
+    assert "no no-such-compiler here" in caplog.text
+
+
+def test_compiled_code_is_kept_in_the_jobs_own_folder(network, tmp_path, monkeypatch):
+    monkeypatch.delenv(compiling.CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(compiling.os, "environ", dict(compiling.os.environ))
+    with_compile_decided({**checked_sampling(SAMPLING), "compile": True}, network, 1, tmp_path)
+    assert compiling.os.environ[compiling.CACHE_VARIABLE] == str(tmp_path / "compiled")
+
+
+def test_an_unknown_word_is_refused():
+    with pytest.raises(SynthGainError, match=r"sampling\.compile: got 'maybe'"):
+        checked_sampling({**SAMPLING, "compile": "maybe"})
