@@ -1,17 +1,25 @@
-# make run: the default study. make test: all tests. make env: the environment alone.
+# make run: the default study. make test: all tests but those on a cluster. make test-slurm: these, on a Slurm that
+# they install and start (as root, on Debian). make env: the environment alone.
 PYTHON ?= python3
 BIN := .venv/bin
 DONE := .venv/.complete
 
-.PHONY: run test env lint docs lock
+.PHONY: run test test-slurm bench env lint docs lock
 
 run: env
 	$(BIN)/snakemake --cores all
 	@echo "report: results/phantom/report.html"
 
 test: env lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow and not slurm"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m workflow
+
+test-slurm: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slurm
+
+# Speed against stock parts, as ratios (docs/performance.md); `make bench SMALL=--small`: under a minute each.
+bench: env
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py $(SMALL) --json results/benchmarks.json
 
 env: $(DONE)
 
