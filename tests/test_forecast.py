@@ -262,9 +262,10 @@ def test_hours_of_a_group_by_hand() -> None:
     assert found["longest_seconds"] == pytest.approx(3 + (1.0 + 2.4) / 2)
     assert found["disk_bytes"] == 2 * 100 + 4 * 100
     assert (found["gpu_seconds"], found["memory_gb"], found["missing"]) == (0.0, 1.5, [])
-    gpu = {**SPEED, "machine": {**SPEED["machine"], "gpu": True}}
+    woken = {"start_up": {**SPEED["start_up"], "device": 2.0}}
+    gpu = {**SPEED, **woken, "machine": {**SPEED["machine"], "gpu": True}}
     (there,) = forecast_groups([group("train_downstream", work, jobs=2)], gpu, SIZES)
-    assert there["gpu_seconds"] == there["seconds"] == pytest.approx(2 * 3 + 10 * 0.5 + 120 * 0.1)
+    assert there["gpu_seconds"] == there["seconds"] == pytest.approx(2 * (3 + 2) + 10 * 0.5 + 120 * 0.1)
 
 
 def test_what_is_not_known_is_named_and_not_hidden() -> None:

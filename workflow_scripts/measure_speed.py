@@ -40,8 +40,9 @@ def measure_speed(job: Job) -> None:
     began = time.perf_counter()
     start_up = {"python": STARTED}
     kinds: dict[str, Any] = job.slice["kinds"]
-    for name in ("tables", "torch"):
-        _load(name, start_up)
+    _load("tables", start_up, "python")
+    _load("torch", start_up, "tables")
+    machine = _machine(start_up)
     threads = settings("compute").get("threads", {})
     progress, known = Progress("speed", len(kinds)), dict[str, Any]()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +50,7 @@ def measure_speed(job: Job) -> None:
         for name in sorted(kinds, key=lambda name: list(MEASURES).index(kinds[name]["do"])):
             kind = kinds[name]
             if kind["do"] in ("train", "sample") and "drawing" not in start_up:
-                _load("drawing", start_up)
+                _load("drawing", start_up, "torch")
             key = digest(kind)
             if key not in known:
                 count = max(1, min(job.threads, int(threads.get(ROLES.get(kind["do"], ""), 1))))
@@ -62,17 +63,17 @@ def measure_speed(job: Job) -> None:
             "kinds": {name: known[digest(kind)] for name, kind in kinds.items()},
             "start_up": start_up,
             "threads": threads,
-            "machine": _machine(),
+            "machine": machine,
             "seconds": round(time.perf_counter() - began, 3),
         },
     )
 
 
-def _load(name: str, start_up: dict[str, float]) -> None:
-    """Import libraries and note what a job spends on them, and on all before them."""
-    before, began = list(start_up.values())[-1], time.process_time()
+def _load(name: str, start_up: dict[str, float], after: str) -> None:
+    """Import libraries and note what a job spends on them, and on those before them."""
+    began = time.process_time()
     importlib.import_module(LIBRARIES[name])
-    start_up[name] = before + time.process_time() - began
+    start_up[name] = start_up[after] + time.process_time() - began
 
 
 def _measured(name: str, kind: dict[str, Any], image: dict[str, int], folder: Path, threads: int) -> dict[str, Any]:
@@ -87,14 +88,18 @@ def _measured(name: str, kind: dict[str, Any], image: dict[str, int], folder: Pa
     return dict(found)
 
 
-def _machine() -> dict[str, Any]:
-    """Where it was measured."""
+def _machine(start_up: dict[str, float]) -> dict[str, Any]:
+    """Where it was measured; a GPU is woken first, and what that takes joins `start_up`."""
     import torch
 
     from synthgain.device import chosen_device
 
     device = chosen_device()
     cuda = device.type == "cuda"
+    if cuda:
+        began = time.perf_counter()
+        torch.zeros(1, device=device).item()
+        start_up["device"] = time.perf_counter() - began
     return {
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "gpu": cuda,

@@ -70,11 +70,10 @@ def _forecast(
 
 
 def start_up(group: Mapping[str, Any], times: Mapping[str, float]) -> float:
-    """Return the seconds that one job of a group takes to load its libraries."""
-    known = list(times.values())
+    """Return the seconds that one job of a group takes to load its libraries and to wake its GPU."""
     if group["rule"] in DRAWING and (group["work"] or group["rule"] != "draw_pool_shard"):
-        return times.get("drawing", known[-1])
-    return times.get("torch", known[-1]) if group["rule"] in LEARNING else times.get("tables", known[-1])
+        return times.get("drawing", times["torch"]) + times.get("device", 0.0)
+    return times["torch"] + times.get("device", 0.0) if group["rule"] in LEARNING else times["tables"]
 
 
 def amount_of(term: Mapping[str, Any], sizes: Mapping[str, Mapping[str, Any]]) -> tuple[float, str]:

@@ -105,7 +105,7 @@ def _train(entry: Kind, image: dict[str, int], folder: Path, threads: int, steps
 
         def step(*arguments: Any) -> torch.Tensor:
             ticks.add()
-            return take_step(*arguments)  # type: ignore[no-any-return]
+            return take_step(*arguments)
 
         prepared.take_step = step
         return prepared
