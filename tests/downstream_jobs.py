@@ -241,9 +241,9 @@ def command_of(script: str, job: Job) -> list[str]:
     return [*words, "--threads", "1", "--log", str(job.run / "job.log"), "--output", *map(str, job.outputs)]
 
 
-def run_command(script: str, job: Job) -> subprocess.CompletedProcess[str]:
-    """Run a script as a rule would."""
-    environment = {**os.environ, "SYNTHGAIN_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+def run_command(script: str, job: Job, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as a rule would, with further environment variables."""
+    environment = {**os.environ, "SYNTHGAIN_DEVICE": "cpu", "OMP_NUM_THREADS": "1", **variables}
     return subprocess.run(command_of(script, job), capture_output=True, text=True, env=environment, check=False)
 
 
