@@ -16,6 +16,7 @@ from mutations import (
     damaged,
     dicom,
     jpeg,
+    picture,
     png,
     png_header,
     run_length_frame,
@@ -129,6 +130,14 @@ def test_absurd_picture_headers_and_bombs(tmp_path: Path, name: str, content: by
     refused(tmp_path / name, content, reason)
     with pytest.raises(UnreadableImage, match="mask "):
         read_label_map(tmp_path / name)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
+    stream = picture(np.zeros((ROWS, COLUMNS), np.uint8), "JPEG", progressive=True)
+    scan = stream[stream.rindex(b"\xff\xda") :][:10]
+    refused(tmp_path / "a.jpg", stream[:-2] + scan * 600 + stream[-2:], "JPEG of 606 scans")
+    frame = jpeg()[:-2] + scan * 600
+    refused(tmp_path / "a.dcm", dicom(GREY, JPEGBaseline8Bit, frame), "DICOM holds a JPEG of 601 scans")
 
 
 def test_pixel_data_that_go_on_and_on_are_read_as_far_as_the_image_goes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
 
-from synthgain.datasets.reading import UnreadableImage
+from synthgain.datasets.reading import UnreadableImage, check_scans
 
 HTJ2K_PREFIX = "1.2.840.10008.1.2.4.20"  # high-throughput JPEG 2000: .201, .202, .203
 # Start of frame (T.81: C0 to CF but for three other markers; T.87: F7) and DHP, the frame of a hierarchical image.
@@ -33,6 +33,8 @@ def check_frame(frame: bytes, syntax: str, size: Size, sample_bytes: int) -> Non
             raise UnreadableImage("DICOM holds more compressed data than its image can need")
         return
     is_wavelet = syntax in JPEG2000TransferSyntaxes or syntax.startswith(HTJ2K_PREFIX)
+    if not is_wavelet:
+        check_scans(frame, "DICOM holds a ")
     promised = list(_wavelet_sizes(frame) if is_wavelet else _jpeg_sizes(frame))
     if not promised:
         raise UnreadableImage("DICOM holds no whole compressed frame")

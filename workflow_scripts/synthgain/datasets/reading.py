@@ -8,6 +8,10 @@ from PIL import Image, ImageOps
 
 # 8,192 × 8,192: above any plane radiograph or mammogram; a header that asks for more is refused before decoding.
 MAX_PIXELS = 1 << 26
+# Scans of one JPEG: each costs a pass over the whole image and ten bytes of file. Encoders write about ten;
+# libjpeg-turbo's own fuzzers stop at this number.
+MAX_SCANS = 500
+_SCAN = b"\xff\xda"  # stands nowhere else in a JPEG but in an embedded preview
 BYTE_RANGE = (0.0, 255.0)
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -129,6 +133,12 @@ def check_size(width: int, height: int, what: str = "") -> None:
         raise UnreadableImage(f"{what}header promises {width} × {height} pixels (limit {MAX_PIXELS:,})")
 
 
+def check_scans(data: bytes, what: str = "") -> None:
+    """Raise UnreadableImage for a JPEG stream of more than MAX_SCANS scans."""
+    if data.count(_SCAN) > MAX_SCANS:
+        raise UnreadableImage(f"{what}JPEG of {data.count(_SCAN):,} scans (limit {MAX_SCANS})")
+
+
 def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
     """Open by content, compare with the name, check the size, then decode."""
     expected = FORMATS.get(suffix)
@@ -143,6 +153,8 @@ def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 raise UnreadableImage(f"{what}holds {frames} frames, one is wanted")
+            if expected == "JPEG":
+                check_scans(path.read_bytes(), what)
             image.load()
             return _upright(image)
     except UnreadableImage:
