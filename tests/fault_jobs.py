@@ -168,6 +168,6 @@ def shard_job(run: Path, solver_steps: int = SOLVER_STEPS, batch_size: int = 2) 
     return Job(**fields, identity=digest(fields), run=run, outputs=[output], threads=1)
 
 
-def downstream_job(run: Path, steps: int = 1500) -> Job:
+def downstream_job(run: Path, steps: int = 600) -> Job:
     """A small classifier."""
     return train_job(run, write_dataset(run, "a"), {}, model=model_slice(steps=steps, validate_every=100))
