@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slurm
 GENERATOR = "results/tiny/generators/ddpm/0/manifest.json"
 PREDICTIONS = "results/tiny/predictions/cnn/supplemented/100/0.parquet"
 CELL = "cell_predict_downstream_train_downstream"  # the profile's group of a model's two steps
-STEPS = 100  # of the generator, which is stopped three times on the way
+STEPS = 80  # of the generator, which is stopped three times on the way
 SHARDS = 3
 PATIENCE = 1200.0  # seconds, on a busy machine
 TIME_LIMIT = 1  # minutes: Slurm's smallest limit
@@ -81,6 +81,23 @@ class Watch:
 
 
 @dataclass
+class Call:
+    """A call of Snakemake and the file of what it says."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ended_well(self) -> bool:
+        """Wait for its end; AssertionError with its last words where something failed."""
+        assert self.process.wait(2 * PATIENCE) == 0, self.said()[-6000:]
+        return True
+
+    def said(self) -> str:
+        """Return all that it said."""
+        return self.log.read_text(errors="replace")
+
+
+@dataclass
 class Story:
     """What is left to look at when all has run."""
 
@@ -92,7 +109,7 @@ class Story:
     left_after_first: str = ""
     resumed: dict[str, int] = field(default_factory=dict)  # after what → step of the generator
     after: str = ""
-    calls: list[subprocess.Popen[str]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
 
     def of(self, rule: str) -> pd.DataFrame:
         """Return the jobs of one rule, oldest first."""
@@ -125,12 +142,13 @@ def story(node: SlurmNode, tmp_path_factory: pytest.TempPathFactory) -> Story:
             second_call(told, node)
         finally:
             for call in told.calls:
-                if call.poll() is None:  # only where something went wrong
-                    os.killpg(call.pid, signal.SIGKILL)
+                if call.process.poll() is None:  # only where something went wrong
+                    os.killpg(call.process.pid, signal.SIGKILL)
             watch.look()
             told.jobs = transcript(node, watch)
             print("\n" + told.jobs.to_string(index=False))
-    told.after = snakemake(told, node, "--cores", "1", "--dry-run").communicate()[0]
+    again = snakemake(told, node, "--cores", "1", "--dry-run")
+    told.after = again.said() if again.ended_well() else ""
     return told
 
 
@@ -138,9 +156,8 @@ def first_call(told: Story, node: SlurmNode) -> None:
     """Start, and press Ctrl-C while the generator trains."""
     call = snakemake(told, node, *CALL, GENERATOR)
     frozen(told, call, after=0)
-    os.killpg(call.pid, signal.SIGINT)
-    call.communicate(timeout=PATIENCE)
-    told.first_code = call.returncode
+    os.killpg(call.process.pid, signal.SIGINT)
+    told.first_code = call.process.wait(PATIENCE)
     told.left_after_first = node.ask("squeue", "--noheader", "--states=running,pending")
     wait_for("the cancelled job's end", lambda: not node.ask("squeue", "--noheader").strip(), PATIENCE)
 
@@ -158,13 +175,11 @@ def second_call(told: Story, node: SlurmNode) -> None:
     frozen(told, call, after=reached)
     told.resumed["requeue"] = resumed_step(told.shop)
     node.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={TIME_LIMIT}")
-    twin = snakemake(told, node, "--cores", "1", "--quiet", "all", PREDICTIONS, folder=told.twin.folder)
+    twin = snakemake(told, node, PREDICTIONS, "--cores", "1", folder=told.twin.folder)
     wait_for("the end at the time limit", lambda: over_time(node, job), PATIENCE)
-    output = call.communicate(timeout=2 * PATIENCE)[0]
-    assert call.returncode == 0, output[-6000:]
+    assert call.ended_well()
     told.resumed["time limit"] = resumed_step(told.shop)
-    output = twin.communicate(timeout=PATIENCE)[0]
-    assert twin.returncode == 0, output[-6000:]
+    assert twin.ended_well()
 
 
 def study() -> dict:
@@ -172,7 +187,7 @@ def study() -> dict:
     return tiny(
         datasets__hospital_b=...,
         evaluate_on=["hospital_a"],
-        generators__ddpm__training={"steps": STEPS, "batch_size": 8, "snapshots": [], "save_every_seconds": 0.1},
+        generators__ddpm__training={"steps": STEPS, "batch_size": 8, "snapshots": [], "save_every_seconds": 0.3},
         pools__drawn__replicas=1,
         pools__drawn__shards=SHARDS,
         pools__drawn__sampling={"steps": 2, "batch_size": 8},
@@ -185,22 +200,24 @@ def study() -> dict:
     )
 
 
-def snakemake(told: Story, node: SlurmNode, *arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:
+def snakemake(told: Story, node: SlurmNode, *arguments: str, folder: Path | None = None) -> Call:
     """Start Snakemake in the copy (or in `folder`), on the cluster's PATH."""
     environment = {name: value for name, value in node.environment.items() if not name.startswith("SYNTHGAIN_")}
     environment["XDG_CACHE_HOME"] = str(told.shop.folder.parent / "cache")
-    call = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", *arguments],
-        cwd=folder or told.shop.folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # not ignored, as in a terminal
-    )
-    told.calls.append(call)
-    return call
+    log = told.shop.folder.parent / f"call-{len(told.calls)}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", *arguments],
+            cwd=folder or told.shop.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # not ignored: a terminal's
+        )
+    told.calls.append(Call(process, log))
+    return told.calls[-1]
 
 
 def scripts(folder: Path) -> list[tuple[int, str, dict[str, str]]]:
@@ -219,7 +236,7 @@ def scripts(folder: Path) -> list[tuple[int, str, dict[str, str]]]:
     return found
 
 
-def frozen(told: Story, call: subprocess.Popen[str], after: int) -> tuple[int, int]:
+def frozen(told: Story, call: Call, after: int) -> tuple[int, int]:
     """Stop the generator's training once it has saved a step > `after`; return its process and that step.
 
     So that what comes next hits it in the midst of training, on a machine of any speed. Slurm wakes what it ends.
@@ -227,7 +244,7 @@ def frozen(told: Story, call: subprocess.Popen[str], after: int) -> tuple[int, i
     found: list[int] = []
 
     def saved() -> bool:
-        assert call.poll() is None, call.communicate()[0][-6000:]
+        assert call.process.poll() is None, call.said()[-6000:]
         if newest_step(told.shop) > after:
             found[:] = [pid for pid, name, _ in scripts(told.shop.folder) if name == "train_generator.py"]
         return len(found) == 1
