@@ -187,7 +187,7 @@ def study() -> dict:
     return tiny(
         datasets__hospital_b=...,
         evaluate_on=["hospital_a"],
-        generators__ddpm__training={"steps": STEPS, "batch_size": 8, "snapshots": [], "save_every_seconds": 0.3},
+        generators__ddpm__training={"steps": STEPS, "batch_size": 8, "snapshots": [STEPS], "save_every_seconds": 0.3},
         pools__drawn__replicas=1,
         pools__drawn__shards=SHARDS,
         pools__drawn__sampling={"steps": 2, "batch_size": 8},
