@@ -315,7 +315,7 @@ def test_jobs_by_final_state(story: Story) -> None:
     assert Counter(zip(story.jobs["call"], story.jobs["state"], strict=True)) == {
         (1, "COMPLETED"): 2,  # the data set, its split
         (1, "CANCELLED"): 1,
-        (2, "COMPLETED"): 11,
+        (2, "COMPLETED"): 12,  # with the measured speeds of the forecast
         (2, "TIMEOUT"): 1,
         (2, "FAILED"): 1,
     }
@@ -355,7 +355,7 @@ def test_gpus_are_given_by_slurm(story: Story) -> None:
     """What computes on a GPU asks for one, sees its own, and waits where none is free; nothing else asks."""
     asked = set(story.jobs.loc[story.jobs["gpus"] == "gpu:1", "rule"])
     assert set(story.jobs["gpus"]) == {"gpu:1", ""}
-    assert asked == {"train_generator", "draw_sample_grid", "draw_pool_shard", CELL}
+    assert asked == {"measure_speed", "train_generator", "draw_sample_grid", "draw_pool_shard", CELL}
     for job, devices in story.watch.visible.items():
         wanted = bool(story.jobs.set_index("job").loc[job, "gpus"])
         assert (devices in ("0", "1", "2")) if wanted else devices is None, (job, devices)

@@ -43,7 +43,7 @@ def measure_sampling(kind: Kind, image: dict[str, int], folder: Path, threads: i
     entry = kind["generator"]
     generator = load_generator(trained_folder(entry, image, folder, threads), None, chosen_device())
     torch.set_num_threads(threads)
-    options = checked_sampling({**kind["sampling"], "solver": "euler", "steps": PASSES})
+    options = checked_sampling({**kind["sampling"], "solver": "euler", "steps": PASSES, "compile": False})
     sampler, table = Sampler(generator, options), read_image_set(_run(entry, folder) / "datasets" / digest(entry)).table
     passes = 1 if generator.kind == "gan" else PASSES
 

@@ -139,7 +139,7 @@ def _notes(forecast: Mapping[str, Any], total: Mapping[str, Any], threads: Mappi
     )
     notes.append(
         f"{START_ONLY}: what these jobs compute (tables, statistics, distances, figures) is not forecast. Saving, "
-        "and the scheduler's own time between jobs, are not counted anywhere."
+        "and the scheduler's own time between jobs, are not counted anywhere; networks are measured uncompiled."
     )
     if guessed:
         notes.append(f"Numbers of images: {', '.join(guessed)}; exact after `snakemake audit`.")

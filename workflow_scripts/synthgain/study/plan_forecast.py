@@ -16,10 +16,10 @@ from synthgain.study.roles import root_pool, source_dataset
 TRAINING = {"diffusion": "synthgain.generators.training", "gan": "synthgain.generators.gan_training"}
 MEASURED_SPACES = ("efficientnet_lite0",)  # the others need weights of the user's or of the study itself
 MEASURING = {"learn": "downstream", "train": "generators", "sample": "generators", "extract": "features"}
-TRAINING_SPEED = ("batch_size", "precision", "compile")  # of a training: what its speed depends on
-SAMPLING_SPEED = ("batch_size", "precision", "compile")
+# What the speed of a training, a sampler and a model depends on. All are measured uncompiled: compiling takes minutes.
+TRAINING_SPEED = SAMPLING_SPEED = ("batch_size", "precision")
 MODEL_SPEED = (
-    "task", "task_module", "targets", "structures", "network", "batch_size", "window", "precision", "compile",
+    "task", "task_module", "targets", "structures", "network", "batch_size", "window", "precision",
 )  # fmt: skip
 Kind = dict[str, Any]
 
@@ -172,7 +172,7 @@ def _samplers(plan: Planner) -> dict[str, tuple[str, dict[str, Any]]]:
                 chosen = {key: getattr(pool.sampling, key) for key in SAMPLING_SPEED}
                 found.setdefault(_sampler(found, name, chosen), (name, chosen))
     for name in plan.study.generators:
-        found.setdefault(name, (name, {"batch_size": GRID_COLUMNS, "precision": "float32", "compile": False}))
+        found.setdefault(name, (name, {"batch_size": GRID_COLUMNS, "precision": "float32"}))
     return found
 
 
