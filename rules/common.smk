@@ -50,7 +50,7 @@ def planned(rule, method):
 def inputs(rule):
     ask = planned(rule, "inputs")
     return lambda wildcards: [
-        ancient(path) if by_identity else path for path, by_identity in ask(wildcards)
+        ancient(path) if old else path for path, old in ask(wildcards)
     ]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.command import JOB_FILE_KEY
-from synthgain.files import canonical_json, digest, write_json, write_text
+from synthgain.errors import SynthGainError
+from synthgain.files import canonical_json, digest, read_manifest, write_json, write_text
 from synthgain.settings import VARIABLE
 from synthgain.study import (  # noqa: F401  (they register the plans)
     plan_data,
@@ -40,6 +41,7 @@ class Session:
     def __init__(self, config: Mapping[str, Any], repository: Path, results: Path) -> None:
         self.study: Study = parse_study(config)
         self.results = results
+        self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
         root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
         self.root = Path(root).expanduser().resolve() if root else None
         self.code = CodeDigests(
@@ -60,15 +62,27 @@ class Session:
         return "|".join(re.escape(run) for run in self.planners)
 
     def inputs(self, rule: str, **wildcards: str) -> list[tuple[str, bool]]:
-        """Return the input paths of a job, each with whether its identity alone, not its time, says when to run again.
+        """Return the input paths of a job, each with whether it is old whatever its time stamp says.
 
-        So it is for replicas of pools: one that is only cut into other shards is the same, though written anew.
+        So is a replica of a pool that is there with the identity it should have: cut into other shards it is written
+        anew, and is the same.
         """
         folder, job = self._job(rule, **wildcards)
-        reads_replicas = rule != "merge_pool_replica"
         return [
-            (f"{self.results}/{folder}/{path}", reads_replicas and path.startswith("pools/")) for path in job.inputs
+            (f"{self.results}/{folder}/{path}", self._same_replica(rule, folder, path, identity))
+            for path, identity in job.inputs.items()
         ]
+
+    def _same_replica(self, rule: str, folder: str, path: str, identity: str) -> bool:
+        if rule == "merge_pool_replica" or not path.startswith("pools/"):
+            return False
+        place = self.results / folder / path
+        if place not in self._replicas:
+            try:
+                self._replicas[place] = str(read_manifest(place)["identity"])
+            except SynthGainError:  # not there yet, or damaged
+                self._replicas[place] = ""
+        return self._replicas[place] == identity
 
     def parameter(self, rule: str, **wildcards: str) -> str:
         """Return the one param of a job: its JSON, or where that is too long the name of a file that holds it."""
