@@ -74,8 +74,7 @@ class Watch:
         self.records |= found
         on_gpu = [record for record in found.values() if "gpu" in record.get("TresPerJob", "")]
         self.together.append([r["GRES"] for r in on_gpu if r["JobState"] == "RUNNING" and "GRES" in r])
-        short = ("Resources", "Priority")  # the first that waits, and those behind it
-        self.waited |= {r["Comment"] for r in on_gpu if r["JobState"] == "PENDING" and r["Reason"] in short}
+        self.waited |= {r["Comment"] for r in on_gpu if r["JobState"] == "PENDING" and r["Reason"] == "Resources"}
         for _, _, environment in scripts(self.folder):
             self.visible[int(environment["SLURM_JOB_ID"])] = environment.get("CUDA_VISIBLE_DEVICES")
 
