@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from generator_jobs import COLUMNS, disc_images, start_script, training_job, write_data
+from generator_jobs import COLUMNS, disc_images, training_job, write_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from synthgain.checkpoints import Checkpoints, tensor_digest
-from synthgain.command import EXIT_TERMINATED, Job, Terminated
+from synthgain.command import Job, Terminated
 from synthgain.errors import SynthGainError
 from synthgain.files import read_table, write_manifest, write_table
 from synthgain.generators import training
@@ -91,46 +90,6 @@ def test_killed_at_several_steps_ends_in_the_same_bits(
     train_diffusion(job)
     assert weights_digest(job) == undisturbed
     assert not list(job.state_folder().glob("step-*"))
-
-
-def test_process_killed_by_sigkill_ends_in_the_same_bits(tmp_path: Path, undisturbed: str) -> None:
-    job = training_job(tmp_path, write_data(tmp_path), training={"save_every": 1})
-    process = start_script(job)
-    wait_for_state(job, process)
-    process.kill()
-    process.wait()
-    assert not job.outputs[0].exists()
-    train_diffusion(job)
-    assert weights_digest(job) == undisturbed
-
-
-def test_sigterm_saves_and_leaves_within_seconds(tmp_path: Path) -> None:
-    job = training_job(
-        tmp_path, write_data(tmp_path), training={"steps": 100000, "save_every": 5, "snapshots": [50000]}
-    )
-    process = start_script(job)
-    wait_for_state(job, process)
-    started = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=20)
-    assert time.monotonic() - started < 10
-    assert process.returncode == EXIT_TERMINATED
-    assert "stopped: state saved at step" in said
-    step = int(said.split("state saved at step ")[1].split()[0])
-    found = Checkpoints(job.state_folder(), job.identity).load_latest()
-    assert found is not None
-    assert found[0] == step
-    assert len(found[1]["log"]) == step // 3
-
-
-def wait_for_state(job: Job, process: Any) -> None:
-    for _ in range(6000):
-        if list(job.state_folder().glob("step-*.json")):
-            return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    process.kill()
-    pytest.fail("no state within five minutes")
 
 
 def test_damaged_state_falls_back_to_the_one_before(
