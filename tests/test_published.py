@@ -48,7 +48,8 @@ def settings(layout: str, **options: Any) -> PublishedDataset:
 
 
 def read(root: Path, layout: str, **options: Any) -> Prepared:
-    return prepare(settings(layout, **options).options, GEOMETRY, 0, root, 2)
+    config = settings(layout, **options)
+    return prepare({**config.options, **config.settings}, GEOMETRY, 0, root, 2)
 
 
 def reasons(got: Prepared) -> dict[str, str]:
