@@ -234,7 +234,7 @@ def test_two_processes_equal_one(tmp_path: Path, family: str, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_killed_stopped_and_resumed_with_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = 400
+    steps = 160
     job = job_of(tmp_path, "diffusion", steps=steps, log_every=2, snapshots=[steps])
     process = start(job, monkeypatch)
     wait_for_state(job, process)
