@@ -198,9 +198,8 @@ def test_a_pool_cut_anew_and_a_job_too_long_for_a_command_line(
     closed = read_manifest(replica, identity)
     assert closed["images"] == SHARDS * shard["images"]
     assert sorted(closed["shards"]) == sorted(path.name for path in replica.parent.glob("shard-*"))
-    assert (
-        shop.plan(*map(str, before), "--allowed-rules", "train_downstream") == {}
-    )  # the replica is newer than what rests on it, and the same
+    # The replica is newer than what rests on it, and the same.
+    assert shop.plan(*map(str, before), "--allowed-rules", "train_downstream") == {}
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
