@@ -36,7 +36,7 @@ def prepare(
     base = PurePosixPath(options.get("images") or PurePosixPath(file).parent)
     if not is_below(str(base)):
         raise SynthGainError(f"images {str(base)!r} must be a folder below the data root, without '..'")
-    prepared = read_rows(text_table(_read(path, file)), options, image, root / base, file, threads)
+    prepared = read_rows(_read(path, file), options, image, root / base, file, threads)
     return replace(prepared, facts={**prepared.facts, "source": sha256_file(path), "source_table": file})
 
 
@@ -73,8 +73,8 @@ def _read(path: Path, file: str) -> pd.DataFrame:
             rows = parquet.read_metadata(path).num_rows
             if rows > MAX_ROWS:
                 raise SynthGainError(f"{file}: promises {rows:,} rows (limit {MAX_ROWS:,}); check the file")
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None)
+            return text_table(pd.read_parquet(path))  # in here, since Arrow decodes text when it is asked for
+        return text_table(pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None))
     except SynthGainError:
         raise
     except Exception as error:  # pandas and pyarrow raise many kinds; the user needs one line
