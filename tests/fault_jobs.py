@@ -157,7 +157,7 @@ def shard_job(run: Path, solver_steps: int = SOLVER_STEPS, batch_size: int = 2) 
             "options": {"generator": relative, "snapshot": None},
             "rows_of": "toy",
             "conditions": {"mode": "rows", "shuffled": False},
-            "sampling": {"solver": "heun", "steps": solver_steps, "batch_size": batch_size},
+            "sampling": {"solver": "heun", "steps": solver_steps, "batch_size": batch_size, "compile": False},
             "image": {"size": 8, "channels": 1},
             "seed": 0,
         },
