@@ -1,0 +1,109 @@
+"""Every benchmark runs, cut to a moment, and gives its row of the table; no time is judged here."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+# {benchmark: what is made smaller than even its small mode}
+CUTS = {
+    "sampling": {"STEPS": 2, "BATCH": 4},
+    "accepted_quality": {"TRAINING": {"small": 2}, "CLASSIFIER": {"small": 2}, "IMAGES": {"small": 24}, "DDPM": 100},
+    "pool_draws": {},
+    "downstream_training": {"SMALL_STEPS": 2},
+    "generator_training": {"SMALL_STEPS": 1},
+    "memory": {},
+}
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_can_be_imported(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), str(BENCHMARKS.parent / "workflow_scripts"), *sys.path])
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def small_study(monkeypatch):
+    """The default study with few patients."""
+    study_jobs = importlib.import_module("study_jobs")
+    whole = study_jobs.default_study
+    return lambda **changes: whole(**{"datasets__hospital_a__patients": 60, **changes})
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_benchmark_gives_its_row(name, small_study, monkeypatch):
+    benchmark = importlib.import_module(name)
+    monkeypatch.setattr(benchmark, "default_study", small_study)
+    for constant, value in CUTS[name].items():
+        assert hasattr(benchmark, constant)
+        monkeypatch.setattr(benchmark, constant, value)
+    measure = importlib.import_module("measure")
+    row = benchmark.measure(measure.Options(small=True))
+    found = json.loads(json.dumps(row.as_json()))
+    assert found["name"] == name
+    assert found["ours"]
+    assert found["reach"]
+    if found["ratio"] is not None:
+        middle, low, high = found["ratio"]
+        assert 0 < low <= middle <= high
+    table = importlib.import_module("run").table_of(
+        {"machine": {"cores": 2}, "small": True, "rows": [{**found, "seconds": 1.0}]}
+    )
+    assert table.count("\n| ") == 3  # heads, rule and the row
+    assert found["what"] in table
+
+
+def test_a_pool_is_drawn_once_for_all_ratios(small_study, monkeypatch):
+    pool_draws = importlib.import_module("pool_draws")
+    monkeypatch.setattr(pool_draws, "default_study", small_study)
+    row = pool_draws.measure(importlib.import_module("measure").Options())
+    assert (row.ours, row.theirs, row.met) == ("10 N", "55 N", True)
+
+
+def test_overhead_is_what_the_loops_leave_of_the_jobs(tmp_path):
+    overhead = importlib.import_module("job_overhead")
+    options = importlib.import_module("measure").Options(run=tmp_path)
+    assert overhead.measure(options).met is None
+    times = {"train_generator": 100, "draw_pool_shard": 20, "train_downstream": 30, "predict_downstream": 10}
+    for rule, seconds in times.items():
+        place = tmp_path / "benchmarks" / rule
+        place.mkdir(parents=True)
+        (place / "one.tsv").write_text(f"s\th:m:s\n{seconds}\t-\n")
+        (tmp_path / "logs" / rule).mkdir(parents=True)
+    (tmp_path / "generators/g/0").mkdir(parents=True)
+    (tmp_path / "generators/g/0/training.csv").write_text("step,seconds\n10,40\n20,95\n")
+    (tmp_path / "downstream/m/real/0/0").mkdir(parents=True)
+    manifest = {"replicates": {"0": {"seconds": 12.5}, "1": {"seconds": 12.5}}}
+    (tmp_path / "downstream/m/real/0/0/manifest.json").write_text(json.dumps(manifest))
+    line = "2026-01-01 INFO [pool p replica 1 shard 1/1] 9/9 (100 %) {}done in 0:{:02d}\n"
+    (tmp_path / "logs/draw_pool_shard/a.log").write_text(line.format("", 3) + line.format("", 15))  # drawn again
+    (tmp_path / "logs/predict_downstream/a.log").write_text(line.format("loss 1, ", 1))
+    row = overhead.measure(options)
+    assert row.details["wall_s"] == 160
+    assert row.details["inner_s"] == 95 + 25 + 15 + 1
+    assert row.met is True  # 24 of 160 s
+
+
+def test_the_study_by_hand_gives_every_ratio(small_study):
+    by_hand, sweep = importlib.import_module("by_hand"), importlib.import_module("whole_sweep")
+    study_jobs = importlib.import_module("study_jobs")
+    size = {"patients": 40, "generator_steps": 1, "ratios": [100, 200], "replicates": 1, "steps": 2}
+    with study_jobs.study_jobs(sweep.sweep_study(size)) as jobs:
+        spec = sweep.written_spec(jobs, size, jobs.run / "png")
+        found = by_hand.run_study(spec)
+    assert list(found) == ["0", "100", "200"]
+    assert all(len(part["auroc"]) == 1 for part in found.values())
+    assert found["200"]["frechet"] > 0
+
+
+def test_planning_counts_jobs_without_heavy_imports(tmp_path):
+    planning = importlib.import_module("planning")
+    (tmp_path / ".snakemake").mkdir()
+    inside = planning.inside_snakefile(BENCHMARKS.parent / "config.yaml", tmp_path)
+    assert inside["jobs"] > 50
+    assert inside["heavy"] == []
