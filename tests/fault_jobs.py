@@ -143,7 +143,10 @@ def generator_job(run: Path, steps: int = 150, patients: int = 20, **training: o
 def shard_job(run: Path, solver_steps: int = SOLVER_STEPS, batch_size: int = 2) -> Job:
     """A shard of a pool of 80 images drawn from a generator that is trained here; a batch is a state."""
     generator = generator_job(run, steps=2, patients=80)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     train_diffusion(generator)
+    for number, handler in handlers.items():  # else this process would no longer end on SIGTERM
+        signal.signal(number, handler)
     relative = str(generator.outputs[0].relative_to(run))
     fields = {
         "slice": {
