@@ -31,8 +31,8 @@ def ratio_position(ratio: np.ndarray | float) -> np.ndarray:
 
 def _panels(figure: Figure, count: int) -> list[Axes]:
     """Return `count` axes, at most three in a row, sharing x."""
-    columns = min(count, 3)
-    rows = -(-count // columns)
+    columns = min(max(count, 1), 3)
+    rows = -(-max(count, 1) // columns)
     axes = figure.subplots(rows, columns, squeeze=False)
     flat = list(axes.flat)
     for spare in flat[count:]:
