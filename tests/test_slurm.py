@@ -184,8 +184,6 @@ def second_call(told: Story, node: SlurmNode) -> None:
 def study() -> dict:
     """Two arms on three shards of one replica, on GPUs where there are some: that is what asks Slurm for them."""
     return tiny(
-        datasets__hospital_b=...,
-        evaluate_on=["hospital_a"],
         generators__ddpm__training={"steps": STEPS, "batch_size": 8, "snapshots": [STEPS], "save_every_seconds": 0.3},
         pools__drawn__replicas=1,
         pools__drawn__shards=SHARDS,
