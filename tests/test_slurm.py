@@ -312,7 +312,7 @@ def test_jobs_by_final_state(story: Story) -> None:
     assert Counter(zip(story.jobs["call"], story.jobs["state"], strict=True)) == {
         (1, "COMPLETED"): 2,  # the data set, its split
         (1, "CANCELLED"): 1,
-        (2, "COMPLETED"): 12,  # with the measured speeds of the forecast
+        (2, "COMPLETED"): 13,  # with the measured speeds of the forecast
         (2, "TIMEOUT"): 1,
         (2, "FAILED"): 1,
     }
