@@ -86,7 +86,7 @@ def train_classifier(
     """Train on PNG files, keep the weights of the lowest validation loss."""
     network = build(1, 1, spec.size, **spec.classifier)
     data = stock.PngFolder(folders, truth, stock.to_tensor(spec.size))
-    loader = DataLoader(data, spec.classifier_batch, shuffle=True, drop_last=True, num_workers=0)
+    loader = DataLoader(data, spec.classifier_batch, shuffle=True, drop_last=len(data) >= spec.classifier_batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=spec.learning_rate)
     batches, best, weights = stock.endless(loader), float("inf"), network.state_dict()
     for step in range(1, spec.classifier_steps + 1):

@@ -63,7 +63,9 @@ class PngFolder(Dataset[tuple[torch.Tensor, float]]):
 
 
 def endless(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Yield batches, epoch after epoch."""
+    """Yield batches, epoch after epoch. Raises ValueError for a loader without a batch."""
+    if not len(loader):
+        raise ValueError("fewer images than a batch, and drop_last")
     while True:
         yield from loader
 
@@ -82,7 +84,7 @@ class GeneratorLoop:
         self.scheduler = DDPMScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
         optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=1e-2)
         data = PngFolder([pngs], np.zeros(count), to_tensor(size, transforms.CenterCrop(size)))
-        loader = DataLoader(data, batch_size=batch, shuffle=True, drop_last=True)
+        loader = DataLoader(data, batch_size=batch, shuffle=True, drop_last=count >= batch)
         rate = get_scheduler("cosine", optimizer, num_warmup_steps=min(100, steps // 2), num_training_steps=steps)
         self.network, self.optimizer, loader, self.rate = self.accelerator.prepare(network, optimizer, loader, rate)
         self.average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
