@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test asserts a wall time: a busy machine is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def _the_environment_of_one_session_is_not_the_next_tests() -> Iterator[None]:
+    """A `Session` leaves what its jobs shall know in the environment; each test starts without another's."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        if name.startswith("SYNTHGAIN_"):
+            del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if name.startswith("SYNTHGAIN_")})
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from generator_jobs import training_job, write_data
 from pool_sources import call, job_line, shard_slice
 
 from draw_pool_shard import draw_pool_shard
-from synthgain.files import read_manifest
+from synthgain.files import digest, read_manifest
 from synthgain.generators import diffusion
 from synthgain.images import read_image_set
 from synthgain.pools.inpainting import region_of
@@ -46,7 +46,7 @@ def draw(trained, generator, shards=1, **changes):
         entry = {"module": "synthgain.pools.pairs", "options": options, "rows_of": "toy", "sampling": SAMPLING}
         part = shard_slice(shard, shards, pool=generator, **{**entry, **changes})
         output = f"pools/{generator}/0/replica-1/shard-{shard}/manifest.json"
-        call(draw_pool_shard, job_line(run, output, part, inputs, f"{generator}-{shard}-{shards}"))
+        call(draw_pool_shard, job_line(run, output, part, inputs, digest(part)))
         parts.append(read_image_set((run / output).parent))
     table = pd.concat([part.table for part in parts], ignore_index=True)
     images, masks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "masks"))

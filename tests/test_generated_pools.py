@@ -6,7 +6,7 @@ from generator_jobs import COLUMNS, training_job, write_data
 from pool_sources import call, job_line, shard_slice
 
 from draw_pool_shard import draw_pool_shard
-from synthgain.files import read_manifest
+from synthgain.files import digest, read_manifest
 from synthgain.generators.diffusion import train
 from synthgain.images import read_image_set
 
@@ -33,7 +33,7 @@ def draw(trained, pool, shards=1, **changes):
             shard, shards, pool=pool, rows_of="toy", options=options, **{"sampling": SAMPLING, **changes}
         )
         output = f"pools/{pool}/0/replica-1/shard-{shard}/manifest.json"
-        call(draw_pool_shard, job_line(run, output, part, inputs, f"{pool}-{shard}"))
+        call(draw_pool_shard, job_line(run, output, part, inputs, digest(part)))
         parts.append(read_image_set((run / output).parent))
     return np.concatenate([part.images for part in parts]), parts
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from synthgain.command import Job
 from synthgain.errors import SynthGainError
+from synthgain.finished import KEPT
 from synthgain.generators import training
 from synthgain.generators.loading import load_generator
 from synthgain.generators.mask_condition import checked_masks
@@ -400,6 +401,7 @@ def test_control_interrupted_ends_in_the_same_bits(tmp_path: Path, monkeypatch: 
     train_diffusion(whole)
     expected = weights_digest(whole)
     whole.outputs[0].unlink()
+    (whole.state_folder() / KEPT).unlink()  # else it is taken over, not trained again
     kill_after(monkeypatch, 3, whole)
     train_diffusion(whole)
     assert weights_digest(whole) == expected

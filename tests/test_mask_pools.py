@@ -16,7 +16,7 @@ from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
 from synthgain.command import Terminated
 from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest, write_json
+from synthgain.files import digest, read_manifest, write_json
 from synthgain.images import write_image_set
 from synthgain.pools import known, pairs
 from synthgain.pools.inpainting import region_of
@@ -77,8 +77,8 @@ def draw(run, shards=1, replica=1, **changes):
     for shard in range(shards):
         part = shard_slice(shard, shards, replica, **{"module": "synthgain.pools.pairs", **changes})
         output = f"{base}/shard-{shard}/manifest.json"
-        call(draw_pool_shard, job_line(run, output, part, inputs, f"{shards}-{shard}"))
-        parts[output] = f"{shards}-{shard}"
+        call(draw_pool_shard, job_line(run, output, part, inputs, digest(part)))
+        parts[output] = digest(part)
     merged = {"pool": "drawn", "index": 0, "replica": replica, "shards": shards}
     call(merge_pool_replica, job_line(run, f"{base}/manifest.json", merged, parts, "merged"))
     images, table, masks = read_replica(run / base / "manifest.json")
