@@ -12,7 +12,7 @@ run: env
 
 test: env lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow and not slurm"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m workflow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m workflow
 
 test-slurm: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slurm
