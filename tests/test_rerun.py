@@ -209,7 +209,7 @@ def test_a_generator_in_two_processes(built: Workshop, tmp_path: Path) -> None:
     training = {"steps": 8, "batch_size": 8, "snapshots": [3]}
     shop.write_study(generators__ddpm__training=training, compute={"device": "cpu", "generator_processes": 2})
     target = "results/tiny/generators/ddpm/0/manifest.json"
-    shop.snakemake("--cores", "2", "--quiet", "all", target)
+    shop.snakemake("--cores", "2", "--quiet", "all", "--", target)
     manifest = read_manifest(shop.folder / target)
     assert [(part["from_step"], part["processes"]) for part in manifest["environments"]] == [(0, 2)]
     shop.write_study(generators__ddpm__training=training)
