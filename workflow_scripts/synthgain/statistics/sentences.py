@@ -85,7 +85,7 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
 def _change(row: dict[str, Any], analysis: Analysis) -> str:
     """Effect with interval and p. Segmentation puts the levels first, beside what a trivial prediction reaches."""
     interval = f"{_percent(analysis.confidence)} interval {_signed(row['low'])} to {_signed(row['high'])}"
-    tested = f"{interval}, p = {_p(row['p'])}"
+    tested = f"{interval}, {_p(row['p'])}"
     if row["metric"] in SEGMENTATION:
         return f"{_endpoint(row)} {_levels(row)}, {_signed(row['difference'])} ({tested}; {_count(row)})"
     return f"{_endpoint(row)} changed by {_signed(row['difference'])} ({tested}; {_levels(row)}; {_count(row)})"
@@ -184,7 +184,7 @@ def _signed(value: float) -> str:
 
 
 def _p(value: float) -> str:
-    return "undefined" if np.isnan(value) else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+    return "p undefined" if np.isnan(value) else "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}"
 
 
 def _percent(share: float) -> str:
