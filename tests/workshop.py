@@ -46,7 +46,7 @@ class Workshop:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=1200,
+            timeout=2400,
         )
         if check and done.returncode != 0:
             raise AssertionError(
