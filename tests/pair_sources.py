@@ -69,6 +69,20 @@ class Pairs(_Exact):
         return condition
 
 
+class Painted(Pairs):
+    """Image and mask plane as one smooth field, but for a tenth of it: bright where the mask is."""
+
+    def denoise(self, x, sigma, condition):
+        both, apart = (x[:, :1] + x[:, 1:]) / 2**0.5, (x[:, :1] - x[:, 1:]) / 2**0.5
+        fields = torch.cat([both / 1.4, apart / 0.1], dim=1)  # each again a field of the one covariance
+        scale = torch.tensor([1.4, 0.1]).view(1, 2, 1, 1)
+        levels = sigma.view(-1, 1, 1, 1) / scale
+        rotated = fields.flatten(2) @ self.vectors
+        shrunk = rotated * (self.values / (self.values + levels.flatten(2) ** 2))
+        both, apart = ((shrunk @ self.vectors.T).view_as(x) * scale).chunk(2, dim=1)
+        return torch.cat([both + apart, both - apart], dim=1) / 2**0.5
+
+
 class Masks(_Exact):
     """Masks alone, of two structures."""
 

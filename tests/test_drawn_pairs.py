@@ -54,7 +54,7 @@ def draw(trained, generator, shards=1, **changes):
 
 
 GENERATED = {"source": "generated", "transform": None, "generator": "generators/masks/0/manifest.json"}
-INPAINTING = {"structure": "disc", "dilate": 0.0, "resamples": 2, "jump_length": 1}
+INPAINTING = {"structure": "disc", "dilate": 0.0, "resamples": 2, "jump_length": 1, "redraw_mask": False}
 WAYS = {
     "joint": ("joint", {}),
     "training masks": ("for_masks", {}),

@@ -124,6 +124,9 @@ def test_parents_as_the_generator_sees_them():
     assert values[0, 0].ravel() == pytest.approx([-1, 1, -1 / 255, -127 / 255], abs=1e-6)
     assert values[0, 1].ravel().tolist() == [-1, 1, 1, -1]
     assert parents.kept()[0, 0].ravel().tolist() == [False, True, True, True]
+    assert parents.kept()[0, 1].all()  # the mask stays in the region too, so that its object is painted there
+    redrawn = Parents(images, masks, np.array([[True]]), region, redraw_mask=True).take(np.array([0]))
+    assert redrawn.kept()[0, 1].ravel().tolist() == [False, True, True, True]
     unknown = Parents(images, masks, np.array([[False]]), region)
     assert not unknown.kept()[0, 1].any()  # a mask that the data lacks is drawn everywhere
     assert unknown.kept()[0, 0].sum() == 3

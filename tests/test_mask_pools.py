@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pair_sources import Conditioned, Gan, Masks, Pairs, field_covariance, make_pairs
+from pair_sources import Conditioned, Gan, Masks, Painted, Pairs, field_covariance, make_pairs
 from pool_sources import COLUMNS, DATA_INPUTS, SIZE, call, job_line, make_request, make_source, shard_slice, training_of
 
 import synthgain.pools.generated
@@ -38,7 +38,7 @@ TRANSFORM = {
 }
 TRANSFORMED = {"source": "transformed", "transform": TRANSFORM, "generator": None}
 GENERATED = {"source": "generated", "transform": None, "generator": MASKS}
-INPAINTING = {"structure": "lung", "dilate": 0.13, "resamples": 2, "jump_length": 2}
+INPAINTING = {"structure": "lung", "dilate": 0.13, "resamples": 2, "jump_length": 2, "redraw_mask": False}
 
 
 @pytest.fixture(autouse=True)
@@ -223,9 +223,11 @@ def test_a_gan_draws_images_and_pairs(run, monkeypatch):
     assert 0.1 < masks.mean() < 0.9
 
 
-def test_inpainting_keeps_the_surroundings_exactly(run, monkeypatch):
+@pytest.mark.parametrize("redraw_mask", [False, True])
+def test_inpainting_keeps_the_surroundings_exactly(run, monkeypatch, redraw_mask):
     use(monkeypatch, Pairs())
-    images, table, masks, manifest = draw(run, inpainting=INPAINTING)
+    options = {**INPAINTING, "redraw_mask": redraw_mask}
+    images, table, masks, manifest = draw(run, inpainting=options)
     source, training = sources(run)
     parents = source.images[positions_of(source, table["parent_image_id"])]
     lent = positions_of(source, table["mask_parent_id"])
@@ -238,10 +240,25 @@ def test_inpainting_keeps_the_surroundings_exactly(run, monkeypatch):
         assert (images[row][region] != parents[row][region]).mean() > 0.5
         if has[row]:
             assert np.array_equal(masks[row][~region], own[row][~region])
-    assert manifest["inpainting"] == INPAINTING
+    stays = (masks[has] == own[has]).all(axis=(1, 2, 3))
+    assert has.any()
+    assert stays.mean() < 0.5 if redraw_mask else stays.all()
+    assert manifest["inpainting"] == options
     assert manifest["sampling"]["solver"] == "repaint"
     lends = table["mask_parent_id"] != table["parent_image_id"]
     assert manifest["mask_counts"]["borrowed"]["rows"] == lends.sum() > 0
+
+
+def test_the_object_is_painted_where_the_mask_is(run, monkeypatch):
+    use(monkeypatch, Painted())
+    images, table, masks, _ = draw(run, inpainting=INPAINTING, sampling={"steps": 18, "batch_size": 16})
+    source, _ = sources(run)
+    own = positions_of(source, table["parent_image_id"])
+    filled = table["mask_parent_id"] == table["parent_image_id"]  # not a region that another image lent
+    assert filled.sum() > 10
+    assert np.array_equal(masks[filled], source.masks[own[filled]])
+    inside = masks[filled] > 0
+    assert np.median(images[filled][inside]) > 180  # the parents' own is 174 at the most, and 60 to 89 outside
 
 
 def seam(images, region):

@@ -20,8 +20,8 @@ def draw_pool_shard(job: Job) -> None:
 
     Slice: {pool, index, replica, shard, shards, pool_identity, module, options, rows_of (or null),
     conditions: {mode: rows|balanced, balance, shuffled}, sampling: {…}, image: {size, channels}, seed}, and for
-    pairs masks: {source, transform, generator}, inpainting: {structure, dilate, resamples, jump_length} (or null) and
-    misaligned: true|false.
+    pairs masks: {source, transform, generator}, inpainting: {structure, dilate, resamples, jump_length, redraw_mask}
+    (or null) and misaligned: true|false.
     """
     if put_manifest_back(job):
         return

@@ -24,17 +24,19 @@ class Parents:
     """Real images of which a region is drawn anew.
 
     images: (N, H, W, C) uint8; masks: (N, H, W, K) uint8 in {0, 1}; known: (N, K) bool, which of these masks the
-    data has; region: (N, H, W) bool, what is drawn anew.
+    data has; region: (N, H, W) bool, what is drawn anew; redraw_mask: the known masks too, inside the region.
     """
 
     images: np.ndarray
     masks: np.ndarray
     known: np.ndarray
     region: np.ndarray
+    redraw_mask: bool = False
 
     def take(self, positions: np.ndarray) -> "Parents":
         """Return these rows."""
-        return Parents(*(part[positions] for part in (self.images, self.masks, self.known, self.region)))
+        parts = (part[positions] for part in (self.images, self.masks, self.known, self.region))
+        return Parents(*parts, redraw_mask=self.redraw_mask)
 
     def values(self) -> np.ndarray:
         """Return images and mask planes as the generator sees them: (N, C+K, H, W) float32 in [-1, 1]."""
@@ -42,10 +44,15 @@ class Parents:
         return np.ascontiguousarray(joined.transpose(0, 3, 1, 2), dtype=np.float32) / 127.5 - 1
 
     def kept(self) -> np.ndarray:
-        """Return what stays as it is: (N, C+K, H, W) bool. A mask that the data lacks is drawn everywhere."""
+        """Return what stays as it is: (N, C+K, H, W) bool. A mask that the data lacks is drawn everywhere.
+
+        A mask that stays in the region too is what the generator paints the object for. Drawn anew beside an image
+        that is noise there, it tends to vanish: most of an image is free of any object.
+        """
         outside = ~self.region[:, None]
         images = np.repeat(outside, self.images.shape[3], axis=1)
-        return np.concatenate([images, outside & self.known[:, :, None, None]], axis=1)
+        masks = outside if self.redraw_mask else np.ones_like(outside)
+        return np.concatenate([images, masks & self.known[:, :, None, None]], axis=1)
 
 
 def region_of(mask: np.ndarray, dilate: float) -> np.ndarray:

@@ -125,7 +125,10 @@ def draw_conditioned(work: Work) -> Pairs:
 
 
 def draw_inpainted(work: Work) -> Pairs:
-    """Draw the region around a structure anew in each row's own image; outside of it image and masks stay."""
+    """Draw the region around a structure anew in each row's own image; outside of it the image stays.
+
+    The row's masks stay as they are, or with `redraw_mask` outside of the region alone.
+    """
     options, generator, sampling = work.request.inpainting or {}, work.generator, work.sampling
     first = work.bounds[0]
     parents, owners, borrowed = _parents(work, options)
@@ -177,6 +180,10 @@ def _parents(work: Work, options: Mapping[str, Any]) -> tuple[inpainting.Parents
     region = np.array([inpainting.region_of(mask, options["dilate"]) for mask in regions], dtype=bool)
     known = rows[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool)
     parents = inpainting.Parents(
-        np.asarray(source.images[own]), planes_of(source, own, structures), known, region.reshape(regions.shape)
+        np.asarray(source.images[own]),
+        planes_of(source, own, structures),
+        known,
+        region.reshape(regions.shape),
+        options["redraw_mask"],
     )
     return parents, owners, borrowed

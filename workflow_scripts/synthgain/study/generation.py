@@ -202,6 +202,9 @@ class Inpainting(Entry):
     dilate: Share = Field(0.08, description="How far the region reaches beyond the mask, as a share of the side.")
     resamples: int = Field(5, ge=1, le=100, description="How often each jump is repeated, to blend the border.")
     jump_length: int = Field(3, ge=1, description="Solver steps that a jump goes back.")
+    redraw_mask: bool = Field(
+        False, description="Draw the mask in the region anew too; it may vanish there. Default: the row's own stays."
+    )
 
 
 class Pool(Entry):
