@@ -35,8 +35,8 @@ class Parents:
 
     def take(self, positions: np.ndarray) -> "Parents":
         """Return these rows."""
-        parts = (part[positions] for part in (self.images, self.masks, self.known, self.region))
-        return Parents(*parts, redraw_mask=self.redraw_mask)
+        images, masks, known, region = (part[positions] for part in (self.images, self.masks, self.known, self.region))
+        return Parents(images, masks, known, region, self.redraw_mask)
 
     def values(self) -> np.ndarray:
         """Return images and mask planes as the generator sees them: (N, C+K, H, W) float32 in [-1, 1]."""
