@@ -153,7 +153,7 @@ def story(node: SlurmNode, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def first_call(told: Story, node: SlurmNode) -> None:
     """Start, and press Ctrl-C while the generator trains."""
-    call = snakemake(told, node, *CALL, GENERATOR)
+    call = snakemake(told, node, *CALL, "--", GENERATOR)
     frozen(told, call, after=0)
     os.killpg(call.process.pid, signal.SIGINT)
     told.first_code = call.process.wait(PATIENCE)
@@ -174,7 +174,7 @@ def second_call(told: Story, node: SlurmNode) -> None:
     frozen(told, call, after=reached)
     told.resumed["requeue"] = resumed_step(told.shop)
     node.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={TIME_LIMIT}")
-    twin = snakemake(told, node, PREDICTIONS, "--cores", "1", folder=told.twin.folder)
+    twin = snakemake(told, node, "--cores", "1", "--", PREDICTIONS, folder=told.twin.folder)
     wait_for("the end at the time limit", lambda: over_time(node, job), PATIENCE)
     assert call.ended_well()
     told.resumed["time limit"] = resumed_step(told.shop)
