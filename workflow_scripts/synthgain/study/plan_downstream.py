@@ -14,7 +14,7 @@ TESTED_BY = {"tolerance", "keep_masks"}  # of a model: change what is measured, 
 @plans
 def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any) -> Draft:
     config, recipe = plan.study.models[model], plan.study.arms[arm]
-    replicates = plan.chunks()[int(chunk)]
+    replicates = plan.replicates_of(chunk)
     pools = {str(r): _replica_paths(plan, arm, int(ratio), r % plan.pool_draws()) for r in replicates}
     validation = validation_dataset(plan.study, arm)
     datasets = [name for name in dict.fromkeys((recipe.real, validation)) if name is not None]
@@ -71,7 +71,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
             },
             "arm": arm,
             "ratio": int(ratio),
-            "replicates": plan.chunks()[int(chunk)],
+            "replicates": plan.replicates_of(chunk),
             "evaluate": evaluate,
         },
         tuple(inputs),
@@ -85,7 +85,7 @@ def collect_predictions(plan: Planner, model: str, arm: str) -> Draft:
     cells = [
         (ratio, {**place, "ratio": ratio, "chunk": chunk})
         for ratio in plan.ratios(arm)
-        for chunk in range(len(plan.chunks()))
+        for chunk in plan.chunks()
     ]
     listed = [{"ratio": r, "path": plan.job("predict_downstream", **w).output} for r, w in cells]
     return Draft(

@@ -109,10 +109,19 @@ class Planner:
         """Return every job planned so far."""
         return list(self._jobs.values())
 
-    def chunks(self) -> list[list[int]]:
-        """Return the replicates of each downstream job: chunk c holds replicates c·per_job … (c+1)·per_job − 1."""
+    def chunks(self) -> range:
+        """Return the numbers of a cell's downstream jobs."""
+        return range(-(-self.study.replicates.count // self.study.replicates.per_job))
+
+    def replicates_of(self, chunk: Any) -> list[int]:
+        """Return the replicates of downstream job `chunk`: chunk·per_job … (chunk+1)·per_job − 1.
+
+        Raises KeyError for a chunk that the study lacks.
+        """
+        if int(chunk) not in self.chunks():
+            raise KeyError(f"chunk {chunk}")
         count, size = self.study.replicates.count, self.study.replicates.per_job
-        return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+        return list(range(int(chunk) * size, min((int(chunk) + 1) * size, count)))
 
     def checksum(self, name: str | None, place: str) -> str | None:
         """Return the SHA-256 of a file below the data root (None for no file); SynthGainError where it is missing."""

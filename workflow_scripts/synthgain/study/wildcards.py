@@ -48,7 +48,7 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
     if name == "ratio":
         return [str(ratio) for ratio in plan.ratios(wildcards["arm"])]
     if name == "chunk":
-        return range(-(-study.replicates.count // study.replicates.per_job))
+        return plan.chunks()
     if name == "snapshot":
         return [str(step) for step in snapshots_of(plan, wildcards["generator"])]
     raise KeyError(name)
