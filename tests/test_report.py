@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from synthgain.report.embedding import inline_svg
 from synthgain.report.evidence import Measured, gather
 from synthgain.report.page import TEMPLATES
 from synthgain.report.prose import listed, methods
+from synthgain.report.questions import answers, banners
 from synthgain.report.sections_fidelity import relation_sentence
 from synthgain.report.verdicts import ALARMS, headlines
 from synthgain.study.code import CodeDigests
@@ -220,6 +222,7 @@ def test_copies_are_a_banner_an_answer_and_a_control(tmp_path: Path, filtered: b
     html = written(run)
     first = Page(html.split('id="controls"')[0].split("<main")[1]).text
     assert first.index("12.0 % more images than chance explains") < first.index("barred")
+    assert "In pool drawn (trained on by supplemented), " in first
     assert "95 % interval 8.0 to 16.0 %; limit 1.0 %" in first
     assert "holds copies of images of hospital_a/test: no verdict on that test set" in first
     assert "✗ No: pool drawn holds copies of real images" in first
@@ -228,6 +231,29 @@ def test_copies_are_a_banner_an_answer_and_a_control(tmp_path: Path, filtered: b
     assert ("supplemented_filtered" in controls) is filtered
     assert ("No arm trains on the pool of supplemented without the flagged images" in controls) is not filtered
     assert html.count('class="danger"') == 2
+
+
+def test_one_banner_for_a_pool_of_several_arms_and_an_answer_that_names_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    copying(run, False)
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    rows = verdict["alarms"]["memorisation"]["rows"]
+    rows.append({**rows[0], "arm": "synthetic_only"})
+    restate(run, "verdict.json", verdict)
+    job = report_job(run)
+    evidence = gather(job)
+    for arm in ("supplemented", "synthetic_only", "copied"):
+        evidence.slice["config"].setdefault("arms", {})[arm] = {"synthetic": "drawn" if arm != "copied" else "other"}
+    titles = [text for title, text in banners(evidence) if title == "Copies of training images."]
+    assert len(titles) == 1
+    assert "In pool drawn (trained on by supplemented, synthetic_only), 12.0 % more" in titles[0]
+    clean = replace(evidence.memorisation[0], pool="other", gate={"state": "within", "exceeded": False})
+    evidence.memorisation.append(clean)
+    for arm, wanted in (("supplemented", "✗ No: pool drawn holds"), ("copied", "✗ Not all of them: pool drawn holds")):
+        tone, answer = answers(verdict, evidence, arm)[1][1:]
+        assert tone == "bad"
+        assert answer.startswith(wanted)
+    assert answer.endswith("None beyond chance in pool other, which the verdict is about.")
 
 
 def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> None:

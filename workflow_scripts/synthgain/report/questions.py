@@ -1,6 +1,6 @@
 """The two questions after the effect: may I believe it, and are the samples safe? Answers from alarms and gates."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from synthgain.report.blocks import interval, number
@@ -35,14 +35,17 @@ def _controls(count: int) -> str:
 
 
 def _safety(evidence: Evidence, arm: str | None) -> tuple[str, str]:
-    pool = ((evidence.config.get("arms") or {}).get(arm or "") or {}).get("synthetic")
-    found = [m for m in evidence.memorisation if m.gate and m.pool == pool]
-    found = found or [m for m in evidence.memorisation if m.gate]
+    pool = _pool_of(evidence, arm or "")
+    searched = [m for m in evidence.memorisation if m.gate]
+    found = [m for m in searched if m.pool == pool] or searched
     if not found:
         return OPEN, "? Unknown: no pool was searched for copies."
-    copying = [m for m in found if m.gate.get("exceeded") or m.gate.get("barred_sets")]
-    if copying:
+    copying = [m for m in searched if m.gate.get("exceeded") or m.gate.get("barred_sets")]
+    if any(measured in found for measured in copying):
         return BAD, f"✗ No: {_pools(copying)} copies of real images. Do not use or share before you have looked."
+    if copying:
+        clean = f"None beyond chance in {_names(found)}, which the verdict is about."
+        return BAD, f"✗ Not all of them: {_pools(copying)} copies of real images. {clean}"
     leaking = [m for m in found if (m.gate.get("membership") or {}).get("leak") in LEAKING]
     if leaking:
         return (
@@ -53,6 +56,12 @@ def _safety(evidence: Evidence, arm: str | None) -> tuple[str, str]:
     if undecided:
         return OPEN, f"? No copies beyond chance were found, but too few images to exclude them ({_names(undecided)})."
     return GOOD, f"✓ No copying beyond chance ({_names(found)}). That is no certificate of privacy."
+
+
+def _pool_of(evidence: Evidence, arm: str) -> str | None:
+    """Return the pool that an arm trains on."""
+    pool = ((evidence.config.get("arms") or {}).get(arm) or {}).get("synthetic")
+    return None if pool is None else str(pool)
 
 
 def _names(found: Iterable[Measured]) -> str:
@@ -72,8 +81,11 @@ def banners(evidence: Evidence) -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
     for model in evidence.models:
         verdict = model.facts.get("verdict") or {}
-        for row in ((verdict.get("alarms") or {}).get(MEMORISATION) or {}).get("rows") or []:
-            found[_banner(row)] = None
+        rows = ((verdict.get("alarms") or {}).get(MEMORISATION) or {}).get("rows") or []
+        by_pool: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:  # one for each arm; arms of one pool say the same
+            by_pool.setdefault(_pool_of(evidence, str(row["arm"])) or f"of arm {row['arm']}", []).append(row)
+        found |= {_banner(pool, same): None for pool, same in by_pool.items()}
     for measured in evidence.memorisation:
         if sets := measured.gate.get("barred_sets"):
             text = f"Pool {measured.pool} holds copies of images of {', '.join(sets)}: no verdict on that test set."
@@ -81,13 +93,14 @@ def banners(evidence: Evidence) -> list[tuple[str, str]]:
     return list(found)
 
 
-def _banner(row: Mapping[str, Any]) -> tuple[str, str]:
+def _banner(pool: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    row, arms = rows[0], f"trained on by {', '.join(str(row['arm']) for row in rows)}"
     if not row.get("exceeded"):
-        return "Copied test images.", f"The pool of arm {row['arm']} holds copies of test images."
+        return "Copied test images.", f"Pool {pool} ({arms}) holds copies of test images."
     share, limit = number(100 * float(row["excess"]), 1), number(100 * float(row["limit"]), 1)
     ends = interval(100 * float(row["low"]), 100 * float(row["high"]), 1)
     text = (
-        f"In the pool of arm {row['arm']}, {share} % more images than chance explains are near copies of training "
+        f"In pool {pool} ({arms}), {share} % more images than chance explains are near copies of training "
         f"images (95 % interval {ends} %; limit {limit} %). Do not share these images or the generator as they are."
     )
     return "Copies of training images.", text

@@ -83,9 +83,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
 def collect_predictions(plan: Planner, model: str, arm: str) -> Draft:
     place = {"model": model, "arm": arm}
     cells = [
-        (ratio, {**place, "ratio": ratio, "chunk": chunk})
-        for ratio in plan.ratios(arm)
-        for chunk in plan.chunks()
+        (ratio, {**place, "ratio": ratio, "chunk": chunk}) for ratio in plan.ratios(arm) for chunk in plan.chunks()
     ]
     listed = [{"ratio": r, "path": plan.job("predict_downstream", **w).output} for r, w in cells]
     return Draft(
