@@ -116,6 +116,21 @@ def test_synthetic_only_counts_from_the_rows_that_the_pool_copies(run: Any) -> N
     assert (data.facts["n_real"], data.facts["n_synthetic"]) == (0, 72)
 
 
+def test_a_ratio_counts_the_real_rows_that_can_train(tmp_path: Path) -> None:
+    """So that `repeated` and `supplemented` add equally many, whether or not the generator labels every image."""
+    unknown = table_of(60)["opacity"].where(np.arange(60) % 3 != 1)
+    inputs = write_dataset(tmp_path, "a", opacity=unknown)
+    labelled = np.resize(np.array([0, 1], np.float32), 36)
+    run = (tmp_path, inputs, write_pool(tmp_path, "copier", "a", 3, opacity=labelled))
+    count = built(run, {}).facts["n_real"]
+    assert 18 < count < 30
+    assert built(run, supplemented(), 100).facts["n_synthetic"] == count
+    assert built(run, {"name": "rep", "repeat": True}, 100).facts["n_repeated"] == count
+    assert built(run, supplemented(real=None), 100).facts["n_synthetic"] == count
+    copied = (tmp_path, inputs, write_pool(tmp_path, "copier", "a", 3))  # unlabelled where its parent is
+    assert built(copied, supplemented(), 300).facts["n_synthetic"] == 3 * count
+
+
 def test_within_a_replicate_arms_share_the_order_of_common_images(run: Any) -> None:
     plain, both = built(run, {}, replicate=1), built(run, supplemented(), 200, replicate=1)
     for number in range(3):

@@ -139,7 +139,7 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
         logger.error("error: %s", " ".join(str(error).split()))
         code = 1
     except Terminated as stop:
-        logger.warning("stopped: %s; run snakemake again to go on", stop or "state saved")
+        logger.warning("stopped: %s; run snakemake again to go on", str(stop) or "state saved")
         code = EXIT_TERMINATED
     except KeyboardInterrupt:  # a signal where no loop looks for one
         logger.warning("stopped; run snakemake again to go on")

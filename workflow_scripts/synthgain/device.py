@@ -24,6 +24,7 @@ def chosen_device() -> torch.device:
     if choice not in CHOICES:
         raise SynthGainError(f"SYNTHGAIN_DEVICE={choice!r}: use one of {', '.join(CHOICES)}")
     if choice != "cpu" and torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32
         return torch.device("cuda")
     promise = "compute.device is cuda" if choice == "cuda" else promised_gpu()
     if choice != "cpu" and promise:
@@ -50,9 +51,9 @@ def make_deterministic(threads: int) -> None:
     """Fix the number of CPU threads and choose deterministic kernels wherever there are any."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # use_deterministic_algorithms does the same and loads torch's compiler for it: two seconds of every job.
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
-    torch.set_float32_matmul_precision("high")
 
 
 def environment(device: torch.device, **more: Any) -> dict[str, Any]:

@@ -106,14 +106,16 @@ class Cell:
         real = None if self.real is None else self.real.rows("train", self.task, self.fraction, self.seed)
         if real is not None and len(real) == 0:
             raise SynthGainError(f"{where}: zero training images in {self.arm['real']}; see its split")
+        # Before anything is counted: 100 % means as many images as the real arm can train on.
+        found = 0 if real is None else len(real)
+        real = None if real is None else real.labelled()
+        unlabelled = found - (0 if real is None else len(real))
         added = self._added(job, replicate, real, where)
         chosen_by = self.validation_rows()
         if self.model["selection"] == "synthetic" and self.arm.get("synthetic"):
             assert added is not None
             added, chosen_by = hold_out_patients(added)
-        before = sum(len(rows) for rows in (real, added) if rows is not None)
         base = len(real) if real is not None else self._base(added)
-        real, added = (None if rows is None else rows.labelled() for rows in (real, added))
         kept = [rows for rows in (real, added) if rows is not None]
         union = sum(len(rows) for rows in kept)
         if union == 0 or any(len(rows) == 0 for rows in kept):
@@ -121,7 +123,7 @@ class Cell:
         self.task.check(kept, where)
         steps = round(self.model["steps"] * self.arm.get("steps_factor", 1.0))
         if self.arm.get("match", "steps") == "epochs":
-            steps = round(steps * before / base)
+            steps = round(steps * union / base)
         weights = self._weights(kept, where)
         mode = (self.arm.get("balance") or {}).get("mode")
         mixing, pretrain = self.arm.get("mixing") or {}, self.arm.get("pretrain")
@@ -139,7 +141,7 @@ class Cell:
             "n_real": 0 if real is None else len(real),
             "n_synthetic": 0 if added is None or repeats else len(added),
             "n_repeated": len(added) if added is not None and repeats else 0,
-            "unlabelled": before - union,
+            "unlabelled": unlabelled,
         }
         if self.arm.get("sibling_probability") is not None and real is not None:
             facts["n_parents"] = len(self._parents(real, replicate))
@@ -156,7 +158,10 @@ class Cell:
         filtered = bool(self.arm.get("filtered"))
         if self.arm.get("sibling_probability") is not None:
             assert real is not None
-            return siblings(pool, self._parents(real, replicate), self.ratio, where, filtered)
+            return siblings(pool, self._parents(real, replicate), self.ratio, where, filtered).labelled()
+        pool = pool.labelled()
+        if len(pool) == 0:
+            raise SynthGainError(f"{where}: zero images with a {self.task.wanted} in pool {self.arm['synthetic']}")
         base = len(real) if real is not None else self._base(pool)
         own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
         return supplement(pool, supplement_count(self.ratio, base), own, where, filtered)
@@ -193,9 +198,9 @@ class Cell:
         return tuple(plane for part in masks for plane in planes_of(part, names, self.task.structures))
 
     def _base(self, pool: Rows | None) -> int:
-        """Return how many rows the pool copies: its source's training rows, else those of its first replica."""
+        """Return how many labelled rows the pool copies: its source's for training, else those of a replica."""
         if self.arm.get("source") == self.validation.name:
-            return len(split_positions(self.validation.images.table, self.validation.split, "train"))
+            return len(self.validation.rows("train", self.task, 1.0, self.seed).labelled())
         assert pool is not None
         return int((pool.copies == pool.copies.min()).sum())
 

@@ -140,7 +140,10 @@ class Trainer:
         where: str,
     ) -> None:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.forward: Any = torch.compile(self.network) if recipe.compile else self.network
+        self.forward: Any = self.network
+        if recipe.compile:
+            torch.use_deterministic_algorithms(True, warn_only=True)  # says so to the compiler, too
+            self.forward = torch.compile(self.network)
         self.task, self.data, self.validation, self.recipe = task, data, validation, recipe
         self.augmentation, self.seed, self.device, self.where = augmentation, seed, device, where
         self.targets = torch.from_numpy(data.targets).to(device)

@@ -32,7 +32,6 @@ def train_family(job: Job, prepare: Callable[[Job], Run]) -> None:
         return
     stop = StopSignal()
     torch.set_num_threads(max(1, job.threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-    torch.set_float32_matmul_precision("high")
     run = prepare(job)
     main = run.accelerator.is_main_process
     if main:
