@@ -9,6 +9,7 @@ label_consistency/<p>/<i>/manifest.json.
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from synthgain.command import Job, run_script
@@ -79,7 +80,7 @@ def _agreement(job: Job) -> list[Plan]:
         if (folder / "real_scores.parquet").exists():
             title = pool if index == "0" else f"{pool} (draw {index})"
             scores[title] = tuple(
-                read_table(folder / file)["dice"].to_numpy() for file in ("scores.parquet", "real_scores.parquet")
+                _with_objects(read_table(folder / file)) for file in ("scores.parquet", "real_scores.parquet")
             )
     if not scores:
         return []
@@ -90,6 +91,12 @@ def _agreement(job: Job) -> list[Plan]:
     )
     draw = lambda: plots_pairs.agreement_histograms(scores)  # noqa: E731
     return [Plan("mask_agreement.svg", "agreement", "Agreement of the masks", caption, draw)]
+
+
+def _with_objects(scores: pd.DataFrame) -> np.ndarray:
+    """Return the Dice of the images with a mask that is not empty: those that the table counts."""
+    empty = scores[[name for name in scores.columns if name.startswith("empty_")]].all(axis=1)
+    return scores.loc[~empty, "dice"].to_numpy()
 
 
 def _snapshots(job: Job) -> list[Plan]:

@@ -58,7 +58,8 @@ def masks_of(job: Job, pool: str, index: int, dataset: str) -> tuple[Masks, Mask
 def dice_scores(predict: Predict, images: Images, masks: Masks, structures: Sequence[str]) -> pd.DataFrame:
     """One row per image: image_id, dice_<structure>, empty_<structure>, and `dice`, their mean over structures.
 
-    Two empty masks agree (1), one empty mask does not (0); NaN where the image has no mask of the structure.
+    One empty mask of two agrees with nothing (0); NaN where both are empty, so that nothing tells whether masks follow
+    objects, and where the image has no mask of the structure.
     """
     ids = images.table["image_id"].astype(str).to_numpy()
     positions = {name: masks.positions(ids, name) for name in structures}
@@ -81,10 +82,10 @@ def dice_scores(predict: Predict, images: Images, masks: Masks, structures: Sequ
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Dice of each pair of masks (n, H, W) bool: (n,) float64, 1 where both are empty."""
+    """Dice of each pair of masks (n, H, W) bool: (n,) float64, NaN where both are empty."""
     both = (first & second).sum(axis=(1, 2), dtype=np.float64)
     total = first.sum(axis=(1, 2), dtype=np.float64) + second.sum(axis=(1, 2), dtype=np.float64)
-    return np.divide(2 * both, total, out=np.ones_like(both), where=total > 0)
+    return np.divide(2 * both, total, out=np.full_like(both, np.nan), where=total > 0)
 
 
 def agreement_rows(

@@ -47,8 +47,10 @@ def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -
     """Return which rows of `table` the rule keeps: (N,) bool. scores: indexed by image_id.
 
     `above` keeps score >= cut, `below` score <= cut, `false` where a flag is not set. The cut is a
-    threshold or a quantile of the table's own scores. An image whose score is not defined (NaN, as the Dice of two
-    empty masks) is kept: nothing speaks against it. Raises SynthGainError for images that the scores do not list.
+    threshold or a quantile of the table's own scores. Of images whose score is not defined (NaN, as the Dice of two
+    empty masks) a quantile keeps the same share, the first in the pool's order, so that it changes how well pairs fit
+    and not how many have an object; a threshold keeps them all. Raises SynthGainError for images that the scores do
+    not list.
     """
     side = rule.get("keep", "above")
     if side not in SIDES:
@@ -68,7 +70,10 @@ def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -
     if unscored.all():
         raise SynthGainError(f"filter.column {rule['column']!r}: no image of this replica has a defined score")
     cut = given[1] if given[0] is None else np.quantile(numbers[~unscored], given[0])
-    return np.asarray(unscored | (numbers >= cut if side == "above" else numbers <= cut))
+    kept = numbers >= cut if side == "above" else numbers <= cut
+    share = 1.0 if given[0] is None else float(kept[~unscored].mean())
+    kept[np.flatnonzero(unscored)[: round(share * unscored.sum())]] = True
+    return np.asarray(kept)
 
 
 def thinned(count: int, wanted: int, request: ShardRequest) -> np.ndarray:

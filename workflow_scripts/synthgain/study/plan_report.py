@@ -174,11 +174,12 @@ def _endpoint(plan: Planner, model: str) -> dict[str, str]:
 def _parents(plan: Planner, pool: str) -> dict[str, str]:
     """Return which column names the real image that a pool's image was made from, in a study that segments."""
     config = plan.study.pools[pool]
-    if not segmented(plan):
+    if not segmented(plan) or config.from_ is None:
         return {}
     if config.inpainting is not None:
         return {"parent": "parent_image_id"}
-    return {"parent": "mask_parent_id"} if config.masks is not None else {}
+    drawn = config.masks is not None and config.masks.source == "generated"  # such masks have no parent
+    return {"parent": "mask_parent_id"} if plan.study.generators[config.from_].mask_conditioned and not drawn else {}
 
 
 def predeclared_comparisons(plan: Planner) -> list[dict[str, Any]]:
