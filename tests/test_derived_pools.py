@@ -116,9 +116,7 @@ def test_mask_agreement_filters_pairs_and_keeps_their_masks(run):
     expected = dice >= np.nanquantile(dice, 0.5)
     unscored = np.flatnonzero(np.isnan(dice))
     expected[unscored[: round(expected.sum() / (len(dice) - len(unscored)) * len(unscored))]] = True
-    assert (
-        0 < expected[unscored].sum() < len(unscored)
-    )  # as many as of the others
+    assert 0 < expected[unscored].sum() < len(unscored)  # as many as of the others
     assert list(kept["image_id"]) == list(table["image_id"][expected])
     assert np.array_equal(take(masks, np.arange(len(kept))), base[expected])
     assert list(kept["has_mask_lung"]) == list(table["has_mask_lung"][expected])

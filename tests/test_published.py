@@ -166,7 +166,7 @@ def test_montgomery_joins_lungs_and_repeated_patients(tmp_path: Path) -> None:
         (folder / "ClinicalReadings").mkdir(exist_ok=True)
         (folder / f"ClinicalReadings/{name}.txt").write_text(text)
     got = read(tmp_path, "montgomery")
-    assert got.mask_names == ["lung"]
+    assert got.mask_names == ["lungs"]
     assert got.masks is not None
     assert got.masks[0, :, :8].any()  # right lung, left in the picture
     assert got.masks[0, :, 8:].any()
@@ -176,7 +176,7 @@ def test_montgomery_joins_lungs_and_repeated_patients(tmp_path: Path) -> None:
     assert got.table["patient_id"].tolist() == ["MCUCXR_0001", "MCUCXR_0162", "MCUCXR_0162"]
     (folder / "ManualMask/leftMask/MCUCXR_0001_0.png").unlink()
     assert reasons(read(tmp_path, "montgomery"))["CXR_png/MCUCXR_0001_0.png"] == (
-        "mask of lung: left is empty while right is not"
+        "mask of lungs: left is empty while right is not"
     )
 
 
@@ -193,7 +193,7 @@ def test_shenzhen_with_and_without_masks(tmp_path: Path) -> None:
     assert without.table["age"].tolist() == [45, pytest.approx(1.33)]
     put(folder / "mask/CHNCXR_0001_0_mask.png", blob(0))
     got = read(tmp_path, "shenzhen")
-    assert got.table["has_mask_lung"].tolist() == [True, False]
+    assert got.table["has_mask_lungs"].tolist() == [True, False]
     assert got.facts["source"] != without.facts["source"]
 
 

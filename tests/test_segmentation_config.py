@@ -1,5 +1,7 @@
 """Segmentation in the config and in the plans: what is refused, what a slice holds, what reruns."""
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,10 @@ REFUSED: list[tuple[tuple[str, ...], dict[str, Any], list[str]]] = [
     (("pools", "inpainted", "inpainting"), {"structure": "polp"}, ["pools.inpainted.inpainting.structure", "'polyp'"]),
     (("pools", "gan"), {"inpainting": {"structure": "polyp"}}, ["pools.gan", "'gan_pairs' is a gan"]),
     (("pools", "agreeing", "filter"), {"scores": "label_consistency"}, ["needs a classification model", "'unet'"]),
+    (("pools", "inpainted", "inpainting"), {"jump_length": 10}, ["pools.inpainted.inpainting.jump_length", "10 of 10"]),
+    (("pools", "inpainted", "sampling"), {"solver": "heun"}, ["pools.inpainted.sampling.solver", "RePaint"]),
+    (("pools", "gan"), {"sampling": {"steps": 20}}, ["pools.gan.sampling.steps", "'gan_pairs' is a gan"]),
+    (("generators", "gan_pairs"), {"output": "image", "structures": []}, ["'gan' has no masks for model 'unet'"]),
     (("models", "unet"), {"structures": ["lung"]}, ["models.unet.structures", "known: polyp"]),
     (("models", "unet"), {"window": 64}, ["models.unet.window", "above image.size 32"]),
     (("arms", "sibling"), {"synthetic": "thinned"}, ["arms.sibling.sibling_probability", "neither balanced nor"]),
@@ -148,3 +154,29 @@ def test_floors_rest_on_the_real_arm_and_on_what_it_is_tested_on() -> None:
     assert job.slice["evaluate"] == predicted.slice["evaluate"]
     assert job.slice["arm"] == {"name": "real", "real": "hospital_a", "real_fraction": 1.0}
     assert not any(path.startswith("downstream/") for path in job.inputs)
+
+
+@pytest.mark.parametrize("name", ["polyps", "lungs", "saragih2024"])
+def test_shipped_studies_of_pairs_plan_to_their_report(name: str) -> None:
+    """Every job, filters, controls and inpainting with them, on the phantom in place of the hospitals' films."""
+    text = json.dumps(read_yaml(ROOT / "studies" / f"{name}.yaml"))
+    config = json.loads(text.replace('"polyp"', '"lungs"').replace('"tb"', '"opacity"'))
+    for dataset, entry in config["datasets"].items():
+        split = {"split": entry["split"]} if "split" in entry else {}
+        config["datasets"][dataset] = {"adapter": "phantom", "patients": 40, **split}
+    study = parse_study(config)
+    code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
+    plan = Planner(study, name, 0, code, Path("results"), None)
+    plan.job("write_report")
+    jobs = plan.jobs()
+    assert len({job.identity for job in jobs}) == len(jobs)
+    rules = Counter(job.rule for job in jobs)
+    cells = sum(max(1, len(arm.ratios)) for arm in study.arms.values()) * len(plan.chunks())
+    assert rules["train_downstream"] == rules["predict_downstream"] == cells
+    assert rules["train_generator"] == len(study.generators)
+    drawn = {job.slice["pool"]: job for job in jobs if job.rule == "draw_pool_shard"}
+    assert set(drawn) == set(study.pools)
+    for pool, entry in study.pools.items():
+        assert (drawn[pool].slice.get("inpainting") is not None) == (entry.inpainting is not None)
+        scored = any(path.startswith("label_consistency/") for path in drawn[pool].inputs)
+        assert scored == (entry.of is not None), pool  # a filter and its control read the segmenter's scores

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.entry import nearest
 from synthgain.study.generation import DiffusionGenerator
+from synthgain.study.roles import root_pool, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.study.generation import Pool
     from synthgain.study.schema import Study
 
+OF_DIFFUSION = {"solver", "steps", "guidance_scale", "guidance_interval"}  # of sampling
 PHANTOM_STRUCTURES = ("lungs", "heart", "finding")
 
 
@@ -53,8 +55,14 @@ def _check_arm(study: Study, name: str) -> None:
     pool = study.pools.get(arm.synthetic or "")
     if pool is None:
         return
-    if segmented and pool.from_ is not None and not study.generators[pool.from_].structures:
-        raise ValueError(f"{place}.synthetic: pool {arm.synthetic!r} has no masks for model {segmented[0]!r}")
+    source = root_pool(study, arm.synthetic or "").from_
+    if source is not None:
+        drawn = study.generators[source].structures
+        for model in segmented:
+            missing = [structure for structure in study.models[model].structures if structure not in drawn]
+            if missing:
+                what = f"masks of {', '.join(missing)}" if drawn else "masks"
+                raise ValueError(f"{place}.synthetic: pool {arm.synthetic!r} has no {what} for model {model!r}")
     if arm.sibling_probability is not None and (pool.rows_of != arm.real or pool.balance or pool.of):
         raise ValueError(
             f"{place}.sibling_probability: needs a pool with rows_of: {arm.real}, neither balanced nor filtered"
@@ -70,9 +78,12 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
     if pool.from_ is None:
         return
     generator = study.generators[pool.from_]
+    given = pool.sampling.model_fields_set
     if not isinstance(generator, DiffusionGenerator):
         if pool.masks or pool.inpainting:
             raise ValueError(f"{place}: masks and inpainting need a diffusion generator; {pool.from_!r} is a gan")
+        if unused := sorted(given & OF_DIFFUSION):
+            raise ValueError(f"{place}.sampling.{unused[0]}: {pool.from_!r} is a gan, which has no steps; leave it out")
         return
     if generator.output == "mask":
         raise ValueError(f"{place}.from: {pool.from_!r} draws masks alone; name it under masks.from of another pool")
@@ -87,6 +98,13 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
         if pool.inpainting.structure not in generator.structures:
             hint = nearest(pool.inpainting.structure, generator.structures)
             raise ValueError(f"{place}.inpainting.structure: {pool.inpainting.structure!r}; {hint}")
+        if "solver" in given:
+            raise ValueError(f"{place}.sampling.solver: inpainting draws by RePaint, not by a solver; leave it out")
+        if pool.inpainting.resamples > 1 and pool.inpainting.jump_length >= max(2, pool.sampling.steps):
+            raise ValueError(
+                f"{place}.inpainting.jump_length: {pool.inpainting.jump_length} of {pool.sampling.steps} steps "
+                "(sampling.steps) leaves nothing to resample; lower it"
+            )
 
 
 def _check_mask_source(study: Study, pool: Pool, generator: DiffusionGenerator, place: str) -> None:
@@ -110,8 +128,6 @@ def _check_filter(study: Study, pool: Pool, place: str) -> None:
         return
     if model.task != wanted:
         raise ValueError(f"{place}.filter.scores: {pool.filter.scores} needs a {wanted} model; {first!r} comes first")
-    from synthgain.study.roles import source_dataset
-
     source = source_dataset(study, pool.of or "")
     plain = any(a.plain and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())
     if not plain:

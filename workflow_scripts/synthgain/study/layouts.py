@@ -49,14 +49,14 @@ KNOWN_LAYOUTS = {
     "montgomery": Layout(
         f"{_PACKAGE}.montgomery",
         "MontgomerySet",
-        ("lung",),
+        ("lungs",),
         _FILMS,
         archive=(  # SHA-256 as in torch-em (torch_em/data/datasets/medical/montgomery.py)
             "https://openi.nlm.nih.gov/imgs/collections/NLM-MontgomeryCXRSet.zip",
             "54601e952315d8f67383e9202a6e145997ade429f54f7e0af44b4e158714f424",
         ),
     ),
-    "shenzhen": Layout(f"{_PACKAGE}.shenzhen", "ChinaSet_AllFiles", ("lung",), _FILMS),
+    "shenzhen": Layout(f"{_PACKAGE}.shenzhen", "ChinaSet_AllFiles", ("lungs",), _FILMS),
     "siim_acr": Layout(f"{_PACKAGE}.siim_acr", "siim-acr", ("pneumothorax",), ("pneumothorax",), patients=False),
 }
 LAYOUTS = {name: layout.module for name, layout in KNOWN_LAYOUTS.items()}

@@ -60,9 +60,14 @@ def rehearse(study: Study) -> Study:
             dataset["patients"] = min(dataset["patients"], sizes.patients)
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
-    for pool in data["pools"].values():
-        pool.update(replicas=1, shards=1, snapshot=None)
-        pool["sampling"]["steps"] = min(pool["sampling"]["steps"], sizes.sampling_steps)
+    for name, pool in data["pools"].items():
+        given = study.pools[name]
+        # What was not set stays so: some pools refuse keys that mean nothing to them.
+        pool.update(replicas=1, shards=1, snapshot=None, sampling=given.sampling.model_dump(exclude_unset=True))
+        if given.from_ is not None and study.generators[given.from_].family == "diffusion":
+            steps = pool["sampling"]["steps"] = min(given.sampling.steps, sizes.sampling_steps)
+            if given.inpainting is not None:
+                pool["inpainting"]["jump_length"] = min(given.inpainting.jump_length, max(1, steps - 1))
     for model in data["models"].values():
         steps = min(model["steps"], sizes.model_steps)
         model.update(steps=steps, validate_every=max(1, min(model["validate_every"], steps // 2)))

@@ -1,6 +1,6 @@
 """The Montgomery County chest films as published: `CXR_png/`, `ManualMask/leftMask` and `rightMask`, readings.
 
-Structure `lung` is both lungs. Patients: a reading that says "same pt as NAME" joins that image's patient.
+Structure `lungs` is both lungs. Patients: a reading that says "same pt as NAME" joins that image's patient.
 """
 
 import re
@@ -21,8 +21,8 @@ READING = {
     "patient_id": "patient",
     "site": {"constant": "montgomery"},
     "mask": [
-        {"column": "left", "name": "lung", "encoding": "grey"},
-        {"column": "right", "name": "lung", "encoding": "grey"},
+        {"column": "left", "name": "lungs", "encoding": "grey"},
+        {"column": "right", "name": "lungs", "encoding": "grey"},
     ],
     "targets": TARGETS,
     "covariates": COVARIATES,

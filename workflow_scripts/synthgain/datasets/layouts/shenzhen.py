@@ -23,7 +23,7 @@ READING = {
     "image_id": "image_id",
     "patient_id": "image_id",
     "site": {"constant": "shenzhen"},
-    "mask": [{"column": "mask", "name": "lung", "encoding": "grey"}],
+    "mask": [{"column": "mask", "name": "lungs", "encoding": "grey"}],
     "targets": TARGETS,
     "covariates": COVARIATES,
 }
