@@ -1,6 +1,7 @@
 """Whether a pool's network is compiled follows from the whole replica's work, never from a shard or a clock."""
 
 import logging
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from synthgain.errors import SynthGainError
 from synthgain.networks.unet import build, condition_dimension, evaluate
 from synthgain.pools import compiling
-from synthgain.pools.compiling import flops_of_image, pays, with_compile_decided
+from synthgain.pools.compiling import flops_of_pass, pays, with_compile_decided
 from synthgain.pools.sampling import checked_sampling
 
 SAMPLING = {"solver": "dpmpp_2m", "steps": 12, "batch_size": 64}
@@ -35,21 +36,25 @@ def network():
     return Network()
 
 
-def test_work_counts_steps_evaluations_and_guidance(network):
-    plain = flops_of_image(checked_sampling(SAMPLING), network)
-    first = 2 * 8 * 8 * 3 * 3 * 1 * 8  # the first convolution alone: 8 filters of 3 × 3 at each of 8 × 8 places
-    assert plain > 12 * first
-    assert flops_of_image(checked_sampling({**SAMPLING, "steps": 24}), network) == 2 * plain
-    assert flops_of_image(checked_sampling({**SAMPLING, "solver": "heun"}), network) == 2 * plain
-    assert flops_of_image(checked_sampling({**SAMPLING, "guidance_scale": 1.5}), network) == 2 * plain
+def test_work_is_that_of_all_evaluations(network, tmp_path, monkeypatch):
+    one = flops_of_pass(network)
+    assert one > 2 * 8 * 8 * 3 * 3 * 1 * 8  # the first convolution alone: 8 filters of 3 × 3 at each of 8 × 8 places
+    options = checked_sampling(SAMPLING)
+    monkeypatch.setattr(compiling, "WORTHWHILE_FLOPS", {"cpu": 100 * 12 * one})
+    repaint = {"structure": "disc", "resamples": 3, "jump_length": 4}  # 4 + 8 · 3 = 28 steps down
+    for changes, inpainting, factor in (
+        ({}, None, 1), ({"steps": 24}, None, 2), ({"solver": "heun"}, None, 23 / 12),
+        ({"guidance_scale": 1.5}, None, 2), ({}, repaint, 28 / 12),
+    ):  # fmt: skip
+        rows = math.ceil(100 / factor)
+        assert pays({**options, **changes}, network, rows, inpainting)
+        assert not pays({**options, **changes}, network, rows - 1, inpainting)
 
 
 def test_only_a_replica_with_enough_work_is_compiled(network, tmp_path, monkeypatch):
     monkeypatch.setenv(compiling.CACHE_VARIABLE, "elsewhere")
     options = checked_sampling(SAMPLING)
-    enough = int(compiling.WORTHWHILE_FLOPS["cpu"] / flops_of_image(options, network)) + 1
-    assert pays(options, network, enough)
-    assert not pays(options, network, enough // 2)
+    enough = int(compiling.WORTHWHILE_FLOPS["cpu"] / (12 * flops_of_pass(network))) + 1
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert with_compile_decided(options, network, enough, tmp_path)["compile"] is True
     assert with_compile_decided(options, network, 100, tmp_path)["compile"] is False

@@ -19,6 +19,7 @@ from measure_speed import measure_speed
 from synthgain.command import Job
 from synthgain.evaluation.membership import NOISE_LEVELS
 from synthgain.files import write_json, write_manifest
+from synthgain.pools.evaluations import evaluations
 from synthgain.pools.inpainting import levels
 from synthgain.pools.solvers import SOLVERS, sample
 from synthgain.report.evidence import gather
@@ -27,7 +28,7 @@ from synthgain.report.sections_forecast import stage_minutes
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
-from synthgain.study.forecast import MEMBERSHIP_LEVELS, evaluations, joined, steps_of, term
+from synthgain.study.forecast import MEMBERSHIP_LEVELS, joined, steps_of, term
 from synthgain.study.load import read_yaml
 from synthgain.study.plan_forecast import work_groups
 from synthgain.study.planner import PlannedJob, Planner

@@ -11,56 +11,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from synthgain.command import logger
+from synthgain.pools.evaluations import evaluations
 
 # Operations of a replica from which compiling pays (docs/performance.md). CPU: compiling takes one to three minutes and
 # saves an eighth, so 6,000 s of work at 32 gigaflop/s pay for it in up to about six shards. GPU: not measured.
 WORTHWHILE_FLOPS = {"cpu": 2e14, "cuda": 4e15}
-LARGEST_FLOPS = (
-    1e12  # of one evaluation for one image: more than Stable Diffusion's U-Net; fewer passes are not counted
-)
+# Of one evaluation for one image: more than Stable Diffusion's U-Net. Pools too small even for that are not measured.
+LARGEST_FLOPS = 1e12
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
-def with_compile_decided(options: Mapping[str, Any], generator: Any, rows: int, state: Path) -> dict[str, Any]:
+def with_compile_decided(
+    options: Mapping[str, Any], generator: Any, rows: int, state: Path, inpainting: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return sampling options with `compile` true or false where it was auto.
 
-    rows: of the whole replica. state: the job's own folder, where compiled code is kept unless the environment names
-    another place (torch's default, a folder in /tmp, may be another user's).
+    rows: of the whole replica. inpainting: the pool's, which takes more evaluations. state: the job's own folder,
+    where compiled code is kept unless the environment names another place (torch's default, a folder in /tmp, may be
+    another user's).
     """
     wanted = options["compile"]
     if wanted == "auto":
-        wanted = pays(options, generator, rows) and has_compiler(generator.device)
+        wanted = pays(options, generator, rows, inpainting) and has_compiler(generator.device)
     if wanted:
         os.environ.setdefault(CACHE_VARIABLE, str(state / "compiled"))
     return {**options, "compile": wanted}
 
 
-def pays(options: Mapping[str, Any], generator: Any, rows: int) -> bool:
+def pays(options: Mapping[str, Any], generator: Any, rows: int, inpainting: Mapping[str, Any] | None = None) -> bool:
     """True where drawing `rows` images takes so many operations that compiling the network is repaid."""
     if generator.kind != "diffusion" or generator.device.type not in WORTHWHILE_FLOPS:
         return False
     enough = WORTHWHILE_FLOPS[generator.device.type]
-    if rows * evaluations(options) * LARGEST_FLOPS < enough:
-        return False
-    return rows * flops_of_image(options, generator) >= enough
+    passes = rows * evaluations(options, generator.kind, inpainting)
+    return passes * LARGEST_FLOPS >= enough and passes * flops_of_pass(generator) >= enough
 
 
-def evaluations(options: Mapping[str, Any]) -> int:
-    """Return how often the network is evaluated for one image, at most."""
-    guided = options.get("guidance_scale", 1.0) != 1.0
-    return int(options["steps"]) * (2 if options["solver"] == "heun" else 1) * (2 if guided else 1)
+def flops_of_pass(generator: Any) -> float:
+    """Return the floating point operations (2 a multiplication with its addition) of one image through the network."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads much that the usual, small pool has no use for
 
-
-def flops_of_image(options: Mapping[str, Any], generator: Any) -> float:
-    """Return the floating point operations (2 a multiplication with its addition) that drawing one image takes."""
     condition = generator.null_condition(1)
     noisy = torch.zeros(1, *generator.image_shape, device=generator.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         generator.denoise(noisy, torch.ones(1, device=generator.device), condition)
-    return float(counter.get_total_flops()) * evaluations(options)
+    return float(counter.get_total_flops())
 
 
 def has_compiler(device: torch.device) -> bool:

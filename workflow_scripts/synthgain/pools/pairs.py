@@ -60,7 +60,7 @@ def draw(request: ShardRequest) -> Drawn:
     sampling = checked_sampling(request.sampling)
     bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
     generator = open_generator(request)
-    sampling = with_compile_decided(sampling, generator, len(rows), request.state)
+    sampling = with_compile_decided(sampling, generator, len(rows), request.state, request.inpainting)
     work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
     drawn = _way(work)(work)
     table = request.table_of(rows).iloc[slice(*bounds)].reset_index(drop=True)

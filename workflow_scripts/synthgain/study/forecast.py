@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from synthgain.pools.evaluations import evaluations
 from synthgain.study.planner import PlannedJob
 
 MEMBERSHIP_LEVELS = 4  # noise levels of evaluation/membership.py
@@ -21,27 +22,6 @@ FIDELITY_CAP = 2000  # images a side where the config sets none (measure_fidelit
 
 Term = dict[str, Any]
 Slice = Mapping[str, Any]
-
-
-def evaluations(sampling: Slice, family: str, inpainting: Slice | None = None) -> int:
-    """Return how often one image goes through its generator's network while it is drawn.
-
-    A GAN: once. Solvers: pools/solvers.py (heun 2·steps − 1, others steps), twice with guidance; a guidance interval
-    counts as guided everywhere, which is the most it can be. Inpainting: every step down of RePaint's path.
-    """
-    if family == "gan":
-        return 1
-    steps = int(sampling["steps"])
-    guided = 2 if sampling.get("guidance_scale", 1.0) != 1.0 else 1
-    if inpainting is not None:
-        return guided * _repaint_steps(steps, int(inpainting["resamples"]), int(inpainting["jump_length"]))
-    return guided * (2 * steps - 1 if sampling["solver"] == "heun" else steps)
-
-
-def _repaint_steps(steps: int, resamples: int, jump: int) -> int:
-    """Steps down of pools/inpainting.py: blocks of `jump` from the end `resamples` times each, the first block once."""
-    first = steps % jump or min(jump, steps)
-    return first + (steps - first) * resamples
 
 
 def term(kind: str, unit: str, amount: float, images: Mapping[str, float] | None = None, at_most: int = 0) -> Term:

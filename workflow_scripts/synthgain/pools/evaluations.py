@@ -1,0 +1,25 @@
+"""How often an image goes through its generator's network while it is drawn."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def evaluations(sampling: Mapping[str, Any], family: str, inpainting: Mapping[str, Any] | None = None) -> int:
+    """Return the network's evaluations for one image.
+
+    A GAN: once. Solvers: pools/solvers.py (heun 2·steps − 1, others steps), twice with guidance; a guidance interval
+    counts as guided everywhere, which is the most it can be. Inpainting: every step down of RePaint's path.
+    """
+    if family == "gan":
+        return 1
+    steps = int(sampling["steps"])
+    guided = 2 if sampling.get("guidance_scale", 1.0) != 1.0 else 1
+    if inpainting is not None:
+        return guided * _repaint_steps(steps, int(inpainting["resamples"]), int(inpainting["jump_length"]))
+    return guided * (2 * steps - 1 if sampling["solver"] == "heun" else steps)
+
+
+def _repaint_steps(steps: int, resamples: int, jump: int) -> int:
+    """Steps down of pools/inpainting.py: blocks of `jump` from the end `resamples` times each, the first block once."""
+    first = steps % jump or min(jump, steps)
+    return first + (steps - first) * resamples
