@@ -29,22 +29,28 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(parsed.threads)
     os.environ.setdefault("SYNTHGAIN_DEVICE", "cpu")
     import torch
-    from measure import Options, Row, machine
+    from measure import Options, machine
 
     torch.set_num_threads(parsed.threads)
     options = Options(parsed.small, parsed.threads, parsed.generator, parsed.run)
     found: dict[str, Any] = {"small": parsed.small, "machine": machine(parsed.threads), "rows": []}
-    rows: list[Row] = []
+    failed: list[str] = []
     for name in parsed.only or NAMES:
         began = time.perf_counter()
-        row = importlib.import_module(name).measure(options)
-        rows.append(row)
+        try:
+            row = importlib.import_module(name).measure(options)
+        except Exception as problem:  # the other rows are worth having
+            failed.append(f"{name}: {type(problem).__name__}: {problem}")
+            print(failed[-1], flush=True)
+            continue
         found["rows"].append({**row.as_json(), "seconds": round(time.perf_counter() - began, 1)})
         print(line_of(row), flush=True)
         if parsed.json is not None:
             parsed.json.parent.mkdir(parents=True, exist_ok=True)
             parsed.json.write_text(json.dumps(found, indent=1) + "\n")
     print("\n" + table_of(found))
+    if failed:
+        sys.exit("not measured: " + "; ".join(failed))
 
 
 def table_of(found: dict[str, Any]) -> str:

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    UNet2DModel,
+)
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from PIL import Image
@@ -36,10 +43,19 @@ def write_pngs(images: np.ndarray, folder: Path, first: int = 0) -> None:
         Image.fromarray(image[..., 0]).save(folder / f"{number:06d}.png")
 
 
-def draw_pngs(network: UNet2DModel, count: int, steps: int, folder: Path, batch: int = EVALUATION_BATCH) -> None:
-    """Draw `count` images with the stock pipeline and its scheduler's defaults, and save them as PNG."""
+def draw_pngs(
+    network: UNet2DModel, count: int, steps: int, folder: Path, batch: int = EVALUATION_BATCH, solver: str = "ddim"
+) -> None:
+    """Draw `count` images with the stock pipeline and its scheduler's defaults, and save them as PNG.
+
+    solver: ddim, or dpmpp_2m (in the unconditional pipeline, which takes any scheduler).
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    pipeline = DDIMPipeline(network, DDIMScheduler(num_train_timesteps=TRAIN_TIMESTEPS))
+    pipeline: Any
+    if solver == "ddim":
+        pipeline = DDIMPipeline(network, DDIMScheduler(num_train_timesteps=TRAIN_TIMESTEPS))
+    else:
+        pipeline = DDPMPipeline(network, DPMSolverMultistepScheduler(num_train_timesteps=TRAIN_TIMESTEPS))
     pipeline.set_progress_bar_config(disable=True)
     for first in range(0, count, batch):
         drawn = pipeline(batch_size=min(batch, count - first), num_inference_steps=steps).images

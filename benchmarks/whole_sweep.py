@@ -1,7 +1,7 @@
 """A whole sweep over ratios and replicates: this workflow, Snakemake included, against the study written by hand.
 
-Equal optimiser steps, batches, sampler steps, precision and threads; both train, draw, predict and measure a Fréchet
-distance per pool. Ours conditions on labels, keeps state and checksums, and measures more than the distance.
+Equal optimiser steps, sampler, sampler steps, batches, precision and threads; both train, draw, predict and measure a
+Fréchet distance per pool. Ours conditions on labels, keeps state and checksums, and measures more than the distance.
 """
 
 import json
@@ -93,12 +93,12 @@ def written_spec(jobs: StudyJobs, size: dict[str, Any], folder: Path) -> by_hand
         labels = images.table["opacity"].iloc[rows].astype(int).tolist()
         (folder / part / "labels.json").write_text(json.dumps(labels))
     model, generator = jobs.planner.study.models["cnn"], jobs.planner.study.generators["ddpm"]
-    side = jobs.planner.study.image.size
+    side, sampling = jobs.planner.study.image.size, jobs.planner.study.pools["drawn"].sampling
     network = stock.stock_network(build({"attention_resolutions": []}, side, 1))
     config = {key: value for key, value in dict(network.config).items() if not key.startswith("_")}
     return by_hand.Spec(
         str(folder), config, generator.training.steps, generator.training.batch_size,
-        jobs.planner.study.pools["drawn"].sampling.steps, size["ratios"], size["replicates"],
+        sampling.steps, sampling.batch_size, size["ratios"], size["replicates"],
         {"width": 8, "max_width": 32}, model.steps, model.batch_size, model.validate_every, model.learning_rate,
         side, 1,
     )  # fmt: skip

@@ -70,7 +70,8 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
         unchecked.append(run.take_step(torch.from_numpy(order.batch(run.step))[own], own))
         run.step += 1
         notes = [f"loss {run.losses[-1][0]:.4f}"] if run.losses else []
-        if run.step % check_every == 0 or run.step % options.log_every == 0 or run.step in snapshots:
+        told = stop.requested and processes == 1  # the flag alone costs no look at the GPU
+        if told or run.step % check_every == 0 or run.step % options.log_every == 0 or run.step in snapshots:
             run.losses += finite_losses(run, unchecked, rate)
             unchecked = []
             now = time.monotonic()
