@@ -17,6 +17,7 @@ rule train_generator:
         mem_mb=larger_with_attempt(8000 * session.study.compute.generator_processes),
         runtime=larger_with_attempt(480),
         gpu=gpus("train_generator"),
+        nodes=1,  # all processes of a training share one machine
     params:
         job=job("train_generator"),
     message:
