@@ -15,6 +15,7 @@ import synthgain.pools.mask_conditions
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
 from synthgain.command import Terminated
+from synthgain.datasets.order import training_order
 from synthgain.errors import SynthGainError
 from synthgain.files import digest, read_manifest, write_json
 from synthgain.images import write_image_set
@@ -179,6 +180,12 @@ def test_condition_masks_are_the_rows_own_or_of_a_row_with_the_same_targets(run,
     lenders = training.set_index("image_id").loc[table["mask_parent_id"]]
     assert lenders["has_mask_lung"].all()
     assert np.array_equal(lenders["opacity"], table["opacity"])
+    order = training_order(training, COLUMNS, 0, "a")
+    patients = list(dict.fromkeys(training["patient_id"].iloc[order]))
+    own = training.set_index("image_id").loc[table["parent_image_id"], "patient_id"].map(patients.index)
+    lent = lenders["patient_id"].map(patients.index)
+    late = (lent.to_numpy() > own.to_numpy()).mean()
+    assert late < 0.1, "an arm on the first patients alone borrows from them, but for the first few"
     assert ((images > 128) == masks).mean() > 0.999  # the drawn image follows its mask
 
 

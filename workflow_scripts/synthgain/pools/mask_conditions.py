@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.datasets.order import training_order
 from synthgain.device import chosen_device
 from synthgain.errors import SynthGainError
 from synthgain.generators.loading import load_generator
@@ -73,8 +74,9 @@ def lenders(
     """Return whose masks each row takes: image_id per row, and which rows (n,) bool had to take another's.
 
     A row that has masks of all `structures` (with `filled`: not empty ones) takes its own. Any other takes those of
-    a training row that has, at random by its own seed, of the same targets where there is one.
-    Raises SynthGainError where no training row has them.
+    a training row that has, at random by its own seed: of the same targets where there is one, and of a patient not
+    after its own in the data set's order where there is one, so that an arm on the first patients alone (a
+    `real_fraction`) borrows from them alone. Raises SynthGainError where no training row has them.
     """
     image_set, training = request.rows_of()
     usable = _usable(request, image_set, training, structures, filled)
@@ -84,11 +86,21 @@ def lenders(
     targets = [name for name, spec in image_set.columns.items() if spec["role"] == "target"]
     candidates, wanted = _target_keys(training[usable], targets), _target_keys(rows, targets)
     everyone = training.loc[usable, "image_id"].astype(str).to_numpy()
+    ranks = _patient_ranks(request, image_set, training) if borrows.any() else pd.Series(dtype=np.int64)
     for place in np.flatnonzero(borrows):
-        alike = everyone[candidates == wanted[place]]
-        choices = alike if len(alike) else everyone
+        alike = candidates == wanted[place]
+        before = ranks.loc[everyone].to_numpy() <= ranks.loc[ids[place]]
+        choices = next(everyone[kind] for kind in (alike & before, alike, before, np.ones_like(alike)) if kind.any())
         ids[place] = choices[random_generator(step="mask lender", seed=int(seeds[place])).integers(len(choices))]
     return pd.Series(ids, dtype="str"), borrows
+
+
+def _patient_ranks(request: ShardRequest, image_set: ImageSet, training: pd.DataFrame) -> pd.Series:
+    """Return image_id → place of its patient in the order by which real fractions are cut."""
+    order = training_order(training, image_set.columns, request.keys.study, request.dataset or "")
+    patients = training["patient_id"].astype(str)
+    place = {patient: number for number, patient in enumerate(pd.unique(patients.iloc[order]))}
+    return pd.Series(patients.map(place).to_numpy(), index=training["image_id"].astype(str))
 
 
 def planes_of(image_set: ImageSet, positions: np.ndarray, structures: Sequence[str]) -> np.ndarray:
