@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 import diffusers
 import pandas as pd
 import torch
-from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from synthgain.command import Job
 from synthgain.errors import SynthGainError
 from synthgain.files import check_file, read_json, read_manifest
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.formulations import Edm, Formulation, VPrediction, formulation_from
+from synthgain.generators.formulations import Formulation, formulation_from
 from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
 from synthgain.networks.unet import prepare_memory_format
 
@@ -178,22 +177,6 @@ def save_parts(folder: Path, module: ConditionalNetwork) -> None:
     for name, part in parts.items():
         if part is not None:
             part.save_pretrained(folder / name, safe_serialization=True)
-
-
-def scheduler_of(formulation: Formulation) -> Any:
-    """Return the diffusers scheduler that samples from this formulation; saved beside the network as `scheduler/`."""
-    if isinstance(formulation, Edm):
-        return EDMDPMSolverMultistepScheduler(
-            sigma_min=formulation.sigma_min, sigma_max=formulation.sigma_max, sigma_data=formulation.sigma_data
-        )
-    assert isinstance(formulation, VPrediction)
-    return DPMSolverMultistepScheduler(
-        num_train_timesteps=formulation.train_steps,
-        trained_betas=formulation.betas().tolist(),
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=formulation.zero_terminal_snr,
-        timestep_spacing="trailing",
-    )
 
 
 def fitting_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

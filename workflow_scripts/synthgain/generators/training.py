@@ -16,12 +16,13 @@ from torch import Tensor
 from synthgain.command import Job
 from synthgain.generators.building import build_formulation, build_module, controlled_module, take_over_weights
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.diffusion import ConditionalNetwork, load, save_parts, scheduler_of
+from synthgain.generators.diffusion import ConditionalNetwork, load, save_parts
 from synthgain.generators.formulations import Formulation
 from synthgain.generators.loop import train_family
 from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_method
 from synthgain.generators.options import TrainingOptions, training_options
 from synthgain.generators.run_state import Run, new_accelerator, weight_average
+from synthgain.generators.scheduler import scheduler_of
 from synthgain.generators.training_data import PlacedData, job_training_data
 from synthgain.networks.unet import prepare_memory_format
 from synthgain.seeds import integer_seed
