@@ -25,7 +25,7 @@ from synthgain.images import read_image_set
 from synthgain.networks.unet import build
 
 REACH = 3.0
-FULL = {"patients": 400, "generator_steps": 300, "ratios": list(range(100, 1001, 100)), "replicates": 3, "steps": 400}
+FULL = {"patients": 400, "generator_steps": 300, "ratios": list(range(100, 1001, 100)), "replicates": 2, "steps": 400}
 SMALL = {"patients": 80, "generator_steps": 4, "ratios": [100, 200], "replicates": 2, "steps": 40}
 
 
