@@ -101,7 +101,9 @@ def _spread_tables(table: pd.DataFrame, names: tuple[str, ...], title: str, file
     wide = rows.pivot_table(index=keys, columns="statistic", values="value", sort=False)[
         [name for name in names if name in set(rows["statistic"])]
     ].reset_index()
-    first = wide[wide["dataset"] == wide["dataset"].iloc[0]]
+    arms = list(dict.fromkeys(rows["arm"]))  # arms with several baselines bring their ratios out of order
+    wide = wide.sort_values(["arm", "ratio"], key=lambda c: c.map(arms.index) if c.name == "arm" else c)
+    first = wide[wide["dataset"] == rows["dataset"].iloc[0]]
     columns = [*PLACE, *(Column(name, name.capitalize(), "number", 3) for name in names)]
     whole = [
         *PLACE,
