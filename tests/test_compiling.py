@@ -2,7 +2,9 @@
 
 import logging
 import math
+import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from synthgain.errors import SynthGainError
 from synthgain.networks.unet import build, condition_dimension, evaluate
 from synthgain.pools import compiling
 from synthgain.pools.compiling import flops_of_pass, pays, with_compile_decided
-from synthgain.pools.sampling import checked_sampling
+from synthgain.pools.sampling import Sampler, checked_sampling
 
 SAMPLING = {"solver": "dpmpp_2m", "steps": 12, "batch_size": 64}
 
@@ -19,6 +21,7 @@ class Network:
     """A real network behind the generator's interface."""
 
     kind, device, image_shape = "diffusion", torch.device("cpu"), (1, 8, 8)
+    sigma_min, sigma_max = 0.002, 80.0
 
     def __init__(self) -> None:
         options = {"block_out_channels": [8, 16], "layers_per_block": 1, "attention_resolutions": []}
@@ -81,3 +84,20 @@ def test_compiled_code_is_kept_in_the_jobs_own_folder(network, tmp_path, monkeyp
 def test_an_unknown_word_is_refused():
     with pytest.raises(SynthGainError, match=r"sampling\.compile: got 'maybe'"):
         checked_sampling({**SAMPLING, "compile": "maybe"})
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++, which is not here")
+def test_compiled_images_are_the_same_in_any_job_and_close_to_uncompiled_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv(compiling.CACHE_VARIABLE, str(tmp_path))
+    seeds, drawn = np.arange(4), {}
+    for told in (False, True, True):
+        torch.manual_seed(0)  # the same weights in each
+        generator = Network()
+        sampler = Sampler(generator, checked_sampling({**SAMPLING, "steps": 3, "batch_size": 4, "compile": told}))
+        images = sampler.draw(seeds, lambda: generator.null_condition(4)).numpy()  # noqa: B023
+        assert images.shape == (4, 1, 8, 8)
+        assert generator.network.config.sample_size == 8
+        if told in drawn:
+            assert np.array_equal(images, drawn[told]), "two shards of one pool"
+        drawn[told] = images
+    assert np.abs(drawn[True] - drawn[False]).max() < 1e-3

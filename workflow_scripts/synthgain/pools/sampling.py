@@ -114,7 +114,7 @@ class Sampler:
         self.generator, self.options = generator, options
         self.device = generator.device
         if options["compile"] is True:  # auto, where nobody decided: a few images
-            generator.network = torch.compile(generator.network, dynamic=False)
+            generator.network.compile(dynamic=False)  # in place: it stays the module that others ask about its sizes
 
     def draw(self, seeds: np.ndarray, condition: Callable[[], Any]) -> torch.Tensor:
         """Return samples (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""

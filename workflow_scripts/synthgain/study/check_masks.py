@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synthgain.study.generation import Pool
     from synthgain.study.schema import Study
 
-OF_DIFFUSION = {"solver", "steps", "guidance_scale", "guidance_interval"}  # of sampling
+OF_DIFFUSION = {"solver", "steps", "guidance_scale", "guidance_interval", "compile"}  # of sampling
 PHANTOM_STRUCTURES = ("lungs", "heart", "finding")
 
 
@@ -83,7 +83,7 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
         if pool.masks or pool.inpainting:
             raise ValueError(f"{place}: masks and inpainting need a diffusion generator; {pool.from_!r} is a gan")
         if unused := sorted(given & OF_DIFFUSION):
-            raise ValueError(f"{place}.sampling.{unused[0]}: {pool.from_!r} is a gan, which has no steps; leave it out")
+            raise ValueError(f"{place}.sampling.{unused[0]}: {pool.from_!r} is a gan, drawn in one pass; leave it out")
         return
     if generator.output == "mask":
         raise ValueError(f"{place}.from: {pool.from_!r} draws masks alone; name it under masks.from of another pool")
