@@ -74,14 +74,26 @@ def dry_run(study: Path, folder: Path) -> tuple[float, float, int]:
     """Return (processor seconds, wall seconds, peak resident bytes) of `snakemake --dry-run --quiet`."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--cores", "1", "--scheduler", "greedy"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--configfile", str(study)]
+    said, peak, done = folder / "said.txt", 0, 0
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=folder)
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    with said.open("w") as output:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=output, cwd=folder)
+    while not done:
+        peak = max(peak, peak_bytes(process.pid))
+        done, status, usage = os.wait4(process.pid, os.WNOHANG)
+        time.sleep(0.1)
     if status:
-        raise RuntimeError(f"the dry run failed: {said[-2000:]}")
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - began, usage.ru_maxrss * 1024
+        raise RuntimeError(f"the dry run failed: {said.read_text()[-2000:]}")
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - began, peak
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the peak resident bytes of a living process. Its `ru_maxrss` would count what it was forked from."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 def main() -> None:
