@@ -18,8 +18,8 @@ from workshop import Workshop, new_workshop
 from measure_speed import measure_speed
 from synthgain.command import Job
 from synthgain.evaluation.membership import NOISE_LEVELS
-from synthgain.evaluations import evaluations
 from synthgain.files import write_json, write_manifest
+from synthgain.network_passes import evaluations
 from synthgain.pools.inpainting import levels
 from synthgain.pools.solvers import SOLVERS, sample
 from synthgain.report.evidence import gather

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from synthgain.command import logger
-from synthgain.evaluations import evaluations
+from synthgain.network_passes import evaluations
 
 # Operations of a replica from which compiling pays (docs/performance.md). CPU: compiling takes one to three minutes and
 # saves an eighth, so 6,000 s of work at 32 gigaflop/s pay for it in up to about six shards. GPU: not measured.

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from synthgain.evaluations import evaluations
+from synthgain.network_passes import evaluations
 from synthgain.study.planner import PlannedJob
 
 MEMBERSHIP_LEVELS = 4  # noise levels of evaluation/membership.py
