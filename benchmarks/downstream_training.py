@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+from synthgain.device import chosen_device
 from synthgain.downstream.augmentation import STANDARD, augmentation_of
 from synthgain.downstream.cell import read_cell
 from synthgain.downstream.prediction import build_network
@@ -27,7 +28,8 @@ STEPS, SMALL_STEPS = 200, 40  # optimiser steps a repeat
 def measure(options: Options) -> Row:
     """Time optimiser steps of the default study's classifier with standard augmentation; wall time, workers count."""
     idle = is_idle()  # before this benchmark's own three processes load the machine
-    study = default_study(models__cnn__augmentation={"laterality": True})
+    device = chosen_device()
+    study = default_study(options.size, models__cnn__augmentation={"laterality": True})
     steps = SMALL_STEPS if options.small else STEPS
     with study_jobs(study) as jobs, TemporaryDirectory() as pngs:
         job = jobs.job("train_downstream", model="cnn", arm="real", ratio=0, chunk=0)
@@ -36,23 +38,22 @@ def measure(options: Options) -> Row:
         images = data.store.gather(np.arange(len(data.store)))
         size, recipe = images.shape[1], Recipe.of(cell.model)
         new = partial(build_network, cell.model["network"], 1, 1, size, "bench")
-        device = torch.device("cpu")
         augmentation = augmentation_of("standard", {}, "bench")
         trainer = Trainer(new(), cell.task, data, validation, recipe, augmentation, 0, device, "bench")
         stock.write_pngs(images, Path(pngs))
-        loop = StockTraining(new(), Path(pngs), data.targets[:, 0], size, recipe)
+        loop = StockTraining(new().to(device), Path(pngs), data.targets[:, 0], size, recipe)
         times = interleaved(
             {"ours": lambda: _steps(trainer, steps), "stock": lambda: loop.train(steps)}, 3 if options.small else 7
         )
         loop.close()
-    clock = "wall" if idle else "processor"
+    clock = "wall" if idle or device.type == "cuda" else "processor"
     ratio = speed_up(times["ours"], times["stock"], clock)
     rates = {name: steps * recipe.batch_size / times[name].median(clock) for name in times}
     busy = "" if clock == "wall" else "machine busy: images per processor second, workers' included; "
     missed = "" if ratio[0] >= REACH else f"{ratio[0] / REACH:.0%} of the reach; what bounds it: docs/performance.md"
     details = {other: speed_up(times["ours"], times["stock"], other) for other in ("wall", "processor")}
     return Row(
-        "downstream_training", f"downstream training, images/s, small network, batch {recipe.batch_size}",
+        "downstream_training", f"downstream training, images/s, small network, {size} px, batch {recipe.batch_size}",
         f"{rates['ours']:.0f} images/s", f"{rates['stock']:.0f} images/s ({WORKERS} workers)", f">= {REACH:.0f}x",
         ratio, ratio[0] >= REACH, busy + missed, {"images_per_second": rates, "ratios": details},
     )  # fmt: skip
@@ -77,7 +78,7 @@ class StockTraining:
             transforms.ColorJitter(STANDARD.brightness, STANDARD.contrast),
         )
         data = stock.PngFolder([pngs], labels, chain)
-        self.network = network.train()
+        self.network, self.device = network.train(), next(network.parameters()).device
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
         self.loader = DataLoader(
             data, recipe.batch_size, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True
@@ -87,7 +88,7 @@ class StockTraining:
     def train(self, steps: int) -> None:
         """Take `steps` optimiser steps."""
         for _ in range(steps):
-            images, labels = next(self.batches)
+            images, labels = (tensor.to(self.device) for tensor in next(self.batches))
             self.optimiser.zero_grad()
             loss = functional.binary_cross_entropy_with_logits(self.network(images)[:, 0], labels.float())
             loss.backward()

@@ -18,7 +18,9 @@ from typing import Any
 import psutil
 import torch
 
-MATMUL_SIDE = 1024  # float32: 3 matrices of 4 MB, large enough for the full rate of a core
+# Side of the float32 matrices that are multiplied: large enough for the full rate of a core, of a GPU (TF32).
+MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
+PRODUCTS = {"cpu": 1, "cuda": 40}  # in a row: a GPU wakes first
 PACKAGES = ("torch", "torchvision", "diffusers", "accelerate", "monai", "numpy", "pandas", "snakemake")
 
 
@@ -30,6 +32,7 @@ class Options:
     threads: int = 1
     generator: Path | None = None
     run: Path | None = None  # results/<study> of a finished default study
+    size: int | None = None  # px of the images instead of the default study's: sampling and training
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ def interleaved(pieces: Mapping[str, Callable[[], Any]], repeats: int) -> dict[s
         for name, piece in pieces.items():
             wall, processor = time.perf_counter(), processor_seconds()
             piece()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             times[name].processor.append(processor_seconds() - processor)
             times[name].wall.append(time.perf_counter() - wall)
     return times
@@ -98,15 +103,26 @@ def speed_up(ours: Times, theirs: Times, clock: str = "processor", scale: float 
     return statistics.median(ratios), min(ratios), max(ratios)
 
 
-def multiply_matrices() -> Callable[[], Any]:
+def clock_for(device: torch.device) -> str:
+    """Return the clock that work on a device is timed by: a GPU's work takes no processor time."""
+    return "processor" if device.type == "cpu" else "wall"
+
+
+def multiply_matrices(device: torch.device) -> Callable[[], Any]:
     """Return a piece that multiplies two square float32 matrices, for `matmul_rate`."""
-    first, second = torch.randn(MATMUL_SIDE, MATMUL_SIDE), torch.randn(MATMUL_SIDE, MATMUL_SIDE)
-    return lambda: first @ second
+    side = MATMUL_SIDE[device.type]
+    first, second = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
+
+    def multiply() -> None:
+        for _ in range(PRODUCTS[device.type]):
+            torch.mm(first, second)
+
+    return multiply
 
 
-def matmul_rate(times: Times) -> float:
+def matmul_rate(times: Times, device: torch.device) -> float:
     """Return floating point operations per second of `multiply_matrices`."""
-    return 2 * MATMUL_SIDE**3 / times.median()
+    return 2.0 * PRODUCTS[device.type] * MATMUL_SIDE[device.type] ** 3 / times.median(clock_for(device))
 
 
 def flops_of(work: Callable[[], Any]) -> float:
@@ -135,8 +151,3 @@ def machine(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
-
-
-def best_bounds(ratio: tuple[float, float, float]) -> str:
-    """Return a ratio as text: median (lowest to highest)."""
-    return f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"

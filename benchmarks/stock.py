@@ -26,6 +26,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from synthgain.device import chosen_device
+
 EVALUATION_BATCH = 16  # images a call of the pipeline, as in diffusers' training example
 TRAIN_TIMESTEPS = 1000
 
@@ -96,7 +98,7 @@ class GeneratorLoop:
     """diffusers' unconditional training loop: Accelerator, DataLoader, EMAModel, cosine rate, clipped gradients."""
 
     def __init__(self, network: UNet2DModel, pngs: Path, count: int, size: int, batch: int, steps: int) -> None:
-        self.accelerator = Accelerator(cpu=True)
+        self.accelerator = Accelerator(cpu=chosen_device().type == "cpu")
         self.scheduler = DDPMScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
         optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=1e-2)
         data = PngFolder([pngs], np.zeros(count), to_tensor(size, transforms.CenterCrop(size)))
@@ -104,6 +106,7 @@ class GeneratorLoop:
         rate = get_scheduler("cosine", optimizer, num_warmup_steps=min(100, steps // 2), num_training_steps=steps)
         self.network, self.optimizer, loader, self.rate = self.accelerator.prepare(network, optimizer, loader, rate)
         self.average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+        self.average.to(self.accelerator.device)
         self.batches = endless(loader)
 
     def train(self, steps: int) -> None:
@@ -112,7 +115,7 @@ class GeneratorLoop:
         for _ in range(steps):
             clean, _ = next(self.batches)
             noise = torch.randn_like(clean)
-            moments = torch.randint(0, TRAIN_TIMESTEPS, (len(clean),)).long()
+            moments = torch.randint(0, TRAIN_TIMESTEPS, (len(clean),), device=clean.device).long()
             noisy = self.scheduler.add_noise(clean, noise, moments)
             with self.accelerator.accumulate(self.network):
                 loss = functional.mse_loss(self.network(noisy, moments).sample.float(), noise.float())

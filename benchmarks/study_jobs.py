@@ -18,9 +18,11 @@ from synthgain.study.session import Session
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def default_study(**changes: Any) -> dict[str, Any]:
-    """Return config.yaml with `changes`: dotted paths, with `__` for the dots."""
+def default_study(size: int | None = None, **changes: Any) -> dict[str, Any]:
+    """Return config.yaml with `changes`: dotted paths, with `__` for the dots; size: of its images, if another."""
     config: dict[str, Any] = copy.deepcopy(read_yaml(ROOT / "config.yaml"))
+    if size is not None:
+        config["image"]["size"] = size
     for path, value in changes.items():
         *parents, last = path.split("__")
         here = config

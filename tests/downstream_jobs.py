@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from devices import DEVICE
 
 from synthgain.command import Job
 from synthgain.datasets.order import training_order
@@ -243,7 +244,7 @@ def command_of(script: str, job: Job) -> list[str]:
 
 def run_command(script: str, job: Job, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script as a rule would, with further environment variables."""
-    environment = {**os.environ, "SYNTHGAIN_DEVICE": "cpu", "OMP_NUM_THREADS": "1", **variables}
+    environment = {**os.environ, "SYNTHGAIN_DEVICE": DEVICE, "OMP_NUM_THREADS": "1", **variables}
     return subprocess.run(command_of(script, job), capture_output=True, text=True, env=environment, check=False)
 
 

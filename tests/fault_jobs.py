@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from devices import DEVICE
 from downstream_jobs import model_slice, train_job, write_dataset
 from generator_jobs import training_job, write_data
 from watched_script import start_watched
@@ -70,7 +71,7 @@ def start(script: str, job: Job) -> Running:
     trace, said = (job.run.with_name(f"{job.run.name}.{what}") for what in ("trace", "said"))
     trace.touch()
     known = len(trace.read_text())
-    return Running(start_watched(words, trace, said, {"SYNTHGAIN_DEVICE": "cpu"}), trace, said, known)
+    return Running(start_watched(words, trace, said, {"SYNTHGAIN_DEVICE": DEVICE}), trace, said, known)
 
 
 def finish(script: str, job: Job) -> Running:

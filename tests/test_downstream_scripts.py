@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from devices import DEVICE
 from downstream_jobs import (
     command_of,
     manifest_of,
@@ -30,7 +31,7 @@ from synthgain.files import digest, read_table
 
 @pytest.fixture(autouse=True)
 def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in handlers.items():

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from devices import DEVICE
 from generator_jobs import training_job, write_data
 from pool_sources import call, job_line, shard_slice
 
@@ -35,7 +36,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch):
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
 
 
 def draw(trained, generator, shards=1, **changes):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from devices import DEVICE
 from downstream_jobs import manifest_of, train_job, write_dataset, write_pool
 from fault_jobs import SCRIPTS, generator_job
 from hypothesis import given
@@ -30,7 +31,7 @@ from synthgain.replicas import read_replica
 
 @pytest.fixture(autouse=True)
 def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in handlers.items():
@@ -147,7 +148,7 @@ def test_a_damaged_shard_is_one_clear_line(run: Path, harm: Callable[[Path], Non
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHGAIN_DEVICE", "cpu")
+        patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         job = generator_job(tmp_path_factory.mktemp("generator"), steps=2)
         train_diffusion(job)
     return job.outputs[0].parent

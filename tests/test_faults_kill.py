@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import DEVICE
 from downstream_jobs import manifest_of
 from fault_jobs import (
     PASSES,
@@ -33,7 +34,7 @@ KILLS = {"train_generator": 8, "draw_pool_shard": 6, "train_downstream": 6}
 
 @pytest.fixture(autouse=True)
 def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
 
 
 def checked(tries: Tries, script: str, kills: int, needed: int, interval: int, undisturbed: str, resumed: str) -> None:

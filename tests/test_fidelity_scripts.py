@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from devices import DEVICE
 from evaluation_run import embedding_space, fidelity_slice, make_job, pictures, run_script_of, write_pool, write_real
 from generator_jobs import training_job, write_data
 
@@ -114,7 +115,7 @@ def test_matrices_of_all_pairs_give_what_each_subset_gives_alone() -> None:
 
 
 def test_snapshots_are_measured_with_one_noise_and_one_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     inputs = write_data(tmp_path, patients=80, size=16)
     training = training_job(
         tmp_path, inputs, image={"size": 16, "channels": 1}, training={"steps": 8, "snapshots": [2]}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from devices import DEVICE, ON_CPU
 from generator_jobs import COLUMNS, disc_images, training_job, write_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ TINY = {"module": "synthgain.networks.gan", "options": {"channels": [8, 8], "gro
 
 @pytest.fixture(autouse=True)
 def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -194,6 +195,7 @@ class LinearCritic(nn.Module):
         return images.flatten(1) @ self.weight
 
 
+@ON_CPU
 def test_relativistic_loss_and_penalties_of_a_known_critic(tmp_path: Path) -> None:
     run = prepare_run(gan_job(tmp_path, write_data(tmp_path), training={"augmentation_probability": 0.0}))
     real = torch.ones(3, 1, 8, 8)
@@ -268,6 +270,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bits(tmp_path: Path, monkeypatch
     assert facts["environments"] == json.loads(whole.outputs[0].read_text())["environments"]
 
 
+@ON_CPU
 def test_manifest_log_and_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Metered:
         source = "RAPL package-0"
@@ -300,6 +303,7 @@ def test_manifest_log_and_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ]  # fmt: skip
 
 
+@ON_CPU
 def test_not_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = gan_job(tmp_path, write_data(tmp_path), training={"save_every": 2})
     original = gan_training.train_step

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from devices import DEVICE, ON_CPU
 from generator_jobs import COLUMNS, training_job, write_data
 from pool_sources import call, job_line, shard_slice
 
@@ -40,7 +41,7 @@ def draw(trained, pool, shards=1, **changes):
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch):
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
 
 
 def test_bit_identical_for_any_number_of_shards(trained):
@@ -53,6 +54,7 @@ def test_bit_identical_for_any_number_of_shards(trained):
         assert np.array_equal(cut, whole)
 
 
+@ON_CPU
 def test_batch_size_moves_no_pixel_by_more_than_rounding(trained):
     whole, _ = draw(trained, "drawn")
     other, _ = draw(trained, "drawn", sampling={**SAMPLING, "batch_size": 3})

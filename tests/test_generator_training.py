@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from devices import DEVICE, ON_CPU
 from generator_jobs import COLUMNS, disc_images, training_job, write_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ from synthgain.images import write_image_set
 
 @pytest.fixture(autouse=True)
 def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -74,7 +75,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, steps: int, job: Job) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHGAIN_DEVICE", "cpu")
+        patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         run = tmp_path_factory.mktemp("undisturbed")
         job = training_job(run, write_data(run))
         train_diffusion(job)
@@ -157,6 +158,7 @@ def test_loss_falls_and_condition_is_learned(tmp_path: Path, kind: str) -> None:
     assert middle[:16].mean() > middle[16:].mean() + 0.2  # discs of a finding are brighter
 
 
+@ON_CPU
 def test_not_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = training_job(tmp_path, write_data(tmp_path), training={"save_every": 2})
     original = training.train_step

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from devices import DEVICE, ON_CPU
 from generator_jobs import CONTROLLED_NETWORK, MASK_NAMES, disc_masks, training_job, write_data
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ QUICK = {"steps": 120, "batch_size": 16, "dropout": 0.0, "learning_rate": 4e-3, 
 
 @pytest.fixture(autouse=True)
 def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -195,7 +196,7 @@ def test_image_follows_the_concatenated_mask(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def concatenated(tmp_path_factory: pytest.TempPathFactory) -> Job:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHGAIN_DEVICE", "cpu")
+        patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         run = tmp_path_factory.mktemp("concatenated")
         job = training_job(run, write_data(run, masks=True), training={"steps": 4}, **CONCATENATED)
         train_diffusion(job)
@@ -310,7 +311,7 @@ def control_job(run: Path, inputs: dict[str, str], base: Job, name: str = "steer
 def steered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Job]:
     """A base generator, and one that steers it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHGAIN_DEVICE", "cpu")
+        patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         run = tmp_path_factory.mktemp("steered")
         inputs, formulation = write_data(run, masks=True), {"kind": request.param}
         base = base_job(run, inputs, formulation=formulation)
@@ -335,6 +336,7 @@ def test_training_changes_the_control_network_alone(steered: tuple[Job, Job]) ->
     assert facts["sigma_data"] == json.loads(base.outputs[0].read_text())["sigma_data"]
 
 
+@ON_CPU
 def test_untrained_control_network_draws_what_the_base_draws(steered: tuple[Job, Job]) -> None:
     base, job = steered
     run, plain = prepare_run(job), load_generator(base.outputs[0].parent)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from devices import DEVICE
 from pair_sources import Conditioned, Gan, Masks, Painted, Pairs, field_covariance, make_pairs
 from pool_sources import COLUMNS, DATA_INPUTS, SIZE, call, job_line, make_request, make_source, shard_slice, training_of
 
@@ -46,7 +47,7 @@ INPAINTING = {"structure": "lung", "dilate": 0.13, "resamples": 2, "jump_length"
 def _here(monkeypatch):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     threads = torch.get_num_threads()
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     monkeypatch.setattr(synthgain.pools.mask_conditions, "load_generator", lambda *_: Masks())
     yield
     torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from devices import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_sources import COLUMNS, DATA_INPUTS, GaussianGenerator, call, job_line, make_source, shard_slice, training_of
@@ -31,7 +32,7 @@ GENERATED = {**DATA_INPUTS, "generators/g/0/manifest.json": "generator"}
 def _analytic_generator(monkeypatch):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(synthgain.pools.generated, "load_generator", lambda *_: GaussianGenerator())
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)

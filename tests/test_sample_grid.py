@@ -6,6 +6,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from devices import DEVICE
 from generator_jobs import training_job, write_data
 
 from draw_sample_grid import CONTOUR_COLOURS, Panels, condition_groups, draw_grid, draw_sample_grid
@@ -83,7 +84,7 @@ MASKS = {"structures": ["disc", "upper"]}
 def test_script_draws_a_trained_snapshot_again_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
 ) -> None:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     inputs = write_data(tmp_path, masks=bool(changes), without_disc=(2,))
     training = training_job(tmp_path, inputs, training={"steps": 2}, **changes)
     train_diffusion(training)

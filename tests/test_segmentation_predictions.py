@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from devices import DEVICE
 from downstream_jobs import (
     STRUCTURES,
     manifest_of,
@@ -49,7 +50,7 @@ TESTED = ("name", "task", "task_module", "structures", "network", "precision", "
 
 @pytest.fixture(autouse=True)
 def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("SYNTHGAIN_DEVICE", "cpu")
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     torch.set_num_threads(1)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
@@ -87,7 +88,7 @@ def predict_job(job: Job, inputs: dict[str, str], **model: Any) -> Job:
 def table(trained: tuple[Job, dict[str, str]]) -> pd.DataFrame:
     job = predict_job(*trained)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHGAIN_DEVICE", "cpu")
+        patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         predict_script.predict_downstream(job)
     loaded: pd.DataFrame = read_table(job.outputs[0], job.identity)
     return loaded

@@ -1,12 +1,12 @@
 """Runs one of the workflow's scripts in a process of its own and writes down what it does.
 
 A trace grows by `.` for each unit of work (an optimiser step, or a pass of the generator's network while sampling) and
-by `S` for each state that is about to take its place on disk: torch's global hooks and Python's audit events tell.
-The script is not changed, but that downstream training, which saves by the clock, saves for half of its time: so
-moments hang on progress alone, on a slow machine as on a fast one.
+by `S` for each state that is about to take its place on disk: torch's hooks, the generator's `denoise` and Python's
+audit events tell. The script is not changed, but that downstream training, which saves by the clock, saves for half of
+its time: so moments hang on progress alone, on a slow machine as on a fast one.
 
 The process is forked from a server that has imported the libraries before: a script that is started thirty times
-need not import torch thirty times.
+need not import torch thirty times. On a GPU it is started afresh, since CUDA cannot be forked.
 """
 
 import importlib
@@ -14,12 +14,13 @@ import multiprocessing
 import os
 import runpy
 import sys
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from devices import DEVICE
+
 STATES = ("step-", "batch-")  # checkpoints, finished batches of a pool
-SAMPLED_NETWORK = "UNet2DModel"
 IMPORTED_BEFORE = [
     "torch",
     "diffusers.models.unets.unet_2d",
@@ -31,13 +32,14 @@ IMPORTED_BEFORE = [
     "safetensors.torch",
 ]
 
-forkserver = multiprocessing.get_context("forkserver")
-forkserver.set_forkserver_preload(IMPORTED_BEFORE)
+starter: Any = multiprocessing.get_context("forkserver" if DEVICE == "cpu" else "spawn")
+if DEVICE == "cpu":
+    starter.set_forkserver_preload(IMPORTED_BEFORE)
 
 
-def start_watched(words: list[str], trace: Path, said: Path, environment: dict[str, str]) -> ForkServerProcess:
+def start_watched(words: list[str], trace: Path, said: Path, environment: dict[str, str]) -> BaseProcess:
     """Start the script words[0] with its arguments; what it says on stderr goes to the file `said`."""
-    process = forkserver.Process(target=_run, args=(words, str(trace), str(said), environment), daemon=True)
+    process: BaseProcess = starter.Process(target=_run, args=(words, str(trace), str(said), environment), daemon=True)
     process.start()
     return process
 
@@ -62,15 +64,13 @@ def _watch(trace: int, script: str) -> None:
     def worked(*_: Any) -> None:
         os.write(trace, b".")
 
-    def passed(module: Any, inputs: Any) -> None:
-        if type(module).__name__ == SAMPLED_NETWORK:
-            worked()
-
     sys.addaudithook(saved)
     if script == "train_downstream":
         training: Any = importlib.import_module("synthgain.downstream.training")
         training.SAVE_SECONDS, training.SAVE_SHARE = 0.0, 1.0
     if script == "draw_pool_shard":
-        importlib.import_module("torch.nn.modules.module").register_module_forward_pre_hook(passed)
+        generator: Any = importlib.import_module("synthgain.generators.diffusion").DiffusionGenerator
+        denoise = generator.denoise
+        generator.denoise = lambda *arguments: (worked(), denoise(*arguments))[1]
     else:
         importlib.import_module("torch.optim.optimizer").register_optimizer_step_post_hook(worked)

@@ -88,7 +88,7 @@ def augment(
     if recipe.nothing:
         return images, targets
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(len(images), _DRAWS, generator=generator).to(images.device)
+    draws = torch.rand(len(images), _DRAWS, generator=generator).to(images.device, non_blocking=True)
     signed = 2 * draws - 1
     if recipe.rotation or recipe.translation or recipe.scale or recipe.flip:
         rows = _affine(recipe, signed, draws[:, 4])
@@ -110,7 +110,7 @@ def augment(
     if recipe.cutout:
         images = _cutout(images, recipe.cutout, draws[:, 9], draws[:, 10])
     if recipe.mixup:
-        share = _beta(recipe.mixup, len(images), seed).to(images.device)
+        share = _beta(recipe.mixup, len(images), seed).to(images.device, non_blocking=True)
         images = torch.lerp(images.flip(0), images, share[:, None, None, None])
         targets = torch.lerp(targets.flip(0), targets, share.view(-1, *[1] * (targets.ndim - 1)))
     return images, targets

@@ -15,7 +15,7 @@ from torch import nn
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Progress, StopSignal, Terminated
-from synthgain.device import environment, note_environment
+from synthgain.device import compiled, environment, note_environment
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
 from synthgain.downstream.batch_order import mix
@@ -143,7 +143,7 @@ class Trainer:
         self.forward: Any = self.network
         if recipe.compile:
             torch.use_deterministic_algorithms(True, warn_only=True)  # says so to the compiler, too
-            self.forward = torch.compile(self.network)
+            self.forward = compiled(self.network, device)
         self.task, self.data, self.validation, self.recipe = task, data, validation, recipe
         self.augmentation, self.seed, self.device, self.where = augmentation, seed, device, where
         self.targets = torch.from_numpy(data.targets).to(device)
@@ -194,7 +194,7 @@ class Trainer:
         rows = phase.batch(local, self.recipe.batch_size)
         seed = step_seed(self.seed, done.step)
         torch.manual_seed(seed)  # for layers that draw (dropout, stochastic depth)
-        picked = torch.from_numpy(rows).to(self.device)
+        picked = torch.from_numpy(rows).to(self.device, non_blocking=True)
         targets = batch_targets(self.targets[picked], self.data.masks, rows, self.device)
         images, targets = augment(self.augmentation, self.data.store.batch(rows, self.device), targets, seed)
         if self.task.window is not None:

@@ -71,7 +71,7 @@ class ImageStore:
     def raw(self, rows: np.ndarray, device: torch.device) -> torch.Tensor:
         """Return images `rows` on the device as (B, H, W, C) uint8."""
         if self._resident is not None:
-            return self._resident[torch.from_numpy(rows).to(device)]
+            return self._resident[torch.from_numpy(rows).to(device, non_blocking=True)]
         images = torch.from_numpy(self.gather(rows))
         return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 

@@ -1,6 +1,6 @@
 """The diffusion family: a U-Net, its condition encoder and a formulation, trained, saved and loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from synthgain.files import check_file, read_json, read_manifest
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.formulations import Formulation, formulation_from
 from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
+from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import prepare_memory_format
 
 Condition = dict[str, Tensor]
@@ -76,6 +77,7 @@ class DiffusionGenerator:
     structures: tuple[str, ...] = ()
     mask_by: str | None = None
     control: Any = None  # ControlNetModel
+    recorded: Callable[..., Tensor] | None = None
 
     kind: ClassVar[str] = "diffusion"
 
@@ -97,9 +99,16 @@ class DiffusionGenerator:
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """Return the expected clean image (N,C,H,W) float32 in [-1, 1] of x = x0 + sigma · noise; sigma (N,)."""
         vector, masks = condition["vector"], condition.get("image")
-        return self.formulation.denoise(
-            lambda scaled, time: evaluate_conditioned(self.network, self.control, scaled, time, vector, masks), x, sigma
-        )
+        evaluate = self.recorded or self.evaluate
+        return self.formulation.denoise(lambda scaled, time: evaluate(scaled, time, vector, masks), x, sigma)
+
+    def evaluate(self, scaled: Tensor, time: Tensor, vector: Tensor, masks: Tensor | None) -> Tensor:
+        """Return the network's output (N,C,H,W) for scaled samples, time (N,), vector (N,D) and masks (N,K,H,W)."""
+        return evaluate_conditioned(self.network, self.control, scaled, time, vector, masks)
+
+    def record(self) -> None:
+        """Replay the network from now on as a CUDA graph; `denoise` must then be called below inference mode."""
+        self.recorded = self.recorded or Recorded(self.evaluate)
 
     def encode_conditions(self, table: pd.DataFrame, masks: Tensor | None = None) -> Condition:
         """Return the condition of each row; missing values become the column's learned null.

@@ -220,7 +220,7 @@ def step_draws(run: GanRun, own: Tensor) -> Draws:
     device, size = run.accelerator.device, run.options.batch_size
     generator = torch.Generator(device)
     generator.manual_seed(integer_seed(**run.seed_keys, step="noise", number=run.step))
-    slots = own.to(device)
+    slots = own.to(device, non_blocking=True)
     latent_dim = int(run.generator.network.config.latent_dim)
     latent = [torch.randn(size, latent_dim, generator=generator, device=device)[slots] for _ in range(2)]
     numbers = [torch.rand(2, size, NUMBERS, generator=generator, device=device)[:, slots] for _ in range(2)]

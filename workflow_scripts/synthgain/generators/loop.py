@@ -71,7 +71,8 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
         run.step += 1
         notes = [f"loss {run.losses[-1][0]:.4f}"] if run.losses else []
         told = stop.requested and processes == 1  # the flag alone costs no look at the GPU
-        if told or run.step % check_every == 0 or run.step % options.log_every == 0 or run.step in snapshots:
+        due = options.save_every is not None and run.step % options.save_every == 0
+        if told or due or run.step % check_every == 0 or run.step % options.log_every == 0 or run.step in snapshots:
             run.losses += finite_losses(run, unchecked, rate)
             unchecked = []
             now = time.monotonic()
@@ -82,8 +83,7 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
             if run.step in snapshots and run.accelerator.is_main_process:
                 write_snapshot(job.state_folder() / "snapshots", run.step, job.identity, run.save_parts)
             stopping = agreed(run, stop.requested) and run.step < options.steps
-            due = time.monotonic() - saved_at >= options.save_every_seconds
-            due |= options.save_every is not None and run.step % options.save_every == 0
+            due |= time.monotonic() - saved_at >= options.save_every_seconds
             if (due or stopping or run.step == options.steps) and run.accelerator.is_main_process:
                 checkpoints.save(run.step, state_of(run))
                 saved_at = time.monotonic()

@@ -14,6 +14,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from synthgain.command import Job
+from synthgain.device import compiled
 from synthgain.generators.building import build_formulation, build_module, controlled_module, take_over_weights
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.diffusion import ConditionalNetwork, load, save_parts
@@ -54,7 +55,7 @@ class DiffusionRun(Run):
         return {"module": self.module, "average": self.average, "optimizer": self.optimizer}
 
     def start(self) -> None:
-        model = torch.compile(self.module) if self.options.compile else self.module
+        model = compiled(self.module, self.accelerator.device) if self.options.compile else self.module
         self.forward, self.prepared_optimizer = self.accelerator.prepare(model, self.optimizer)
         self.forward.train()
         self.placed = PlacedData.of(self.data, self.module.encoder, self.accelerator.device)
@@ -127,7 +128,7 @@ def train_step(
     clean (B,C,H,W), masks (B,K,H,W) float32 in {-1, 1} or None; condition dropout takes columns and mask together.
     """
     level, noise, draws = step_draws(run, clean)
-    slots = own.to(clean.device)
+    slots = own.to(clean.device, non_blocking=True)
     dropped = draws[slots] < run.options.condition_dropout
     null = null | dropped[:, None]
     if masks is not None:

@@ -167,8 +167,8 @@ class PlacedData:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
-        placed = rows.to(self.values.device)
-        images = self.images[rows.to(self.images.device)].to(self.values.device, non_blocking=True)
+        placed = rows.to(self.values.device, non_blocking=True)  # else each step would wait for the one before
+        images = self.images[rows.to(self.images.device, non_blocking=True)].to(self.values.device, non_blocking=True)
         return to_unit_range(images), self.values[placed], self.null[placed]
 
     def condition_masks(self, rows: Tensor) -> Tensor | None:
@@ -176,8 +176,8 @@ class PlacedData:
         if self.masks is None:
             return None
         device = self.values.device
-        masks = to_unit_range(self.masks[rows.to(self.masks.device)].to(device, non_blocking=True))
-        return masks * self.labelled[rows.to(device), None, None, None]
+        masks = self.masks[rows.to(self.masks.device, non_blocking=True)].to(device, non_blocking=True)
+        return to_unit_range(masks) * self.labelled[rows.to(device, non_blocking=True), None, None, None]
 
 
 class PassOrder:

@@ -115,6 +115,8 @@ class Sampler:
         self.device = generator.device
         if options["compile"] is True:  # auto, where nobody decided: a few images
             generator.network.compile(dynamic=False)  # in place: it stays the module that others ask about its sizes
+        if self.device.type == "cuda" and generator.kind == "diffusion":
+            generator.record()  # every batch is of one size
 
     def draw(self, seeds: np.ndarray, condition: Callable[[], Any]) -> torch.Tensor:
         """Return samples (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""

@@ -1,0 +1,60 @@
+"""A network replayed as a CUDA graph gives the same bits: on a GPU, with SYNTHGAIN_TEST_DEVICE=cuda."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from devices import DEVICE
+from generator_jobs import training_job, write_data
+
+from synthgain.device import chosen_device, make_deterministic
+from synthgain.generators.diffusion import DiffusionGenerator, load
+from synthgain.generators.training import train_diffusion
+from synthgain.pools.sampling import Sampler, checked_sampling
+
+pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA graphs need a GPU: SYNTHGAIN_TEST_DEVICE=cuda")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A generator of few steps."""
+    place = tmp_path_factory.mktemp("recorded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
+        job = training_job(place, write_data(place))
+        train_diffusion(job)
+        yield job.outputs[0].parent
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_replayed_samples_are_the_launched_ones(folder, precision, guidance, monkeypatch):
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
+    make_deterministic(1)
+    options = checked_sampling({"steps": 3, "precision": precision, "guidance_scale": guidance, "compile": False})
+
+    def drawn() -> torch.Tensor:
+        generator = load(folder, None, chosen_device())
+        sampler = Sampler(generator, options)
+        return torch.stack(
+            [sampler.draw(np.arange(8) + first, lambda: generator.null_condition(8)) for first in (0, 8)]
+        )
+
+    replayed = drawn()
+    monkeypatch.setattr(DiffusionGenerator, "record", lambda self: None)
+    launched = drawn()
+    assert torch.equal(replayed, launched)
+    assert not torch.equal(replayed[0], replayed[1])
+
+
+def test_compiled_training_goes_the_same_way(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
+    losses = {}
+    for compiled in (False, True):
+        place = tmp_path / str(compiled)
+        job = training_job(place, write_data(place), training={"compile": compiled, "dropout": 0.0})
+        train_diffusion(job)
+        losses[compiled] = pd.read_csv(job.outputs[0].parent / "training.csv")["loss"].to_numpy()
+    np.testing.assert_allclose(losses[True], losses[False], rtol=0.02)
