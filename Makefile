@@ -19,7 +19,7 @@ test-slurm: env
 
 # Speed against stock parts, as ratios (docs/performance.md); `make bench SMALL=--small`: under a minute each.
 bench: env
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py $(SMALL) --json results/benchmarks.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py $(SMALL) --json results/benchmarks$(SMALL).json
 
 env: $(DONE)
 

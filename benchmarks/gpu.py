@@ -46,7 +46,7 @@ class Variant:
 
     name: str
     half: bool = False
-    channels_last: bool = True
+    channels_last: bool = False
     compiled: str = ""
     recorded: bool = False
     compile_seconds: float = 0.0
@@ -61,7 +61,7 @@ def of_evaluation() -> list[Variant]:
     """Return the ways to draw."""
     return [
         Variant("TF32"),
-        Variant("TF32, channels first", channels_last=False),
+        Variant("TF32, channels last", channels_last=True),
         Variant("TF32, CUDA graph (default)", recorded=True),
         Variant("TF32, compiled, CUDA graph", compiled="default", recorded=True),
         Variant("bfloat16", half=True),
@@ -73,7 +73,7 @@ def of_training() -> list[Variant]:
     """Return the ways to train."""
     return [
         Variant("TF32"),
-        Variant("TF32, channels first", channels_last=False),
+        Variant("TF32, channels last", channels_last=True),
         Variant("bfloat16", half=True),
         Variant("bfloat16, compiled, CUDA graphs", half=True, compiled="reduce-overhead"),
     ]

@@ -33,6 +33,7 @@ class Options:
     generator: Path | None = None
     run: Path | None = None  # results/<study> of a finished default study
     size: int | None = None  # px of the images instead of the default study's: sampling and training
+    patients: int | None = None  # of the whole sweep instead of 400
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """All benchmarks as one table, ours against stock parts in the same run.
 
-python benchmarks/run.py [--small] [--only NAME …] [--threads N] [--size PX] [--generator FOLDER] [--run FOLDER]
-                         --json FILE
+python benchmarks/run.py [--small] [--only NAME …] [--threads N] [--size PX] [--patients N] [--generator FOLDER]
+                         [--run FOLDER] --json FILE
 
 On the CPU, unless SYNTHGAIN_DEVICE=cuda.
 """
@@ -35,7 +35,7 @@ def main() -> None:
     from measure import Options, machine
 
     torch.set_num_threads(parsed.threads)
-    options = Options(parsed.small, parsed.threads, parsed.generator, parsed.run, parsed.size)
+    options = Options(parsed.small, parsed.threads, parsed.generator, parsed.run, parsed.size, parsed.patients)
     found: dict[str, Any] = {"small": parsed.small, "machine": machine(parsed.threads), "rows": []}
     failed: list[str] = []
     for name in parsed.only or NAMES:
@@ -84,6 +84,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--generator", type=Path, help="a trained diffusion generator's folder; else one is trained")
     parser.add_argument("--size", type=int, help="px of images, for sampling and training, instead of the study's")
+    parser.add_argument("--patients", type=int, help="of the whole sweep instead of 400")
     parser.add_argument("--run", type=Path, help="a finished default study, for job_overhead")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

@@ -31,7 +31,7 @@ def small_study(monkeypatch):
     """The default study with few patients."""
     study_jobs = importlib.import_module("study_jobs")
     whole = study_jobs.default_study
-    return lambda **changes: whole(**{"datasets__hospital_a__patients": 60, **changes})
+    return lambda size=None, **changes: whole(size, **{"datasets__hospital_a__patients": 60, **changes})
 
 
 @pytest.mark.parametrize("name", CUTS)

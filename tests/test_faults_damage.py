@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 import predict_downstream as predict_script
 import train_downstream as train_script
 from synthgain.command import Job
+from synthgain.downstream import training as downstream_training
+from synthgain.downstream.training import Trainer
 from synthgain.errors import SynthGainError
 from synthgain.files import read_manifest, read_table, remove_parts, write_table
 from synthgain.generators.loading import load_generator
@@ -79,6 +81,39 @@ def supplemented(run: Path, inputs: dict[str, str], pool: dict[str, str]) -> Job
 def run(clean: Path, tmp_path: Path) -> Path:
     shutil.copytree(clean, tmp_path / "run")
     return tmp_path / "run"
+
+
+class Killed(BaseException):
+    """Raised where a process would be killed."""
+
+
+def test_a_damaged_state_of_a_training_is_not_used_but_the_one_before(
+    tmp_path: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train_job(tmp_path / "whole", write_dataset(tmp_path / "whole", "a", size=8), {})
+    train_script.train_downstream(whole)
+    job = train_job(tmp_path / "run", write_dataset(tmp_path / "run", "a", size=8), {})
+    step, steps = Trainer._step, []
+
+    def counted(trainer: Trainer) -> None:
+        steps.append(trainer.progressed.step)
+        if len(steps) == 7:
+            raise Killed
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "_step", counted)
+    monkeypatch.setattr(downstream_training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(downstream_training, "SAVE_SHARE", 1.0)
+    with pytest.raises(Killed):
+        train_script.train_downstream(job)
+    states = sorted((tmp_path / "run/state").rglob("step-*.pt"))
+    assert len(states) == 2
+    harm(states[-1])
+    train_script.train_downstream(job)
+    assert "checksum differs, using an earlier state" in caplog.text
+    assert 0 < steps[7] < steps[6]  # from the state before
+    name = "weights-0.safetensors"
+    assert manifest_of(job)["files"][name]["sha256"] == manifest_of(whole)["files"][name]["sha256"]
 
 
 INPUTS = [

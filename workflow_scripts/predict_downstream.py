@@ -3,11 +3,10 @@
 import importlib
 
 import pandas as pd
-import torch
 from safetensors.torch import load_file
 
 from synthgain.command import Job, Progress, run_script
-from synthgain.device import chosen_device, make_deterministic
+from synthgain.device import chosen_device, make_deterministic, memory_format
 from synthgain.downstream.evaluation_parts import evaluation_parts
 from synthgain.downstream.prediction import Place, build_network
 from synthgain.errors import SynthGainError
@@ -34,7 +33,7 @@ def predict_downstream(job: Job) -> None:
         network = build_network(model["network"], facts["channels"], len(task.labels), size, where)
         name = f"weights-{replicate}.safetensors"
         network.load_state_dict(load_file(check_file(folder, name, trained["files"][name])))
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         for source, part, positions in parts:
             shape = source.images.images.shape[1:]
             expected = (*((size, size) if task.window is None else shape[:2]), facts["channels"])

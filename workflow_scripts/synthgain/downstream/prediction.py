@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from synthgain.device import memory_format
 from synthgain.downstream.tasks import PREDICTION_BATCH, Task, probabilities, target_matrix
 from synthgain.downstream.training_set import ImageStore
 from synthgain.errors import SynthGainError
@@ -73,7 +74,7 @@ def predict_batches(
     for start in range(0, len(store), batch_size):
         images = store.batch(np.arange(start, min(start + batch_size, len(store))), device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            outputs = forward(images.contiguous(memory_format=torch.channels_last))
+            outputs = forward(images.contiguous(memory_format=memory_format(device)))
         yield outputs
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Progress, StopSignal, Terminated
-from synthgain.device import compiled, environment, note_environment
+from synthgain.device import compiled, environment, memory_format, note_environment
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
 from synthgain.downstream.batch_order import mix
@@ -139,7 +139,7 @@ class Trainer:
         device: torch.device,
         where: str,
     ) -> None:
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         self.forward: Any = self.network
         if recipe.compile:
             torch.use_deterministic_algorithms(True, warn_only=True)  # says so to the compiler, too
@@ -202,7 +202,7 @@ class Trainer:
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits = self.forward(images.contiguous(memory_format=torch.channels_last))
+            logits = self.forward(images.contiguous(memory_format=memory_format(self.device)))
         loss = self.task.loss(logits, targets, self.weights[picked])
         loss.backward()
         self.optimiser.step()

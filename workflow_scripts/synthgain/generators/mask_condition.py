@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synthgain.device import memory_format
 from synthgain.errors import SynthGainError
 from synthgain.networks.unet import evaluate
 
@@ -52,8 +53,8 @@ def evaluate_conditioned(
     if masks is None:
         return evaluate(network, images, time, vector)
     if control is None:
-        joined = torch.cat([images, masks.to(images.dtype)], dim=1).contiguous(memory_format=torch.channels_last)
-        return evaluate(network, joined, time, vector)
+        joined = torch.cat([images, masks.to(images.dtype)], dim=1)
+        return evaluate(network, joined.contiguous(memory_format=memory_format(images.device)), time, vector)
     from synthgain.networks.unet_condition import evaluate_controlled  # loads diffusers' ControlNet: only where used
 
     return evaluate_controlled(network, control, images, time, vector, masks.to(images.dtype))

@@ -14,7 +14,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from synthgain.command import Job
-from synthgain.device import compiled
+from synthgain.device import compiled, memory_format
 from synthgain.generators.building import build_formulation, build_module, controlled_module, take_over_weights
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.diffusion import ConditionalNetwork, load, save_parts
@@ -133,7 +133,7 @@ def train_step(
     null = null | dropped[:, None]
     if masks is not None:
         masks = masks.masked_fill(dropped[:, None, None, None], UNKNOWN)
-    clean = clean.contiguous(memory_format=torch.channels_last)
+    clean = clean.contiguous(memory_format=memory_format(clean.device))
     loss = run.formulation.loss(
         lambda scaled, moment: run.forward(scaled, moment, values, null, masks), clean, noise[slots], level[slots]
     ).mean()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from synthgain.device import memory_format
 from synthgain.errors import SynthGainError
 from synthgain.networks.extractors import Extractor, check_weights, load_state_dict, resize_bilinear, three_channels
 
@@ -114,10 +115,11 @@ def build(options: dict[str, Any], weights: Path | None, device: torch.device) -
     """Extractor of 1280 pooled features. options: `size` (224), `batch` (32), `sha256` (of `weights`)."""
     size = int(options.get("size", INPUT_SIZE))
     network, checksum = load_network(weights, options.get("sha256"))
-    network = network.to(device).to(memory_format=torch.channels_last)
+    layout = memory_format(device)
+    network = network.to(device).to(memory_format=layout)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        return network.features(normalise(resize_bilinear(x, size)).contiguous(memory_format=torch.channels_last))
+        return network.features(normalise(resize_bilinear(x, size)).contiguous(memory_format=layout))
 
     return Extractor(
         label="EfficientNet-Lite0 (ImageNet)",

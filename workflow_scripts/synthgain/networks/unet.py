@@ -8,6 +8,7 @@ from diffusers import UNet2DModel
 from torch import Tensor
 from torch.nn import functional
 
+from synthgain.device import memory_format
 from synthgain.errors import SynthGainError
 
 # {largest image size in px: channels per level, resnet layers per level}. Chosen by measurement on two CPU cores
@@ -104,7 +105,7 @@ def to_patches(images: Tensor, patch: int) -> Tensor:
     """Return (N, C·patch², H/patch, W/patch) of (N,C,H,W)."""
     if patch == 1:
         return images
-    return functional.pixel_unshuffle(images, patch).contiguous(memory_format=torch.channels_last)
+    return functional.pixel_unshuffle(images, patch).contiguous(memory_format=memory_format(images.device))
 
 
 def condition_dimension(network: Any) -> int:
@@ -113,8 +114,8 @@ def condition_dimension(network: Any) -> int:
 
 
 def prepare_memory_format(network: torch.nn.Module) -> torch.nn.Module:
-    """Lay weights out channels-last: what oneDNN and cuDNN convolve fastest."""
-    return network.to(memory_format=torch.channels_last)
+    """Lay a network's weights out as is fastest where they are."""
+    return network.to(memory_format=memory_format(next(network.parameters()).device))
 
 
 def _default_sizes(image_size: int) -> tuple[tuple[int, ...], int]:

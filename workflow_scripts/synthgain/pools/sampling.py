@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from synthgain.command import Progress, StopSignal, Terminated
-from synthgain.device import note_environment
+from synthgain.device import memory_format, note_environment
 from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
 from synthgain.pools.solvers import sample
@@ -125,7 +125,7 @@ class Sampler:
                 latents = noise_of(seeds, (self.generator.latent_dim,)).to(self.device)
                 return torch.as_tensor(self.generator.generate(latents, condition()))
             shape = tuple(self.generator.image_shape)
-            noise = noise_of(seeds, shape).to(self.device, memory_format=torch.channels_last)
+            noise = noise_of(seeds, shape).to(self.device, memory_format=memory_format(self.device))
             chosen = {key: self.options[key] for key in SOLVER_OPTIONS if key in self.options}
             return sample(self.generator, condition(), noise, **chosen)
 
