@@ -85,6 +85,7 @@ def written_spec(jobs: StudyJobs, size: dict[str, Any], folder: Path) -> by_hand
     """Write the study's images as PNG files, part by part, and return what the hand-written study is told."""
     import pandas as pd
 
+    model, generator = jobs.planner.study.models["cnn"], jobs.planner.study.generators["ddpm"]
     jobs.make("split_dataset", dataset="hospital_a")
     images = read_image_set(jobs.run / "datasets/hospital_a")
     split = pd.read_parquet(jobs.run / "splits/hospital_a/split.parquet").set_index("image_id")["part"]
@@ -92,9 +93,8 @@ def written_spec(jobs: StudyJobs, size: dict[str, Any], folder: Path) -> by_hand
     for part in by_hand.PARTS:
         rows = np.flatnonzero(part_of == part)
         stock.write_pngs(np.asarray(images.images[rows]), folder / part)
-        labels = images.table["opacity"].iloc[rows].astype(int).tolist()
+        labels = images.table[model.targets[0]].iloc[rows].astype(int).tolist()
         (folder / part / "labels.json").write_text(json.dumps(labels))
-    model, generator = jobs.planner.study.models["cnn"], jobs.planner.study.generators["ddpm"]
     side, sampling = jobs.planner.study.image.size, jobs.planner.study.pools["drawn"].sampling
     network = stock.stock_network(build({"attention_resolutions": []}, side, 1))
     config = {key: value for key, value in dict(network.config).items() if not key.startswith("_")}
