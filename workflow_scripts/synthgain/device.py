@@ -53,6 +53,8 @@ def make_deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
     # use_deterministic_algorithms does the same and loads torch's compiler for it: two seconds of every job.
     torch.set_deterministic_debug_mode("warn")
+    # Filling every new tensor makes no number more certain and costs 6 % of a U-Net's step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 

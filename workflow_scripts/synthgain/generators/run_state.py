@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Job, logger
-from synthgain.device import chosen_device
+from synthgain.device import chosen_device, make_deterministic
 from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.options import PRECISIONS, TrainingOptions
@@ -86,6 +86,7 @@ def new_accelerator(options: TrainingOptions) -> Accelerator:
     if options.batch_size % processes:
         raise SynthGainError(f"training.batch_size {options.batch_size}: not a multiple of the {processes} processes")
     join_processes(device)
+    make_deterministic(torch.get_num_threads())
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=PRECISIONS[options.precision])
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)  # what all of them would say, the first one says
