@@ -1,16 +1,27 @@
 """What jobs ask a cluster for, without one: a program named sinfo answers as Slurm does."""
 
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from snakemake_executor_plugin_slurm.utils import set_gres_string
 from studies import tiny
 
 from synthgain.study import cluster
 from synthgain.study.load import parse_study
 
 COPIER = {"known": "copier", "rows_of": "hospital_a", "replicas": 1}
-PROFILE = Path(__file__).parent.parent / "slurm" / "config.v9+.yaml"
+ROOT = Path(__file__).parent.parent
+PROFILE = ROOT / "slurm" / "config.v9+.yaml"
+
+
+class AttrDict(dict[str, Any]):
+    """Resources as the plugin sees them: by get and by attribute."""
+
+    __getattr__ = dict.__getitem__
 
 
 @pytest.fixture
@@ -73,6 +84,37 @@ def test_no_slurm_to_ask(sinfo: Path) -> None:
     sinfo.unlink()
     os.environ["PATH"] = str(sinfo.parent)
     assert cluster.gpus(parse_study(tiny()), "train_generator") == 1
+
+
+def offered_entries() -> dict[str, str]:
+    """The rules that the profile's commented block names, and what it gives each."""
+    lines = [line.removeprefix("#   ") for line in PROFILE.read_text().splitlines() if "gpu_job" in line]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def test_profile_offers_every_rule_that_asks_for_a_gpu() -> None:
+    asking = {
+        name for file in (ROOT / "rules").glob("*.smk") for name in re.findall(r'gpus\("(\w+)"\)', file.read_text())
+    }
+    assert set(offered_entries()) == asking
+    assert len(asking) >= 10
+
+
+@pytest.mark.parametrize(
+    ("entry", "asked"),
+    [
+        ({}, " --gpus=1"),
+        ({"gpu": 0, "gres": "gpu:1"}, " --gres=gpu:1"),
+        ({"gpu_model": "h100"}, " --gpus=h100:1"),
+    ],
+)
+def test_what_the_profile_offers_is_what_slurm_is_asked(entry: dict[str, Any], asked: str) -> None:
+    """The variants that the profile's comment and docs/cluster.md name, through the executor plugin itself."""
+    offered = PROFILE.read_text()
+    for key, value in entry.items():
+        assert f'{key}: "{value}"' in offered or f"{key}: {value}" in offered
+    job = SimpleNamespace(resources=AttrDict({"gpu": 1, **entry}))
+    assert set_gres_string(job) == asked
 
 
 def test_profile_holds_nothing_of_a_site() -> None:

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain import command
+from synthgain import command, files
 from synthgain.checkpoints import Checkpoints, tensor_digest
 from synthgain.command import Job, run_script
 from synthgain.errors import SynthGainError
@@ -105,6 +105,21 @@ def test_manifest_names_what_is_damaged(tmp_path: Path) -> None:
         check_file(tmp_path, "a.txt", listed)
     (tmp_path / "a.txt").unlink()
     with pytest.raises(SynthGainError, match="missing"):
+        check_file(tmp_path, "a.txt", listed)
+
+
+def test_a_very_large_file_is_compared_in_every_byte_by_verify_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "a.txt", "some text")
+    listed = write_manifest(tmp_path / "manifest.json", "id-1", ["a.txt"])["files"]["a.txt"]
+    monkeypatch.setattr(files, "CHECKSUM_ON_READ_BYTES", 3)
+    (tmp_path / "a.txt").write_text("some texT")
+    assert check_file(tmp_path, "a.txt", listed) == tmp_path / "a.txt"
+    with pytest.raises(SynthGainError, match="checksum"):
+        check_file(tmp_path, "a.txt", listed, every_byte=True)
+    (tmp_path / "a.txt").write_text("some")
+    with pytest.raises(SynthGainError, match="4 bytes"):
         check_file(tmp_path, "a.txt", listed)
 
 

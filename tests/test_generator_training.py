@@ -93,13 +93,16 @@ def test_killed_at_several_steps_ends_in_the_same_bits(
     assert not list(job.state_folder().glob("step-*"))
 
 
+@pytest.mark.parametrize("cut", ["truncated", "flipped"])
 def test_damaged_state_falls_back_to_the_one_before(
-    tmp_path: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:
     job = training_job(tmp_path, write_data(tmp_path), training={"save_every": 2})
     kill_after(monkeypatch, 7, job)
     newest = max(job.state_folder().glob("step-*.pt"))
-    newest.write_bytes(newest.read_bytes()[:-100])
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content if cut == "flipped" else content[:-100])
     train_diffusion(job)
     assert weights_digest(job) == undisturbed
 

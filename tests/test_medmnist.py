@@ -1,5 +1,7 @@
 """The medmnist adapter against a local HTTP server: whole, broken, wrong, offline, hostile."""
 
+import errno
+import fcntl
 import hashlib
 import io
 import zipfile
@@ -67,6 +69,20 @@ def test_multilabel_category_and_flipped_binary(server: Server, tmp_path: Path) 
     got = prepare({"name": "breastmnist", "url": server.url, "md5": md5(server.content)}, IMAGE, 0, tmp_path)
     with np.load(io.BytesIO(server.content)) as raw:
         assert got.table["malignant"][:40].tolist() == (1 - raw["train_labels"][:, 0]).tolist()
+
+
+def test_what_is_there_needs_no_right_to_write(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.npz").write_bytes(server.content)
+
+    def refused(path: Path, *_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patch:  # root may write anywhere that is not mounted so
+        patch.setattr(Path, "mkdir", refused)
+        patch.setattr(fcntl, "flock", refused)
+        download(f"{server.url}/a.npz", tmp_path / "a.npz", md5(server.content), pause=0)
+    assert server.ranges == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_broken_transfer_resumes_within_one_run(server: Server, tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_settings_rerun_nothing_and_reach_the_jobs(monkeypatch: pytest.MonkeyPat
     assert settings("datasets", "hospital_a") == {}
 
 
+@pytest.mark.parametrize(("allowed", "told"), [(False, "0"), (True, "1")])
+def test_the_config_alone_allows_a_job_that_lost_its_gpu_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool, told: str
+) -> None:
+    monkeypatch.setenv("SYNTHGAIN_ALLOW_CPU", "1")  # as some other call left it
+    identities(monkeypatch, compute={"device": "cuda", "allow_cpu": allowed})
+    assert os.environ["SYNTHGAIN_ALLOW_CPU"] == told
+
+
 @pytest.mark.parametrize("text", ["[1]", "{", '{"compute": 3}'])
 def test_settings_that_are_no_mapping_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SYNTHGAIN_SETTINGS", text)

@@ -29,10 +29,12 @@ def download(url: str, target: Path, checksum: str, timeout: float = 30.0, pause
     if not url.lower().startswith(("http://", "https://")):
         raise SynthGainError(f"{url}: only http and https addresses are fetched")
     try:
+        if _is_whole(target, checksum):  # before anything is written: the folder may be read only
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with (target.parent / f".{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two data sets of one archive may be prepared at once
-            if not (target.exists() and file_checksum(target, checksum) == checksum):
+            if not _is_whole(target, checksum):
                 _fetch_checked(url, target, checksum, timeout, pause)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -50,6 +52,10 @@ def file_checksum(path: Path, like: str) -> str:
     algorithm = _ALGORITHMS[len(like)]
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def _is_whole(target: Path, checksum: str) -> bool:
+    return target.exists() and file_checksum(target, checksum) == checksum
 
 
 def _fetch_checked(url: str, target: Path, checksum: str, timeout: float, pause: float) -> None:

@@ -156,8 +156,7 @@ class Session:
         os.environ[VARIABLE] = canonical_json(job_settings(self.study))
         compute = self.study.compute
         os.environ["SYNTHGAIN_DEVICE"] = os.environ.get("SYNTHGAIN_DEVICE", compute.device)
-        if compute.allow_cpu:
-            os.environ["SYNTHGAIN_ALLOW_CPU"] = "1"
+        os.environ["SYNTHGAIN_ALLOW_CPU"] = str(int(compute.allow_cpu))  # the config alone allows it
         # `python` in the rules is the interpreter that runs Snakemake, activated or not.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
