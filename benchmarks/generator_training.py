@@ -50,7 +50,7 @@ def measure(options: Options) -> Row:
 
 
 def _steps(run: DiffusionRun, steps: int) -> None:
-    """Take steps as the loop of every family does, losses checked; neither log nor saves are compared."""
+    """Take steps as the loop of every family does, losses checked at the end; neither log nor saves are compared."""
     order = PassOrder(len(run.data), run.options.batch_size, run.seed_keys)
     own = torch.arange(run.options.batch_size)
     numbers = []

@@ -27,6 +27,7 @@ import torch
 from measure import MATMUL_SIDE, flops_of, machine
 from torch.nn import functional
 
+from synthgain.device import make_deterministic
 from synthgain.networks import small_cnn, torchvision_classifiers
 from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import build, condition_dimension, evaluate, prepare_memory_format
@@ -90,6 +91,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no GPU here")
     torch.set_float32_matmul_precision("high")
+    make_deterministic(torch.device("cuda"))  # as jobs do
     rates = {half: matmul_rate(half) for half in (False, True)}
     print(f"matrix products: TF32 {rates[False] / 1e12:.0f}, bfloat16 {rates[True] / 1e12:.0f} Tflop/s")
     found: dict[str, Any] = {"machine": machine(torch.get_num_threads()), "rates": list(rates.values())}
@@ -118,6 +120,7 @@ def take_turns(work: Callable[..., Any], argument: Any, variants: list[Variant])
     for variant in variants:
         with TemporaryDirectory() as cache:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+            os.environ.pop("TRITON_CACHE_DIR", None)  # which the first compilation sets
             began = time.perf_counter()
             pieces.append(work(variant, argument))
             for _ in range(3):

@@ -74,6 +74,8 @@ def interleaved(pieces: Mapping[str, Callable[[], Any]], repeats: int) -> dict[s
     """Run every piece once unmeasured, then all of them in turn `repeats` times."""
     for piece in pieces.values():
         piece()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     times: dict[str, Times] = {name: Times([], []) for name in pieces}
     for _ in range(repeats):
         for name, piece in pieces.items():

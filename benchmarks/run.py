@@ -25,6 +25,9 @@ NAMES = (
     "planning", "memory", "whole_sweep",
 )  # fmt: skip
 
+# What compares on a GPU too.
+ON_GPU = ("sampling", "downstream_training", "generator_training")
+
 
 def main() -> None:
     """Run the chosen benchmarks, print the table and write the JSON after every row."""
@@ -38,7 +41,7 @@ def main() -> None:
     options = Options(parsed.small, parsed.threads, parsed.generator, parsed.run, parsed.size, parsed.patients)
     found: dict[str, Any] = {"small": parsed.small, "machine": machine(parsed.threads), "rows": []}
     failed: list[str] = []
-    for name in parsed.only or NAMES:
+    for name in parsed.only or (NAMES if os.environ["SYNTHGAIN_DEVICE"] == "cpu" else ON_GPU):
         began = time.perf_counter()
         try:
             row = importlib.import_module(name).measure(options)

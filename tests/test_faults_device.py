@@ -79,15 +79,23 @@ def test_training_that_began_on_a_gpu_says_so(tmp_path: Path, monkeypatch: pytes
     assert "resumed with another device (NVIDIA H100, now cpu)" in ended.stderr
     found = manifest_of(job)["replicates"]["0"]["environments"]
     assert [(entry["from_step"], entry["device"]) for entry in found] == [(0, "NVIDIA H100"), (1, "cpu")]
+    whole = train_job(tmp_path / "whole", write_dataset(tmp_path / "whole", "a"), {})
+    train_script.train_downstream(whole)
+    name = "weights-0.safetensors"
+    assert manifest_of(job)["files"][name]["sha256"] == manifest_of(whole)["files"][name]["sha256"]
 
 
 def on_gpu(job: Job) -> None:
-    """Let the saved state tell of a GPU."""
+    """Let the saved state tell of a GPU, and lie in memory as there: channels first."""
     store = Checkpoints(next(job.run.glob("state/**/replicate-0")), train_script.replicate_identity(job, 0))
     found = store.load_latest()
     assert found is not None
     step, state = found
     state["progressed"]["environments"] = [{"from_step": 0, **GPU}]
+    moments = state["optimiser"]["state"]
+    assert any(not value.is_contiguous() for found in moments.values() for value in found.values())
+    for weight in moments:
+        moments[weight] = {name: value.contiguous() for name, value in moments[weight].items()}
     store.save(step, state)
 
 

@@ -22,7 +22,7 @@ from synthgain.checkpoints import Checkpoints, tensor_digest
 from synthgain.command import Job, Terminated
 from synthgain.errors import SynthGainError
 from synthgain.files import read_table, write_manifest, write_table
-from synthgain.generators import training
+from synthgain.generators import loop, training
 from synthgain.generators.loading import load_generator
 from synthgain.generators.options import training_options
 from synthgain.generators.training import train_diffusion
@@ -91,6 +91,18 @@ def test_killed_at_several_steps_ends_in_the_same_bits(
     train_diffusion(job)
     assert weights_digest(job) == undisturbed
     assert not list(job.state_folder().glob("step-*"))
+
+
+def test_asked_saves_come_where_losses_are_looked_at_seldom(
+    tmp_path: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, or with several processes."""
+    monkeypatch.setattr(loop, "steps_between_looks", lambda device, processes: 100)
+    job = training_job(tmp_path, write_data(tmp_path), training={"save_every": 2, "log_every": 100})
+    kill_after(monkeypatch, 7, job)
+    assert [int(path.stem.split("-")[1]) for path in sorted(job.state_folder().glob("step-*.pt"))] == [4, 6]
+    train_diffusion(job)
+    assert weights_digest(job) == undisturbed
 
 
 @pytest.mark.parametrize("cut", ["truncated", "flipped"])

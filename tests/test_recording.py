@@ -1,6 +1,7 @@
 """A network replayed as a CUDA graph gives the same bits: on a GPU, with SYNTHGAIN_TEST_DEVICE=cuda."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,10 @@ import torch
 from devices import DEVICE
 from generator_jobs import training_job, write_data
 
-from synthgain.device import chosen_device, make_deterministic
+from synthgain.device import chosen_device
 from synthgain.generators.diffusion import DiffusionGenerator, load
 from synthgain.generators.training import train_diffusion
+from synthgain.networks import recording
 from synthgain.pools.sampling import Sampler, checked_sampling
 
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA graphs need a GPU: SYNTHGAIN_TEST_DEVICE=cuda")
@@ -28,11 +30,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         yield job.outputs[0].parent
 
 
+def counting(made: list[object]) -> Any:
+    """Recorded._record, which notes what it makes."""
+    original = recording.Recorded._record
+
+    def record(self: Any, arguments: Any) -> Any:
+        made.append(original(self, arguments))
+        return made[-1]
+
+    return record
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_replayed_samples_are_the_launched_ones(folder, precision, guidance, monkeypatch):
     monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
-    make_deterministic(1)
     options = checked_sampling({"steps": 3, "precision": precision, "guidance_scale": guidance, "compile": False})
 
     def drawn() -> torch.Tensor:
@@ -42,7 +54,10 @@ def test_replayed_samples_are_the_launched_ones(folder, precision, guidance, mon
             [sampler.draw(np.arange(8) + first, lambda: generator.null_condition(8)) for first in (0, 8)]
         )
 
+    recorded = []
+    monkeypatch.setattr(recording.Recorded, "_record", counting(recorded))
     replayed = drawn()
+    assert len(recorded) == 1
     monkeypatch.setattr(DiffusionGenerator, "record", lambda self: None)
     launched = drawn()
     assert torch.equal(replayed, launched)

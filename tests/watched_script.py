@@ -69,8 +69,8 @@ def _watch(trace: int, script: str) -> None:
         training: Any = importlib.import_module("synthgain.downstream.training")
         training.SAVE_SECONDS, training.SAVE_SHARE = 0.0, 1.0
     if script == "draw_pool_shard":
-        generator: Any = importlib.import_module("synthgain.generators.diffusion").DiffusionGenerator
-        denoise = generator.denoise
-        generator.denoise = lambda *arguments: (worked(), denoise(*arguments))[1]
+        family: Any = importlib.import_module("synthgain.generators.diffusion").DiffusionGenerator
+        denoise = family.denoise
+        family.denoise = lambda *given, **named: (worked(), denoise(*given, **named))[1]
     else:
         importlib.import_module("torch.optim.optimizer").register_optimizer_step_post_hook(worked)

@@ -3,6 +3,7 @@
 import importlib
 
 import pandas as pd
+import torch
 from safetensors.torch import load_file
 
 from synthgain.command import Job, Progress, run_script
@@ -15,8 +16,9 @@ from synthgain.files import check_file, read_manifest, write_table
 
 def predict_downstream(job: Job) -> None:
     """Write the long table of predictions of all replicates on all evaluation sets."""
-    make_deterministic(job.threads)
+    torch.set_num_threads(job.threads)
     device = chosen_device()
+    make_deterministic(device)
     relative = job.inputs_below("downstream/")[0]
     folder = job.input_folder(relative)
     trained = read_manifest(job.run / relative)

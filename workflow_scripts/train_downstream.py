@@ -23,9 +23,10 @@ from synthgain.networks.pretrained import load_pretrained
 
 def train_downstream(job: Job) -> None:
     """Train or take over each replicate, then publish all of them with one manifest."""
-    make_deterministic(job.threads)
+    torch.set_num_threads(job.threads)
     stop = StopSignal()
     device = chosen_device()
+    make_deterministic(device)
     cell: Cell | None = None
     finished = {}
     for replicate in job.slice["replicates"]:

@@ -47,15 +47,21 @@ def promised_gpu() -> str:
     return ""
 
 
-def make_deterministic(threads: int) -> None:
-    """Fix the number of CPU threads and choose deterministic kernels wherever there are any."""
+def make_deterministic(device: torch.device) -> None:
+    """Choose deterministic kernels wherever there are any."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-    torch.set_num_threads(threads)
     # use_deterministic_algorithms does the same and loads torch's compiler for it: two seconds of every job.
     torch.set_deterministic_debug_mode("warn")
     # Filling every new tensor makes no number more certain and costs 6 % of a U-Net's step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    if device.type == "cuda":  # "warn" leaves attention its fast backward passes, whose sums have no fixed order
+        for choose in (
+            torch.backends.cuda.enable_flash_sdp,
+            torch.backends.cuda.enable_mem_efficient_sdp,
+            torch.backends.cuda.enable_cudnn_sdp,
+        ):
+            choose(False)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -69,6 +75,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 def compiled(module: torch.nn.Module, device: torch.device) -> Any:
     """Return a module compiled for training on `device`: on a GPU as CUDA graphs, since launching bounds small ones."""
+    torch.use_deterministic_algorithms(True, warn_only=True)  # tells the compiler, which the debug mode does not
     return torch.compile(module, mode="reduce-overhead" if device.type == "cuda" else None)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from synthgain.checkpoints import Checkpoints
+from synthgain.checkpoints import Checkpoints, load_optimizer
 from synthgain.command import Progress, StopSignal, Terminated
 from synthgain.device import compiled, environment, memory_format, note_environment
 from synthgain.downstream.arms import Rows
@@ -142,7 +142,6 @@ class Trainer:
         self.network = network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         self.forward: Any = self.network
         if recipe.compile:
-            torch.use_deterministic_algorithms(True, warn_only=True)  # says so to the compiler, too
             self.forward = compiled(self.network, device)
         self.task, self.data, self.validation, self.recipe = task, data, validation, recipe
         self.augmentation, self.seed, self.device, self.where = augmentation, seed, device, where
@@ -280,6 +279,6 @@ class Trainer:
         if found is not None:
             _, state = found
             self.network.load_state_dict(state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            load_optimizer(self.optimiser, state["optimiser"])
             self.progressed = Progressed(**state["progressed"])
         return self.progressed

@@ -64,6 +64,7 @@ class DiffusionGenerator:
         is conditioned on masks "image": (N, K, H, W) float32 in {-1, 1}, all 0 where the mask is not known.
     image_shape: (channels, H, W) of what it draws; with `output` image+mask the first `image_channels` are the image,
         the others the masks of `structures` in [-1, 1], with `mask` all are masks (image_channels 0).
+    recorded: `evaluate` as a CUDA graph, after `record`.
     structures: masks drawn, or conditioned on where `mask_by` is "concatenation" or "controlnet".
     """
 
@@ -108,7 +109,7 @@ class DiffusionGenerator:
 
     def record(self) -> None:
         """Replay the network from now on as a CUDA graph; `denoise` must then be called below inference mode."""
-        self.recorded = self.recorded or Recorded(self.evaluate)
+        self.recorded = Recorded(self.evaluate)
 
     def encode_conditions(self, table: pd.DataFrame, masks: Tensor | None = None) -> Condition:
         """Return the condition of each row; missing values become the column's learned null.

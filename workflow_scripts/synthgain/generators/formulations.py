@@ -127,7 +127,7 @@ class VPrediction:
 
     def time(self, sigma: Tensor) -> Tensor:
         """Return the step (float, 0 … train_steps − 1) of sigma (N,)."""
-        grid = self.sigmas().log().to(sigma.device, torch.float64)
+        grid = self.sigmas().log().to(sigma.device, torch.float64, non_blocking=True)
         wanted = sigma.double().log().clamp(grid[0], grid[-1])
         right = torch.searchsorted(grid, wanted.contiguous()).clamp(1, len(grid) - 1)
         share = (wanted - grid[right - 1]) / (grid[right] - grid[right - 1])
@@ -142,7 +142,9 @@ class VPrediction:
 
     def loss(self, network: Network, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         step = (level * self.train_steps).long().clamp(max=self.train_steps - 1)
-        alpha, spread = (values.to(clean.device, torch.float32)[step] for values in (self.alpha, self.spread))
+        alpha, spread = (
+            values.to(torch.float32).to(clean.device, non_blocking=True)[step] for values in (self.alpha, self.spread)
+        )
         scale, noise_scale = _per_image(alpha), _per_image(spread)
         target = scale * noise - noise_scale * clean
         error = (network(scale * clean + noise_scale * noise, step.float()).float() - target).square()

@@ -59,8 +59,7 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
     order = PassOrder(len(run.data), options.batch_size, run.seed_keys)
     own = torch.arange(run.accelerator.process_index, options.batch_size, processes)
     snapshots = set(options.snapshot_steps())
-    # Reading a loss stops a GPU's queue, and processes must agree: there only every few steps.
-    check_every = 1 if device.type == "cpu" and processes == 1 else CHECK_STEPS
+    check_every = steps_between_looks(device, processes)
     unchecked: list[Tensor] = []
     progress = Progress(f"generator {job.slice['generator']}", options.steps, run.step)
     meter = started_meter(run)
@@ -94,6 +93,11 @@ def train_steps(run: Run, checkpoints: Checkpoints, job: Job, stop: StopSignal) 
             notes.append(f"{run.log[-1]['images_per_second']:.0f} images/s")
         if run.accelerator.is_main_process:
             progress.advance(1, ", ".join(notes))
+
+
+def steps_between_looks(device: torch.device, processes: int) -> int:
+    """Return after how many steps the loop looks at losses and clock; reading a loss stops a GPU's queue."""
+    return 1 if device.type == "cpu" and processes == 1 else CHECK_STEPS
 
 
 def started_meter(run: Run) -> EnergyMeter:

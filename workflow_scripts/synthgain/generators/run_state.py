@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from synthgain.checkpoints import Checkpoints
+from synthgain.checkpoints import Checkpoints, load_optimizer
 from synthgain.command import Job, logger
 from synthgain.device import chosen_device, make_deterministic
 from synthgain.errors import SynthGainError
@@ -86,7 +86,7 @@ def new_accelerator(options: TrainingOptions) -> Accelerator:
     if options.batch_size % processes:
         raise SynthGainError(f"training.batch_size {options.batch_size}: not a multiple of the {processes} processes")
     join_processes(device)
-    make_deterministic(torch.get_num_threads())
+    make_deterministic(device)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=PRECISIONS[options.precision])
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)  # what all of them would say, the first one says
@@ -148,6 +148,9 @@ def resume(run: Run, checkpoints: Checkpoints, job: Job) -> None:
         return
     step, state = found
     for name, part in run.stateful.items():
+        if isinstance(part, torch.optim.Optimizer):
+            load_optimizer(part, state[name])
+            continue
         part.load_state_dict(state[name])
         if isinstance(part, EMAModel):
             part.to(run.accelerator.device)

@@ -138,8 +138,15 @@ def to_unit_range(images: Tensor) -> Tensor:
 def place(tensor: Tensor, device: torch.device) -> Tensor:
     """Move the whole training set to the GPU where it fits well, else leave it in host memory."""
     if device.type == "cuda" and tensor.nbytes > GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return tensor.pin_memory()
+        return tensor
     return tensor.to(device)
+
+
+def taken(tensor: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Return `rows` of a placed tensor on the device; no step waits there for the one before."""
+    if tensor.device == device or device.type == "cpu":
+        return tensor[rows.to(tensor.device, non_blocking=True)]
+    return tensor[rows].pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -167,17 +174,17 @@ class PlacedData:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
-        placed = rows.to(self.values.device, non_blocking=True)  # else each step would wait for the one before
-        images = self.images[rows.to(self.images.device, non_blocking=True)].to(self.values.device, non_blocking=True)
-        return to_unit_range(images), self.values[placed], self.null[placed]
+        device = self.values.device
+        placed = rows.to(device, non_blocking=True)
+        return to_unit_range(taken(self.images, rows, device)), self.values[placed], self.null[placed]
 
     def condition_masks(self, rows: Tensor) -> Tensor | None:
         """Return masks (B, K, H, W) float32 in {-1, 1} of `rows`, all 0 where unlabelled; None without a condition."""
         if self.masks is None:
             return None
         device = self.values.device
-        masks = self.masks[rows.to(self.masks.device, non_blocking=True)].to(device, non_blocking=True)
-        return to_unit_range(masks) * self.labelled[rows.to(device, non_blocking=True), None, None, None]
+        known = self.labelled[rows.to(device, non_blocking=True)]
+        return to_unit_range(taken(self.masks, rows, device)) * known[:, None, None, None]
 
 
 class PassOrder:

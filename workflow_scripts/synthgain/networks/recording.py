@@ -25,7 +25,7 @@ class _Recording:
 class Recorded:
     """`evaluate` of CUDA tensors (or None), recorded when it first meets their shapes and replayed from then on.
 
-    For inference: to be called below `torch.inference_mode()`, always with the same precision (autocast).
+    For inference alone: to be called below `torch.inference_mode()`, on weights that need no gradient.
     """
 
     def __init__(self, evaluate: Callable[..., Tensor]) -> None:
@@ -34,7 +34,10 @@ class Recorded:
 
     def __call__(self, *arguments: Tensor | None) -> Tensor:
         """Return what `evaluate` returns for these arguments, in memory of its own."""
-        key = tuple(None if given is None else (given.shape, given.stride(), given.dtype) for given in arguments)
+        if not torch.is_inference_mode_enabled():
+            raise RuntimeError("a recorded network is for inference: call it below torch.inference_mode()")
+        shapes = tuple(None if given is None else (given.shape, given.stride(), given.dtype) for given in arguments)
+        key = (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"), shapes)
         if key not in self._recordings:
             self._recordings[key] = self._record(arguments)
         recording = self._recordings[key]

@@ -17,8 +17,8 @@ from synthgain.command import logger
 from synthgain.network_passes import evaluations
 
 # Operations of a replica from which compiling pays (docs/performance.md). CPU: compiling takes one to three minutes and
-# saves an eighth, so 6,000 s of work at 32 gigaflop/s pay for it in up to about six shards. GPU (H100, 256 px): 41 s
-# are repaid after 5·10¹⁵ operations; again six shards.
+# saves an eighth or more, so 6,000 s of work at 32 gigaflop/s pay for it in up to about six shards. GPU (H100, 256 px):
+# 41 s are repaid after some 5·10¹⁵ operations; again six shards.
 WORTHWHILE_FLOPS = {"cpu": 2e14, "cuda": 3e16}
 # Of one evaluation for one image: more than Stable Diffusion's U-Net. Pools too small even for that are not measured.
 LARGEST_FLOPS = 1e12
@@ -64,7 +64,8 @@ def flops_of_pass(generator: Any) -> float:
 
 def has_compiler(device: torch.device) -> bool:
     """True where torch finds what it compiles with: a C++ compiler, for a GPU a C compiler (Triton's launcher)."""
-    name = os.environ.get("CXX", "g++") if device.type == "cpu" else os.environ.get("CC", "gcc")
+    variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc")
+    name = os.environ.get(variable) or usual
     if shutil.which(shlex.split(name)[0]) is not None:  # "ccache g++" is a command with an argument
         return True
     logger.warning("no %s here: the network runs uncompiled; install it, or set sampling.compile: false", name)

@@ -37,8 +37,9 @@ class _Passing:
 
 def measure_learning(kind: Mapping[str, Any], image: dict[str, int], folder: Path, threads: int) -> dict[str, Any]:
     """Return {step: rate, image: rate of one predicted image, network_bytes, memory} of a model with its recipe."""
-    make_deterministic(threads)
+    torch.set_num_threads(threads)
     device, run = chosen_device(), folder / digest(kind)
+    make_deterministic(device)
     counts = {"train": kind["model"]["batch_size"], "validation": VALIDATION_IMAGES}
     inputs = write_random_data(run, NAME, counts, image, kind["model"]["targets"], (), kind["model"]["structures"])
     ticks, trainer = _train(kind, run, inputs, device, threads, FIRST_STEPS)
