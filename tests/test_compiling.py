@@ -74,6 +74,17 @@ def test_without_a_compiler_it_runs_uncompiled_and_says_so(network, tmp_path, mo
     assert "no no-such-compiler here" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("told", "looked_for"), [("ccache g++", "ccache"), ("", "g++"), (" ", "g++"), ("clang++", "clang++")]
+)
+def test_the_compiler_that_the_environment_names_is_looked_for(monkeypatch, told, looked_for):
+    asked = []
+    monkeypatch.setenv("CXX", told)
+    monkeypatch.setattr("shutil.which", lambda name: asked.append(name) or f"/usr/bin/{name}")
+    assert compiling.has_compiler(torch.device("cpu"))
+    assert asked == [looked_for]
+
+
 def test_compiled_code_is_kept_in_the_jobs_own_folder(network, tmp_path, monkeypatch):
     monkeypatch.delenv(compiling.CACHE_VARIABLE, raising=False)
     monkeypatch.setattr(compiling.os, "environ", dict(compiling.os.environ))

@@ -144,7 +144,7 @@ def place(tensor: Tensor, device: torch.device) -> Tensor:
 
 def taken(tensor: Tensor, rows: Tensor, device: torch.device) -> Tensor:
     """Return `rows` of a placed tensor on the device; no step waits there for the one before."""
-    if tensor.device == device or device.type == "cpu":
+    if tensor.device == device:
         return tensor[rows.to(tensor.device, non_blocking=True)]
     return tensor[rows].pin_memory().to(device, non_blocking=True)
 

@@ -5,7 +5,6 @@ it follows from the floating point operations of one whole replica.
 """
 
 import os
-import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,8 +64,8 @@ def flops_of_pass(generator: Any) -> float:
 def has_compiler(device: torch.device) -> bool:
     """True where torch finds what it compiles with: a C++ compiler, for a GPU a C compiler (Triton's launcher)."""
     variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc")
-    name = os.environ.get(variable) or usual
-    if shutil.which(shlex.split(name)[0]) is not None:  # "ccache g++" is a command with an argument
+    name = [*os.environ.get(variable, "").split(), usual][0]  # "ccache g++" is a command with an argument
+    if shutil.which(name) is not None:
         return True
     logger.warning("no %s here: the network runs uncompiled; install it, or set sampling.compile: false", name)
     return False
