@@ -129,20 +129,8 @@ def test_a_segmenter_is_none_of_a_classifiers_code() -> None:
 
 def _closure(study: Planner, modules: tuple[str, ...]) -> set[str]:
     """Names of every package that the training job's code imports, by the digest's own facts."""
-    pending = [study.code.scripts / "train_downstream.py", *(study.code._path(name) for name in modules)]
-    seen: set[Path] = set()
-    packages: set[str] = set()
-    while pending:
-        path = pending.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for name in study.code._of(path)["imports"]:
-            target = study.code._find(name) if name.startswith("synthgain.") else None
-            if target is not None:
-                pending.append(target)
-            packages.add(name.split(".")[0])
-    return packages
+    code = study.code
+    return {name for path in code.closure("train_downstream.py", modules) for name in code._of(path)["packages"]}
 
 
 def test_floors_rest_on_the_real_arm_and_on_what_it_is_tested_on() -> None:

@@ -1,23 +1,29 @@
 """The code digest: what a job's result depends on besides its config and inputs.
 
-It covers the syntax trees of the script and of every project module that it needs, transitively,
-without comments, docstrings and bare strings, in a dump of our own that does not depend on the
-Python version; data files that a module declares in `DATA_FILES`, by bytes; and the pinned
-versions of the third-party packages imported anywhere in that closure.
+It covers the script and every project module that it needs, transitively, each by what it holds (`syntax.py`) and by
+what the modules that it imports from hold, without paths: a moved module is the same module. Data files that a module
+declares in `DATA_FILES` count by bytes, third-party packages imported anywhere in that closure by pinned version.
+
+Left out are the package `synthgain.runtime`, of which the number in `runtime/format.py` counts, raised by hand when
+what it writes changes; and modules called `options.py` or `registry.py` that hold declarations alone: what they say
+is in the slice, or chooses the modules that the planner adds to the closure.
 """
 
-import ast
 import hashlib
 import json
 import re
 import sys
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from synthgain.files import digest, write_text
+from synthgain.errors import SynthGainError
+from synthgain.files import digest, read_json, write_text
+from synthgain.study.syntax import PACKAGE, facts_of
 
-PACKAGE = "synthgain"
-_DUMP_VERSION = 2  # raise when `_dump` changes
+_DUMP_VERSION = 3  # raise when `syntax.py` reads a file in another way
+DECLARATIONS = {"options": {"options"}, "registry": {"options", "registry"}}  # by file name: what it may hold
+REMEMBERED = 2000  # digests whose modules are kept, to name those that changed
 # Import names that differ from the package's name in the lock file.
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -34,9 +40,12 @@ class CodeDigests:
 
     def __init__(self, scripts: Path, lock: Path, cache: Path | None = None) -> None:
         self.scripts, self.lock, self.cache = scripts, lock, cache
-        self._facts: dict[Path, dict] = {}
-        self._known: dict[str, dict] = {}
+        self._facts: dict[Path, dict[str, Any]] = {}
+        self._known: dict[str, dict[str, Any]] = {}
+        self._contents: dict[Path, str] = {}
+        self._files: dict[str, Path | None] = {}
         self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._parts: dict[str, dict[str, str]] = {}  # of each digest: {module, data file or package: what it holds}
         if cache is not None and cache.exists():
             try:
                 self._known = json.loads(cache.read_text(encoding="utf-8"))
@@ -59,28 +68,68 @@ class CodeDigests:
         return self._digests[key]
 
     def _digest(self, script: str, modules: tuple[str, ...]) -> str:
+        closure = self.closure(script, modules)
+        held = {path: self._content(path) for path in closure}
+        data = {
+            file.relative_to(path.parent).as_posix(): _sha256(file)
+            for path in closure
+            for pattern in self._of(path)["data"]
+            for file in sorted(path.parent.glob(pattern))
+        }
+        packages = {package for path in closure for package in self._of(path)["packages"]} - sys.stdlib_module_names
+        versions = {package: self._version(package) for package in packages}
+        found = digest(
+            {"modules": sorted(set(held.values())), "data": data, "packages": versions, "runtime": self._format}
+        )
+        trees = {path: str(self._of(path)["tree"]) for path in closure}
+        names = {path.relative_to(self.scripts).as_posix().removeprefix(f"{PACKAGE}/"): trees[path] for path in closure}
+        pinned = {f"{package} {version}": version for package, version in versions.items()}
+        self._parts[found] = {**names, **data, **pinned, f"runtime format {self._format}": str(self._format)}
+        return found
+
+    def closure(self, script: str, modules: tuple[str, ...] = ()) -> list[Path]:
+        """Return the files that count for `script` and dotted `modules`: themselves and what they import."""
         pending = [self.scripts / script, *(self._path(module) for module in modules)]
-        closure: dict[str, str] = {}
-        packages: set[str] = set()
+        found: dict[Path, None] = {}
         while pending:
             path = pending.pop()
-            name = path.relative_to(self.scripts).as_posix()
-            if name in closure:
+            if path in found or self._left_out(path):
                 continue
-            facts = self._of(path)
-            closure[name] = facts["tree"]
-            for pattern in facts["data"]:
-                for file in sorted(path.parent.glob(pattern)):
-                    closure[file.relative_to(self.scripts).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
-            for imported in facts["imports"]:
-                if imported.split(".")[0] == PACKAGE:
-                    target = self._find(imported)
-                    if target is not None:
-                        pending.append(target)
-                else:
-                    packages.add(imported.split(".")[0])
-        versions = {package: self._version(package) for package in packages - sys.stdlib_module_names}
-        return digest({"modules": closure, "packages": versions})
+            found[path] = None
+            pending += [target for *_, dotted in self._of(path)["links"] if (target := self._find(dotted)) is not None]
+        return list(found)
+
+    def changed(self, before: str, now: str, kept: Path) -> list[str]:
+        """Return the modules, data files and packages of digest `now` that differ from `before`; [] where unknown.
+
+        kept: the file of `remember`. A moved module is no change, one that is not needed any more is not named.
+        """
+        try:
+            old = set(json.loads(kept.read_text(encoding="utf-8"))[before])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return sorted(name for name, held in self._parts.get(now, {}).items() if _short(name, held) not in old)
+
+    def remember(self, kept: Path) -> None:
+        """Add what the digests of this call cover to `kept`, the last REMEMBERED of them."""
+        try:
+            known = dict(read_json(kept)) if kept.exists() else {}
+        except (SynthGainError, ValueError, TypeError):
+            known = {}  # it only makes messages clearer
+        new = {
+            found: sorted(_short(name, held) for name, held in parts.items()) for found, parts in self._parts.items()
+        }
+        if new.keys() - known.keys():
+            write_text(kept, json.dumps(dict(list({**known, **new}.items())[-REMEMBERED:])))
+
+    @cached_property
+    def _format(self) -> int | None:
+        """The number in runtime/format.py."""
+        path = self.scripts / PACKAGE / "runtime" / "format.py"
+        found = (
+            re.search(r"^FORMAT = (\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
+        )
+        return int(found[1]) if found else None
 
     @cached_property
     def _versions(self) -> dict[str, str]:
@@ -99,66 +148,51 @@ class CodeDigests:
 
     def _find(self, dotted: str) -> Path | None:
         """Return the file of a dotted name: a module, or the module that holds the named thing."""
-        parts = dotted.split(".")
-        for length in (len(parts), len(parts) - 1):
-            path = self.scripts.joinpath(*parts[:length]).with_suffix(".py")
-            if path.is_file():
-                return path
-        return None
+        if dotted not in self._files:
+            parts = dotted.split(".")
+            paths = [
+                self.scripts.joinpath(*parts[:length]).with_suffix(".py") for length in (len(parts), len(parts) - 1)
+            ]
+            self._files[dotted] = next((path for path in paths if path.is_file()), None)
+        return self._files[dotted]
 
-    def _of(self, path: Path) -> dict:
+    def _left_out(self, path: Path) -> str:
+        """Return by what name a module that does not count is known to those that import it; "" for one that counts."""
+        if path.relative_to(self.scripts).parts[:2] == (PACKAGE, "runtime"):
+            return "runtime"
+        return path.stem if self._of(path)["declares"] in DECLARATIONS.get(path.stem, ()) else ""
+
+    def _content(self, path: Path) -> str:
+        """Return what a module holds: its tree, and for each imported name what the module that it is from holds.
+
+        Not only the tree, since two modules may hold a function of one name, both in the closure: which one is used
+        is part of the code. Not the path, since that says nothing.
+        """
+        if path not in self._contents:
+            facts = self._of(path)
+            links = sorted([bound, name, self._label(dotted)] for bound, name, dotted in facts["links"])
+            named = sorted(self._label(dotted) for dotted in facts["named"])
+            self._contents[path] = digest({"tree": facts["tree"], "links": links, "named": named})
+        return self._contents[path]
+
+    def _label(self, dotted: str) -> str:
+        target = self._find(dotted)
+        if target is None:
+            return dotted
+        return self._left_out(target) or str(self._of(target)["tree"])
+
+    def _of(self, path: Path) -> dict[str, Any]:
         if path not in self._facts:
             source = path.read_bytes()
             key = f"{_DUMP_VERSION}:{hashlib.sha256(source).hexdigest()}"
-            self._facts[path] = self._known.get(key) or {"key": key, **_facts_of(source)}
+            self._facts[path] = self._known.get(key) or {"key": key, **facts_of(source)}
         return self._facts[path]
 
 
-def _facts_of(source: bytes) -> dict:
-    tree = ast.parse(source)
-    text: list[str] = []
-    imports: set[str] = set()
-    _dump(tree, text, imports)
-    return {
-        "tree": hashlib.sha256("".join(text).encode()).hexdigest(),
-        "imports": sorted(imports),
-        "data": _data_files(tree),
-    }
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _dump(node: object, text: list[str], imports: set[str]) -> None:
-    """Append the canonical text of a syntax tree, and gather what it imports, in one pass.
-
-    Node types and fields, without positions, bare constants (docstrings) and empty fields.
-    """
-    if isinstance(node, ast.AST):
-        if isinstance(node, ast.Import):
-            imports.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            imports.update(f"{node.module}.{alias.name}" for alias in node.names)
-        text.append(type(node).__name__ + "(")
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if value is None or value == [] or name == "ctx" or (name == "kind" and isinstance(node, ast.Constant)):
-                continue  # ctx follows from where the node stands
-            text.append(name + "=")
-            _dump(value, text, imports)
-        text.append(")")
-    elif isinstance(node, list):
-        text.append("[")
-        for item in node:
-            if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):
-                continue  # docstrings and bare strings
-            _dump(item, text, imports)
-            text.append(",")
-        text.append("]")
-    else:
-        text.append(repr(node))
-
-
-def _data_files(tree: ast.Module) -> list[str]:
-    """Return the patterns of a module-level `DATA_FILES = (…)`, relative to the module's folder."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "DATA_FILES" for t in node.targets):
-            return list(ast.literal_eval(node.value))
-    return []
+def _short(name: str, held: str) -> str:
+    """What is kept of a part: a module by what it holds alone, a package by name and version."""
+    return held[:8] if len(held) >= 32 else name
