@@ -14,19 +14,6 @@ from synthgain.files import atomic_path, marked_identity, read_json, remove_part
 KEEP = 2  # the newest, and one to fall back on if its bytes are damaged
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put a saved state into `optimizer`, its tensors laid out as the weights that they belong to.
-
-    A state saved on a GPU has another memory format than weights on a CPU (`synthgain.device.memory_format`), and fused
-    optimisers walk through both side by side.
-    """
-    optimizer.load_state_dict(state)
-    for weight, moments in optimizer.state.items():
-        for name, value in moments.items():
-            if isinstance(value, torch.Tensor) and value.shape == weight.shape:
-                moments[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
-
-
 class Checkpoints:
     """Saves and loads one job's state in `folder`, guarded by the job's `identity`.
 

@@ -1,4 +1,4 @@
-"""Which device a job computes on, and what its bits depend on: environment variables say, since they rerun nothing."""
+"""Which device a job computes on, and how: environment variables say, since they rerun nothing."""
 
 import os
 from typing import Any
@@ -73,29 +73,20 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put a saved state into `optimizer`, its tensors laid out as the weights that they belong to.
+
+    A state saved on a GPU has another memory format than weights on a CPU (`memory_format`), and fused optimisers
+    walk through both side by side.
+    """
+    optimizer.load_state_dict(state)
+    for weight, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+                moments[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
 def compiled(module: torch.nn.Module, device: torch.device) -> Any:
     """Return a module compiled for training on `device`: on a GPU as CUDA graphs, since launching bounds small ones."""
     torch.use_deterministic_algorithms(True, warn_only=True)  # tells the compiler, which the debug mode does not
     return torch.compile(module, mode="reduce-overhead" if device.type == "cuda" else None)
-
-
-def environment(device: torch.device, **more: Any) -> dict[str, Any]:
-    """Return what a job's bits depend on beside its inputs: device, threads, torch, the CPU's vector width, `more`."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        **more,
-    }
-
-
-def note_environment(environments: list[dict[str, Any]], now: dict[str, Any], **since: int) -> None:
-    """Append {**since, **now} where it is not the last one's; what changed is said, and the manifest lists all."""
-    last = {key: value for key, value in environments[-1].items() if key not in since} if environments else None
-    if last == now:
-        return
-    if last is not None:
-        changed = [f"{key} ({last.get(key)}, now {now[key]})" for key in now if last.get(key) != now[key]]
-        logger.warning("resumed with another %s: results may differ slightly", ", ".join(changed))
-    environments.append({**since, **now})

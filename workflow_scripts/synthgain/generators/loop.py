@@ -14,7 +14,7 @@ from torch import Tensor
 
 from synthgain.checkpoints import Checkpoints
 from synthgain.command import Job, Progress, StopSignal, Terminated
-from synthgain.device import environment, note_environment
+from synthgain.environment import environment, note_environment
 from synthgain.errors import SynthGainError
 from synthgain.finished import keep_manifest, put_manifest_back
 from synthgain.generators.energy import EnergyMeter, total_energy

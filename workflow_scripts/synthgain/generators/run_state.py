@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from synthgain.checkpoints import Checkpoints, load_optimizer
+from synthgain.checkpoints import Checkpoints
 from synthgain.command import Job, logger
-from synthgain.device import chosen_device, make_deterministic
+from synthgain.device import chosen_device, load_optimizer, make_deterministic
 from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.options import PRECISIONS, TrainingOptions

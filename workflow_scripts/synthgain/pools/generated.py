@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from synthgain.device import chosen_device, environment
+from synthgain.device import chosen_device
+from synthgain.environment import environment
 from synthgain.errors import SynthGainError
 from synthgain.generators.loading import load_generator
 from synthgain.pools.compiling import with_compile_decided

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.device import environment
+from synthgain.environment import environment
 from synthgain.errors import SynthGainError
 from synthgain.pools import inpainting
 from synthgain.pools.compiling import with_compile_decided

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 from synthgain.command import Progress, StopSignal, Terminated
-from synthgain.device import memory_format, note_environment
+from synthgain.device import memory_format
+from synthgain.environment import note_environment
 from synthgain.errors import SynthGainError
 from synthgain.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
 from synthgain.pools.solvers import sample
@@ -30,7 +31,7 @@ logger = logging.getLogger("synthgain")
 class FinishedBatches:
     """Batches already drawn, one `.npy` each with its checksum, of one identity; others are removed.
 
-    environment: that of this process, kept with each batch (`synthgain.device.environment`).
+    environment: that of this process, kept with each batch (`synthgain.environment.environment`).
     """
 
     def __init__(self, folder: Path, identity: str, environment: Mapping[str, Any] | None = None) -> None:
