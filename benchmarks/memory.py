@@ -12,7 +12,7 @@ import pandas as pd
 from measure import Options, Row
 from study_jobs import ROOT, StudyJobs, default_study, study_jobs
 
-from synthgain.files import canonical_json, digest, write_json, write_manifest, write_table
+from synthgain.runtime.files import canonical_json, digest, write_json, write_manifest, write_table
 
 IMAGES, SMALL_IMAGES = 200_000, 20_000
 SIZE = 256  # px

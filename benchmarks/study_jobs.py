@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from synthgain.command import Job
+from synthgain.runtime.command import Job
 from synthgain.study.load import read_yaml
 from synthgain.study.planner import PlannedJob
 from synthgain.study.session import Session

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from devices import DEVICE
 
-from synthgain.command import Job
 from synthgain.datasets.order import training_order
-from synthgain.files import canonical_json, digest, write_manifest, write_table
 from synthgain.images import read_image_set, write_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import canonical_json, digest, write_manifest, write_table
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "workflow_scripts"
 COLUMNS = {

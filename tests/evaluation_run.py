@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from synthgain.command import Job
-from synthgain.files import write_manifest, write_table
 from synthgain.images import write_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import write_manifest, write_table
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "workflow_scripts"
 COLUMNS: dict[str, dict[str, Any]] = {

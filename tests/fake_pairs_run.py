@@ -12,11 +12,11 @@ import pandas as pd
 from fake_run import IDENTITY, job
 
 from compare_arms import compare_arms
-from synthgain.command import Job
 from synthgain.evaluation.mask_agreement import COLUMNS as AGREEMENT_COLUMNS
 from synthgain.evaluation.mask_agreement import agreement_rows
-from synthgain.files import write_manifest, write_table
 from synthgain.images import write_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import write_manifest, write_table
 
 MODEL, STRUCTURE = "unet", "polyp"
 REPLICATES, PATIENTS, SIZE = 5, 40, 32

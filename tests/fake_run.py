@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from synthgain.command import Job
-from synthgain.files import write_json, write_manifest, write_table
 from synthgain.images import write_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import write_json, write_manifest, write_table
 
 MODEL = "cnn"
 ARMS = ["real", "real_long", "real_strong", "repeated", "supplemented", "synthetic_only"]

@@ -15,9 +15,9 @@ from downstream_jobs import model_slice, train_job, write_dataset
 from generator_jobs import training_job, write_data
 from watched_script import start_watched
 
-from synthgain.command import Job
-from synthgain.files import canonical_json, digest
 from synthgain.generators.training import train_diffusion
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import canonical_json, digest
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "workflow_scripts"
 PATIENCE_SECONDS = 900  # for what takes seconds where nothing else runs

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Job
-from synthgain.files import canonical_json, digest, write_manifest, write_table
 from synthgain.images import write_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import canonical_json, digest, write_manifest, write_table
 
 SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
 COLUMNS = {

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from evaluation_run import IDENTITY
 
-from synthgain.files import write_manifest, write_table
 from synthgain.images import write_image_set
+from synthgain.runtime.files import write_manifest, write_table
 
 SIZE, STRUCTURE = 24, "spot"
 

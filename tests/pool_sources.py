@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job, run_script
-from synthgain.files import write_manifest, write_table
 from synthgain.images import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.shards import ShardRequest
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import write_manifest, write_table
 
 COLUMNS = {
     "opacity": {"role": "target", "kind": "binary"},

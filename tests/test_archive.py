@@ -9,8 +9,8 @@ import pytest
 
 from synthgain.datasets import archive as archive_module
 from synthgain.datasets.archive import unpack
-from synthgain.errors import SynthGainError
-from synthgain.listing import RECORD, listing_checksum, source_identity
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.listing import RECORD, listing_checksum, source_identity
 
 
 def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -11,7 +11,7 @@ from synthgain.downstream.augmentation import (
     augment,
     augmentation_of,
 )
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 LABELS = torch.tensor([[0.0], [1.0], [float("nan")], [1.0]])
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from studies import tiny
 from workshop import ROOT, Workshop, new_workshop
 
-from synthgain.files import read_table
 from synthgain.report.calibration_page import calibration_page
+from synthgain.runtime.files import read_table
 from synthgain.statistics import calibration_rates as known
 from synthgain.study.load import read_yaml
 from synthgain.study.session import Session

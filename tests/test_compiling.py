@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from synthgain.errors import SynthGainError
 from synthgain.networks.unet import build, condition_dimension, evaluate
 from synthgain.pools import compiling
 from synthgain.pools.compiling import flops_of_pass, pays, with_compile_decided
 from synthgain.pools.sampling import Sampler, checked_sampling
+from synthgain.runtime.errors import SynthGainError
 
 SAMPLING = {"solver": "dpmpp_2m", "steps": 12, "batch_size": 64}
 

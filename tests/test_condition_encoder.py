@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
+from synthgain.runtime.errors import SynthGainError
 
 SPECS = [
     {"name": "finding", "kind": "binary"},

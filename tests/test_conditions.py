@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pool_sources import COLUMNS, KEYS, make_table
 
 from synthgain.datasets.order import training_order
-from synthgain.errors import SynthGainError
 from synthgain.pools.conditions import (
     replica_rows,
     sample_seeds,
@@ -22,6 +21,7 @@ from synthgain.pools.conditions import (
 )
 from synthgain.pools.raking import level_names
 from synthgain.pools.shards import co_occurrence, label_counts, shard_bounds
+from synthgain.runtime.errors import SynthGainError
 
 QUICK = settings(max_examples=30, deadline=None)
 

@@ -15,10 +15,10 @@ from PIL import Image
 from audit_datasets import audit_datasets
 from prepare_dataset import prepare_dataset
 from split_dataset import split_dataset
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
-from synthgain.files import read_json, read_table
 from synthgain.images import read_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, read_table
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 IMAGE = {"size": 32, "channels": 1, "fit": "pad", "intensity": "none"}
@@ -168,7 +168,7 @@ def test_audit_that_stops_keeps_its_page(root: Path, tmp_path: Path) -> None:
     split_dataset(split_job(run))
     table = read_table(run / "splits/a/split.parquet")
     table.loc[0, "part"] = "test" if table.loc[1, "part"] != "test" else "train"
-    from synthgain.files import write_manifest, write_table
+    from synthgain.runtime.files import write_manifest, write_table
 
     write_table(run / "splits/a/split.parquet", table, "split-a")
     write_manifest(run / "splits/a/manifest.json", "split-a", ["split.parquet"])

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgain.device import chosen_device
-from synthgain.errors import SynthGainError
 from synthgain.generators.formulations import Edm, VPrediction, formulation_from
 from synthgain.generators.loading import load_generator
 from synthgain.generators.mask_condition import evaluate_conditioned
 from synthgain.networks import unet, unet_condition
+from synthgain.runtime.errors import SynthGainError
 
 sigmas = st.floats(0.002, 80.0)
 sigma_datas = st.floats(0.05, 1.5)

@@ -7,7 +7,6 @@ from evaluation_run import pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.diversity import (
     SCALE_WEIGHTS,
     draw_cross_pairs,
@@ -16,6 +15,7 @@ from synthgain.evaluation.diversity import (
     scales_for,
     vendi_score,
 )
+from synthgain.runtime.errors import SynthGainError
 
 
 def test_ms_ssim_at_64_px_is_1_on_identical_images() -> None:

@@ -24,9 +24,9 @@ from downstream_jobs import (
 import collect_predictions as collect_script
 import predict_downstream as predict_script
 import train_downstream as train_script
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_table
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest, read_table
 
 
 @pytest.fixture(autouse=True)

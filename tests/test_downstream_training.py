@@ -9,15 +9,15 @@ import pytest
 import torch
 from downstream_jobs import model_slice, train_job, write_dataset, write_pool
 
-from synthgain.checkpoints import Checkpoints, tensor_digest
-from synthgain.command import Terminated
 from synthgain.downstream import cell as cell_module
 from synthgain.downstream.augmentation import STRONG
 from synthgain.downstream.cell import read_cell
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.tasks import Task, masked_loss
 from synthgain.downstream.training import Progressed, Recipe, Trainer, learning_rate
-from synthgain.errors import SynthGainError
+from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
+from synthgain.runtime.command import Terminated
+from synthgain.runtime.errors import SynthGainError
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgain.generators.energy import EnergyMeter, total_energy
+from synthgain.runtime.energy import EnergyMeter, total_energy
 
 RANGE = 65_532_610_987  # microjoules, as Intel's packages have it
 

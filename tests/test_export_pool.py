@@ -14,10 +14,10 @@ from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
 from draw_pool_shard import draw_pool_shard
 from export_pool import export_pool
 from merge_pool_replica import merge_pool_replica
-from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest
 from synthgain.pools.export import datasheet, mask_summary, write_png
 from synthgain.replicas import read_replicas, take
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_manifest
 
 BASE = "pools/drawn/0"
 EXPORT = "exports/drawn/0/manifest.json"

@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.distances import frechet_distance
 from synthgain.evaluation.features import cached_features, content_key
 from synthgain.networks import downstream_features, efficientnet_lite, inception, small_cnn, torchscript_features
+from synthgain.runtime.errors import SynthGainError
 
 CPU = torch.device("cpu")
 MILITARY_UNIFORM = 652  # the ImageNet class of matplotlib's sample photo

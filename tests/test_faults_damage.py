@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 
 import predict_downstream as predict_script
 import train_downstream as train_script
-from synthgain.command import Job
 from synthgain.downstream import training as downstream_training
 from synthgain.downstream.training import Trainer
-from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest, read_table, remove_parts, write_table
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training import train_diffusion
 from synthgain.images import read_image_set
 from synthgain.pools.sampling import FinishedBatches
 from synthgain.replicas import read_replica
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_manifest, read_table, remove_parts, write_table
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ import torch
 from downstream_jobs import manifest_of, run_command, train_job, write_dataset
 
 import train_downstream as train_script
-from synthgain.checkpoints import Checkpoints
-from synthgain.command import Job, Terminated
 from synthgain.device import chosen_device, promised_gpu
-from synthgain.errors import SynthGainError
 from synthgain.pools.sampling import FinishedBatches
+from synthgain.runtime.checkpoints import Checkpoints
+from synthgain.runtime.command import Job, Terminated
+from synthgain.runtime.errors import SynthGainError
 
 GPU = {"device": "NVIDIA H100", "threads": 1, "torch": "2", "cpu": "AVX2"}
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")

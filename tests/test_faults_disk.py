@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fault_jobs import PASSES, downstream_job, finish, generator_job, shard_job, start
 
-from synthgain.command import Job
-from synthgain.files import read_manifest
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import read_manifest
 
 pytestmark = pytest.mark.slow
 MEGABYTES = 32

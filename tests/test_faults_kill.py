@@ -22,10 +22,10 @@ from fault_jobs import (
 from safetensors.torch import load_file
 
 import predict_downstream as predict_script
-from synthgain.checkpoints import tensor_digest
-from synthgain.command import Job
-from synthgain.files import digest, read_table
 from synthgain.images import read_image_set
+from synthgain.runtime.checkpoints import tensor_digest
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import digest, read_table
 
 pytestmark = pytest.mark.slow
 SEED = 20

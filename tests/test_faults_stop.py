@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from fault_jobs import downstream_job, finish, generator_job, shard_job, start, states
 
-from synthgain.command import EXIT_TERMINATED, Job
-from synthgain.files import read_json
+from synthgain.runtime.command import EXIT_TERMINATED, Job
+from synthgain.runtime.files import read_json
 
 pytestmark = pytest.mark.slow
 SECONDS = 60  # generous: the machine may be busy; each job has hours to go

@@ -13,13 +13,13 @@ from generator_jobs import training_job, write_data
 
 from evaluate_snapshots import evaluate_snapshots
 from measure_fidelity import measure_fidelity
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_matrix
 from synthgain.evaluation.diversity import vendi_score
 from synthgain.evaluation.fidelity import COLUMNS, METRICS, Pairs, compare
 from synthgain.evaluation.prdc import prdc, squared_distances
 from synthgain.generators.diffusion import train
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
 
 POOL = 600
 

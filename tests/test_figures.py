@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draw_figures import draw_figures
-from synthgain.errors import SynthGainError
-from synthgain.files import read_table, write_manifest
 from synthgain.report import plots_detail, plots_utility
 from synthgain.report.figure_plan import endpoint, main_arm, subgroup_rows
 from synthgain.report.plots_detail import running_median
 from synthgain.report.sheet import conditions, first_images
 from synthgain.report.style import PALETTE, ArmStyles, save_svg, style_context
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_table, write_manifest
 
 COLUMNS = {"opacity": {"kind": "binary"}, "effusion": {"kind": "binary"}, "view": {"kind": "category"}}
 

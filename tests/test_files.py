@@ -17,11 +17,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain import command, files
-from synthgain.checkpoints import Checkpoints, tensor_digest
-from synthgain.command import Job, run_script
-from synthgain.errors import SynthGainError
-from synthgain.files import (
+from synthgain.images import read_image_set, write_image_set
+from synthgain.runtime import command, files
+from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import (
     atomic_path,
     canonical_json,
     check_file,
@@ -34,7 +35,6 @@ from synthgain.files import (
     write_table,
     write_text,
 )
-from synthgain.images import read_image_set, write_image_set
 from synthgain.seeds import integer_seed, random_generator, seed_sequence
 
 KEYS = st.dictionaries(st.text(min_size=1, max_size=8), st.integers() | st.text(max_size=8), min_size=1, max_size=5)
@@ -232,7 +232,7 @@ class TestScriptFrame:
     def test_termination_outside_a_loop_is_one_line_and_leaves_no_part(self, tmp_path: Path) -> None:
         code = (
             "import sys, time; sys.path.insert(0, 'workflow_scripts')\n"
-            "from synthgain.command import run_script; from synthgain.files import atomic_path\n"
+            "from synthgain.runtime.command import run_script; from synthgain.runtime.files import atomic_path\n"
             "def work(job):\n"
             "    with atomic_path(job.outputs[0]): print('in', flush=True); time.sleep(60)\n"
             "run_script(work)\n"
@@ -305,7 +305,7 @@ class TestCheckpoints:
     def test_kill_while_saving_leaves_the_earlier_state(self, tmp_path: Path) -> None:
         code = (
             "import sys, os, torch; sys.path.insert(0, 'workflow_scripts')\n"
-            "from pathlib import Path; from synthgain.checkpoints import Checkpoints\n"
+            "from pathlib import Path; from synthgain.runtime.checkpoints import Checkpoints\n"
             f"store = Checkpoints(Path({str(tmp_path)!r}), 'id'); step = 0\n"
             "while True:\n"
             "    step += 1; store.save(step, {'x': torch.full((200000,), float(step)), 'step': step})\n"

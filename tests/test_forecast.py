@@ -16,15 +16,15 @@ from test_solvers import Gaussian
 from workshop import Workshop, new_workshop
 
 from measure_speed import measure_speed
-from synthgain.command import Job
 from synthgain.evaluation.membership import NOISE_LEVELS
-from synthgain.files import write_json, write_manifest
 from synthgain.network_passes import evaluations
 from synthgain.pools.inpainting import levels
 from synthgain.pools.solvers import SOLVERS, sample
 from synthgain.report.evidence import gather
 from synthgain.report.sections_cost import cost_section
 from synthgain.report.sections_forecast import stage_minutes
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import write_json, write_manifest
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes

@@ -18,10 +18,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from synthgain.checkpoints import Checkpoints, tensor_digest
-from synthgain.command import Job, Terminated
-from synthgain.errors import SynthGainError
-from synthgain.files import read_table
 from synthgain.generators import gan_training, loop
 from synthgain.generators.differentiable_augmentation import NUMBERS, augment
 from synthgain.generators.gan_options import gan_options
@@ -29,6 +25,10 @@ from synthgain.generators.gan_training import Draws, discriminator_loss, prepare
 from synthgain.generators.loading import load_generator
 from synthgain.images import write_image_set
 from synthgain.networks.gan import GanDiscriminator, GanNetwork, build_discriminator, build_generator, levels_of
+from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
+from synthgain.runtime.command import Job, Terminated
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_table
 
 TINY = {"module": "synthgain.networks.gan", "options": {"channels": [8, 8], "group_size": 8, "latent_dim": 4}}
 

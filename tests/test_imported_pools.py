@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from pool_sources import SIZE, make_request, make_source, training_of
 
-from synthgain.errors import SynthGainError
 from synthgain.pools import imported
 from synthgain.pools.conditions import PoolKeys
+from synthgain.runtime.errors import SynthGainError
 
 COUNT = 25
 IMAGE = {"size": SIZE, "channels": 1, "fit": "pad", "intensity": "none"}

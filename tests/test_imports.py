@@ -8,8 +8,9 @@ import pytest
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 PACKAGE = SCRIPTS / "synthgain"
 BASE = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-# package: what it may import besides the base modules and itself
+# package: what it may import besides `runtime`, the base modules and itself
 ALLOWED = {
+    "runtime": set(),  # nothing else, no base module either
     "datasets": set(),
     "networks": set(),
     "generators": {"networks", "datasets.order"},
@@ -45,10 +46,21 @@ def test_allowed_imports(path: Path) -> None:
     for name in imported(path):
         top = name.split(".")[0]
         if package is None:
-            assert top in BASE, f"base module {path.name} imports {name}"
+            assert top in BASE | {"runtime"}, f"base module {path.name} imports {name}"
             continue
-        allowed = BASE | {package} | ALLOWED[package]
+        allowed = {package} | ALLOWED[package] | (set() if package == "runtime" else BASE | {"runtime"})
         assert top in allowed or name in allowed, f"{package} must not import {name}"
+
+
+MOVES_A_BIT = (
+    "backends.cuda", "backends.cudnn", "set_deterministic", "use_deterministic", "matmul_precision", "manual_seed",
+    "SeedSequence", "default_rng", "autocast", "set_num_threads", "set_default_dtype",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "runtime").glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_outside_the_code_digest_moves_no_bit_of_a_result(path: Path) -> None:
+    assert not [word for word in MOVES_A_BIT if word in path.read_text()]
 
 
 def test_package_inits_are_empty() -> None:
@@ -67,4 +79,4 @@ def test_scripts_do_not_import_the_study(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda path: str(path.relative_to(SCRIPTS)))
 def test_modules_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 400

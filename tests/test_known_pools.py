@@ -6,10 +6,10 @@ import pytest
 from pool_sources import COLUMNS, SIZE, make_request, make_source, training_of
 
 from synthgain.datasets import phantom
-from synthgain.errors import SynthGainError
 from synthgain.images import write_image_set
 from synthgain.pools import known
 from synthgain.pools.shards import positions_of
+from synthgain.runtime.errors import SynthGainError
 
 PHANTOM = {"patients": 16, "site": "a", "seed": 1, "images_per_patient": [1, 2]}
 IMAGE = {"size": 32, "channels": 1}

@@ -18,8 +18,8 @@ from synthgain.evaluation.agreement import agreement
 from synthgain.evaluation.membership import denoising_losses, membership_rows
 from synthgain.evaluation.relation import relate
 from synthgain.evaluation.snapshots import recommend
-from synthgain.files import write_manifest, write_table
 from synthgain.networks import small_cnn
+from synthgain.runtime.files import write_manifest, write_table
 
 OPTIONS = {"width": 8, "max_width": 16, "depth": 1}
 

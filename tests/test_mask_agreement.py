@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from score_pool import score_pool
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.mask_agreement import agreement_rows, overlap
-from synthgain.files import write_manifest
 from synthgain.metrics import dice
 from synthgain.networks.monai_segmenters import features
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_manifest
 
 TRAINED = "downstream/net/real/0/0/manifest.json"
 

@@ -16,9 +16,6 @@ from safetensors.torch import load_file
 from test_generator_training import kill_after, weights_digest
 from torch import Tensor
 
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
-from synthgain.finished import KEPT
 from synthgain.generators import training
 from synthgain.generators.loading import load_generator
 from synthgain.generators.mask_condition import checked_masks
@@ -27,6 +24,9 @@ from synthgain.generators.training import prepare_run, train_diffusion
 from synthgain.generators.training_data import TrainingData, job_training_data, read_training_data
 from synthgain.images import read_image_set
 from synthgain.pools.solvers import sample
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.finished import KEPT
 
 DISC = {"structures": ["disc"]}
 CONCATENATED = DISC | {"mask_by": "concatenation", "condition_on": ["finding"]}

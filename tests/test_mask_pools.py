@@ -15,10 +15,7 @@ import synthgain.pools.generated
 import synthgain.pools.mask_conditions
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
-from synthgain.command import Terminated
 from synthgain.datasets.order import training_order
-from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_manifest, write_json
 from synthgain.images import write_image_set
 from synthgain.pools import known, pairs
 from synthgain.pools.inpainting import region_of
@@ -26,6 +23,9 @@ from synthgain.pools.misaligned import draw_misaligned, partners
 from synthgain.pools.pair_decoding import clean, decode_planes
 from synthgain.pools.shards import positions_of
 from synthgain.replicas import read_replica, take
+from synthgain.runtime.command import Terminated
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest, read_manifest, write_json
 
 IMAGES, MASKS = "generators/g/0/manifest.json", "generators/m/0/manifest.json"
 INPUTS = {**DATA_INPUTS, IMAGES: "generator"}

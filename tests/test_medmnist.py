@@ -16,7 +16,7 @@ from local_server import Server, serving
 from synthgain.datasets import download as download_module
 from synthgain.datasets.download import download
 from synthgain.datasets.medmnist import KNOWN, check_archive, prepare
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 IMAGE = {"size": 28, "channels": 1, "fit": "pad", "intensity": "none"}
 

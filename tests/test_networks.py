@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from synthgain.errors import SynthGainError
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.networks.small_cnn import build
+from synthgain.runtime.errors import SynthGainError
 
 TORCHVISION = "synthgain.networks.torchvision_classifiers"
 CASES = [

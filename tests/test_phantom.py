@@ -14,7 +14,7 @@ from synthgain.datasets.phantom_bodies import Interval, ellipsoid, remaining_len
 from synthgain.datasets.phantom_film import Style, develop
 from synthgain.datasets.phantom_law import FINDINGS, make_law, read_options, read_style
 from synthgain.datasets.phantom_vessels import draw_tree, vessel_length
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
 
 IMAGE = {"size": 32, "channels": 1, "fit": "pad", "intensity": "none"}

@@ -10,10 +10,10 @@ import pytest
 from studies import tiny
 from test_planner import identities, rules_that_differ
 
-from synthgain.command import JOB_FILE_KEY, Job, run_script
-from synthgain.errors import SynthGainError
-from synthgain.files import sha256_file, write_json
-from synthgain.settings import settings
+from synthgain.runtime.command import JOB_FILE_KEY, Job, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import sha256_file, write_json
+from synthgain.runtime.settings import settings
 from synthgain.study.planner import OUTPUTS
 from synthgain.study.session import LONGEST_PARAMETER, Session
 

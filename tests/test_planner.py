@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from studies import tiny
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.code import CodeDigests
 from synthgain.study.planner import OUTPUTS
 from synthgain.study.session import Session

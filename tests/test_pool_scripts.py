@@ -19,10 +19,10 @@ from pool_sources import COLUMNS, DATA_INPUTS, GaussianGenerator, call, job_line
 import synthgain.pools.generated
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import added, merge_pool_replica
-from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest, write_json, write_manifest
 from synthgain.images import read_image_set
 from synthgain.replicas import read_replica, read_replicas, take
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_manifest, write_json, write_manifest
 
 ROOT = Path(__file__).parent.parent
 GENERATED = {**DATA_INPUTS, "generators/g/0/manifest.json": "generator"}
@@ -206,7 +206,7 @@ import sys
 import synthgain.pools.generated
 from draw_pool_shard import draw_pool_shard
 from pool_sources import GaussianGenerator
-from synthgain.command import run_script
+from synthgain.runtime.command import run_script
 synthgain.pools.generated.load_generator = lambda *_: GaussianGenerator(seconds=0.05)
 run_script(draw_pool_shard)
 """

@@ -9,7 +9,7 @@ from downstream_jobs import COLUMNS, table_of
 from synthgain.downstream.collection import same_images
 from synthgain.downstream.prediction import PREDICTION_COLUMNS, prediction_table
 from synthgain.downstream.tasks import task_of
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 
 def test_long_table_of_a_multi_class_task() -> None:

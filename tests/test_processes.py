@@ -15,10 +15,10 @@ import pytest
 import torch
 from generator_jobs import SCRIPTS, start_script, training_job, write_data
 
-from synthgain.command import EXIT_TERMINATED, Job
-from synthgain.files import canonical_json
 from synthgain.generators import gan_training, training
 from synthgain.generators.loading import load_generator
+from synthgain.runtime.command import EXIT_TERMINATED, Job
+from synthgain.runtime.files import canonical_json
 
 # ------------------------------------------------------------------------------------------ the launcher by itself
 
@@ -26,9 +26,9 @@ from synthgain.generators.loading import load_generator
 SCRIPT = f"""
 import os, signal, sys, time
 sys.path.insert(0, {str(SCRIPTS)!r})
-from synthgain.command import StopSignal, Terminated, run_script
-from synthgain.errors import SynthGainError
-from synthgain.generators import processes
+from synthgain.runtime.command import StopSignal, Terminated, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime import processes
 
 processes.GRACE_SECONDS = 1.0
 

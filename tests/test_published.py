@@ -18,8 +18,8 @@ from synthgain.datasets.layouts.cvc_clinicdb import LAST_FRAMES, sequence
 from synthgain.datasets.layouts.readings import read_reading
 from synthgain.datasets.published import prepare
 from synthgain.datasets.source import Prepared
-from synthgain.errors import SynthGainError
-from synthgain.listing import source_identity
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.listing import source_identity
 from synthgain.study.data import ADAPTERS, Dataset, PublishedDataset
 from synthgain.study.layouts import KNOWN_LAYOUTS
 

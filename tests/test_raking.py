@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_sources import COLUMNS, KEYS, make_table
 
-from synthgain.errors import SynthGainError
 from synthgain.pools.conditions import replica_rows
 from synthgain.pools.raking import interleaved, raked_weights, redraw_rows, target_shares
+from synthgain.runtime.errors import SynthGainError
 
 QUICK = settings(max_examples=30, deadline=None)
 

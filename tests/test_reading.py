@@ -23,7 +23,7 @@ from synthgain.datasets.reading import (
     read_pixels,
     structure_mask,
 )
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 GEOMETRY = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}
 RAMP = np.linspace(0, 255, 24 * 20).reshape(24, 20).astype(np.uint8)

@@ -15,8 +15,6 @@ import pytest
 from fake_run import IDENTITY, MODEL, PRIMARY, config, figures_job, make_run, report_job
 
 from draw_figures import draw_figures
-from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_json, write_json, write_manifest
 from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
 from synthgain.report.checklist import STANDARDS, completeness, fill
 from synthgain.report.costs import device_hours, read_benchmarks, rule_times, synthesis_hours
@@ -27,6 +25,8 @@ from synthgain.report.prose import listed, methods
 from synthgain.report.questions import answers, banners
 from synthgain.report.sections_fidelity import relation_sentence
 from synthgain.report.verdicts import ALARMS, headlines
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest, read_json, write_json, write_manifest
 from synthgain.study.code import CodeDigests
 from write_report import write_report
 

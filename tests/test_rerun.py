@@ -10,7 +10,7 @@ import pytest
 import yaml
 from workshop import CLINIC_ROWS, ROOT, Workshop, write_clinic
 
-from synthgain.files import read_manifest, write_manifest
+from synthgain.runtime.files import read_manifest, write_manifest
 from synthgain.study.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]

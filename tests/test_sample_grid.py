@@ -10,9 +10,9 @@ from devices import DEVICE
 from generator_jobs import training_job, write_data
 
 from draw_sample_grid import CONTOUR_COLOURS, Panels, condition_groups, draw_grid, draw_sample_grid
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
 from synthgain.generators.training import train_diffusion
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
 
 COLUMNS = [
     {"name": "finding", "kind": "binary"},

@@ -9,11 +9,11 @@ import pytest
 import torch
 from pool_sources import COLUMNS, KEYS, GaussianGenerator, make_table
 
-from synthgain.command import Terminated
-from synthgain.errors import SynthGainError
 from synthgain.pools.conditions import replica_rows, sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows, noise_of, to_uint8
 from synthgain.pools.shards import shard_bounds
+from synthgain.runtime.command import Terminated
+from synthgain.runtime.errors import SynthGainError
 
 SAMPLING = {"solver": "dpmpp_2m", "steps": 4, "batch_size": 4}
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from studies import tiny
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, read_yaml
 from synthgain.study.plan_downstream import floor_arm, network_entry

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from synthgain.downstream.prediction import build_network
-from synthgain.errors import SynthGainError
 from synthgain.networks.monai_segmenters import BUILDERS, build
+from synthgain.runtime.errors import SynthGainError
 
 SMALL = {
     "unet": {"channels": [8, 16, 16], "num_res_units": 1},

@@ -24,16 +24,16 @@ from downstream_jobs import (
 import predict_downstream as predict_script
 import train_downstream as train_script
 import trivial_floor as floor_script
-from synthgain.command import Job
 from synthgain.downstream.arms import real_rows
 from synthgain.downstream.floors import floor_masks, mean_masks
 from synthgain.downstream.planes import planes_of
 from synthgain.downstream.segmentation import Segmentation
-from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_table
 from synthgain.images import read_image_set
 from synthgain.mask_runs import decode_mask
 from synthgain.metrics import dice
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest, read_table
 from synthgain.statistics.endpoints import Resamples, endpoints, estimable_labels
 from synthgain.statistics.predictions import build_panel
 

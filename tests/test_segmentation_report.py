@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from draw_figures import draw_figures
 from relate_fidelity import relate_fidelity
-from synthgain.files import read_json, write_manifest, write_table
 from synthgain.report.evidence import gather
 from synthgain.report.floors import best_floors, with_floor
 from synthgain.report.prose import methods
 from synthgain.report.sections_families import families_section
+from synthgain.runtime.files import read_json, write_manifest, write_table
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.segmentation import size_terciles, weighted_quantiles
 from synthgain.statistics.sentences import verdict_sentence

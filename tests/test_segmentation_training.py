@@ -9,8 +9,6 @@ import torch
 from downstream_jobs import STRUCTURES, pairs_of, segmenter_slice, train_job, write_dataset, write_pairs, write_pool
 from monai.losses import DiceCELoss
 
-from synthgain.checkpoints import Checkpoints, tensor_digest
-from synthgain.command import Terminated
 from synthgain.downstream.arms import chosen_parents
 from synthgain.downstream.augmentation import STRONG, Augmentation, augment, random_crops
 from synthgain.downstream.cell import read_cell
@@ -18,7 +16,9 @@ from synthgain.downstream.prediction import build_network
 from synthgain.downstream.segmentation import Segmentation
 from synthgain.downstream.training import Progressed, Recipe, Trainer, log_columns
 from synthgain.downstream.training_set import TrainingSet, batch_targets
-from synthgain.errors import SynthGainError
+from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
+from synthgain.runtime.command import Terminated
+from synthgain.runtime.errors import SynthGainError
 
 SUPPLEMENTED = {"name": "sup", "synthetic": "copier", "source": "a"}
 SIBLINGS = {**SUPPLEMENTED, "sibling_probability": 0.5}

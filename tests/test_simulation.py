@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthgain.files import read_json
+from synthgain.runtime.files import read_json
 from synthgain.statistics import simulation
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -25,7 +25,7 @@ from slurm_node import DEVICES, SlurmMissing, SlurmNode, wait_for
 from studies import tiny
 from workshop import Workshop, new_workshop
 
-from synthgain.files import read_table
+from synthgain.runtime.files import read_table
 
 pytestmark = pytest.mark.slurm
 

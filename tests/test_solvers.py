@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from synthgain.errors import SynthGainError
 from synthgain.pools.solvers import SOLVERS, guided_denoiser, karras_sigmas, sample
+from synthgain.runtime.errors import SynthGainError
 
 MEAN, DEVIATION = 0.3, 0.5
 

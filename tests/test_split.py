@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from split_dataset import split_dataset
-from synthgain.command import Job
 from synthgain.datasets.duplicates import exact_groups
 from synthgain.datasets.split import (
     assert_disjoint,
@@ -18,9 +17,10 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
-from synthgain.errors import SynthGainError
-from synthgain.files import read_table
 from synthgain.images import write_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_table
 
 FRACTIONS = {"train": 0.5, "validation": 0.2, "test": 0.3}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthgain.errors import SynthGainError
-from synthgain.files import write_json, write_manifest, write_table
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_json, write_manifest, write_table
 from synthgain.seeds import random_generator
 from synthgain.statistics import simulation
 from synthgain.statistics.analysis import read_analysis

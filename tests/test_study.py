@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import tiny
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.document import page_text, schema_text
 from synthgain.study.load import parse_study, read_yaml, run_names
 from synthgain.study.roles import baseline_of, borrowed, role_of

@@ -10,7 +10,7 @@ from PIL import Image
 
 from synthgain.datasets.reading import is_below
 from synthgain.datasets.table import prepare, source_checksum
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 IMAGE = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}
 

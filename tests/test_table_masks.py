@@ -10,7 +10,7 @@ from PIL import Image
 
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.table import prepare
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 IMAGE = {"size": 8, "channels": 1, "fit": "stretch", "intensity": "none"}
 SHAPE = (8, 8)

@@ -25,7 +25,7 @@ from synthgain.downstream.balance import balance_weights
 from synthgain.downstream.cell import Cell, read_cell
 from synthgain.downstream.tasks import task_of
 from synthgain.downstream.training_set import TrainingSet
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 TASK = task_of(["opacity"], COLUMNS, "m")
 

@@ -17,7 +17,7 @@ from mutations import EDITS, damaged
 from synthgain.datasets.archive import unpack
 from synthgain.datasets.download import download
 from synthgain.datasets.medmnist import check_archive, prepare
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 FUZZING = settings(max_examples=200, derandomize=True, database=None, deadline=None)
 

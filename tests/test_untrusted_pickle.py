@@ -17,17 +17,17 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from synthgain.checkpoints import Checkpoints
 from synthgain.datasets.medmnist import prepare as prepare_medmnist
 from synthgain.datasets.table import prepare as prepare_table
-from synthgain.errors import SynthGainError
-from synthgain.files import sha256_file, write_json, write_manifest
 from synthgain.generators.loading import load_generator
 from synthgain.images import _open_array
 from synthgain.networks.extractors import load_state_dict, load_torchscript
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.networks.small_cnn import build
 from synthgain.pools.sampling import FinishedBatches
+from synthgain.runtime.checkpoints import Checkpoints
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import sha256_file, write_json, write_manifest
 from synthgain.study.load import read_yaml
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"

@@ -17,9 +17,9 @@ from test_report_browser import console, open_page, with_script
 from draw_figures import draw_figures
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import contact_sheet
-from synthgain.files import read_json, read_table, sha256_file, write_json, write_table
 from synthgain.report.blocks import make_table, plain_table
 from synthgain.report.embedding import inline_svg
+from synthgain.runtime.files import read_json, read_table, sha256_file, write_json, write_table
 from write_report import write_report
 
 RUNS = "document.body.dataset.pwned=1"

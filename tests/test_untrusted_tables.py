@@ -22,14 +22,14 @@ from studies import tiny
 from audit_datasets import audit_datasets
 from export_pool import export_pool
 from prepare_dataset import prepare_dataset
-from synthgain.command import Job
 from synthgain.datasets.columns import MAX_LEVEL, text_table
 from synthgain.datasets.table import prepare
-from synthgain.errors import SynthGainError
-from synthgain.files import write_manifest
 from synthgain.images import read_image_set, write_image_set
 from synthgain.pools import imported
 from synthgain.pools.conditions import PoolKeys
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_manifest
 from synthgain.study.data import MaskColumn
 from synthgain.study.entry import Name
 from synthgain.study.load import parse_study

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from workshop import Workshop, new_workshop
 
-from synthgain.files import read_table
+from synthgain.runtime.files import read_table
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

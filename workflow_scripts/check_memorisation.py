@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job, Progress, run_script
 from synthgain.device import chosen_device
-from synthgain.errors import SynthGainError
 from synthgain.evaluation import membership, memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
 from synthgain.evaluation.features import cached_features, open_extractor
@@ -17,8 +15,10 @@ from synthgain.evaluation.inputs import Images, kinds, parents, read_pool, read_
 from synthgain.evaluation.masks import planes_of
 from synthgain.evaluation.nearest import FeatureSpace, Neighbours, PixelSpace
 from synthgain.evaluation.resampling import rate_interval
-from synthgain.files import write_json, write_manifest, write_table, write_text
 from synthgain.generators.loading import load_generator
+from synthgain.runtime.command import Job, Progress, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_json, write_manifest, write_table, write_text
 from synthgain.seeds import random_generator
 
 FILES = ["candidates.png", "gate.json", "membership.csv", "memorisation.csv", "scores.parquet"]

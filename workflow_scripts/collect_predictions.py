@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from synthgain.command import Job, run_script
 from synthgain.downstream.collection import same_images
-from synthgain.errors import SynthGainError
-from synthgain.files import read_table, write_table
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_table, write_table
 
 
 def collect_predictions(job: Job) -> None:

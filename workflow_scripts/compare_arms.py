@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.command import Job, run_script
-from synthgain.files import read_json, read_manifest, read_table, write_manifest
 from synthgain.images import ImageSet, read_image_set
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import read_json, read_manifest, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.stage import Inputs, analyse
 from synthgain.statistics.tables import write_results

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Job, run_script
-from synthgain.errors import SynthGainError
-from synthgain.files import read_json, read_table, write_manifest
 from synthgain.images import ImageSet, read_image_set
 from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
 from synthgain.report.pair_sheet import pair_rows
 from synthgain.report.sheet import first_shard, sheet_rows
 from synthgain.report.style import save_svg, style_context
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, read_table, write_manifest
 
 
 def draw_figures(job: Job) -> None:

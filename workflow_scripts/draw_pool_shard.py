@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthgain.command import Job, run_script
-from synthgain.files import read_table
-from synthgain.finished import keep_manifest, put_manifest_back
 from synthgain.images import ImageSet, read_image_set, write_image_set
 from synthgain.pools.conditions import PoolKeys, training_rows
 from synthgain.pools.misaligned import draw_misaligned
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import read_table
+from synthgain.runtime.finished import keep_manifest, put_manifest_back
 
 
 def draw_pool_shard(job: Job) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job, run_script
 from synthgain.device import chosen_device
-from synthgain.files import atomic_path
 from synthgain.generators.loading import load_generator
 from synthgain.generators.mask_planes import MaskPlanes
 from synthgain.generators.training_data import TrainingData, read_training_data, to_unit_range
 from synthgain.pools.pair_decoding import decode_planes
 from synthgain.pools.sampling import Sampler, checked_sampling, to_uint8
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import atomic_path
 from synthgain.seeds import integer_seed, random_generator
 
 matplotlib.use("Agg")

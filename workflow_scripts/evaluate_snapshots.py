@@ -6,18 +6,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job, Progress, run_script
 from synthgain.device import chosen_device
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, kinds, read_real
 from synthgain.evaluation.memorisation import LEVEL, Compared, pixel_rules
 from synthgain.evaluation.nearest import PixelSpace
 from synthgain.evaluation.snapshots import COLUMNS, kid_with_se, recommend
-from synthgain.files import write_manifest, write_text
 from synthgain.generators.loading import load_generator
 from synthgain.pools.sampling import noise_of, to_uint8
 from synthgain.pools.solvers import sample
+from synthgain.runtime.command import Job, Progress, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_manifest, write_text
 from synthgain.seeds import integer_seed, random_generator
 
 BATCH = 64

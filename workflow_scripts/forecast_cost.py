@@ -7,8 +7,8 @@ speed. Output: forecast/forecast.json, which print_plan.py prints and the report
 import os
 from pathlib import Path
 
-from synthgain.command import Job, run_script
-from synthgain.files import read_manifest, write_json
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import read_manifest, write_json
 from synthgain.speed.forecast import forecast_groups
 from synthgain.speed.sizes import dataset_sizes
 

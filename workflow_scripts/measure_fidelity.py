@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job, Progress, run_script
 from synthgain.device import chosen_device
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.fidelity import COLUMNS, HELD_OUT, TRAIN, Row, Side, measure_space
 from synthgain.evaluation.inputs import Images, groups_of, median_cuts, parents, read_pool, read_real
 from synthgain.evaluation.pixel_diversity import measure_pixels
 from synthgain.evaluation.radiomics import measure_radiomics
-from synthgain.files import write_manifest, write_text
 from synthgain.networks.extractors import Extractor
+from synthgain.runtime.command import Job, Progress, run_script
+from synthgain.runtime.files import write_manifest, write_text
 from synthgain.seeds import random_generator
 
 MOST_IMAGES = 2000  # a side, where the config sets no n: FD and KID cost n² and more

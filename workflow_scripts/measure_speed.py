@@ -16,9 +16,9 @@ from datetime import UTC, datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from synthgain.command import Job, Progress, logger, run_script  # noqa: E402
-from synthgain.files import digest, write_json  # noqa: E402
-from synthgain.settings import settings  # noqa: E402
+from synthgain.runtime.command import Job, Progress, logger, run_script  # noqa: E402
+from synthgain.runtime.files import digest, write_json  # noqa: E402
+from synthgain.runtime.settings import settings  # noqa: E402
 
 # In this order: what each takes more than the ones before is what jobs of that sort need to start.
 LIBRARIES = {

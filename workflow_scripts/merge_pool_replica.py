@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from synthgain.command import Job, run_script
-from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest, write_manifest
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_manifest, write_manifest
 
 Counts = dict[str, dict[str, int]]
 SHARED = ("columns", "column_order", "mask_names")

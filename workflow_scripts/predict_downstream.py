@@ -6,12 +6,12 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from synthgain.command import Job, Progress, run_script
 from synthgain.device import chosen_device, make_deterministic, memory_format
 from synthgain.downstream.evaluation_parts import evaluation_parts
 from synthgain.downstream.prediction import Place, build_network
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_manifest, write_table
+from synthgain.runtime.command import Job, Progress, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, read_manifest, write_table
 
 
 def predict_downstream(job: Job) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthgain.command import Job, logger, run_script
 from synthgain.datasets.source import Prepared
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path
 from synthgain.images import write_image_set
-from synthgain.settings import settings
+from synthgain.runtime.command import Job, logger, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path
+from synthgain.runtime.settings import settings
 
 NAME_SHOWN = 120  # characters of an image's name in the error line
 SHOWN = 3  # quarantined rows that the error line names; quarantine.csv has them all

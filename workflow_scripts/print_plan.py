@@ -7,9 +7,9 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from synthgain.errors import SynthGainError
-from synthgain.files import read_json, read_manifest, read_table, write_text
-from synthgain.settings import settings
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, read_manifest, read_table, write_text
+from synthgain.runtime.settings import settings
 from synthgain.speed.plan_text import plan_text
 
 

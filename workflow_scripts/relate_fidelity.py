@@ -4,10 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.command import Job, run_script
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.relation import relate
-from synthgain.files import read_json, read_table, write_manifest, write_text
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, read_table, write_manifest, write_text
 from synthgain.seeds import random_generator
 
 

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job, run_script
 from synthgain.device import chosen_device
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.tasks import Task, probabilities, target_matrix
 from synthgain.evaluation.agreement import COLUMNS, agreement, consistency_rows, logits_of
 from synthgain.evaluation.features import trained_weights
 from synthgain.evaluation.inputs import Images, groups_of, median_cuts, parents, read_pool, read_real
-from synthgain.files import write_manifest, write_table, write_text
 from synthgain.networks.extractors import load_state_dict
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import write_manifest, write_table, write_text
 from synthgain.seeds import random_generator
 
 

@@ -7,7 +7,7 @@ docs/statistics.md is made from (`--table` prints that table from the JSON). The
 import argparse
 from pathlib import Path
 
-from synthgain.files import read_json, write_json
+from synthgain.runtime.files import read_json, write_json
 from synthgain.seeds import random_generator
 from synthgain.statistics.simulation import DECLARED_RUNS, SETTINGS, markdown_table, rejection_rates
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Job, logger, run_script
 from synthgain.datasets.duplicates import exact_groups, near_pairs
 from synthgain.datasets.split import (
     PARTS,
@@ -15,9 +14,10 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
-from synthgain.errors import SynthGainError
-from synthgain.files import write_manifest, write_table
 from synthgain.images import read_image_set
+from synthgain.runtime.command import Job, logger, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_manifest, write_table
 from synthgain.seeds import random_generator
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.command import Job, run_script
-from synthgain.files import read_json, read_manifest, read_table, write_manifest, write_text
 from synthgain.report.calibration_page import calibration_page
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import read_json, read_manifest, read_table, write_manifest, write_text
 from synthgain.statistics import calibration_rates as known
 from synthgain.statistics.tables import plain, write_csv
 

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from synthgain.checkpoints import Checkpoints, tensor_digest
-from synthgain.command import Job, StopSignal, logger, run_script
 from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.training import Progressed, Recipe, Trainer, log_columns
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
 from synthgain.networks.pretrained import load_pretrained
+from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
+from synthgain.runtime.command import Job, StopSignal, logger, run_script
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path, check_file, read_manifest, write_manifest
 
 
 def train_downstream(job: Job) -> None:

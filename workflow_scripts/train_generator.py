@@ -3,9 +3,9 @@
 import importlib
 import sys
 
-from synthgain.command import Job, run_script
-from synthgain.generators.processes import is_one_of_several, launch, leave_with_launcher
-from synthgain.settings import settings
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.processes import is_one_of_several, launch, leave_with_launcher
+from synthgain.runtime.settings import settings
 
 
 def train_generator(job: Job) -> None:

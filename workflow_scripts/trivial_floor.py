@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job, run_script
 from synthgain.downstream.cell import read_source
 from synthgain.downstream.evaluation_parts import evaluation_parts
 from synthgain.downstream.floors import floor_masks
 from synthgain.downstream.mask_predictions import mask_table
 from synthgain.downstream.prediction import Place
 from synthgain.downstream.training_set import mask_store
-from synthgain.files import write_table
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import write_table
 
 
 def trivial_floor(job: Job) -> None:

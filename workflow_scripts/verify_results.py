@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_json, read_manifest, read_table, write_text
 from synthgain.images import image_hashes
-from synthgain.settings import settings
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, read_json, read_manifest, read_table, write_text
+from synthgain.runtime.settings import settings
 
 
 def differences(results: Path, expected: dict[str, Any]) -> list[str]:

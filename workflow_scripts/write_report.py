@@ -5,10 +5,10 @@ statistics and figures of every model, data sets, splits, generators, pools, tra
 they exist. Benchmark files are read from the run's folder, since they are no input of any job.
 """
 
-from synthgain.command import Job, run_script
-from synthgain.files import write_text
 from synthgain.report.evidence import gather
 from synthgain.report.page import render
+from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.files import write_text
 
 
 def write_report(job: Job) -> None:

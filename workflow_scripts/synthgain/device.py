@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from synthgain.command import logger
-from synthgain.errors import SynthGainError
+from synthgain.runtime.command import logger
+from synthgain.runtime.errors import SynthGainError
 
 CHOICES = ("auto", "cpu", "cuda")
 # Set where a scheduler or a user hands a GPU to a job, and what they hold where none is.

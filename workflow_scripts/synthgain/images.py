@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, check_file, read_manifest, read_table, write_manifest, write_table
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path, check_file, read_manifest, read_table, write_manifest, write_table
 
 REQUIRED_COLUMNS = ("image_id", "patient_id", "site", "origin", "sha256")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_manifest
 from synthgain.images import read_image_set
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, read_manifest
 
 Replica = tuple[list[np.ndarray], pd.DataFrame, list[np.ndarray] | None]
 

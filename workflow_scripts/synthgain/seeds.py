@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from synthgain.files import canonical_json
+from synthgain.runtime.files import canonical_json
 
 
 def seed_sequence(**keys: str | int) -> np.random.SeedSequence:

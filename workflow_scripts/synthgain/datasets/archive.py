@@ -7,8 +7,8 @@ import zlib
 from pathlib import Path
 
 from synthgain.datasets.reading import is_below
-from synthgain.errors import SynthGainError
-from synthgain.listing import RECORD
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.listing import RECORD
 
 MAX_MEMBERS = 200_000
 MAX_BYTES = 1 << 36  # 64 GiB unpacked: above any published set that is fetched here

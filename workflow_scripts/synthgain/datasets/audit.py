@@ -9,8 +9,8 @@ import pandas as pd
 from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import mask_areas
 from synthgain.datasets.split import PARTS, class_counts, part_counts
-from synthgain.errors import SynthGainError
 from synthgain.images import ImageSet
+from synthgain.runtime.errors import SynthGainError
 
 LISTED = 200  # rows of a finding that audit.json lists; the counts are always whole
 LEARNED_FROM = ("train", "validation")  # parts that shape a model, by its weights or by choosing its checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
 POLICIES = ("drop", "zero", "one")

@@ -9,8 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from synthgain.command import Progress, logger
-from synthgain.errors import SynthGainError
+from synthgain.runtime.command import Progress, logger
+from synthgain.runtime.errors import SynthGainError
 
 ATTEMPTS = 4
 CHUNK_BYTES = 1 << 20

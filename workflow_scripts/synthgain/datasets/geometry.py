@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from synthgain.datasets.reading import Pixels
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 # nnU-Net clips intensities at these percentiles (Isensee et al., Nat Methods 2021;18:203).
 PERCENTILES = (0.5, 99.5)

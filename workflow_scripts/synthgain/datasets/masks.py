@@ -25,7 +25,7 @@ from synthgain.datasets.reading import (
     structure_mask,
 )
 from synthgain.datasets.run_length import EMPTY, ENCODINGS, decode_runs
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 FILE_ENCODINGS = ("file", "grey")  # grey: cut at half of what its depth can hold
 LISTED = 20  # names of a finding that the manifest lists; counts are always whole

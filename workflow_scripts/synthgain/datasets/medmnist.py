@@ -18,7 +18,7 @@ from synthgain.datasets.download import download
 from synthgain.datasets.geometry import fit_image
 from synthgain.datasets.reading import BYTE_RANGE, Pixels, is_below
 from synthgain.datasets.source import Prepared
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 BASE_URL = "https://zenodo.org/records/10519652/files"
 PARTS = {"train": "train", "val": "validation", "test": "test"}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.files import canonical_json
+from synthgain.runtime.files import canonical_json
 
 
 def stratified_patient_order(table: pd.DataFrame, columns: list[str], **seed_keys: str | int) -> np.ndarray:

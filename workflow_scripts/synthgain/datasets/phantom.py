@@ -26,7 +26,7 @@ from synthgain.datasets.phantom_law import (
     read_style,
 )
 from synthgain.datasets.source import Prepared
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
 
 MASK_NAMES = ["lungs", "heart", "finding"]

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from synthgain.datasets.phantom_film import STYLES, Style
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 FINDINGS = ("opacity", "nodule", "effusion", "cardiomegaly")
 SEXES = ("F", "M")

@@ -19,8 +19,8 @@ from synthgain.datasets.reading import is_below
 from synthgain.datasets.rows import read_rows
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.table import check_root
-from synthgain.errors import SynthGainError
-from synthgain.listing import source_identity
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.listing import source_identity
 
 
 def prepare(

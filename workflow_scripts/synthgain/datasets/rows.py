@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Progress
 from synthgain.datasets.columns import Columns, named_column, read_columns
 from synthgain.datasets.geometry import fit_image, fit_mask
 from synthgain.datasets.masks import (
@@ -28,7 +27,8 @@ from synthgain.datasets.masks import (
 from synthgain.datasets.reading import UnreadableImage, read_pixels, safe_path
 from synthgain.datasets.run_length import join_rows
 from synthgain.datasets.source import Prepared
-from synthgain.errors import SynthGainError
+from synthgain.runtime.command import Progress
+from synthgain.runtime.errors import SynthGainError
 
 
 @dataclass

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from synthgain.datasets.mask_area import strata_of
-from synthgain.errors import SynthGainError
 from synthgain.images import ImageSet
+from synthgain.runtime.errors import SynthGainError
 
 PARTS = ("train", "validation", "test")
 ALIASES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",

@@ -12,8 +12,8 @@ from synthgain.datasets.columns import text_table
 from synthgain.datasets.reading import is_below
 from synthgain.datasets.rows import read_rows
 from synthgain.datasets.source import Prepared
-from synthgain.errors import SynthGainError
-from synthgain.files import sha256_file
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import sha256_file
 
 MAX_ROWS = 10_000_000  # a Parquet file of a few bytes can promise any number of rows
 COMPRESSED = (".gz", ".bz2", ".zip", ".xz", ".zst", ".tar")  # what pandas would unpack unasked and without bound

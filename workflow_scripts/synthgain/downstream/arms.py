@@ -11,7 +11,7 @@ from synthgain.datasets.order import patient_fraction, training_order
 from synthgain.downstream.batch_order import copy_keys, mix, row_keys
 from synthgain.downstream.planes import Planes
 from synthgain.downstream.tasks import TaskLike
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 SYNTHETIC_VALIDATION_SHARE = 0.2  # of the parent patients, held out where `selection: synthetic`
 POOL_COLUMNS = ("image_id", "parent_image_id", "parent_patient_id", "replica")  # of a pool's table, beside targets

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 _INSIDE = 0.5  # a resampled mask above it belongs to the structure
 _DRAWS = 12  # uniform numbers per image, one column per purpose, so that a new purpose shifts no other

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from synthgain.downstream.tasks import Task
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 RAKING_ROUNDS = 1000
 RAKING_TOLERANCE = 1e-6

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Job
 from synthgain.downstream.arms import (
     POOL_COLUMNS,
     Rows,
@@ -29,10 +28,11 @@ from synthgain.downstream.planes import Planes, planes_of
 from synthgain.downstream.tasks import Task, TaskLike
 from synthgain.downstream.training import Validation
 from synthgain.downstream.training_set import TrainingSet, arm_phases, training_set
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_manifest, read_table
 from synthgain.images import ImageSet, read_image_set
 from synthgain.replicas import read_replicas
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, read_manifest, read_table
 from synthgain.seeds import integer_seed
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 
 def same_images(cells: Mapping[str, pd.DataFrame]) -> None:

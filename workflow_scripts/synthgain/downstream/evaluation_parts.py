@@ -4,10 +4,10 @@ import importlib
 
 import numpy as np
 
-from synthgain.command import Job
 from synthgain.downstream.arms import fraction_positions, split_positions
 from synthgain.downstream.cell import Source, read_source
-from synthgain.errors import SynthGainError
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
 
 Part = tuple[Source, str, np.ndarray]
 

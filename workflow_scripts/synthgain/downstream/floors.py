@@ -6,7 +6,7 @@ import numpy as np
 
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.training_set import mask_store
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 LEVELS = np.arange(1, 20) / 20  # thresholds tried, as shares of the mean mask's maximum
 _AT_ONCE = 256  # masks in memory together

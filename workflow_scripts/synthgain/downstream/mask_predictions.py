@@ -8,9 +8,9 @@ import pandas as pd
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.prediction import Place
 from synthgain.downstream.training_set import ImageStore
-from synthgain.errors import SynthGainError
 from synthgain.mask_runs import encode_mask
 from synthgain.metrics import mask_scores
+from synthgain.runtime.errors import SynthGainError
 
 SCORES = ("dice", "iou", "nsd", "hd95")
 

@@ -13,7 +13,7 @@ from torch import nn
 from synthgain.device import memory_format
 from synthgain.downstream.tasks import PREDICTION_BATCH, Task, probabilities, target_matrix
 from synthgain.downstream.training_set import ImageStore
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 PREDICTION_COLUMNS = (
     "ratio",

@@ -17,8 +17,8 @@ from synthgain.downstream.mask_predictions import mask_table
 from synthgain.downstream.prediction import Place, predict_batches
 from synthgain.downstream.tasks import Batches
 from synthgain.downstream.training_set import ImageStore, mask_store
-from synthgain.errors import SynthGainError
 from synthgain.images import ImageSet
+from synthgain.runtime.errors import SynthGainError
 
 OVERLAP = 0.25  # of neighbouring windows: MONAI's default
 WINDOWS_AT_ONCE = 16  # windows that go through the network together

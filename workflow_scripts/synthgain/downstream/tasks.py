@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from synthgain.errors import SynthGainError
 from synthgain.metrics import macro_auroc
+from synthgain.runtime.errors import SynthGainError
 
 if TYPE_CHECKING:
     from synthgain.downstream.arms import Rows

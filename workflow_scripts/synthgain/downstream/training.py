@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from synthgain.checkpoints import Checkpoints
-from synthgain.command import Progress, StopSignal, Terminated
 from synthgain.device import compiled, load_optimizer, memory_format
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
@@ -22,8 +20,10 @@ from synthgain.downstream.batch_order import mix
 from synthgain.downstream.prediction import predict_batches
 from synthgain.downstream.tasks import Batches, TaskLike
 from synthgain.downstream.training_set import ImageStore, TrainingSet, batch_targets, mask_store
-from synthgain.environment import environment, note_environment
-from synthgain.errors import SynthGainError
+from synthgain.runtime.checkpoints import Checkpoints
+from synthgain.runtime.command import Progress, StopSignal, Terminated
+from synthgain.runtime.environment import environment, note_environment
+from synthgain.runtime.errors import SynthGainError
 
 SAVE_SHARE = 0.02  # of the time at most goes into saving …
 SAVE_SECONDS = 1.0  # … and no two saves are closer than this

@@ -10,8 +10,8 @@ import torch
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.batch_order import Phase, Stream
 from synthgain.downstream.planes import Planes
-from synthgain.errors import SynthGainError
-from synthgain.files import digest
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest
 
 _SHARE_OF_FREE_MEMORY = 0.5  # of the GPU: above it the images stay in the memory map
 _MID_GREY = 127.5  # uint8 0 … 255 becomes -1 … 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from synthgain.files import atomic_path
+from synthgain.runtime.files import atomic_path
 
 TILE = 96  # px a side: small images are enlarged without smoothing
 GAP, CAPTION = 6, 30

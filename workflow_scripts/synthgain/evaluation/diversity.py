@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 # Wang, Simoncelli & Bovik 2003; fewer scales renormalise the first ones.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthgain.command import Job, logger
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
 from synthgain.images import image_hashes
 from synthgain.networks.extractors import Extractor
+from synthgain.runtime.command import Job, logger
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path, check_file, read_manifest, write_manifest
 
 
 def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> Extractor:

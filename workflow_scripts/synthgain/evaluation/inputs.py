@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
-from synthgain.files import read_table
 from synthgain.images import read_image_set
 from synthgain.replicas import read_replicas, take
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_table
 
 HELD_OUT = ("validation", "test")
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.inputs import Images
 from synthgain.evaluation.masks import Masks, pool_masks, real_masks
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
 
 COLUMNS = (
     "structure", "group", "n", "empty", "mean", "low", "high", "median", "p5", "below_half", "real_n", "real_mean",

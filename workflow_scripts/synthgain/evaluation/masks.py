@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Job
-from synthgain.files import read_manifest
 from synthgain.images import read_image_set
 from synthgain.replicas import read_replicas, take
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import read_manifest
 
 BLOCK = 256  # images whose masks are in memory at once
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from synthgain.errors import SynthGainError
 from synthgain.evaluation.diversity import draw_cross_pairs, draw_pairs, ms_ssim, scales_for
 from synthgain.evaluation.fidelity import empty_row
 from synthgain.evaluation.inputs import Images, parents, strata
 from synthgain.evaluation.resampling import JACKKNIFE_GROUPS, Z_95, patient_groups
+from synthgain.runtime.errors import SynthGainError
 
 PAIRS = 1000  # method: at least; 100 is the historic minimum
 

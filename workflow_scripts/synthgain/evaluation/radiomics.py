@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthgain.command import logger
 from synthgain.evaluation.fidelity import empty_row
 from synthgain.evaluation.inputs import Images
 from synthgain.evaluation.resampling import disjoint_halves, largest_half
+from synthgain.runtime.command import logger
 
 PACKAGES = ("radiomics", "frd_score")
 MOST_IMAGES = 100

@@ -5,8 +5,6 @@ from typing import Any
 
 from diffusers import UNet2DModel
 
-from synthgain.command import logger
-from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
 from synthgain.generators.diffusion import ConditionalNetwork, DiffusionGenerator, fitting_weights
 from synthgain.generators.formulations import Formulation, formulation_from
@@ -14,6 +12,8 @@ from synthgain.generators.mask_condition import CONCATENATION, CONTROLNET
 from synthgain.generators.options import TrainingOptions
 from synthgain.generators.training_data import TrainingData, measure_sigma_data
 from synthgain.networks.unet import condition_dimension
+from synthgain.runtime.command import logger
+from synthgain.runtime.errors import SynthGainError
 
 LOSS_KEYS = {"p_mean", "p_std", "min_snr_gamma"}  # of a formulation: they weigh the loss, the network is the same
 

@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 CONTINUOUS_HIDDEN = 32  # width of the two-layer network that embeds one standardised number
 BINARY_LEVELS = ["0", "1"]

@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_json, read_manifest
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.formulations import Formulation, formulation_from
 from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
 from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import prepare_memory_format
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, read_json, read_manifest
 
 Condition = dict[str, Tensor]
 NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel")  # of diffusers

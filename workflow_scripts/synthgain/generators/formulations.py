@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 # (scaled input (N,C,H,W), time (N,)) -> network output (N,C,H,W)
 Network = Callable[[Tensor, Tensor], Tensor]

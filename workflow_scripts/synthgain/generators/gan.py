@@ -9,11 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.saved import saved_parts
 from synthgain.networks.gan import GanNetwork
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
 
 Condition = dict[str, Tensor]
 

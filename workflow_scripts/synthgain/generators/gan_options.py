@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from synthgain.errors import SynthGainError
 from synthgain.generators.options import TrainingOptions, checked_options
+from synthgain.runtime.errors import SynthGainError
 
 # Schedules: half a cosine over this share of the steps, then constant, as Huang et al. 2024 (their "burn-in").
 BURN_IN_SHARE = 0.5

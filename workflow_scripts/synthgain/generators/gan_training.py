@@ -20,8 +20,6 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synthgain.command import Job
-from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
 from synthgain.generators.differentiable_augmentation import NUMBERS, augment
 from synthgain.generators.gan import ConditionalGenerator, save_parts
@@ -29,8 +27,10 @@ from synthgain.generators.gan_options import FIRST_BETA2, LAST_GAMMA, GanOptions
 from synthgain.generators.loop import train_family
 from synthgain.generators.run_state import Run, new_accelerator, weight_average
 from synthgain.generators.training_data import PlacedData, TrainingData, job_training_data
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.settings import settings
 from synthgain.seeds import integer_seed
-from synthgain.settings import settings
 
 CONDITION_DIMENSION = 64  # of the vector that the generator gets beside its latent numbers
 MASKED_OUTPUTS = ("image+mask",)

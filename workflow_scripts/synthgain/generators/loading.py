@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_manifest
 
 FAMILY_PACKAGE = "synthgain.generators."
 

@@ -12,16 +12,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from synthgain.checkpoints import Checkpoints
-from synthgain.command import Job, Progress, StopSignal, Terminated
-from synthgain.environment import environment, note_environment
-from synthgain.errors import SynthGainError
-from synthgain.finished import keep_manifest, put_manifest_back
-from synthgain.generators.energy import EnergyMeter, total_energy
 from synthgain.generators.publishing import write_generator
 from synthgain.generators.run_state import Run, check_agreement, resume, state_of
 from synthgain.generators.snapshots import write_snapshot
 from synthgain.generators.training_data import PassOrder
+from synthgain.runtime.checkpoints import Checkpoints
+from synthgain.runtime.command import Job, Progress, StopSignal, Terminated
+from synthgain.runtime.energy import EnergyMeter, total_energy
+from synthgain.runtime.environment import environment, note_environment
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.finished import keep_manifest, put_manifest_back
 
 CHECK_STEPS = 10  # between looks at losses, clock and signals, where a look costs time
 

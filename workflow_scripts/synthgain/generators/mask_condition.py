@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from synthgain.device import memory_format
-from synthgain.errors import SynthGainError
 from synthgain.networks.unet import evaluate
+from synthgain.runtime.errors import SynthGainError
 
 CONCATENATION, CONTROLNET = "concatenation", "controlnet"
 METHODS = (CONCATENATION, CONTROLNET)

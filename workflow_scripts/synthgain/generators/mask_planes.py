@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthgain.errors import SynthGainError
 from synthgain.images import ImageSet
+from synthgain.runtime.errors import SynthGainError
 
 OUTPUTS = ("image", "image+mask", "mask")
 INSIDE = 255  # level of a mask's pixels as a training plane, so that images and masks are scaled alike to [-1, 1]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}  # ours: accelerate's
 SNAPSHOT_SHARES = (0.25, 0.5, 1.0)  # geometric, since memorisation sets in late (method notes, 3.6)

@@ -4,11 +4,11 @@ import csv
 import io
 from typing import Any
 
-from synthgain.command import Job, logger
-from synthgain.errors import SynthGainError
-from synthgain.files import write_manifest, write_text
 from synthgain.generators.run_state import Run
 from synthgain.generators.snapshots import publish, whole
+from synthgain.runtime.command import Job, logger
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_manifest, write_text
 
 TAIL_SHARE = 0.1  # of the logged rows: the loss that the manifest calls final
 

@@ -12,15 +12,15 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from synthgain.checkpoints import Checkpoints
-from synthgain.command import Job, logger
 from synthgain.device import chosen_device, load_optimizer, make_deterministic
-from synthgain.errors import SynthGainError
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.options import PRECISIONS, TrainingOptions
-from synthgain.generators.processes import RENDEZVOUS
 from synthgain.generators.snapshots import whole
 from synthgain.generators.training_data import TrainingData
+from synthgain.runtime.checkpoints import Checkpoints
+from synthgain.runtime.command import Job, logger
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.processes import RENDEZVOUS
 
 
 @dataclass

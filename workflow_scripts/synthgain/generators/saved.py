@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_manifest
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, read_manifest
 
 
 def saved_parts(folder: Path, snapshot: int | None, parts: tuple[str, ...]) -> tuple[dict[str, Any], Path]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, check_file, read_manifest, write_manifest
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path, check_file, read_manifest, write_manifest
 
 
 def write_snapshot(folder: Path, step: int, identity: str, save: Callable[[Path], None]) -> None:

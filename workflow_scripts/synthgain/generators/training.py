@@ -13,7 +13,6 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from synthgain.command import Job
 from synthgain.device import compiled, memory_format
 from synthgain.generators.building import build_formulation, build_module, controlled_module, take_over_weights
 from synthgain.generators.condition_encoder import ConditionEncoder
@@ -26,8 +25,9 @@ from synthgain.generators.run_state import Run, new_accelerator, weight_average
 from synthgain.generators.scheduler import scheduler_of
 from synthgain.generators.training_data import PlacedData, job_training_data
 from synthgain.networks.unet import prepare_memory_format
+from synthgain.runtime.command import Job
+from synthgain.runtime.settings import settings
 from synthgain.seeds import integer_seed
-from synthgain.settings import settings
 
 LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
 

@@ -11,13 +11,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from synthgain.command import Job
 from synthgain.datasets.order import patient_fraction, training_order
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, read_manifest, read_table
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.mask_planes import IMAGES_ONLY, MaskPlanes, check_masks, read_masks, rows_with_masks
 from synthgain.images import ImageSet, read_image_set
+from synthgain.runtime.command import Job
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, read_manifest, read_table
 from synthgain.seeds import random_generator
 
 GPU_MEMORY_SHARE = 0.5  # of the free GPU memory that the training images may take

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from synthgain.device import memory_format
-from synthgain.errors import SynthGainError
 from synthgain.networks.extractors import Extractor, check_weights, load_state_dict, resize_bilinear, three_channels
+from synthgain.runtime.errors import SynthGainError
 
 # (repeats, kernel, stride, expansion, output channels) of the seven stages
 STAGES = (

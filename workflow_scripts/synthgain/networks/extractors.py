@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from synthgain.errors import SynthGainError
-from synthgain.files import digest, sha256_file
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest, sha256_file
 
 
 @dataclass(frozen=True)

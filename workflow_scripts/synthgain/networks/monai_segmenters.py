@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets import BasicUNetPlusPlus, FlexibleUNet, SegResNet, UNet
 from torch import nn
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 _FLEXIBLE_DECODER = (128, 64, 32, 16, 8)  # half of MONAI's, whose decoder outweighs a small encoder
 _PLUSPLUS_FEATURES = (16, 16, 32, 64, 128, 16)  # half of MONAI's

@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from synthgain.errors import SynthGainError
-from synthgain.files import sha256_file
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import sha256_file
 
 
 def load_pretrained(network: nn.Module, path: Path) -> dict[str, object]:

@@ -7,7 +7,7 @@ synthetic images of one batch do not touch each other), mean over the map, one l
 import torch
 from torch import nn
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 _GROUPS = 4
 _LAST_MAP = 4  # px: where halving stops

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from synthgain.errors import SynthGainError
 from synthgain.networks.extractors import Extractor, check_weights, load_torchscript, resize_bilinear, three_channels
+from synthgain.runtime.errors import SynthGainError
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

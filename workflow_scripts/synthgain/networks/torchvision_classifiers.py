@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 ARCHITECTURES = ("resnet18", "resnet50", "convnext_tiny", "convnext_base")
 _SMALL_IMAGE = 64  # px: up to here ResNet's 7×7 stride-2 stem and pooling would leave almost no map

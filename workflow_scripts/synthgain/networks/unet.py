@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from synthgain.device import memory_format
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 # {largest image size in px: channels per level, resnet layers per level}. Chosen by measurement on two CPU cores
 # (docs/performance.md): most of the cost is in the two upper levels, most of the parameters in the lower ones.

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from synthgain.command import logger
 from synthgain.network_passes import evaluations
+from synthgain.runtime.command import logger
 
 # Operations of a replica from which compiling pays (docs/performance.md). CPU: compiling takes one to three minutes and
 # saves an eighth or more, so 6,000 s of work at 32 gigaflop/s pay for it in up to about six shards. GPU (H100, 256 px):

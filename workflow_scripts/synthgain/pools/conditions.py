@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from synthgain.datasets.order import training_order
-from synthgain.errors import SynthGainError
 from synthgain.pools.raking import Columns, level_names, raked_weights, redraw_rows, target_shares
+from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
 
 MODES = ("rows", "balanced")

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path
 
 MARKDOWN = re.compile(r"[|`\[\]]")
 MODES = {1: "L", 3: "RGB"}

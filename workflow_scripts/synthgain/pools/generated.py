@@ -5,13 +5,13 @@ from typing import Any
 import torch
 
 from synthgain.device import chosen_device
-from synthgain.environment import environment
-from synthgain.errors import SynthGainError
 from synthgain.generators.loading import load_generator
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
+from synthgain.runtime.environment import environment
+from synthgain.runtime.errors import SynthGainError
 
 GAN_OPTIONS = ("batch_size", "precision", "compile")  # a GAN has no solver, no steps and no guidance
 

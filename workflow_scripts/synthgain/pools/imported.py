@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from synthgain.datasets.table import prepare
-from synthgain.errors import SynthGainError
 from synthgain.pools.conditions import image_ids
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
+from synthgain.runtime.errors import SynthGainError
 
 PARENTS = ("parent_image_id", "parent_patient_id")
 EXTRA = ("replica", *PARENTS)

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from synthgain.command import Progress
-from synthgain.errors import SynthGainError
 from synthgain.pools.conditions import sample_seeds, without_level
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
+from synthgain.runtime.command import Progress
+from synthgain.runtime.errors import SynthGainError
 
 # The jitter of `jittered_copier`: too small to change a label, large enough that no pixel stays equal.
 JITTER_SHIFT = 0.03  # largest shift, as a share of the image side

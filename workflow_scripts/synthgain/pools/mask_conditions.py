@@ -10,13 +10,13 @@ import pandas as pd
 
 from synthgain.datasets.order import training_order
 from synthgain.device import chosen_device
-from synthgain.errors import SynthGainError
 from synthgain.generators.loading import load_generator
 from synthgain.images import ImageSet
 from synthgain.pools.mask_transforms import limits_of, transformed
 from synthgain.pools.pair_decoding import decode_planes
 from synthgain.pools.sampling import Sampler, to_uint8
 from synthgain.pools.shards import ShardRequest, positions_of
+from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
 
 SOURCES = ("training", "transformed", "generated")

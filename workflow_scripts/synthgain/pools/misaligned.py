@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synthgain.errors import SynthGainError
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
+from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
 
 

@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.environment import environment
-from synthgain.errors import SynthGainError
 from synthgain.pools import inpainting
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
@@ -19,6 +17,8 @@ from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
 from synthgain.pools.sampling import FinishedBatches, Sampler, checked_sampling, draw_batches, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
 from synthgain.pools.solvers import guided_denoiser, karras_sigmas
+from synthgain.runtime.environment import environment
+from synthgain.runtime.errors import SynthGainError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 RAKING_ROUNDS = 2000
 RAKING_TOLERANCE = 1e-9

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.command import Progress, StopSignal, Terminated
 from synthgain.device import memory_format
-from synthgain.environment import note_environment
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
 from synthgain.pools.solvers import sample
+from synthgain.runtime.command import Progress, StopSignal, Terminated
+from synthgain.runtime.environment import note_environment
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
 
 SOLVER_OPTIONS = ("solver", "steps", "guidance_scale", "guidance_interval", "sigma_max", "sigma_min", "rho")
 SAMPLING_OPTIONS = {*SOLVER_OPTIONS, "batch_size", "compile", "precision"}
@@ -31,7 +31,7 @@ logger = logging.getLogger("synthgain")
 class FinishedBatches:
     """Batches already drawn, one `.npy` each with its checksum, of one identity; others are removed.
 
-    environment: that of this process, kept with each batch (`synthgain.environment.environment`).
+    environment: that of this process, kept with each batch (`synthgain.runtime.environment.environment`).
     """
 
     def __init__(self, folder: Path, identity: str, environment: Mapping[str, Any] | None = None) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.errors import SynthGainError
 from synthgain.images import ImageSet
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
 from synthgain.pools.raking import Columns, level_names
+from synthgain.runtime.errors import SynthGainError
 
 UNKNOWN = "unknown"
 

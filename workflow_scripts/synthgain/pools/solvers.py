@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 RHO = 7.0  # EDM, Table 1
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.command import Job
-from synthgain.files import check_file, read_json, read_manifest, read_table
 from synthgain.report.blocks import Picture
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 
 PAIRS = (
     "Each synthetic image beside the training image nearest to it, the most suspicious pairs first; r is their "

@@ -8,7 +8,6 @@ from typing import Any
 
 import jinja2
 
-from synthgain.files import canonical_json, digest
 from synthgain.report import environment
 from synthgain.report.blocks import Details, Facts, Section, Text
 from synthgain.report.checklist import checklist_section
@@ -18,6 +17,7 @@ from synthgain.report.questions import banners
 from synthgain.report.sections_study import study_sections
 from synthgain.report.sections_utility import utility_sections
 from synthgain.report.verdicts import headlines
+from synthgain.runtime.files import canonical_json, digest
 
 DATA_FILES = ("templates/*",)  # what joins the code digest, so that an edited template rewrites the report
 TEMPLATES = Path(__file__).parent / "templates"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.files import read_json
 from synthgain.images import ImageSet, read_image_set
+from synthgain.runtime.files import read_json
 
 PER_CONDITION = 6
 MOST_CONDITIONS = 8

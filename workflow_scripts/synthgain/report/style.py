@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthgain.files import atomic_path
+from synthgain.runtime.files import atomic_path
 
 # Okabe & Ito (2008), Color Universal Design; yellow is left out, since thin lines of it vanish on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from synthgain.checkpoints import Checkpoints
-from synthgain.command import Job
 from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import read_cell
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.training import Recipe, Trainer
-from synthgain.files import digest
+from synthgain.runtime.checkpoints import Checkpoints
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import digest
 from synthgain.speed.clock import Ticks, memory_gb, parameter_bytes, repeats, timed
 from synthgain.speed.random_data import write_random_data
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthgain.command import Job
 from synthgain.device import chosen_device
-from synthgain.files import digest, read_json
 from synthgain.generators.loading import load_generator
 from synthgain.generators.loop import train_family
 from synthgain.images import read_image_set
 from synthgain.pools.sampling import Sampler, checked_sampling
+from synthgain.runtime.command import Job
+from synthgain.runtime.files import digest, read_json
 from synthgain.speed.clock import Ticks, memory_gb, repeats, timed
 from synthgain.speed.random_data import write_random_data
 

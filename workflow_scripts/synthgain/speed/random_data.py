@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.files import write_manifest, write_table
 from synthgain.images import write_image_set
+from synthgain.runtime.files import write_manifest, write_table
 
 IDENTITY = "random"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.errors import SynthGainError
-from synthgain.files import read_manifest
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_manifest
 
 PARTS = ("train", "validation", "test")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthgain.errors import SynthGainError
 from synthgain.metrics import HIGHER_IS_BETTER
+from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.endpoints import SEGMENTATION, THRESHOLDED
 
 CLASSIFICATION_METRICS = ("auroc", "average_precision", *THRESHOLDED, "brier")

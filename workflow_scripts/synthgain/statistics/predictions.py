@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 IMAGE_SCORES = ("dice", "iou", "nsd", "hd95", "truth_empty", "predicted_empty")
 REQUIRED = ("arm", "ratio", "replicate", "dataset", "part", "image_id", "patient_id", "label", "truth", "score")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
 from synthgain.statistics import sentences
 from synthgain.statistics.analysis import Analysis

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.files import atomic_path, write_json, write_table
+from synthgain.runtime.files import atomic_path, write_json, write_table
 
 
 def write_results(folder: Path, results: Mapping[str, Any], identity: str) -> list[str]:

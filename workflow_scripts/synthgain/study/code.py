@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_json, write_text
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest, read_json, write_text
 from synthgain.study.syntax import PACKAGE, facts_of
 
 _DUMP_VERSION = 3  # raise when `syntax.py` reads a file in another way

@@ -65,7 +65,7 @@ class DatasetBase(Entry):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Adapter options that say where the same bytes come from: no part of a job's slice (`synthgain.settings`)."""
+        """Adapter options that say where the same bytes come from: in no job's slice (`synthgain.runtime.settings`)."""
         return {}
 
 

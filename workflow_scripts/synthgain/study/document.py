@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from synthgain.files import write_text
+from synthgain.runtime.files import write_text
 from synthgain.study.schema import Study
 
 HEAD = """# The study config, key by key

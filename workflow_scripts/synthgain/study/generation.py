@@ -49,7 +49,7 @@ class GeneratorTraining(Entry):
     compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
 
 
-# Change nothing that a training makes but the rows of its log: no part of a job's slice (`synthgain.settings`).
+# Change nothing that a training makes but the rows of its log: no part of a job's slice (`synthgain.runtime.settings`).
 TRAINING_SETTINGS = {"save_every_seconds", "log_every"}
 
 

@@ -1,4 +1,4 @@
-"""What jobs learn through the environment, since it may not rerun them (`synthgain.settings`)."""
+"""What jobs learn through the environment, since it may not rerun them (`synthgain.runtime.settings`)."""
 
 from typing import Any
 

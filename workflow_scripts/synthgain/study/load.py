@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.entry import nearest
 from synthgain.study.schema import Study
 

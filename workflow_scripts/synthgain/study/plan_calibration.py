@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from synthgain.files import digest
+from synthgain.runtime.files import digest
 from synthgain.study.plan_evaluation import measured_pools
 from synthgain.study.plan_report import predeclared_comparisons
 from synthgain.study.planner import OUTPUTS, PlannedJob, Planner

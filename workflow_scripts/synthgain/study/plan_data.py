@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from synthgain.errors import SynthGainError
-from synthgain.files import read_json, sha256_file
-from synthgain.listing import source_identity
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, sha256_file
+from synthgain.runtime.listing import source_identity
 from synthgain.study.data import ADAPTERS, COMMON, PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, TRAINING_SETTINGS, DiffusionGenerator
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans

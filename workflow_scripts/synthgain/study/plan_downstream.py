@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.planner import Draft, Planner, plans
 from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
 from synthgain.study.training import NETWORKS, TASKS, Model

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from synthgain.errors import SynthGainError
-from synthgain.files import digest
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest
 from synthgain.study.generation import FAMILIES, MaskTransform, Pool, PoolMasks
 from synthgain.study.plan_data import data_inputs, snapshots_of, table_checksum
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from synthgain.files import digest
+from synthgain.runtime.files import digest
 from synthgain.study.data import TableDataset
 from synthgain.study.plan_data import snapshots_of, used_datasets
 from synthgain.study.plan_evaluation import evaluation_inputs, gates, measured_pools, segmented

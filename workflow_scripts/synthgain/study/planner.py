@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgain.errors import SynthGainError
-from synthgain.files import canonical_json, digest, sha256_file
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import canonical_json, digest, sha256_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgain.command import JOB_FILE_KEY
-from synthgain.errors import SynthGainError
-from synthgain.files import canonical_json, digest, read_manifest, write_json, write_text
-from synthgain.settings import VARIABLE
+from synthgain.runtime.command import JOB_FILE_KEY
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import canonical_json, digest, read_manifest, write_json, write_text
+from synthgain.runtime.settings import VARIABLE
 from synthgain.study import (  # noqa: F401  (they register the plans)
     plan_data,
     plan_downstream,

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.entry import nearest
 from synthgain.study.plan_data import snapshots_of
 from synthgain.study.plan_pools import shards_of

@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from synthgain.datasets.reading import DICOM_SUFFIXES, FORMATS
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 
 def images_in(folder: Path, inside: str) -> list[str]:

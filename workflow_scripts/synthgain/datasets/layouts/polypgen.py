@@ -14,7 +14,7 @@ import pandas as pd
 
 from synthgain.datasets.layouts.files import by_stem, images_in
 from synthgain.datasets.run_length import EMPTY
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "CC BY 4.0"
 CITATION = (

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "terms of the SIIM-ACR Pneumothorax Segmentation challenge; films of the NIH Clinical Center"
 CITATION = (

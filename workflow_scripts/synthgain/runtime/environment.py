@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from synthgain.command import logger
+from synthgain.runtime.command import logger
 
 
 def environment(device: torch.device, **more: Any) -> dict[str, Any]:

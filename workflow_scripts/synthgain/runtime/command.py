@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgain.errors import SynthGainError
-from synthgain.files import digest, read_manifest, remove_parts
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest, read_manifest, remove_parts
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0

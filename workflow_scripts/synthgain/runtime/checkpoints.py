@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from synthgain.command import logger
-from synthgain.errors import SynthGainError
-from synthgain.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
+from synthgain.runtime.command import logger
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
 
 KEEP = 2  # the newest, and one to fall back on if its bytes are damaged
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from synthgain.command import EXIT_TERMINATED, StopSignal, Terminated
-from synthgain.errors import SynthGainError
+from synthgain.runtime.command import EXIT_TERMINATED, StopSignal, Terminated
+from synthgain.runtime.errors import SynthGainError
 
 RENDEZVOUS = "SYNTHGAIN_RENDEZVOUS"  # a file by which the processes find each other: no open port
 LOOK_SECONDS = 0.2  # between looks at the stop signal

@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 
 VARIABLE = "SYNTHGAIN_SETTINGS"  # canonical JSON {section of the config: settings, or {entry: settings}}
 

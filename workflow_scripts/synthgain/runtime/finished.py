@@ -4,9 +4,9 @@ Snakemake deletes the declared outputs of a job whose end it did not see (it was
 runs the job anew: hours of a GPU for files that are all there. So long jobs keep a copy of their manifest as state.
 """
 
-from synthgain.command import Job, logger
-from synthgain.errors import SynthGainError
-from synthgain.files import check_file, marked_identity, read_json, write_json
+from synthgain.runtime.command import Job, logger
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import check_file, marked_identity, read_json, write_json
 
 KEPT = "finished.json"
 
