@@ -171,10 +171,10 @@ def segmenter_slice(**changed: Any) -> dict[str, Any]:
     segmenter = {
         "name": "seg",
         "task": "segmentation",
-        "task_module": "synthgain.downstream.segmentation",
+        "task_module": "segmentation",
         "structures": ["lesion"],
         "network": {
-            "module": "synthgain.networks.monai_segmenters",
+            "module": "monai_segmenters",
             "options": {"name": "unet", "channels": [8, 16], "num_res_units": 1},
         },
         "window": None,
@@ -187,9 +187,9 @@ def model_slice(**changed: Any) -> dict[str, Any]:
     return {
         "name": "cnn",
         "task": "classification",
-        "task_module": "synthgain.downstream.classification",
+        "task_module": "classification",
         "targets": ["opacity"],
-        "network": {"module": "synthgain.networks.small_cnn", "options": {"width": 4, "depth": 1}},
+        "network": {"module": "small_cnn", "options": {"width": 4, "depth": 1}},
         "steps": 12,
         "batch_size": 8,
         "learning_rate": 3e-3,

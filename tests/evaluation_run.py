@@ -108,7 +108,7 @@ def run_script_of(job: Job, script: str) -> subprocess.CompletedProcess[str]:
 def embedding_space(size: int = 64) -> dict[str, Any]:
     """The packaged ImageNet network, at a size that tests can afford."""
     options = {"size": size}
-    return {"name": "efficientnet_lite0", "module": "synthgain.networks.efficientnet_lite", "options": options}
+    return {"name": "efficientnet_lite0", "module": "efficientnet_lite0", "options": options}
 
 
 def memorisation_slice(pool: str, **changes: Any) -> dict[str, Any]:

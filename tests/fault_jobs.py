@@ -157,7 +157,7 @@ def shard_job(run: Path, solver_steps: int = SOLVER_STEPS, batch_size: int = 2) 
             "shard": 0,
             "shards": 1,
             "pool_identity": "0123456789abcdef",
-            "module": "synthgain.pools.generated",
+            "module": "generated",
             "options": {"generator": relative, "snapshot": None},
             "rows_of": "toy",
             "conditions": {"mode": "rows", "shuffled": False},

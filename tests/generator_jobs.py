@@ -20,13 +20,13 @@ COLUMNS = {
     "age": {"role": "covariate", "kind": "continuous"},
 }
 TINY_NETWORK = {
-    "module": "synthgain.networks.unet",
+    "module": "unet",
     "options": {"block_out_channels": [8, 16], "layers_per_block": 1, "attention_resolutions": []},
 }
 
 
 CONTROLLED_NETWORK = {
-    "module": "synthgain.networks.unet_condition",
+    "module": "unet_condition",
     "options": {"block_out_channels": [8, 16], "layers_per_block": 1},
 }
 MASK_NAMES = ["disc", "upper", "never"]  # the disc, its upper half, and a structure that nobody drew
@@ -102,7 +102,7 @@ def training_job(run: Path, inputs: dict[str, str], name: str = "ddpm", **change
     entry = {
         "generator": name,
         "index": 0,
-        "module": "synthgain.generators.diffusion",
+        "module": "diffusion",
         "network": TINY_NETWORK,
         "output": "image",
         "condition_on": ["finding", "view", "age"],

@@ -128,7 +128,7 @@ def shard_slice(shard: int = 0, shards: int = 1, replica: int = 1, **changes) ->
     """Slice of draw_pool_shard for a pool named `drawn`."""
     part = {
         "pool": "drawn", "index": 0, "replica": replica, "shard": shard, "shards": shards,
-        "pool_identity": "0123456789abcdef", "module": "synthgain.pools.generated",
+        "pool_identity": "0123456789abcdef", "module": "generated",
         "options": {"generator": "generators/g/0/manifest.json", "snapshot": None},
         "rows_of": "a", "conditions": {"mode": "rows", "shuffled": False},
         "sampling": {"solver": "dpmpp_2m", "steps": 4, "batch_size": 4},

@@ -50,7 +50,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def prepare_slice(**change: Any) -> dict[str, Any]:
-    slice_ = {"dataset": "a", "module": "synthgain.datasets.table", "options": OPTIONS, "image": IMAGE}
+    slice_ = {"dataset": "a", "module": "table", "options": OPTIONS, "image": IMAGE}
     return {**slice_, "max_quarantined_share": 0.0, "seed": 0, **change}
 
 

@@ -17,7 +17,7 @@ def run(tmp_path):
     make_source(tmp_path)
     base, parts = "pools/drawn/0/replica-1", {}
     for shard in range(2):
-        part = shard_slice(shard, 2, module="synthgain.pools.known", options={"kind": "jittered_copier"})
+        part = shard_slice(shard, 2, module="known", options={"kind": "jittered_copier"})
         output = f"{base}/shard-{shard}/manifest.json"
         call(draw_pool_shard, job_line(tmp_path, output, part, DATA_INPUTS, f"drawn-{shard}"))
         parts[output] = f"drawn-{shard}"
@@ -42,9 +42,7 @@ def draw_derived(run, name, options, inputs, shards=1):
     base = f"pools/{name}/0/replica-1"
     parts = {}
     for shard in range(shards):
-        part = shard_slice(
-            shard, shards, pool=name, module="synthgain.pools.derived", options=options, rows_of=None, conditions={}
-        )
+        part = shard_slice(shard, shards, pool=name, module="derived", options=options, rows_of=None, conditions={})
         output = f"{base}/shard-{shard}/manifest.json"
         call(draw_pool_shard, job_line(run, output, part, inputs, f"{name}-{shard}"))
         parts[output] = f"{name}-{shard}"

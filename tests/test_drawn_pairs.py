@@ -44,7 +44,7 @@ def draw(trained, generator, shards=1, **changes):
     parts = []
     for shard in range(shards):
         options = {"generator": f"generators/{generator}/0/manifest.json", "snapshot": None}
-        entry = {"module": "synthgain.pools.pairs", "options": options, "rows_of": "toy", "sampling": SAMPLING}
+        entry = {"module": "pairs", "options": options, "rows_of": "toy", "sampling": SAMPLING}
         part = shard_slice(shard, shards, pool=generator, **{**entry, **changes})
         output = f"pools/{generator}/0/replica-1/shard-{shard}/manifest.json"
         call(draw_pool_shard, job_line(run, output, part, inputs, digest(part)))

@@ -28,7 +28,7 @@ def exported(tmp_path):
     make_source(tmp_path)
     inputs = {}
     for replica in (1, 2):
-        part = shard_slice(replica=replica, module="synthgain.pools.known", options={"kind": "jittered_copier"})
+        part = shard_slice(replica=replica, module="known", options={"kind": "jittered_copier"})
         shard, merged = (f"{BASE}/replica-{replica}/{end}" for end in ("shard-0/manifest.json", "manifest.json"))
         call(draw_pool_shard, job_line(tmp_path, shard, part, DATA_INPUTS, f"shard-{replica}"))
         place = {"pool": "drawn", "index": 0, "replica": replica, "shards": 1}

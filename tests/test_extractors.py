@@ -135,7 +135,7 @@ def test_torchscript_and_downstream_spaces(stand_in: Path, tmp_path: Path) -> No
     network = small_cnn.build(1, 2, 32)
     weights = tmp_path / "weights-0.safetensors"
     save_file(network.state_dict(), weights)
-    options = {"network": {"module": "synthgain.networks.small_cnn", "options": {}}}
+    options = {"network": {"module": "small_cnn", "options": {}}}
     shape = {"in_channels": 1, "outputs": 2, "image_size": 32}
     features = downstream_features.build(options | shape, weights, CPU).extract(images)
     with torch.inference_mode():

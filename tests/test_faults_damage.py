@@ -147,9 +147,9 @@ def test_damaged_weights_are_one_clear_line_of_the_script(run: Path, harm: Calla
     relative = str(trained.relative_to(run))
     model = {
         "name": "cnn",
-        "task_module": "synthgain.downstream.classification",
+        "task_module": "classification",
         "targets": ["opacity"],
-        "network": {"module": "synthgain.networks.small_cnn", "options": {"width": 4, "depth": 1}},
+        "network": {"module": "small_cnn", "options": {"width": 4, "depth": 1}},
         "precision": "float32",
     }
     slices = {

@@ -177,7 +177,7 @@ def test_an_unknown_column_is_one_clear_line(run: Path) -> None:
 
 
 def test_missing_weights_end_the_script_with_one_line(run: Path) -> None:
-    space = {"name": "inception", "module": "synthgain.networks.inception", "weights": "/nowhere/inception.pt"}
+    space = {"name": "inception", "module": "inception", "weights": "/nowhere/inception.pt"}
     job = make_job(run, "fidelity/oracle/8/manifest.json", fidelity_slice("oracle", spaces=[space]), "oracle")
     result = run_script_of(job, "measure_fidelity.py")
     assert result.returncode == 1

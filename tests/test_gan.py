@@ -30,7 +30,7 @@ from synthgain.runtime.command import Job, Terminated
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table
 
-TINY = {"module": "synthgain.networks.gan", "options": {"channels": [8, 8], "group_size": 8, "latent_dim": 4}}
+TINY = {"module": "gan", "options": {"channels": [8, 8], "group_size": 8, "latent_dim": 4}}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gan_job(run: Path, inputs: dict[str, str], **changes: Any) -> Job:
     """Return a job of a few fast GAN steps on discs of 8 px."""
-    entry = {"module": "synthgain.generators.gan", "network": TINY, "structures": [], "mask_by": None} | changes
+    entry = {"module": "gan", "network": TINY, "structures": [], "mask_by": None} | changes
     entry["training"] = {"dropout": 0.0} | changes.get("training", {})
     return training_job(run, inputs, "gan", **entry)
 
@@ -284,7 +284,7 @@ def test_manifest_log_and_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     job = gan_job(tmp_path, write_data(tmp_path), training={"steps": 6, "snapshots": [2]})
     train_gan(job)
     facts, folder = json.loads(job.outputs[0].read_text()), job.outputs[0].parent
-    assert facts["module"] == "synthgain.generators.gan"
+    assert facts["module"] == "gan"
     assert facts["image_shape"] == [1, 8, 8]
     assert (facts["output"], facts["structures"], facts["image_channels"]) == ("image", [], 1)
     assert (facts["steps"], facts["snapshots"], facts["final"], facts["images_seen"]) == (6, [2, 6], 6, 48)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from synthgain import registry
+from synthgain.study.syntax import facts_of
+
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 PACKAGE = SCRIPTS / "synthgain"
 BASE = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
@@ -61,6 +64,22 @@ MOVES_A_BIT = (
 @pytest.mark.parametrize("path", sorted((PACKAGE / "runtime").glob("*.py")), ids=lambda path: path.stem)
 def test_what_is_outside_the_code_digest_moves_no_bit_of_a_result(path: Path) -> None:
     assert not [word for word in MOVES_A_BIT if word in path.read_text()]
+
+
+def test_the_registry_only_declares() -> None:
+    """Else it would count in the code digest, and a new entry would rerun everything."""
+    assert facts_of((PACKAGE / "registry.py").read_bytes())["declares"] == "registry"
+
+
+def test_registered_modules_are_there() -> None:
+    tables = {name: table for name, table in vars(registry).items() if name.isupper()}
+    missing = [path for table in tables.values() for path in table.values() if not (SCRIPTS / file_of(path)).exists()]
+    assert tables
+    assert not missing
+
+
+def file_of(dotted: str) -> str:
+    return dotted.replace(".", "/") + ".py"
 
 
 def test_package_inits_are_empty() -> None:

@@ -54,7 +54,7 @@ def _train(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
 
 def _score(run: Path, pool: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     trained = "downstream/cnn/real/0/0/manifest.json"
-    network = {"module": "synthgain.networks.small_cnn", "options": OPTIONS}
+    network = {"module": "small_cnn", "options": OPTIONS}
     settings = {
         "pool": pool,
         "index": 0,

@@ -20,6 +20,7 @@ from score_pool import score_pool
 from synthgain.evaluation.mask_agreement import agreement_rows, overlap
 from synthgain.metrics import dice
 from synthgain.networks.monai_segmenters import features
+from synthgain.registry import NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest
 
@@ -45,12 +46,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _a_segmenter_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "bright_segmenter", "bright_segmenter")
+
+
 def score(run: Path, pool: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     model: dict[str, Any] = {"name": "net", "task": "segmentation", "structures": [STRUCTURE], "window": None}
-    model |= {"task_module": "synthgain.downstream.segmentation"}
+    model |= {"task_module": "segmentation"}
     model["network"] = {"module": "bright_segmenter", "options": {}}
     settings = {"pool": pool, "index": 0, "rows_of": "a", "model": model, "trained": TRAINED, "replicate": 0}
-    settings |= {"check": "synthgain.evaluation.mask_agreement", "by": [], "minimum": 10, "seed": 0}
+    settings |= {"check": "mask_agreement", "by": [], "minimum": 10, "seed": 0}
     job = make_job(run, f"label_consistency/{pool}/0/manifest.json", settings, pool, TRAINED)
     score_pool(job)
     folder = job.outputs[0].parent

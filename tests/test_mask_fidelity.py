@@ -68,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(run: Path, pool: str) -> pd.DataFrame:
-    masks = {"module": "synthgain.evaluation.mask_shape", "structures": [STRUCTURE, "other"]}
+    masks = {"module": "mask_shape", "structures": [STRUCTURE, "other"]}
     settings = fidelity_slice(pool, masks=masks, spaces=[])
     measure_fidelity(make_job(run, f"fidelity/{pool}/0/manifest.json", settings, pool))
     return pd.read_csv(run / "fidelity" / pool / "0" / "fidelity.csv")

@@ -413,7 +413,7 @@ def test_control_interrupted_ends_in_the_same_bits(tmp_path: Path, monkeypatch: 
     ("base_changes", "changes", "message"),
     [
         (
-            {"network": {"module": "synthgain.networks.unet", "options": {"block_out_channels": [8, 16]}}},
+            {"network": {"module": "unet", "options": {"block_out_channels": [8, 16]}}},
             {},
             "takes no control; give that generator network unet_condition",
         ),

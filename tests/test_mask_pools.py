@@ -77,7 +77,7 @@ def draw(run, shards=1, replica=1, **changes):
     base, parts = f"pools/drawn/0/replica-{replica}", {}
     inputs = {**INPUTS, MASKS: "masks"} if (changes.get("masks") or {}).get("generator") else INPUTS
     for shard in range(shards):
-        part = shard_slice(shard, shards, replica, **{"module": "synthgain.pools.pairs", **changes})
+        part = shard_slice(shard, shards, replica, **{"module": "pairs", **changes})
         output = f"{base}/shard-{shard}/manifest.json"
         call(draw_pool_shard, job_line(run, output, part, inputs, digest(part)))
         parts[output] = digest(part)
@@ -307,7 +307,7 @@ BAD = [
     (Pairs, {"inpainting": {**INPAINTING, "structure": "polyp"}}, "polyp"),
     (Conditioned, {"masks": {"source": "magic"}}, "magic"),
     (Masks, {}, "draws masks"),
-    (Pairs, {"module": "synthgain.pools.generated"}, "has masks"),
+    (Pairs, {"module": "generated"}, "has masks"),
     (Pairs, {"image": {"size": 16, "channels": 1}}, "16"),
 ]
 

@@ -142,8 +142,8 @@ def test_none_outlives_the_launcher(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- training
 
 GAN = {
-    "module": "synthgain.generators.gan",
-    "network": {"module": "synthgain.networks.gan", "options": {"channels": [16, 16], "latent_dim": 8}},
+    "module": "gan",
+    "network": {"module": "gan", "options": {"channels": [16, 16], "latent_dim": 8}},
     "formulation": None,
     "structures": [],
     "mask_by": None,

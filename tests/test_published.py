@@ -1,7 +1,6 @@
 """Published layouts, each on a miniature that the test writes; downloads against a local server."""
 
 import hashlib
-import importlib
 import io
 import zipfile
 from pathlib import Path
@@ -18,9 +17,11 @@ from synthgain.datasets.layouts.cvc_clinicdb import LAST_FRAMES, sequence
 from synthgain.datasets.layouts.readings import read_reading
 from synthgain.datasets.published import prepare
 from synthgain.datasets.source import Prepared
+from synthgain.registry import ADAPTERS, LAYOUTS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import source_identity
-from synthgain.study.data import ADAPTERS, Dataset, PublishedDataset
+from synthgain.runtime.loading import load
+from synthgain.study.data import Dataset, PublishedDataset
 from synthgain.study.layouts import KNOWN_LAYOUTS
 
 GEOMETRY = {"size": 16, "channels": 3, "fit": "pad", "intensity": "none"}
@@ -300,8 +301,8 @@ def test_a_wrong_archive_leaves_nothing(tmp_path: Path) -> None:
 
 def test_every_layout_is_what_the_config_says() -> None:
     for name, known in KNOWN_LAYOUTS.items():
-        module = importlib.import_module(known.module)
-        assert known.module.endswith(name)
+        module = load(LAYOUTS, known.module)
+        assert known.module == name
         assert {entry["name"] for entry in module.READING["mask"]} == set(known.structures)
         named = {*module.READING.get("targets", {}), *module.READING.get("covariates", {})}
         assert named == set(known.columns)

@@ -1,12 +1,13 @@
 """The shipped studies' data sets, read for real where they are at hand: counts as their sources state them."""
 
-import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from synthgain.datasets import table
+from synthgain.registry import ADAPTERS
+from synthgain.runtime.loading import load
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, read_yaml
 from synthgain.study.planner import Planner
@@ -30,7 +31,7 @@ def test_counts_are_those_of_the_source(study: str, dataset: str, data_root: Pat
     plan = Planner(config, study, 0, code, Path("results"), data_root)
     entry = plan_data.prepare_dataset(plan, dataset=dataset).slice
     image = {**entry["image"], "size": 16}
-    prepared = importlib.import_module(entry["module"]).prepare(entry["options"], image, 0, data_root)
+    prepared = load(ADAPTERS, entry["module"]).prepare(entry["options"], image, 0, data_root)
     images, patients, levels = FACTS[study, dataset]
     assert prepared.images.shape == (images, 16, 16, 1)
     assert prepared.table["patient_id"].nunique() == patients

@@ -88,12 +88,12 @@ def image_added(shop: Workshop) -> None:
 
 
 def new_adapter(shop: Workshop) -> None:
-    shop.replace(f"{LIBRARY}/study/data.py", "ADAPTERS = {", 'ADAPTERS = {\n    "other": "synthgain.datasets.other",')
+    shop.replace(f"{LIBRARY}/registry.py", "ADAPTERS = {", 'ADAPTERS = {\n    "other": "synthgain.datasets.other",')
     (shop.folder / LIBRARY / "datasets" / "other.py").write_text('"""Another source."""\n\nVALUE = 1\n')
 
 
 def new_family(shop: Workshop) -> None:
-    shop.replace(f"{LIBRARY}/study/generation.py", "FAMILIES = {", 'FAMILIES = {"flow": "synthgain.generators.flow", ')
+    shop.replace(f"{LIBRARY}/registry.py", "FAMILIES = {", 'FAMILIES = {"flow": "synthgain.generators.flow", ')
     (shop.folder / LIBRARY / "generators" / "flow.py").write_text('"""Another family."""\n\nVALUE = 1\n')
 
 

@@ -88,7 +88,7 @@ def test_masks_that_lead_nowhere(place: tuple[str, ...], change: dict[str, Any],
 
 
 def test_networks_by_name_and_with_options() -> None:
-    module = "synthgain.networks.monai_segmenters"
+    module = "monai_segmenters"
     assert network_entry(Model(**LUNGS)) == {"module": module, "options": {"name": "unet"}}
     chosen = Model(**LUNGS, network={"name": "segresnet", "init_filters": 16})
     assert network_entry(chosen) == {"module": module, "options": {"name": "segresnet", "init_filters": 16}}
@@ -116,7 +116,7 @@ def test_another_tolerance_predicts_again_and_trains_nothing() -> None:
 def test_a_segmenter_is_none_of_a_classifiers_code() -> None:
     study = planner()
     own = study.job("train_downstream", **{**PLACE, "model": "cnn"})
-    assert own.slice["model"]["task_module"] == "synthgain.downstream.classification"
+    assert own.slice["model"]["task_module"] == "classification"
     facts = study.code
     modules = ("synthgain.downstream.classification", "synthgain.networks.small_cnn")
     assert own.code == facts.digest("train_downstream.py", modules)

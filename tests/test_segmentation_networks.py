@@ -35,6 +35,6 @@ def test_sizes_and_options_that_do_not_fit_are_one_line() -> None:
     with pytest.raises(SynthGainError, match="backbone 'vgg'") as caught:
         build(1, 1, 32, "flexible_unet", backbone="vgg")
     assert "\n" not in str(caught.value)
-    entry = {"module": "synthgain.networks.monai_segmenters", "options": {"name": "unet", "width": 3}}
+    entry = {"module": "monai_segmenters", "options": {"name": "unet", "width": 3}}
     with pytest.raises(SynthGainError, match="network options"):
         build_network(entry, 1, 1, 32, "model seg")

@@ -78,7 +78,7 @@ def prepared(
 ) -> Path:
     """Run prepare_dataset as the rule does, and return the data set's folder."""
     monkeypatch.setenv("SYNTHGAIN_DATA", str(root))
-    slice_ = {"dataset": name, "module": "synthgain.datasets.table", "options": options, "image": IMAGE, "seed": 0}
+    slice_ = {"dataset": name, "module": "table", "options": options, "image": IMAGE, "seed": 0}
     slice_["max_quarantined_share"] = limit
     prepare_dataset(job_of(run, f"datasets/{name}/manifest.json", slice_))
     return run / "datasets" / name

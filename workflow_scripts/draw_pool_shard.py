@@ -1,6 +1,5 @@
 """Draw one shard of a pool's replica: an ImageSet of synthetic images."""
 
-import importlib
 import shutil
 from pathlib import Path
 
@@ -10,9 +9,11 @@ from synthgain.images import ImageSet, read_image_set, write_image_set
 from synthgain.pools.conditions import PoolKeys, training_rows
 from synthgain.pools.misaligned import draw_misaligned
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
+from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import read_table
 from synthgain.runtime.finished import keep_manifest, put_manifest_back
+from synthgain.runtime.loading import load
 
 
 def draw_pool_shard(job: Job) -> None:
@@ -47,7 +48,7 @@ def draw_pool_shard(job: Job) -> None:
         masks=part.get("masks"),
         inpainting=part.get("inpainting"),
     )
-    draw = importlib.import_module(part["module"]).draw
+    draw = load(POOL_SOURCES, part["module"]).draw
     drawn = draw_misaligned(draw, request) if part.get("misaligned") else draw(request)
     write_image_set(
         job.outputs[0].parent,

@@ -1,6 +1,5 @@
 """Measures how near a pool is to real images, and how varied it is, in several feature spaces."""
 
-import importlib
 from functools import partial
 from typing import Any
 
@@ -15,8 +14,10 @@ from synthgain.evaluation.inputs import Images, groups_of, median_cuts, parents,
 from synthgain.evaluation.pixel_diversity import measure_pixels
 from synthgain.evaluation.radiomics import measure_radiomics
 from synthgain.networks.extractors import Extractor
+from synthgain.registry import MASK_CHECKS
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.files import write_manifest, write_text
+from synthgain.runtime.loading import load
 from synthgain.seeds import random_generator
 
 MOST_IMAGES = 2000  # a side, where the config sets no n: FD and KID cost n² and more
@@ -55,7 +56,7 @@ def measure_fidelity(job: Job) -> None:
         rows += measure_radiomics(sets["synthetic"], sets[HELD_OUT], seeded, limits)
     if settings.get("masks"):  # {module, structures}: only studies that segment load the module
         owners = {name: (_owners(images), _groups(images, settings["by"], cuts)) for name, images in sets.items()}
-        rows += importlib.import_module(settings["masks"]["module"]).measure_pool(job, sets, owners, seeded, limits)
+        rows += load(MASK_CHECKS, settings["masks"]["module"]).measure_pool(job, sets, owners, seeded, limits)
     _write(job, rows, spaces, sets)
 
 

@@ -16,15 +16,17 @@ from datetime import UTC, datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+from synthgain.registry import SPEED  # noqa: E402
 from synthgain.runtime.command import Job, Progress, logger, run_script  # noqa: E402
 from synthgain.runtime.files import digest, write_json  # noqa: E402
+from synthgain.runtime.loading import load  # noqa: E402
 from synthgain.runtime.settings import settings  # noqa: E402
 
 # In this order: what each takes more than the ones before is what jobs of that sort need to start.
 LIBRARIES = {
     "tables": "synthgain.images",
-    "torch": "synthgain.speed.downstream",
-    "drawing": "synthgain.speed.generators",
+    "torch": SPEED["downstream"],
+    "drawing": SPEED["generators"],
 }
 MEASURES = {
     "learn": "downstream.measure_learning",
@@ -80,7 +82,7 @@ def _measured(name: str, kind: dict[str, Any], image: dict[str, int], folder: Pa
     """Return the rates of one kind of work, or {error: why there are none}."""
     module, function = MEASURES[kind["do"]].split(".")
     try:
-        found = getattr(importlib.import_module(f"synthgain.speed.{module}"), function)(kind, image, folder, threads)
+        found = getattr(load(SPEED, module), function)(kind, image, folder, threads)
     except Exception as error:  # a forecast must not keep the study from running
         reason = " ".join(str(error).split())
         logger.warning("%s: not measured (%s)", name, reason)

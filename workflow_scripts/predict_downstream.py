@@ -1,7 +1,5 @@
 """Predict every evaluation set with the trained replicates of one model × arm × ratio."""
 
-import importlib
-
 import pandas as pd
 import torch
 from safetensors.torch import load_file
@@ -9,9 +7,11 @@ from safetensors.torch import load_file
 from synthgain.device import chosen_device, make_deterministic, memory_format
 from synthgain.downstream.evaluation_parts import evaluation_parts
 from synthgain.downstream.prediction import Place, build_network
+from synthgain.registry import TASKS
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest, write_table
+from synthgain.runtime.loading import load
 
 
 def predict_downstream(job: Job) -> None:
@@ -24,7 +24,7 @@ def predict_downstream(job: Job) -> None:
     trained = read_manifest(job.run / relative)
     parts = evaluation_parts(job, trained["validation"], trained["real_fraction"], trained["seed"])
     model, ratio = job.slice["model"], int(job.slice["ratio"])
-    module = importlib.import_module(model["task_module"])
+    module = load(TASKS, model["task_module"])
     where = f"model {model['name']}, arm {job.slice['arm']}, ratio {ratio}"
     progress = Progress(f"predict {where}", len(parts) * len(job.slice["replicates"]))
     tables = []

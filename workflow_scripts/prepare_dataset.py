@@ -1,6 +1,5 @@
 """Read one data set into the study's geometry: an ImageSet, and quarantine.csv with what could not be used."""
 
-import importlib
 import inspect
 import os
 from pathlib import Path
@@ -9,9 +8,11 @@ import pandas as pd
 
 from synthgain.datasets.source import Prepared
 from synthgain.images import write_image_set
+from synthgain.registry import ADAPTERS
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import atomic_path
+from synthgain.runtime.loading import load
 from synthgain.runtime.settings import settings
 
 NAME_SHOWN = 120  # characters of an image's name in the error line
@@ -22,7 +23,7 @@ def prepare_dataset(job: Job) -> None:
     """Slice: dataset, module, options, image, max_quarantined_share, seed."""
     part, folder = job.slice, job.outputs[0].parent
     root = os.environ.get("SYNTHGAIN_DATA")
-    adapter = importlib.import_module(part["module"])
+    adapter = load(ADAPTERS, part["module"])
     threads = {"threads": job.threads} if "threads" in inspect.signature(adapter.prepare).parameters else {}
     prepared = adapter.prepare(
         options={**part["options"], **settings("datasets", part["dataset"])},

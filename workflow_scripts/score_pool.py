@@ -5,8 +5,6 @@ of a segmentation model also `check`, the module of the mask agreement, and mode
 loads these.
 """
 
-import importlib
-
 import numpy as np
 import pandas as pd
 import torch
@@ -18,8 +16,10 @@ from synthgain.evaluation.agreement import COLUMNS, agreement, consistency_rows,
 from synthgain.evaluation.features import trained_weights
 from synthgain.evaluation.inputs import Images, groups_of, median_cuts, parents, read_pool, read_real
 from synthgain.networks.extractors import load_state_dict
+from synthgain.registry import MASK_CHECKS, TASKS
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import write_manifest, write_table, write_text
+from synthgain.runtime.loading import load
 from synthgain.seeds import random_generator
 
 
@@ -73,7 +73,7 @@ def _score_masks(job: Job) -> tuple[list[str], int]:
     Scores: image_id, dice_<structure> and empty_<structure> per structure, `dice` (their mean).
     """
     settings, model, folder = job.slice, job.slice["model"], job.outputs[0].parent
-    check = importlib.import_module(settings["check"])
+    check = load(MASK_CHECKS, settings["check"])
     weights, facts = trained_weights(job, settings["trained"], settings["replicate"])
     structures = list(facts["labels"])
     where = f"mask agreement of {settings['pool']}"
@@ -81,7 +81,7 @@ def _score_masks(job: Job) -> tuple[list[str], int]:
     load_state_dict(network, weights)
     device = chosen_device()
     network.eval().to(device)
-    task = importlib.import_module(model["task_module"]).trained_task(model, facts)
+    task = load(TASKS, model["task_module"]).trained_task(model, facts)
     predict = check.predictor(lambda images: task.logits(network, images), device)
     real = read_real(job, [settings["rows_of"]])
     pool = read_pool(job, settings["pool"], settings["index"], real.columns)

@@ -1,9 +1,10 @@
 """Train one generator on training patients; outputs: its manifest.json, beside network and condition encoder."""
 
-import importlib
 import sys
 
+from synthgain.registry import FAMILIES
 from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.loading import load
 from synthgain.runtime.processes import is_one_of_several, launch, leave_with_launcher
 from synthgain.runtime.settings import settings
 
@@ -15,7 +16,7 @@ def train_generator(job: Job) -> None:
         launch([sys.executable, *sys.argv], count, job.threads)
         return
     leave_with_launcher()
-    importlib.import_module(job.slice["module"]).train(job)
+    load(FAMILIES, job.slice["module"]).train(job)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Score segmentations that look at no image (all foreground, the mean mask) on a model's evaluation images."""
 
-import importlib
-
 import numpy as np
 import pandas as pd
 import torch
@@ -12,8 +10,10 @@ from synthgain.downstream.floors import floor_masks
 from synthgain.downstream.mask_predictions import mask_table
 from synthgain.downstream.prediction import Place
 from synthgain.downstream.training_set import mask_store
+from synthgain.registry import TASKS
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import write_table
+from synthgain.runtime.loading import load
 
 
 def trivial_floor(job: Job) -> None:
@@ -21,7 +21,7 @@ def trivial_floor(job: Job) -> None:
     model, arm = job.slice["model"], job.slice["arm"]
     where = f"trivial floors of model {model['name']}"
     source = read_source(job, arm["real"])
-    task = importlib.import_module(model["task_module"]).new_task(model, source.images, where)
+    task = load(TASKS, model["task_module"]).new_task(model, source.images, where)
     fraction, seed = float(arm["real_fraction"]), int(job.slice["seed"])
     training, validation = (source.rows(part, task, fraction, seed) for part in ("train", "validation"))
     task.check([training], where)

@@ -6,15 +6,16 @@ Prints one line per difference and exits 1 if there is any; changes nothing.
 """
 
 import argparse
-import importlib
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from synthgain.images import image_hashes
+from synthgain.registry import ADAPTERS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table, write_text
+from synthgain.runtime.loading import load
 from synthgain.runtime.settings import settings
 
 
@@ -51,7 +52,7 @@ def _changed_images(manifest: Path, entries: dict[str, Any]) -> list[str]:
         return []
     recorded = read_table(manifest.parent / "table.parquet").set_index("image_id")["sha256"]
     root = os.environ.get("SYNTHGAIN_DATA")
-    adapter = importlib.import_module(entries["module"])
+    adapter = load(ADAPTERS, entries["module"])
     try:
         options = {**entries["options"], **settings("datasets", entries["dataset"])}
         fresh = adapter.prepare(options, entries["image"], entries["seed"], Path(root) if root else None)

@@ -6,7 +6,6 @@ image, paths relative to the folder. A mask entry of READING whose column the ta
 """
 
 import fcntl
-import importlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,10 @@ from synthgain.datasets.reading import is_below
 from synthgain.datasets.rows import read_rows
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.table import check_root
+from synthgain.registry import LAYOUTS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import source_identity
+from synthgain.runtime.loading import load
 
 
 def prepare(
@@ -31,7 +32,7 @@ def prepare(
     options: layout {module, options}, folder (below the data root), archive {url, checksum} or None, where, keep.
     Raises SynthGainError with what to get and where to put it if the folder is not there and cannot be fetched.
     """
-    layout = importlib.import_module(options["layout"]["module"])
+    layout = load(LAYOUTS, options["layout"]["module"])
     archive = options.get("archive")
     folder = _folder(options["folder"], archive, layout.GET, check_root(root))
     rows = text_table(layout.rows(folder))

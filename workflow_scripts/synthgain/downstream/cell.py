@@ -1,6 +1,5 @@
 """One cell of the study, model × arm × ratio: its inputs read once, its training set per replicate."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +28,12 @@ from synthgain.downstream.tasks import Task, TaskLike
 from synthgain.downstream.training import Validation
 from synthgain.downstream.training_set import TrainingSet, arm_phases, training_set
 from synthgain.images import ImageSet, read_image_set
+from synthgain.registry import TASKS
 from synthgain.replicas import read_replicas
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest, read_table
+from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed
 
 
@@ -222,7 +223,5 @@ def read_cell(job: Job) -> Cell:
     if arm.get("real"):
         real = validation if arm["real"] == arm["validation"] else read_source(job, arm["real"])
     # By name, so that a segmenter's code is none of a classifier's job.
-    task = importlib.import_module(model["task_module"]).new_task(
-        model, (real or validation).images, f"model {model['name']}"
-    )
+    task = load(TASKS, model["task_module"]).new_task(model, (real or validation).images, f"model {model['name']}")
     return Cell(model, arm, int(job.slice["ratio"]), int(job.slice["seed"]), task, real, validation)

@@ -1,13 +1,13 @@
 """Which rows of which data sets a model is predicted on: validation and test, never a training row."""
 
-import importlib
-
 import numpy as np
 
 from synthgain.downstream.arms import fraction_positions, split_positions
 from synthgain.downstream.cell import Source, read_source
+from synthgain.registry import TASKS
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.loading import load
 
 Part = tuple[Source, str, np.ndarray]
 
@@ -19,7 +19,7 @@ def evaluation_parts(job: Job, validation: str | None, fraction: float, seed: in
     without `parts` gives validation and test where it has a split, else test alone. Raises SynthGainError for an
     empty part or a data set without any of the targets or structures.
     """
-    module = importlib.import_module(job.slice["model"]["task_module"])
+    module = load(TASKS, job.slice["model"]["task_module"])
     parts: list[Part] = []
     for entry in job.slice["evaluate"]:
         source = read_source(job, entry["dataset"], entry["split"])

@@ -1,6 +1,5 @@
 """Outputs of a trained network, and the long table that a classifier's become."""
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,9 @@ from torch import nn
 from synthgain.device import memory_format
 from synthgain.downstream.tasks import PREDICTION_BATCH, Task, probabilities, target_matrix
 from synthgain.downstream.training_set import ImageStore
+from synthgain.registry import NETWORKS
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.loading import load
 
 PREDICTION_COLUMNS = (
     "ratio",
@@ -42,7 +43,7 @@ class Place:
 
 def build_network(entry: Mapping[str, Any], in_channels: int, outputs: int, image_size: int, where: str) -> nn.Module:
     """Build the network of a config entry {module, options}; SynthGainError for options it does not know."""
-    module = importlib.import_module(entry["module"])
+    module = load(NETWORKS, entry["module"])
     try:
         network: nn.Module = module.build(in_channels, outputs, image_size, **entry.get("options", {}))
     except TypeError as error:

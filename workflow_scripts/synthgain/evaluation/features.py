@@ -1,7 +1,6 @@
 """Features of image sets, computed once per content and kept."""
 
 import hashlib
-import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,11 @@ import torch
 
 from synthgain.images import image_hashes
 from synthgain.networks.extractors import Extractor
+from synthgain.registry import SPACES
 from synthgain.runtime.command import Job, logger
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import atomic_path, check_file, read_manifest, write_manifest
+from synthgain.runtime.loading import load
 
 
 def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> Extractor:
@@ -32,7 +33,7 @@ def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> 
         options["image_size"] = facts["image_size"]
     elif space.get("weights"):
         weights = Path(os.environ.get("SYNTHGAIN_DATA", ".")) / space["weights"]
-    extractor = importlib.import_module(space["module"]).build(options, weights, device)
+    extractor = load(SPACES, space["module"]).build(options, weights, device)
     if not isinstance(extractor, Extractor):
         raise SynthGainError(f"feature space {space['name']}: {space['module']}.build does not return an Extractor")
     return extractor

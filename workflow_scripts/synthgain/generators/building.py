@@ -1,6 +1,5 @@
 """A diffusion generator's network from its slice: fresh, begun from another's weights, or steering a frozen one."""
 
-import importlib
 from typing import Any
 
 from diffusers import UNet2DModel
@@ -12,8 +11,10 @@ from synthgain.generators.mask_condition import CONCATENATION, CONTROLNET
 from synthgain.generators.options import TrainingOptions
 from synthgain.generators.training_data import TrainingData, measure_sigma_data
 from synthgain.networks.unet import condition_dimension
+from synthgain.registry import NETWORKS
 from synthgain.runtime.command import logger
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.loading import load
 
 LOSS_KEYS = {"p_mean", "p_std", "min_snr_gamma"}  # of a formulation: they weigh the loss, the network is the same
 
@@ -42,7 +43,7 @@ def build_module(entry: dict[str, Any], options: TrainingOptions, data: Training
     channels, size = data.images.shape[1], data.images.shape[-1]
     network_options = {"dropout": options.dropout, **entry["network"].get("options", {})}
     concatenated = 0 if data.masks is None or entry.get("mask_by") != CONCATENATION else data.masks.shape[1]
-    build = importlib.import_module(entry["network"]["module"]).build
+    build = load(NETWORKS, entry["network"]["module"]).build
     network: UNet2DModel = build(network_options, size, channels, concatenated)
     specs = column_specs(entry["condition_on"], data.columns, data.table[data.labelled])
     return ConditionalNetwork(network, ConditionEncoder(specs, condition_dimension(network)))

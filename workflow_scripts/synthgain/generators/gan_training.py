@@ -7,7 +7,6 @@ differentiable augmentation, since medical sets are small, and an average of the
 """
 
 import copy
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +26,10 @@ from synthgain.generators.gan_options import FIRST_BETA2, LAST_GAMMA, GanOptions
 from synthgain.generators.loop import train_family
 from synthgain.generators.run_state import Run, new_accelerator, weight_average
 from synthgain.generators.training_data import PlacedData, TrainingData, job_training_data
+from synthgain.registry import NETWORKS
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.loading import load
 from synthgain.runtime.settings import settings
 from synthgain.seeds import integer_seed
 
@@ -155,7 +156,7 @@ def prepare_run(job: Job) -> GanRun:
 def build_modules(entry: dict[str, Any], data: TrainingData) -> tuple[ConditionalGenerator, ConditionalDiscriminator]:
     """Return both networks with their condition encoders, with fresh weights from torch's global seed."""
     channels, size = data.images.shape[1], data.images.shape[-1]
-    module, options = importlib.import_module(entry["network"]["module"]), entry["network"].get("options", {})
+    module, options = load(NETWORKS, entry["network"]["module"]), entry["network"].get("options", {})
     specs = column_specs(entry["condition_on"], data.columns, data.table[data.labelled])
     network = module.build_generator(options, size, channels, CONDITION_DIMENSION)
     generator = ConditionalGenerator(network, ConditionEncoder(specs, CONDITION_DIMENSION))

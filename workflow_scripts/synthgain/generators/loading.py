@@ -1,15 +1,14 @@
 """Opens a trained generator of any family."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from synthgain.registry import FAMILIES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest
-
-FAMILY_PACKAGE = "synthgain.generators."
+from synthgain.runtime.loading import load
 
 
 def load_generator(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> Any:
@@ -21,9 +20,8 @@ def load_generator(folder: Path, snapshot: int | None = None, device: torch.devi
     `latent_dim`. Raises SynthGainError if it is damaged or has no such snapshot.
     """
     manifest = read_manifest(folder / "manifest.json")
-    family = manifest.get("module", "")
-    if not family.startswith(FAMILY_PACKAGE):
-        raise SynthGainError(
-            f"{folder}/manifest.json: module {family!r} is not a generator family of {FAMILY_PACKAGE}*"
-        )
-    return importlib.import_module(family).load(folder, snapshot, device)
+    try:
+        family = load(FAMILIES, manifest.get("module", ""))
+    except SynthGainError as error:
+        raise SynthGainError(f"{folder}/manifest.json: the generator family {error}") from None
+    return family.load(folder, snapshot, device)

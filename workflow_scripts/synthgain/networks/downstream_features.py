@@ -3,13 +3,14 @@
 Never of a model that saw synthetic images: those would judge themselves.
 """
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from synthgain.networks.extractors import Extractor, check_weights, load_state_dict
+from synthgain.registry import NETWORKS
+from synthgain.runtime.loading import load
 
 HALF_RANGE = 127.5  # downstream networks see pixels in [−1, 1]
 
@@ -22,7 +23,7 @@ def build(options: dict[str, Any], weights: Path | None, device: torch.device) -
     """
     checksum = check_weights(weights, options.get("sha256"), "downstream")
     assert weights is not None  # check_weights refuses None
-    module = importlib.import_module(options["network"]["module"])
+    module = load(NETWORKS, options["network"]["module"])
     network = module.build(
         options["in_channels"], options["outputs"], options["image_size"], **options["network"].get("options", {})
     )

@@ -1,6 +1,6 @@
 """One interface for frozen feature extractors: uint8 images in, float32 features out.
 
-Every kind is a module with `build(options, weights, device) -> Extractor`; a config entry names it by dotted path.
+Every kind is a module with `build(options, weights, device) -> Extractor`; `synthgain.registry.SPACES` names it.
 """
 
 from collections.abc import Callable

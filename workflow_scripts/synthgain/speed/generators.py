@@ -1,6 +1,5 @@
 """A few training steps and a few passes of a generator, by the code that trains and draws, on random images."""
 
-import importlib
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,10 @@ from synthgain.generators.loading import load_generator
 from synthgain.generators.loop import train_family
 from synthgain.images import read_image_set
 from synthgain.pools.sampling import Sampler, checked_sampling
+from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest, read_json
+from synthgain.runtime.loading import load
 from synthgain.speed.clock import Ticks, memory_gb, repeats, timed
 from synthgain.speed.random_data import write_random_data
 
@@ -100,7 +101,7 @@ def _train(entry: Kind, image: dict[str, int], folder: Path, threads: int, steps
     ticks = Ticks(chosen_device())
 
     def prepare(job: Job) -> Any:
-        prepared = importlib.import_module(entry["training_module"]).prepare_run(job)
+        prepared = load(FAMILY_TRAINING, entry["training_module"]).prepare_run(job)
         take_step = prepared.take_step
 
         def step(*arguments: Any) -> torch.Tensor:

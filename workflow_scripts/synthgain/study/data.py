@@ -1,10 +1,11 @@
 """Config of images and data sets."""
 
-import importlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.registry import LAYOUTS
+from synthgain.runtime.loading import load
 from synthgain.study.entry import Entry, Name
 from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
 
@@ -208,7 +209,7 @@ class PublishedDataset(DatasetBase):
     @property
     def get(self) -> str:
         """Return what to get from where, as the layout's module says it (imported only where it is missing)."""
-        return str(importlib.import_module(self.known.module).GET)
+        return str(load(LAYOUTS, self.known.module).GET)
 
     @property
     def source_folder(self) -> str:
@@ -239,10 +240,4 @@ class PublishedDataset(DatasetBase):
 
 Dataset = Annotated[PhantomDataset | TableDataset | MedMNISTDataset | PublishedDataset, Field(discriminator="adapter")]
 
-ADAPTERS = {
-    "phantom": "synthgain.datasets.phantom",
-    "table": "synthgain.datasets.table",
-    "medmnist": "synthgain.datasets.medmnist",
-    "published": "synthgain.datasets.published",
-}
 COMMON = set(DatasetBase.model_fields) | {"adapter"}

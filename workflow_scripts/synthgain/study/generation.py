@@ -129,11 +129,7 @@ class GanGenerator(GeneratorBase):
 
 
 Generator = Annotated[DiffusionGenerator | GanGenerator, Field(discriminator="family")]
-FAMILIES = {"diffusion": "synthgain.generators.diffusion", "gan": "synthgain.generators.gan"}
-GENERATOR_NETWORKS = {
-    "diffusion": {"unet": "synthgain.networks.unet", "unet_condition": "synthgain.networks.unet_condition"},
-    "gan": {"gan": "synthgain.networks.gan"},
-}
+GENERATOR_NETWORKS = {"diffusion": ("unet", "unet_condition"), "gan": ("gan",)}
 
 
 class Sampling(Entry):

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-_PACKAGE = "synthgain.datasets.layouts"
-
 
 @dataclass(frozen=True)
 class Layout:
-    """One published layout: its module, its folder below the data root, and what its rows have.
+    """One published layout: its registered module, its folder below the data root, and what its rows have.
 
     structures: names of the mask planes; columns: targets and covariates; patients: False where no patient is named,
     so that the split is by image. archive: (URL, checksum in hex digits) where the publisher offers a direct download
@@ -25,7 +23,7 @@ class Layout:
 _FILMS = ("tb", "sex", "age")
 KNOWN_LAYOUTS = {
     "kvasir_seg": Layout(
-        f"{_PACKAGE}.kvasir_seg",
+        "kvasir_seg",
         "Kvasir-SEG",
         ("polyp",),
         patients=False,
@@ -35,7 +33,7 @@ KNOWN_LAYOUTS = {
         ),
     ),
     "hyperkvasir": Layout(
-        f"{_PACKAGE}.hyperkvasir",
+        "hyperkvasir",
         "segmented-images",
         ("polyp",),
         patients=False,
@@ -44,10 +42,10 @@ KNOWN_LAYOUTS = {
             "66cd659d0e8afd8c834081741ade2b75dada8d4648b816f2533c8748b1658efa3d49e205415d4116faade2c5810e241e",
         ),
     ),
-    "cvc_clinicdb": Layout(f"{_PACKAGE}.cvc_clinicdb", "CVC-ClinicDB", ("polyp",)),
-    "polypgen": Layout(f"{_PACKAGE}.polypgen", "PolypGen2021_MultiCenterData_v3", ("polyp",)),
+    "cvc_clinicdb": Layout("cvc_clinicdb", "CVC-ClinicDB", ("polyp",)),
+    "polypgen": Layout("polypgen", "PolypGen2021_MultiCenterData_v3", ("polyp",)),
     "montgomery": Layout(
-        f"{_PACKAGE}.montgomery",
+        "montgomery",
         "MontgomerySet",
         ("lungs",),
         _FILMS,
@@ -56,7 +54,6 @@ KNOWN_LAYOUTS = {
             "54601e952315d8f67383e9202a6e145997ade429f54f7e0af44b4e158714f424",
         ),
     ),
-    "shenzhen": Layout(f"{_PACKAGE}.shenzhen", "ChinaSet_AllFiles", ("lungs",), _FILMS),
-    "siim_acr": Layout(f"{_PACKAGE}.siim_acr", "siim-acr", ("pneumothorax",), ("pneumothorax",), patients=False),
+    "shenzhen": Layout("shenzhen", "ChinaSet_AllFiles", ("lungs",), _FILMS),
+    "siim_acr": Layout("siim_acr", "siim-acr", ("pneumothorax",), ("pneumothorax",), patients=False),
 }
-LAYOUTS = {name: layout.module for name, layout in KNOWN_LAYOUTS.items()}

@@ -4,11 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from synthgain.registry import ADAPTERS, FAMILIES, LAYOUTS, NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
 from synthgain.runtime.listing import source_identity
-from synthgain.study.data import ADAPTERS, COMMON, PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, TRAINING_SETTINGS, DiffusionGenerator
+from synthgain.study.data import COMMON, PhantomDataset, PublishedDataset, TableDataset
+from synthgain.study.generation import GENERATOR_NETWORKS, TRAINING_SETTINGS, DiffusionGenerator
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
@@ -22,7 +23,7 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     modules = [ADAPTERS[config.adapter]]
     if isinstance(config, PublishedDataset):
         options = config.options
-        modules.append(config.known.module)
+        modules.append(LAYOUTS[config.known.module])
     else:
         options = config.model_dump(exclude=COMMON | config.settings.keys())
     if not isinstance(config, PhantomDataset) and config.split is not None and config.split.column is not None:
@@ -30,7 +31,7 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     return Draft(
         {
             "dataset": dataset,
-            "module": ADAPTERS[config.adapter],
+            "module": config.adapter,
             "options": options,
             "image": plan.study.image.model_dump(),
             "max_quarantined_share": config.max_quarantined_share,
@@ -88,7 +89,7 @@ def audit_datasets(plan: Planner) -> Draft:
 def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
     config = plan.study.generators[generator]
     networks = GENERATOR_NETWORKS[config.family]
-    network = _module(config.network, next(iter(networks)), networks, f"generators.{generator}.network")
+    network = _module(config.network, networks, f"generators.{generator}.network")
     training = config.training.model_dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     inputs = [*data_inputs(config.train_on.datasets)]
@@ -100,7 +101,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
         {
             "generator": generator,
             "index": int(index),
-            "module": FAMILIES[config.family],
+            "module": config.family,
             "network": network,
             "output": config.output,
             "structures": config.structures,
@@ -114,7 +115,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "seed": plan.seed,
         },
         tuple(inputs),
-        (FAMILIES[config.family], network["module"]),
+        (FAMILIES[config.family], NETWORKS[network["module"]]),
     )
 
 
@@ -160,11 +161,11 @@ def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
     return [(rule, {"dataset": name}) for name in names for rule in ("prepare_dataset", "split_dataset")]
 
 
-def _module(config: dict[str, Any], default: str, known: dict[str, str], place: str) -> dict[str, Any]:
-    name = config.get("name", default)
+def _module(config: dict[str, Any], known: tuple[str, ...], place: str) -> dict[str, Any]:
+    name = config.get("name", known[0])
     if name not in known:
         raise SynthGainError(f"{place}: unknown network {name!r}; known: {', '.join(known)}")
-    return {"module": known[name], "options": {key: value for key, value in config.items() if key != "name"}}
+    return {"module": name, "options": {key: value for key, value in config.items() if key != "name"}}
 
 
 def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str:

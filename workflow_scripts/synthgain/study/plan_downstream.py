@@ -3,10 +3,12 @@
 import math
 from typing import Any
 
+from synthgain import registry
+from synthgain.registry import TASKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.planner import Draft, Planner, plans
 from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
-from synthgain.study.training import NETWORKS, TASKS, Model
+from synthgain.study.training import NETWORKS, Model
 
 TESTED_BY = {"tolerance", "keep_masks"}  # of a model: change what is measured, not what is trained
 
@@ -28,7 +30,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
             "model": {
                 **config.model_dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
                 "name": model,
-                "task_module": TASKS[config.task],
+                "task_module": config.task,
                 "augmentation": {
                     "laterality": config.augmentation.laterality,
                     recipe.augmentation: getattr(config.augmentation, recipe.augmentation, {}),
@@ -50,7 +52,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
             "seed": plan.seed,
         },
         tuple(inputs),
-        (NETWORKS[config.network_name], TASKS[config.task]),
+        (network_module(config), TASKS[config.task]),
     )
 
 
@@ -75,7 +77,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
             "evaluate": evaluate,
         },
         tuple(inputs),
-        (NETWORKS[config.network_name], TASKS[config.task]),
+        (network_module(config), TASKS[config.task]),
     )
 
 
@@ -124,7 +126,7 @@ def floor_arm(plan: Planner, model: str) -> str:
 
 def tested_model(config: Model) -> dict[str, Any]:
     """Return what prediction needs of a model beside its weights."""
-    fields = {"task": config.task, "task_module": TASKS[config.task], "network": network_entry(config)}
+    fields = {"task": config.task, "task_module": config.task, "network": network_entry(config)}
     if config.task == "classification":
         return {**fields, "targets": config.targets}
     measured = {"window": config.window, "tolerance": config.tolerance, "keep_masks": config.keep_masks}
@@ -154,6 +156,11 @@ def network_entry(model: Model) -> dict[str, Any]:
     if list(NETWORKS.values()).count(module) > 1:
         options["name"] = model.network_name
     return {"module": module, "options": options}
+
+
+def network_module(model: Model) -> str:
+    """Return the dotted path of the module that builds a model's network."""
+    return registry.NETWORKS[NETWORKS[model.network_name]]
 
 
 def _replica_paths(plan: Planner, arm: str, ratio: int, index: int) -> list[tuple[str, int, int]]:

@@ -2,20 +2,12 @@
 
 from typing import Any
 
-from synthgain.study.generation import FAMILIES
+from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
 from synthgain.study.plan_data import GRID_STEPS, snapshots_of
 from synthgain.study.plan_downstream import network_entry
 from synthgain.study.planner import Draft, Planner, plans
 from synthgain.study.roles import base_pool, root_pool, source_dataset
-from synthgain.study.training import TASKS
 
-SPACES = {
-    "downstream": "synthgain.networks.downstream_features",
-    "efficientnet_lite0": "synthgain.networks.efficientnet_lite",
-    "inception": "synthgain.networks.inception",
-    "torchscript": "synthgain.networks.torchscript_features",
-}
-MASK_AGREEMENT, MASK_SHAPE = "synthgain.evaluation.mask_agreement", "synthgain.evaluation.mask_shape"
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
 MEMBERSHIP_IMAGES = 500  # a side
 # EfficientNet-Lite0 was trained at 224 px; enlarging small films that far costs four times as much and adds nothing.
@@ -31,10 +23,10 @@ def measure_fidelity(plan: Planner, pool: str, index: Any) -> Draft:
     rows = reference_dataset(plan, pool)
     spaces, inputs, modules = _spaces(plan, list(fidelity.spaces), rows, int(index))
     for name, config in fidelity.torchscript.items():
-        spaces.append({"name": name, "module": SPACES["torchscript"], **config.entry(name)})
+        spaces.append({"name": name, "module": "torchscript", **config.entry(name)})
         modules.append(SPACES["torchscript"])
-    masks = {"masks": {"module": MASK_SHAPE, "structures": segmented(plan)}} if segmented(plan) else {}
-    modules += [MASK_SHAPE] if masks else []
+    masks = {"masks": {"module": "mask_shape", "structures": segmented(plan)}} if segmented(plan) else {}
+    modules += [MASK_CHECKS["mask_shape"]] if masks else []
     return Draft(
         {
             "pool": pool,
@@ -102,11 +94,11 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
     assert trained is not None, f"no plain arm trains on {rows}"
     replicas = root_pool(plan.study, pool).replicas
     entry: dict[str, Any] = {"name": name, "targets": model.targets, "network": network_entry(model)}
-    check, modules = {}, [entry["network"]["module"]]
+    check, modules = {}, [NETWORKS[entry["network"]["module"]]]
     if model.task == "segmentation":
         entry |= {"task": model.task, "structures": model.structures, "window": model.window}
-        entry["task_module"], check = TASKS[model.task], {"check": MASK_AGREEMENT}
-        modules += [TASKS[model.task], MASK_AGREEMENT]
+        entry["task_module"], check = model.task, {"check": "mask_agreement"}
+        modules += [TASKS[model.task], MASK_CHECKS["mask_agreement"]]
     return Draft(
         {
             "pool": pool,
@@ -228,14 +220,14 @@ def _spaces(plan: Planner, names: list[str], rows: str, index: int) -> tuple[lis
             network = network_entry(plan.study.models[trained["model"]])
             path = plan.job("train_downstream", **trained).output
             inputs.append(("train_downstream", trained))
-            modules.append(network["module"])
+            modules.append(NETWORKS[network["module"]])
             entry = {"options": {"network": network}, "trained": path, "replicate": index}
         elif name == "inception":
             fidelity = plan.study.evaluation.fidelity
             entry = {"options": {}, "weights": fidelity.inception_weights if fidelity else None}
         else:
             entry = {"options": {"size": SMALL_INPUT if plan.study.image.size <= SMALL_IMAGE else FULL_INPUT}}
-        spaces.append({"name": name, "module": SPACES[name], **entry})
+        spaces.append({"name": name, "module": name, **entry})
         modules.append(SPACES[name])
     return spaces, inputs, modules
 

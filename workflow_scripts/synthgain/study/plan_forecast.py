@@ -2,18 +2,16 @@
 
 from typing import Any
 
+from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, SPEED, TASKS
 from synthgain.study.check_masks import structures_of
 from synthgain.study.data import PhantomDataset, TableDataset
 from synthgain.study.forecast import WORK, closure, disk_of, joined, size_of
-from synthgain.study.generation import FAMILIES
 from synthgain.study.plan_data import GRID_COLUMNS, used_datasets
 from synthgain.study.plan_evaluation import measured_pools, reference_dataset
 from synthgain.study.plan_report import report_inputs
 from synthgain.study.planner import Draft, PlannedJob, Planner, plans
 from synthgain.study.roles import root_pool, source_dataset
 
-# The part of the package that trains a family: imported there only by the jobs that train.
-TRAINING = {"diffusion": "synthgain.generators.training", "gan": "synthgain.generators.gan_training"}
 MEASURED_SPACES = ("efficientnet_lite0",)  # the others need weights of the user's or of the study itself
 MEASURING = {"learn": "downstream", "train": "generators", "sample": "generators", "extract": "features"}
 # What the speed of a training, a sampler and a model depends on. All are measured uncompiled: compiling takes minutes.
@@ -53,17 +51,17 @@ def measured_kinds(plan: Planner) -> tuple[dict[str, Kind], list[str]]:
         kinds.setdefault(model_kind(name, arm.augmentation), _model(plan, name, arm.augmentation))
     for name, generator in study.generators.items():
         kinds[f"generator {name}"] = _generator(plan, name)
-        modules += [TRAINING[generator.family], FAMILIES[generator.family]]
+        modules += [FAMILY_TRAINING[generator.family], FAMILIES[generator.family]]
     for label, (name, sampling) in _samplers(plan).items():
         kinds[f"sampling {label}"] = {"do": "sample", "generator": _generator(plan, name), "sampling": sampling}
     for space in _measured_spaces(plan):
         kinds[f"features {space['name']}"] = {"do": "extract", "space": space}
-        modules.append(space["module"])
+        modules.append(SPACES[space["module"]])
     for kind in kinds.values():
-        modules.append(f"synthgain.speed.{MEASURING[kind['do']]}")
+        modules.append(SPEED[MEASURING[kind["do"]]])
         network = kind.get("model", kind)
-        modules += [network["network"]["module"]] if "network" in network else []
-        modules += [network["task_module"]] if "task_module" in network else []
+        modules += [NETWORKS[network["network"]["module"]]] if "network" in network else []
+        modules += [TASKS[network["task_module"]]] if "task_module" in network else []
     return kinds, sorted(set(modules))
 
 
@@ -156,7 +154,7 @@ def _generator(plan: Planner, name: str) -> Kind:
     job = plan.job("train_generator", generator=name, index=0).slice
     kept = ("module", "network", "output", "structures", "condition_on", "mask_by", "formulation")
     config = plan.study.generators[name]
-    kind: Kind = {"do": "train", "training_module": TRAINING[config.family], **{key: job[key] for key in kept}}
+    kind: Kind = {"do": "train", "training_module": config.family, **{key: job[key] for key in kept}}
     kind["training"] = {key: job["training"][key] for key in TRAINING_SPEED}
     if job["mask_by"] == "controlnet" and config.init_from is not None:
         kind["start"] = _generator(plan, config.init_from)

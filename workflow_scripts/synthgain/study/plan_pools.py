@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
-from synthgain.study.generation import FAMILIES, MaskTransform, Pool, PoolMasks
+from synthgain.study.generation import MaskTransform, Pool, PoolMasks
 from synthgain.study.plan_data import data_inputs, snapshots_of, table_checksum
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 from synthgain.study.roles import root_pool
@@ -101,32 +102,31 @@ def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[di
                 f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
             )
         trained = plan.job("train_generator", generator=generator, index=which).output
-        # A module of its own for pairs: what changes there redraws no pool of images alone.
-        module = f"synthgain.pools.{'pairs' if plan.study.generators[generator].structures else 'generated'}"
+        module = "pairs" if plan.study.generators[generator].structures else "generated"
         entries = {"module": module, "options": {"generator": trained, "snapshot": snapshot}}
         inputs: list = [("train_generator", {"generator": generator, "index": which})]
-        return entries, inputs, [module, family]
+        return entries, inputs, [POOL_SOURCES[module], family]
     options: dict[str, Any]
     if config.known is not None:
         options = {"kind": config.known, **config.known_options}
-        return {"module": "synthgain.pools.known", "options": options}, [], ["synthgain.pools.known"]
+        return {"module": "known", "options": options}, [], [POOL_SOURCES["known"]]
     if config.imported is not None:
         recorded = plan.folder / OUTPUTS["draw_pool_shard"].format(pool=pool, index=index, replica=replica, shard=0)
         if "table" not in config.imported:
             raise SynthGainError(f"pools.{pool}.imported: table is missing; name the table of your images")
         source = table_checksum(plan, config.imported["table"], f"pools.{pool}", recorded)
         options = {**config.imported, "source": source}
-        return {"module": "synthgain.pools.imported", "options": options}, [], ["synthgain.pools.imported"]
+        return {"module": "imported", "options": options}, [], [POOL_SOURCES["imported"]]
     base = {"pool": config.of, "index": index, "replica": replica}
     rule = config.filter or plan.study.pools[config.thin_to or ""].filter
     assert rule is not None
     entries = {
-        "module": "synthgain.pools.derived",
+        "module": "derived",
         "options": {"of": config.of, "filter": rule.model_dump(), "thin": config.thin_to is not None},
     }
     scored = "check_memorisation" if rule.scores == "memorisation" else "score_pool"
     inputs = [("merge_pool_replica", base), (scored, {"pool": config.of, "index": index})]
-    return entries, inputs, ["synthgain.pools.derived"]
+    return entries, inputs, [POOL_SOURCES["derived"]]
 
 
 def _condition_masks(plan: Planner, config: Pool, index: Any) -> dict[str, Any] | None:

@@ -7,21 +7,16 @@ from pydantic import Field, model_validator
 from synthgain.study.data import Share
 from synthgain.study.entry import Entry, Name
 
-TASKS = {
-    "classification": "synthgain.downstream.classification",
-    "segmentation": "synthgain.downstream.segmentation",
-}
+# Name in the config: the registered module that builds it.
 CLASSIFIERS = {
-    "small_cnn": "synthgain.networks.small_cnn",
-    "resnet18": "synthgain.networks.torchvision_classifiers",
-    "resnet50": "synthgain.networks.torchvision_classifiers",
-    "convnext_tiny": "synthgain.networks.torchvision_classifiers",
-    "convnext_base": "synthgain.networks.torchvision_classifiers",
-    "densenet121": "synthgain.networks.monai_classifiers",
+    "small_cnn": "small_cnn",
+    "resnet18": "torchvision_classifiers",
+    "resnet50": "torchvision_classifiers",
+    "convnext_tiny": "torchvision_classifiers",
+    "convnext_base": "torchvision_classifiers",
+    "densenet121": "monai_classifiers",
 }
-SEGMENTERS = dict.fromkeys(
-    ("unet", "segresnet", "flexible_unet", "basic_unet_plusplus"), "synthgain.networks.monai_segmenters"
-)
+SEGMENTERS = dict.fromkeys(("unet", "segresnet", "flexible_unet", "basic_unet_plusplus"), "monai_segmenters")
 NETWORKS = {**CLASSIFIERS, **SEGMENTERS}
 
 

@@ -1,0 +1,59 @@
+"""Which module is behind a name. Slices and manifests carry the names, so that a moved module changes neither.
+
+Only tables, read with `synthgain.runtime.loading.load`: this module is outside the code digest (`study/code.py`), so
+that a new entry reruns nothing. What a job loads by name joins its code by the plan's list of modules.
+"""
+
+ADAPTERS = {
+    "phantom": "synthgain.datasets.phantom",
+    "table": "synthgain.datasets.table",
+    "medmnist": "synthgain.datasets.medmnist",
+    "published": "synthgain.datasets.published",
+}
+LAYOUTS = {
+    "kvasir_seg": "synthgain.datasets.layouts.kvasir_seg",
+    "hyperkvasir": "synthgain.datasets.layouts.hyperkvasir",
+    "cvc_clinicdb": "synthgain.datasets.layouts.cvc_clinicdb",
+    "polypgen": "synthgain.datasets.layouts.polypgen",
+    "montgomery": "synthgain.datasets.layouts.montgomery",
+    "shenzhen": "synthgain.datasets.layouts.shenzhen",
+    "siim_acr": "synthgain.datasets.layouts.siim_acr",
+}
+FAMILIES = {"diffusion": "synthgain.generators.diffusion", "gan": "synthgain.generators.gan"}
+# The part of the package that trains a family: imported there only by the jobs that train.
+FAMILY_TRAINING = {"diffusion": "synthgain.generators.training", "gan": "synthgain.generators.gan_training"}
+NETWORKS = {
+    "small_cnn": "synthgain.networks.small_cnn",
+    "torchvision_classifiers": "synthgain.networks.torchvision_classifiers",
+    "monai_classifiers": "synthgain.networks.monai_classifiers",
+    "monai_segmenters": "synthgain.networks.monai_segmenters",
+    "unet": "synthgain.networks.unet",
+    "unet_condition": "synthgain.networks.unet_condition",
+    "gan": "synthgain.networks.gan",
+}
+SPACES = {
+    "downstream": "synthgain.networks.downstream_features",
+    "efficientnet_lite0": "synthgain.networks.efficientnet_lite",
+    "inception": "synthgain.networks.inception",
+    "torchscript": "synthgain.networks.torchscript_features",
+}
+TASKS = {
+    "classification": "synthgain.downstream.classification",
+    "segmentation": "synthgain.downstream.segmentation",
+}
+POOL_SOURCES = {
+    "generated": "synthgain.pools.generated",
+    "pairs": "synthgain.pools.pairs",  # of its own: what changes there redraws no pool of images alone
+    "known": "synthgain.pools.known",
+    "imported": "synthgain.pools.imported",
+    "derived": "synthgain.pools.derived",
+}
+MASK_CHECKS = {
+    "mask_agreement": "synthgain.evaluation.mask_agreement",
+    "mask_shape": "synthgain.evaluation.mask_shape",
+}
+SPEED = {
+    "downstream": "synthgain.speed.downstream",
+    "generators": "synthgain.speed.generators",
+    "features": "synthgain.speed.features",
+}
