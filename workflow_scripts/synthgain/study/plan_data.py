@@ -25,6 +25,8 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
         modules.append(config.known.module)
     else:
         options = config.model_dump(exclude=COMMON | config.settings.keys())
+        if isinstance(config, TableDataset) and config.site is None:
+            options["site"] = {"column": "site", "otherwise": dataset}
     if not isinstance(config, PhantomDataset) and config.split is not None and config.split.column is not None:
         options["keep"] = [config.split.column]  # the split reads it from the prepared table
     return Draft(
@@ -45,9 +47,11 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
 def split_dataset(plan: Planner, dataset: str) -> Draft:
     split = plan.study.datasets[dataset].split
     assert split is not None, dataset
-    column = (
-        None if split.column is None else {"name": split.column, "map": split.map, "on_conflict": split.on_conflict}
-    )
+    column: dict[str, Any] | None = None
+    if split.column is not None:
+        column = {"name": split.column, "map": split.map, "on_conflict": split.on_conflict}
+        if split.validation:
+            column["validation"] = split.validation
     fractions = None if column else {part: getattr(split, part) for part in ("train", "validation", "test")}
     return Draft(
         {
@@ -161,7 +165,7 @@ def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _module(config: dict[str, Any], default: str, known: dict[str, str], place: str) -> dict[str, Any]:
-    name = config.get("name", default)
+    name = config.get("name") or default
     if name not in known:
         raise SynthGainError(f"{place}: unknown network {name!r}; known: {', '.join(known)}")
     return {"module": known[name], "options": {key: value for key, value in config.items() if key != "name"}}
