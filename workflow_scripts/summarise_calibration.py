@@ -53,8 +53,8 @@ def _arm_observations(job: Job, run: str, arm: str) -> Iterator[tuple[str, bool]
     facts = job.slice["arms"][arm]
     kind, primary, pool = facts["kind"], facts["primary"], facts["pool"]
     if pool in job.slice["gated"]:
-        gate = read_json(_folder(job, f"{run}/memorisation/{pool}/0") / "gate.json")
-        yield known.GATE, bool(gate["exceeded"])
+        draws = [_folder(job, f"{run}/memorisation/{pool}/{index}") for index in range(job.slice["draws"])]
+        yield known.GATE, any(read_json(folder / "gate.json")["exceeded"] for folder in draws)
     if facts["repeated"] is not None:
         tables = [_predictions(job, run, primary["model"], name) for name in (arm, facts["repeated"])]
         yield known.SAME, known.same_scores(*tables, primary["ratio"])

@@ -119,12 +119,7 @@ def _base_table(
         reason = "no image id" if not one_id else "no patient id" if not patient else "image id occurs twice"
         if not one_id or not patient or twice:
             columns.quarantined.setdefault(row, reason)
-    site = options.get("site") or {"constant": "unknown"}
-    if isinstance(site, Mapping) and "constant" in site:
-        sites = pd.Series([str(site["constant"])] * len(rows), dtype=object)
-    else:
-        name = site["column"] if isinstance(site, Mapping) else site
-        sites = named_column(rows, name, file, "site").replace("", "unknown")
+    sites = _sites(rows, options.get("site") or {"constant": "unknown"}, file)
     table = pd.DataFrame({"image_id": ids, "patient_id": patients, "site": sites, "origin": "real"})
     keep = [name for name in options.get("keep") or [] if name not in table]
     kept = {name: named_column(rows, name, file, "keep") for name in keep}
@@ -134,6 +129,17 @@ def _base_table(
         "impossible_values": columns.impossible,
     }
     return table, facts
+
+
+def _sites(rows: pd.DataFrame, site: str | Mapping[str, str], file: str) -> pd.Series:
+    """The site of each row: that of a column, {constant: name}, or {column, otherwise: name where it is not there}."""
+    named = {"column": site} if isinstance(site, str) else site
+    constant = named.get("constant")
+    if "otherwise" in named and named["column"] not in rows.columns:
+        constant = named["otherwise"]
+    if constant is not None:
+        return pd.Series([str(constant)] * len(rows), dtype=object)
+    return named_column(rows, named["column"], file, "site").replace("", "unknown")
 
 
 def _read_pixels(

@@ -190,18 +190,24 @@ def _sample_grids(job: Job) -> list[Picture]:
     return pictures
 
 
+def pair_title(pool: str, index: str) -> str:
+    """Return the title of the pictures of one draw's most suspicious pairs."""
+    return f"Pool {pool}{f', draw {index}' if index != '0' else ''}: the most suspicious pairs"
+
+
 def _measured(job: Job, name: str) -> Measured:
     folder, manifest = job.input_folder(name), _manifest(job, name)
     _, pool, *rest, _ = name.split("/")
+    index = rest[0] if rest else "0"
     tables = {
         path.stem: pd.read_csv(path)
         for path in sorted(folder.glob("*.csv"))
         if path.name in manifest["files"] and path.read_text(encoding="utf-8").strip()
     }
     pictures = [
-        Picture(f"Pool {pool}: the most suspicious pairs", PAIRS, address=png_address(path), pixelated=True)
+        Picture(pair_title(pool, index), PAIRS, address=png_address(path), pixelated=True)
         for path in sorted(folder.glob("*.png"))
         if path.name in manifest["files"]
     ]
     gate = read_json(folder / "gate.json") if "gate.json" in manifest["files"] else {}
-    return Measured(pool, rest[0] if rest else "0", manifest, tables, pictures, gate)
+    return Measured(pool, index, manifest, tables, pictures, gate)

@@ -5,6 +5,7 @@ from typing import Any
 
 from synthgain.report.evidence import Evidence
 from synthgain.report.style import metric_name
+from synthgain.task_defaults import network_name
 
 PARAMETRISATIONS = {"edm": "EDM", "flow_matching": "flow-matching"}
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
@@ -119,11 +120,11 @@ def _derived(name: str, entry: Mapping[str, Any]) -> str:
 def _downstream(config: Mapping[str, Any]) -> str:
     texts = []
     for name, model in (config.get("models") or {}).items():
-        network = model.get("network", "?")
-        network = network if isinstance(network, str) else network.get("name", "?")
+        task = model.get("task") or "classification"
+        network = network_name(model.get("network"), task)
         start = "given pretrained weights" if model.get("pretrained") else "random weights"
         texts.append(
-            f"Model {name} ({network}, {model.get('task', 'classification')} of {listed(_predicted(model))}, from "
+            f"Model {name} ({network}, {task} of {listed(_predicted(model))}, from "
             f"{start}) was trained for {model.get('steps', '?')} steps of {model.get('batch_size', '?')} images "
             f"(AdamW, learning rate {model.get('learning_rate', '?')}); the checkpoint was chosen by "
             f"{str(model.get('selection', 'real_validation')).replace('_', ' ')} "

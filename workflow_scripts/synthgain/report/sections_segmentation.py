@@ -199,17 +199,18 @@ def yield_blocks(evidence: Evidence) -> list[Any]:
     """Return what filters have left of their pools, beside the thinned controls."""
     rows = []
     for name, pool in (evidence.config.get("pools") or {}).items():
-        manifest = evidence.pools.get(f"{name}/0/replica-1") or {}
-        if not pool.get("of") or "of_images" not in manifest:
-            continue
-        kept, whole = int(manifest["kept"]), int(manifest["of_images"])
-        rows.append(
-            {"pool": name, "of": pool["of"], "how": _rule(pool), "whole": whole, "kept": kept, "share": kept / whole}
-        )
+        for place, manifest in evidence.pools.items():
+            drawn, index, *_ = place.split("/")
+            if drawn != name or not pool.get("of") or "of_images" not in manifest:
+                continue
+            kept, whole = int(manifest["kept"]), int(manifest["of_images"])
+            place_of = {"pool": name, "draw": index, "of": pool["of"], "how": _rule(pool)}
+            rows.append({**place_of, "whole": whole, "kept": kept, "share": kept / whole})
     if not rows:
         return []
     columns = [
         Column("pool", "Pool"),
+        Column("draw", "Draw", optional=True),
         Column("of", "Made of"),
         Column("how", "How"),
         Column("whole", "Images before", "count"),
@@ -217,8 +218,8 @@ def yield_blocks(evidence: Evidence) -> list[Any]:
         Column("share", "Yield", "percent"),
     ]
     note = (
-        "First replica. An arm on a filtered pool needs more drawn images for the same ratio: divide the cost of "
-        "drawing by the yield. The thinned pool is its control: as many images, not selected."
+        "First replica of each draw. An arm on a filtered pool needs more drawn images for the same ratio: divide the "
+        "cost of drawing by the yield. The thinned pool is its control: as many images, not selected."
     )
     return [make_table("Filter yield", pd.DataFrame(rows), columns, "filter_yield.csv", note=note)]
 

@@ -14,9 +14,10 @@ Gates = Mapping[str, Sequence[Mapping[str, Any]]]
 def apply_gates(table: pd.DataFrame, gates: Gates, analysis: Analysis) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the comparisons, barred where the arm's pool holds copies of the test set, and the alarm.
 
-    gates: arm → the gate.json of each draw of its pool (evaluation stage); the draw with the largest excess speaks.
-    The alarm's rows: {arm, excess, low, high, limit, sentence, filtered: {arm, ratio, dataset, …} of the arm
-    that trains on the pool without the flagged samples, on every declared endpoint}.
+    gates: arm → the gate.json of each draw of its pool (evaluation stage), in their order; the worst draw speaks:
+    one above the limit, else one with copies of test images, else the largest excess.
+    The alarm's rows: {arm, excess, low, high, limit, sentence, barred_sets of all draws, filtered: {arm, ratio,
+    dataset, …} of the arm that trains on the pool without the flagged samples, on every declared endpoint}.
     """
     barred = {arm: {name for gate in found for name in gate["barred_sets"]} for arm, found in gates.items()}
     hit = [
@@ -26,12 +27,24 @@ def apply_gates(table: pd.DataFrame, gates: Gates, analysis: Analysis) -> tuple[
     judged = table.assign(verdict=table["verdict"].mask(pd.Series(hit, index=table.index, dtype=bool), BARRED))
     rows = []
     for arm, found in gates.items():
-        worst = max(found, key=lambda gate: (gate["exceeded"], gate["excess"]))
+        worst = max(found, key=lambda gate: (gate["exceeded"], bool(gate["barred_sets"]), gate["excess"]))
         warned = worst["exceeded"] and not analysis.arms[arm].get("cleaned")
-        if warned or worst["barred_sets"]:
-            kept = {name: worst[name] for name in ("excess", "low", "high", "limit", "sentence", "exceeded")}
+        if warned or barred[arm]:
+            kept = {name: worst[name] for name in ("excess", "low", "high", "limit", "exceeded")}
+            kept |= {"sentence": _sentence(found, worst), "barred_sets": sorted(barred[arm])}
             rows.append({"arm": arm, **kept, "filtered": _without_flagged(judged, arm, analysis)})
     return judged, {"checked": bool(gates), "raised": bool(rows), "rows": rows}
+
+
+def _sentence(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any]) -> str:
+    """The worst draw's sentence, and where there are several draws which one it is and how many are like it."""
+    if len(found) == 1:
+        return str(worst["sentence"])
+    above = sum(bool(gate["exceeded"]) for gate in found)
+    return (
+        f"In draw {found.index(worst)}, the worst of {len(found)} draws of the pool ({above} above the limit): "
+        f"{worst['sentence']}"
+    )
 
 
 def _without_flagged(table: pd.DataFrame, arm: str, analysis: Analysis) -> list[dict[str, Any]]:

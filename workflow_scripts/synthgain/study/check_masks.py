@@ -125,6 +125,8 @@ def _check_filter(study: Study, pool: Pool, place: str) -> None:
     first, model = next(iter(study.models.items()))
     wanted = {"mask_agreement": "segmentation", "label_consistency": "classification"}.get(pool.filter.scores)
     if wanted is None:
+        if study.evaluation.memorisation is None:
+            raise ValueError(f"{place}.filter.scores: memorisation is not searched for (evaluation.memorisation: null)")
         return
     if model.task != wanted:
         raise ValueError(f"{place}.filter.scores: {pool.filter.scores} needs a {wanted} model; {first!r} comes first")

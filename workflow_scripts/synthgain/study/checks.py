@@ -24,6 +24,7 @@ def check_references(study: Study) -> None:
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)
+    _check_evaluation(study)
 
 
 def columns_of(study: Study, dataset: str) -> set[str] | None:
@@ -127,6 +128,17 @@ def _check_analysis(study: Study) -> None:
                 break
         else:
             raise ValueError(f"analysis.subgroups: no evaluated data set has a column {column!r}")
+
+
+def _check_evaluation(study: Study) -> None:
+    for pool in study.evaluation.pools or []:
+        _known(pool, study.pools, "evaluation.pools")
+    fidelity = study.evaluation.fidelity
+    if fidelity is not None and "inception" in fidelity.spaces and fidelity.inception_weights is None:
+        raise ValueError(
+            "evaluation.fidelity.inception_weights: the space inception needs the file of its weights; name it, or "
+            "leave inception out of spaces"
+        )
 
 
 def _check_primary(study: Study, primary: Primary) -> None:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.loading import load
-from synthgain.study.entry import Entry, Name
+from synthgain.study.entry import Entry, Name, Options
 from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -77,7 +77,7 @@ class PhantomDataset(DatasetBase):
     patients: int = Field(ge=1, description="Number of patients.")
     images_per_patient: tuple[int, int] = Field((1, 2), description="Smallest and largest number of images a patient.")
     site: str = Field("a", description="Site label; sites a and b have styles of their own.")
-    style: str | dict[str, Any] | None = Field(None, description="Named style or its parameters; default: the site's.")
+    style: str | Options | None = Field(None, description="Named style or its parameters; default: the site's.")
     seed: int = Field(0, description="Draws other patients of the same law.")
     prevalence: dict[str, Share] = Field(default_factory=dict, description="Share of patients with each finding.")
     sex_ratio: Share | None = Field(None, description="Share of women.")
@@ -161,7 +161,9 @@ class TableDataset(DatasetBase):
     patient_id: str | None = Field(
         description="Column with the patient; null if there is none (then the split is by image)."
     )
-    site: str | dict[Literal["constant"], str] = Field("site", description="Column, or {constant: name}.")
+    site: str | dict[Literal["constant"], str] | None = Field(
+        None, description="Column, or {constant: name}; default: the column `site`, or without one the data set's name."
+    )
     where: dict[str, Any] = Field(default_factory=dict, description="Keep rows whose column has this value (or list).")
     targets: dict[Name, TargetColumn] = Field(default_factory=dict, description="Labels, by the name used here.")
     multilabel: MultiLabel | None = Field(None, description="Several findings in one column.")

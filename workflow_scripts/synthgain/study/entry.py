@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
 
 # Names become folder names and wildcard values: nothing in them needs quoting anywhere.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -19,8 +20,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" if known else "there are none"
 
 
+def given(options: Any) -> Any:
+    """Return a mapping without its nulls: an option with nothing behind it is left out."""
+    return {k: v for k, v in options.items() if v is not None} if isinstance(options, dict) else options
+
+
+# Options of a module that checks them itself.
+Options = Annotated[dict[str, Any], BeforeValidator(given)]
+
+
 class Entry(BaseModel):
-    """A part of the study config."""
+    """A part of the study config. A key with nothing behind it (null) is left out, where null means nothing else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -32,4 +42,10 @@ class Entry(BaseModel):
             for key in data:
                 if key not in known:
                     raise ValueError(f"unknown key {key!r}; {nearest(str(key), {k for k in known if k != 'from_'})}")
+            fields = {n: f for name, f in cls.model_fields.items() for n in (name, f.alias)}
+            return {key: value for key, value in data.items() if value is not None or _takes_null(fields[key])}
         return data
+
+
+def _takes_null(field: FieldInfo) -> bool:
+    return type(None) in get_args(field.annotation)

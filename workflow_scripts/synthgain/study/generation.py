@@ -1,11 +1,11 @@
 """Config of generators and pools."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from synthgain.study.data import Share
-from synthgain.study.entry import Entry, Name
+from synthgain.study.entry import Entry, Name, Options
 
 MASK = "mask"  # among the conditions: the image's mask
 
@@ -61,7 +61,7 @@ class GeneratorBase(Entry):
         default_factory=list, description="Table columns: labels and covariates; the word `mask`: the image's own mask."
     )
     structures: list[Name] = Field(default_factory=list, description="Masks used; images without one are left out.")
-    network: dict[str, Any] = Field(default_factory=dict, description="`name` and the network's options.")
+    network: Options = Field(default_factory=dict, description="`name` and the network's options.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @property
@@ -213,8 +213,8 @@ class Pool(Entry):
         description="Pool of known truth: oracle, copier, jittered_copier, noise, label_shuffled, "
         "wrong_prevalence, mode_dropper.",
     )
-    known_options: dict[str, Any] = Field(default_factory=dict, description="Options of a known pool.")
-    imported: dict[str, Any] | None = Field(
+    known_options: Options = Field(default_factory=dict, description="Options of a known pool.")
+    imported: Options | None = Field(
         None, description="Your own folder of synthetic images: the keys of a `table` data set."
     )
     of: Name | None = Field(None, description="Another pool, filtered or thinned.")

@@ -33,6 +33,7 @@ def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
         "models": models,
         "arms": arms,
         "gated": gated,
+        "draws": first.pool_draws(),
         "measured": measured,
         "alpha": study.analysis.alpha,
         "margin": study.analysis.margin,
@@ -40,7 +41,7 @@ def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
     }
     wanted: list[tuple[str, dict[str, Any]]] = [
         *(("compare_arms", {"model": model}) for model in models),
-        *(("check_memorisation", {"pool": pool, "index": 0}) for pool in gated),
+        *(("check_memorisation", {"pool": p, "index": i}) for p in gated for i in range(first.pool_draws())),
         *(("measure_fidelity", {"pool": pool, "index": 0}) for pool in measured),
         *(
             ("collect_predictions", {"model": entry["primary"]["model"], "arm": arm})

@@ -26,6 +26,8 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
         modules.append(LAYOUTS[config.known.module])
     else:
         options = config.model_dump(exclude=COMMON | config.settings.keys())
+        if isinstance(config, TableDataset) and config.site is None:
+            options["site"] = {"column": "site", "otherwise": dataset}
     if not isinstance(config, PhantomDataset) and config.split is not None and config.split.column is not None:
         options["keep"] = [config.split.column]  # the split reads it from the prepared table
     return Draft(
@@ -46,9 +48,11 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
 def split_dataset(plan: Planner, dataset: str) -> Draft:
     split = plan.study.datasets[dataset].split
     assert split is not None, dataset
-    column = (
-        None if split.column is None else {"name": split.column, "map": split.map, "on_conflict": split.on_conflict}
-    )
+    column: dict[str, Any] | None = None
+    if split.column is not None:
+        column = {"name": split.column, "map": split.map, "on_conflict": split.on_conflict}
+        if split.validation:
+            column["validation"] = split.validation
     fractions = None if column else {part: getattr(split, part) for part in ("train", "validation", "test")}
     return Draft(
         {
@@ -162,7 +166,7 @@ def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _module(config: dict[str, Any], known: tuple[str, ...], place: str) -> dict[str, Any]:
-    name = config.get("name", known[0])
+    name = config.get("name") or known[0]
     if name not in known:
         raise SynthGainError(f"{place}: unknown network {name!r}; known: {', '.join(known)}")
     return {"module": name, "options": {key: value for key, value in config.items() if key != "name"}}

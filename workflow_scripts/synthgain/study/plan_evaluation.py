@@ -185,15 +185,15 @@ def draws_images(plan: Planner, generator: str) -> bool:
 
 
 def gates(plan: Planner) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Return {arm: memorisation jobs of the pool behind its images}; arms on pools that are not measured have none."""
+    """Return {arm: memorisation jobs of every draw of the pool behind its images}; pools not measured have none."""
     if plan.study.evaluation.memorisation is None:
         return {}
     found = {}
     for name, arm in plan.study.arms.items():
         pool = base_pool(plan.study, arm.synthetic) if arm.synthetic is not None else None
         if pool in measured_pools(plan):
-            indices = range(plan.study.replicates.pools)
-            found[name] = [("check_memorisation", {"pool": pool, "index": index}) for index in indices]
+            draws = range(plan.pool_draws())  # as in training: a copy in any of them is in a trained arm
+            found[name] = [("check_memorisation", {"pool": pool, "index": index}) for index in draws]
     return found
 
 

@@ -139,7 +139,7 @@ def write_report(plan: Planner) -> Draft:
 def report_inputs(plan: Planner) -> list[tuple[str, dict[str, Any]]]:
     """Return the jobs behind the report, but for the forecast of what they cost."""
     study = plan.study
-    indices = range(study.replicates.generators)
+    indices, draws = range(study.replicates.generators), range(plan.pool_draws())
     cells = [(model, arm, ratio) for model in study.models for arm in study.arms for ratio in plan.ratios(arm)]
     return [
         ("audit_datasets", {}),
@@ -152,7 +152,7 @@ def report_inputs(plan: Planner) -> list[tuple[str, dict[str, Any]]]:
             for i in indices
             for step in snapshots_of(plan, name)
         ),
-        *(("merge_pool_replica", {"pool": name, "index": 0, "replica": 1}) for name in study.pools),
+        *(("merge_pool_replica", {"pool": p, "index": i, "replica": 1}) for p in study.pools for i in draws),
         *evaluation_inputs(plan),
         *(("compare_arms", {"model": model}) for model in study.models),
         *(("draw_figures", {"model": model}) for model in study.models),

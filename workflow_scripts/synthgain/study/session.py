@@ -175,5 +175,6 @@ def _targets(plan: Planner, kind: str) -> list[str]:
             for step in snapshots_of(plan, name)
         ]
     if kind == "exports":
-        return [OUTPUTS["export_pool"].format(pool=name, index=0) for name in study.pools]
+        draws = range(plan.pool_draws())
+        return [OUTPUTS["export_pool"].format(pool=name, index=index) for name in study.pools for index in draws]
     return [OUTPUTS["write_report"]]

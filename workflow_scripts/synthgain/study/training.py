@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from synthgain.study.data import Share
-from synthgain.study.entry import Entry, Name
+from synthgain.study.entry import Entry, Name, Options, given
+from synthgain.task_defaults import USUAL_NETWORKS, network_name
 
 # Name in the config: the registered module that builds it.
 CLASSIFIERS = {
@@ -23,8 +24,8 @@ NETWORKS = {**CLASSIFIERS, **SEGMENTERS}
 class Augmentation(Entry):
     """Classical augmentation of real and synthetic images alike, on the batch."""
 
-    standard: dict[str, Any] = Field(default_factory=dict, description="Overrides of the standard recipe.")
-    strong: dict[str, Any] = Field(default_factory=dict, description="Overrides of the heavier recipe.")
+    standard: Options = Field(default_factory=dict, description="Overrides of the standard recipe.")
+    strong: Options = Field(default_factory=dict, description="Overrides of the heavier recipe.")
     laterality: bool = Field(True, description="True: left and right are never exchanged (chest films).")
 
 
@@ -64,15 +65,23 @@ class Model(Entry):
     @property
     def network_name(self) -> str:
         """Name of the network."""
-        usual = "small_cnn" if self.task == "classification" else "unet"
-        if isinstance(self.network, dict):
-            return str(self.network.get("name", usual))
-        return self.network or usual
+        return network_name(self.network, self.task)
 
     @property
     def labels(self) -> list[str]:
         """Targets or structures, whichever the task has."""
         return self.targets or self.structures
+
+    @model_validator(mode="before")
+    @classmethod
+    def _network_named(cls, data: Any) -> Any:
+        """The default network depends on the task: it is named here, once, and not where the model is read."""
+        if not isinstance(data, dict):
+            return data
+        network, usual = data.get("network"), USUAL_NETWORKS.get(str(data.get("task") or "classification"), "")
+        if isinstance(network, dict):
+            return {**data, "network": {"name": usual, **given(network)}}
+        return {**data, "network": usual if network is None else network}
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> "Model":
