@@ -8,30 +8,38 @@ import pandas as pd
 from synthgain.statistics.analysis import Analysis
 
 BARRED = "barred"  # in place of a verdict: the pool holds copies of the test set's images
+SHOWN = ("excess", "low", "high", "limit", "state", "copies", "images", "sentence", "exceeded")
 Gates = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def apply_gates(table: pd.DataFrame, gates: Gates, analysis: Analysis) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the comparisons, barred where the arm's pool holds copies of the test set, and the alarm.
+    """Return the comparisons, barred where a pool of either arm holds copies of the test set, and the alarm.
 
-    gates: arm → the gate.json of each draw of its pool (evaluation stage); the draw with the largest excess speaks.
-    The alarm's rows: {arm, excess, low, high, limit, sentence, filtered: {arm, ratio, dataset, …} of the arm
-    that trains on the pool without the flagged samples, on every declared endpoint}.
+    gates: arm → the gate.json of each draw of its pool (evaluation stage). One draw with copies is enough: an exceeded
+    one speaks, of these the one with the most near-exact copies, then the largest excess.
+    The alarm's rows: {arm, excess, low, high, limit, state, copies, images, sentence, filtered: {arm, ratio, dataset,
+    …} of the arm that trains on the pool without the flagged samples, on every declared endpoint}.
     """
     barred = {arm: {name for gate in found for name in gate["barred_sets"]} for arm, found in gates.items()}
     hit = [
-        any(f"{dataset}/{part}" in barred.get(arm, ()) for part in ("validation", "test"))
-        for arm, dataset in zip(table["arm"], table["dataset"], strict=True)
+        any(f"{dataset}/{part}" in barred.get(arm, ()) for arm in pair for part in ("validation", "test"))
+        for *pair, dataset in zip(table["arm"], table["baseline"], table["dataset"], strict=True)
     ]
     judged = table.assign(verdict=table["verdict"].mask(pd.Series(hit, index=table.index, dtype=bool), BARRED))
     rows = []
     for arm, found in gates.items():
-        worst = max(found, key=lambda gate: (gate["exceeded"], gate["excess"]))
-        warned = worst["exceeded"] and not analysis.arms[arm].get("cleaned")
-        if warned or worst["barred_sets"]:
-            kept = {name: worst[name] for name in ("excess", "low", "high", "limit", "sentence", "exceeded")}
+        worst = max(found, key=_badness)
+        if worst["exceeded"] and analysis.arms[arm].get("cleaned"):  # what is left of it are copies of test images
+            worst = {**max(found, key=lambda gate: len(gate["barred_sets"])), "exceeded": False}
+        if worst["exceeded"] or barred[arm]:
+            kept = {name: worst.get(name) for name in SHOWN}
             rows.append({"arm": arm, **kept, "filtered": _without_flagged(judged, arm, analysis)})
     return judged, {"checked": bool(gates), "raised": bool(rows), "rows": rows}
+
+
+def _badness(gate: Mapping[str, Any]) -> tuple[Any, ...]:
+    excess = gate["excess"]
+    return gate["exceeded"], gate.get("copies", 0), len(gate["barred_sets"]), -1.0 if excess is None else excess
 
 
 def _without_flagged(table: pd.DataFrame, arm: str, analysis: Analysis) -> list[dict[str, Any]]:
