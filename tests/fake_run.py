@@ -323,6 +323,7 @@ def _memorisation(folder: Path, rng: np.random.Generator) -> None:
     pixels = rng.integers(0, 255, (32, 64), dtype=np.uint8)
     PIL.Image.fromarray(pixels).save(folder / "candidates.png")
     gate = {"exceeded": False, "barred_sets": [], "state": "within limit", "excess": 0.0, "low": -0.01, "high": 0.009}
+    gate |= {"none_found": True, "copies": 0, "images": 40}
     gate |= {"limit": 0.01, "membership": {"leak": "none found"}, "sentence": "No copying beyond chance was found."}
     write_json(folder / "gate.json", gate)
     names = ["candidates.png", "gate.json", "memorisation.csv", "membership.csv"]

@@ -174,6 +174,8 @@ def test_the_latest_good_snapshot_before_copying_is_recommended() -> None:
     assert recommend([*trajectory[:3], row(800, 3.0, 0.9)]) == 400
     assert recommend([*trajectory, row(1600, 0.1, 0.9)]) == 400
     assert recommend([row(100, 1.0, 0.001)]) is None
+    one_copy = {**row(400, 1.05, 0.9), "copies": 1}
+    assert recommend([*trajectory[:2], one_copy]) == 200  # a near-exact copy is the start of copying, whatever the rate
 
 
 def _points(configurations: int, slope: float) -> tuple[pd.DataFrame, pd.DataFrame]:

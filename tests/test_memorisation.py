@@ -25,7 +25,7 @@ from scipy.stats import beta
 from check_memorisation import check_memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
 from synthgain.evaluation.inputs import parents
-from synthgain.evaluation.memorisation import ALPHA, LEVEL, judge, near_exact
+from synthgain.evaluation.memorisation import ALPHA, LEVEL, Copies, judge, near_exact
 from synthgain.evaluation.nearest import FeatureSpace, PixelSpace
 from synthgain.evaluation.resampling import rate_interval
 
@@ -109,7 +109,7 @@ def test_scores_are_the_table_that_a_filter_reads(run: Path) -> None:
     assert list(scores.columns) == [
         "image_id", "similarity_pixels", "nearest_pixels", "distance_ratio_pixels", "flagged_pixels", "copy_pixels",
         "similarity_parent_pixels", "similarity_features", "nearest_features", "distance_ratio_features",
-        "flagged_features", "flagged",
+        "flagged_features", "copy_features", "flagged",
     ]  # fmt: skip
     assert len(scores) == POOL
     assert scores["image_id"].is_unique
@@ -211,3 +211,73 @@ def test_picture_of_pairs(tmp_path: Path) -> None:
         assert picture.width > 4 * 2 * SIZE
     draw_pairs_picture(path, images[:0], images[:0], np.zeros(0), np.zeros(0, dtype=bool))
     assert path.exists()
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 held-out test patients, one film each; twelve of 400 synthetic images are training films."""
+    folder = tmp_path_factory.mktemp("few")
+    images, table = pictures(200, seed=11)
+    rows = write_real(folder, images, table)
+    training = images[table["image_id"].isin(rows["image_id"])]
+    fresh, _ = pictures(400, seed=12)
+    copied = rows.iloc[np.arange(400) % len(rows)].reset_index(drop=True)
+    moved = {
+        "exact": training[:12],
+        "mirrored": training[:12, :, ::-1],
+        "upside_down": training[:12, ::-1],
+        "shifted": np.roll(training[:12], 1, axis=2),
+        "one": training[:1],
+    }
+    for name, copies in moved.items():
+        write_pool(folder, np.concatenate([copies, fresh[len(copies) :]]), copied, name)
+    return folder
+
+
+@pytest.mark.parametrize("pool", ["exact", "mirrored", "upside_down", "shifted", "one"])
+def test_with_a_near_exact_copy_no_sentence_reassures(few: Path, pool: str) -> None:
+    gate, _, scores = _check(few, pool)
+    planted = 1 if pool == "one" else 12
+    assert scores["copy_pixels"].sum() == planted
+    assert scores.loc[: planted - 1, "flagged"].all()
+    assert gate["exceeded"]
+    assert gate["copies"] == planted
+    assert gate["state"] in ("copies found", "exceeded")
+    assert "No copying" not in gate["sentence"]
+    assert f"{planted} of 400 synthetic images" in gate["sentence"]
+
+
+def test_copies_in_a_pool_of_twins_are_held_against_the_twins_among_real_patients() -> None:
+    row = {"rule": "nearest", "space": "pixels", "rate": 0.0, "null_rate": 0.0, "flagged": 0, "n": 400}
+    row |= {"threshold": 0.9, "excess": 0.0, "low": -0.001, "high": 0.001, "p_adjusted": 1.0}
+
+    def judged(copies: int, twins: int, p: float, space: str = "pixels") -> dict[str, Any]:
+        return judge([row], 0.01, [], [Copies(space, copies, 400, twins, 100, p)])
+
+    assert judged(0, 0, 1.0)["state"] == "within limit"
+    assert judged(1, 0, 0.4)["state"] == "copies found"  # nothing of the kind among real images: one is enough
+    assert judged(40, 2, 0.0001)["state"] == "copies found"
+    explained = judged(9, 2, 0.6)
+    assert (explained["state"], explained["exceeded"]) == ("undecided", False)
+    assert "2 of 100 held-out real images" in explained["sentence"]
+    assert "No copying" not in explained["sentence"]
+    alike = judged(3, 0, 0.2, space="efficientnet_lite0")  # features alone do not prove a copy, nor do they reassure
+    assert (alike["state"], alike["exceeded"]) == ("undecided", False)
+    assert "No copying" not in alike["sentence"]
+    assert judged(3, 5, 0.9, space="efficientnet_lite0")["state"] == "within limit"
+
+
+def test_a_rate_that_could_not_be_computed_is_no_reassurance() -> None:
+    row = {"rule": "nearest", "space": "pixels", "rate": 0.0, "null_rate": 0.0, "flagged": 0, "n": 400}
+    row |= {"threshold": 0.9, "excess": 0.0, "low": -0.001, "high": 0.001, "p_adjusted": 1.0}
+    broken = {**row, "space": "features", "threshold": np.nan}
+    unknown = dict.fromkeys(("excess", "low", "high", "p_adjusted", "rate"), np.nan)
+    for bad in (broken, {**row, **unknown, "space": "features"}):
+        for rows in ([row, bad], [bad, row], [bad]):
+            gate = judge(rows, 0.01, [])
+            assert gate["state"] == "undecided"
+            assert "could not be computed" in gate["sentence"]
+            assert "No copying" not in gate["sentence"]
+            json.dumps(gate, allow_nan=False)
+    proven = {**row, "excess": 0.2, "low": 0.1, "high": 0.3, "p_adjusted": 0.001}
+    assert judge([broken, proven], 0.01, [])["state"] == "exceeded"

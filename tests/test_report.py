@@ -247,13 +247,58 @@ def test_one_banner_for_a_pool_of_several_arms_and_an_answer_that_names_it(tmp_p
     titles = [text for title, text in banners(evidence) if title == "Copies of training images."]
     assert len(titles) == 1
     assert "In pool drawn (trained on by supplemented, synthetic_only), 12.0 % more" in titles[0]
-    clean = replace(evidence.memorisation[0], pool="other", gate={"state": "within", "exceeded": False})
+    clean = replace(evidence.memorisation[0], pool="other", gate={"state": "within limit", "none_found": True})
     evidence.memorisation.append(clean)
     for arm, wanted in (("supplemented", "✗ No: pool drawn holds"), ("copied", "✗ Not all of them: pool drawn holds")):
         tone, answer = answers(verdict, evidence, arm)[1][1:]
         assert tone == "bad"
         assert answer.startswith(wanted)
     assert answer.endswith("None beyond chance in pool other, which the verdict is about.")
+
+
+def with_gate(run: Path, **changes: Any) -> None:
+    """Change what the gate of the pool `drawn` says."""
+    folder = run / "memorisation" / "drawn" / "0"
+    write_json(folder / "gate.json", read_json(folder / "gate.json") | changes)
+    write_manifest(folder / "manifest.json", IDENTITY, [p.name for p in folder.iterdir() if p.name != "manifest.json"])
+
+
+def test_near_exact_copies_are_said_wherever_safety_is_spoken_of(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    found = {"state": "copies found", "exceeded": True, "copies": 12, "images": 400, "excess": 0.004}
+    with_gate(run, **found, sentence="Memorisation warning: 12 of 400.")
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    row = {"arm": "supplemented", "low": -0.01, "high": 0.02, "limit": 0.01, **found}
+    row |= {"sentence": "Memorisation warning: 12 of 400.", "filtered": []}
+    verdict["alarms"]["memorisation"] = {"checked": True, "raised": True, "rows": [row]}
+    restate(run, "verdict.json", verdict)
+    text = Page(written(run)).text
+    assert (
+        "12 of 400 images of pool drawn (trained on by supplemented) are near-exact copies of training images" in text
+    )
+    assert "✗ No: pool drawn holds copies of real images" in text
+    assert "than chance explains" not in text
+    for word in ("No copying", "No copies", "no copies found"):
+        assert word not in text
+
+
+def test_copies_that_twins_may_explain_are_not_called_none(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    doubt = {"state": "undecided", "none_found": False, "copies": 2, "held_out_copies": 1}
+    with_gate(run, **doubt, sentence="Copying is not excluded: 2 of 400.")
+    text = Page(written(run)).text
+    assert "? Not decided for pool drawn: see section Memorisation." in text
+    assert "? not decided: see section Memorisation" in text
+    for word in ("No copying", "No copies", "no copies found"):
+        assert word not in text
+
+
+def test_a_gate_of_another_state_reassures_nobody(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with_gate(run, state="torn", sentence="?")
+    (_, _, _), (_, tone, answer) = headlines(gather(report_job(run)))[0].answers
+    assert tone == "open"
+    assert "No copying" not in answer
 
 
 def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> None:

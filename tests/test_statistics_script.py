@@ -15,6 +15,7 @@ from synthgain.runtime.files import write_json, write_manifest, write_table
 from synthgain.seeds import random_generator
 from synthgain.statistics import simulation
 from synthgain.statistics.analysis import read_analysis
+from synthgain.statistics.memorisation_gate import apply_gates
 from synthgain.statistics.stage import Inputs, analyse
 
 SCRIPT = Path(__file__).parents[1] / "workflow_scripts" / "compare_arms.py"
@@ -439,3 +440,32 @@ def test_script_writes_the_declared_files(tmp_path):
     assert verdict["verdict"] == "helps"
     assert verdict["alarms"]["memorisation"]["raised"]
     assert "Memorisation warning: copies." in verdict["sentence"]
+
+
+def gate(**changes) -> dict:
+    state = {"excess": 0.0, "low": -0.01, "high": 0.005, "limit": 0.01, "exceeded": False, "barred_sets": []}
+    return state | {"state": "within limit", "copies": 0, "images": 400, "sentence": "None."} | changes
+
+
+def gated(gates: list[dict], arm: str = "supplemented", **spec) -> tuple[pd.DataFrame, dict]:
+    """What the gates of one arm do to a table of two comparisons."""
+    rows = [("supplemented", "real", "helps"), ("other", "supplemented", "helps")]
+    table = pd.DataFrame(rows, columns=["arm", "baseline", "verdict"])
+    table = table.assign(ratio=300, dataset="hospital_a", label="macro", metric="auroc")
+    fields = quick_slice()
+    fields["arms"][arm] |= spec
+    return apply_gates(table, {arm: gates}, read_analysis(fields))
+
+
+def test_any_draw_with_a_copy_or_a_barred_set_speaks():
+    copied = gate(exceeded=True, state="copies found", copies=1, sentence="Copies.")
+    _, alarm = gated([gate(excess=0.009), copied, gate()])
+    assert alarm["rows"][0]["sentence"] == "Copies."
+    assert (alarm["rows"][0]["copies"], alarm["rows"][0]["images"]) == (1, 400)
+    large = gate(exceeded=True, state="exceeded", excess=0.2, sentence="Excess.")
+    table, alarm = gated([large, gate(barred_sets=["hospital_a/test"])], cleaned=True)
+    assert alarm["raised"]  # the draw that bars the set is not the one of the largest excess
+    assert table["verdict"].tolist() == ["barred", "barred"]  # also where the copying pool is on the baseline's side
+    unknown = gate(excess=None, low=None, high=None, state="undecided", sentence="Not known.")
+    assert not gated([unknown, gate()])[1]["raised"]
+    assert gated([unknown, copied])[1]["rows"][0]["sentence"] == "Copies."

@@ -11,7 +11,7 @@ from studies import tiny
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.document import page_text, schema_text
 from synthgain.study.load import parse_study, read_yaml, run_names
-from synthgain.study.roles import baseline_of, borrowed, role_of
+from synthgain.study.roles import baseline_of, borrowed, cleaned, filtered_twin, role_of
 from synthgain.study.schema import Study
 
 ROOT = Path(__file__).parent.parent
@@ -139,6 +139,22 @@ def test_roles_and_baselines() -> None:
     assert baseline_of(study, "small_plus") == "small"
     assert not borrowed(study, "supplemented")
     assert borrowed(study, "small_plus"), "the generator saw all patients, the baseline trains on half"
+
+
+@pytest.mark.parametrize(
+    ("cut", "clean"),
+    [
+        ({"column": "flagged", "keep": "false"}, True),
+        ({"column": "similarity_pixels", "keep": "below", "quantile": 0.9}, False),
+        ({"column": "similarity_pixels", "keep": "above", "threshold": 0.9}, False),
+    ],
+)
+def test_only_a_pool_without_flagged_images_is_clean_of_copies(cut: dict, clean: bool) -> None:
+    pool = {"of": "drawn", "filter": {"scores": "memorisation", **cut}}
+    arm = {"real": "hospital_a", "synthetic": "kept", "ratios": [100]}
+    study = parse_study(tiny(pools__kept=pool, arms__kept=arm))
+    assert cleaned(study, "kept") is clean
+    assert filtered_twin(study, "supplemented") == ("kept" if clean else None)
 
 
 def test_borrowed_arm_cannot_be_primary() -> None:

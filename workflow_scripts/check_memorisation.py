@@ -33,19 +33,24 @@ def check_memorisation(job: Job) -> None:
     _require(parts, settings)
     pool = read_pool(job, settings["pool"], settings["index"], real.columns)
     progress = Progress(f"memorisation of {settings['pool']}", 3)
-    scores, rates, nearest = _search_pixels(pool, parts)
+    scores, rates, near, nearest = _search_pixels(pool, parts)
+    pairs = {memorisation.PIXELS: near}
     progress.advance(note="pixels")
     if settings.get("space"):
-        more, other = _search_features(job, pool, parts)
+        more, other, near = _search_features(job, pool, parts)
         scores, rates = pd.concat([scores, more], axis=1), rates + other
+        pairs[settings["space"]["name"]] = near
     progress.advance(note="features")
     scores["flagged"] = scores.filter(like="flagged_").any(axis=1)
-    rng = random_generator(study=settings["seed"], step="memorisation", pool=settings["pool"])
+    keys = {"study": settings["seed"], "step": "memorisation", "pool": settings["pool"]}
+    rng = random_generator(**keys)
     rows = [rate.row(len(rates), rng) for rate in rates] + _parent_row(scores, pool, parts["train"])
     judged = [row for row in rows if row["rule"] != "nearest is parent"]
+    chance, tests = random_generator(**keys, of="copies"), len(rates) + len(pairs)
+    copies = [memorisation.count_copies(space, *sides, tests, chance) for space, sides in pairs.items()]
     leaks = _membership(job, parts)
     progress.advance(note="membership")
-    gate = memorisation.judge(judged, settings["limit"], _barred(job, pool))
+    gate = memorisation.judge(judged, settings["limit"], _barred(job, pool), copies)
     gate["membership"] = {name: _plain(leaks[-1][name]) for name in ("auroc", "low", "high", "tpr_at_1_fpr", "leak")}
     gate["membership"]["note"] = leaks[-1]["note"]
     write_json(folder / "gate.json", gate)
@@ -69,7 +74,7 @@ def _require(parts: Mapping[str, Images], settings: Mapping[str, Any]) -> None:
 
 def _search_pixels(
     pool: Images, parts: Mapping[str, Images]
-) -> tuple[pd.DataFrame, list[memorisation.Rates], Neighbours]:
+) -> tuple[pd.DataFrame, list[memorisation.Rates], memorisation.Pair, Neighbours]:
     train = parts["train"]
     pixels, space = train.pixels(), PixelSpace(train.pixels())
     found = space.search(pool.pixels(), pixels)
@@ -77,19 +82,23 @@ def _search_pixels(
         space.search(parts[part].pixels(), pixels, parts[part].patients, train.patients)
         for part in ("test", "validation")
     )
-    rules = memorisation.pixel_rules(*_compared(pool, found, (parts["test"], null), (parts["validation"], validation)))
+    sides = _compared(pool, found, (parts["test"], null), (parts["validation"], validation))
+    rules = memorisation.pixel_rules(*sides)
+    same = [_same_file(images, train) for images in (pool, parts["test"], parts["validation"])]
+    near = memorisation.near_exact_sides(sides, same)
     scores = pd.DataFrame({"image_id": pool.table["image_id"]})
     scores = pd.concat([scores, _scores("pixels", found, rules, train)], axis=1)
-    scores["copy_pixels"] = memorisation.near_exact(found)
+    scores["copy_pixels"] = near[0].flags
+    scores["flagged_pixels"] |= near[0].flags  # an exact copy among fifty equal training images has no distance ratio
     rows, positions = _parent_rows(pool, train)
     scores["similarity_parent_pixels"] = np.float32(np.nan)
     scores.loc[rows, "similarity_parent_pixels"] = space.pairwise(pool.pixels(rows), pixels[positions])
-    return scores, rules, found
+    return scores, rules, near, found
 
 
 def _search_features(
     job: Job, pool: Images, parts: Mapping[str, Images]
-) -> tuple[pd.DataFrame, list[memorisation.Rates]]:
+) -> tuple[pd.DataFrame, list[memorisation.Rates], memorisation.Pair]:
     extractor, cache = open_extractor(job.slice["space"], job, chosen_device()), job.run / "state" / "features"
     features = {part: cached_features(extractor, images.pixels(), cache) for part, images in parts.items()}
     ours = cached_features(extractor, pool.pixels(), cache)
@@ -97,12 +106,21 @@ def _search_features(
     space = FeatureSpace(features["train"])
     found = space.search(ours, features["train"])
     null = space.search(features["test"], features["train"], test.patients, train.patients)
-    validation = parts["validation"].patients
-    calibration = space.search(features["train"], features["validation"], train.patients, validation).nearest
+    validation = parts["validation"]
+    calibration = space.search(features["train"], features["validation"], train.patients, validation.patients).nearest
     # No distance ratio here: in a space of few dimensions it flags a fifth of new images too.
     sides = _compared(pool, found, (test, null))
     rules = [memorisation.nearest_rule(job.slice["space"]["name"], *sides, calibration, memorisation.FEATURE_QUANTILE)]
-    return _scores("features", found, rules, train), rules
+    other = space.search(features["validation"], features["train"], validation.patients, train.patients)
+    near = memorisation.near_exact_sides(_compared(pool, found, (test, null), (validation, other)))
+    scores = _scores("features", found, rules, train)
+    scores["copy_features"] = near[0].flags
+    return scores, rules, near
+
+
+def _same_file(images: Images, train: Images) -> np.ndarray:
+    """(n,) bool: equal to a training image to the bit."""
+    return images.table["sha256"].isin(train.table["sha256"]).to_numpy(dtype=bool)
 
 
 def _compared(pool: Images, found: Neighbours, *real: tuple[Images, Neighbours]) -> list[memorisation.Compared]:

@@ -9,9 +9,9 @@ import torch
 from synthgain.device import chosen_device
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, kinds, read_real
-from synthgain.evaluation.memorisation import LEVEL, Compared, pixel_rules
+from synthgain.evaluation.memorisation import PIXELS, Compared, count_copies, near_exact_sides, pixel_rules
 from synthgain.evaluation.nearest import PixelSpace
-from synthgain.evaluation.snapshots import COLUMNS, kid_with_se, recommend
+from synthgain.evaluation.snapshots import COLUMNS, has_copies, kid_with_se, recommend
 from synthgain.generators.loading import load_generator
 from synthgain.pools.sampling import noise_of, to_uint8
 from synthgain.pools.solvers import sample
@@ -54,12 +54,15 @@ def evaluate_snapshots(job: Job) -> None:
             ours, theirs, patients[:n], reference.patients, random_generator(**keys, snapshot=snapshot)
         )
         found = space.search(images, pixels)
-        rates = pixel_rules(Compared(found, patients, drawn_kinds), *held_out)
+        sides = [Compared(found, patients, drawn_kinds), *held_out]
+        rates = pixel_rules(*sides)
         chance = random_generator(**keys, of="permutations", snapshot=snapshot)
         worst = min(
             (rule.row(len(rates), chance) for rule in rates), key=lambda row: (row["p_adjusted"], -row["excess"])
         )
-        results.append(_row(snapshot, settings["space"]["name"], n, kid, se, worst))
+        copies = count_copies(PIXELS, *near_exact_sides(sides), len(rates) + 1, chance)
+        near = copies.found if copies.certain else 0
+        results.append(_row(snapshot, settings["space"]["name"], n, kid, se, worst | {"copies": near}))
         progress.advance(note=f"snapshot {snapshot}")
     _write(job, results, parts)
 
@@ -82,9 +85,9 @@ def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, key
 def _row(snapshot: int, space: str, n: int, kid: float, se: float, copies: dict[str, Any]) -> dict[str, Any]:
     return {
         "snapshot": snapshot, "space": space, "n": n, "kid": kid, "kid_se": se, "copy_n": copies["n"],
-        "copy_rate": copies["rate"], "null_rate": copies["null_rate"], "excess": copies["excess"],
-        "low": copies["low"], "high": copies["high"], "p_adjusted": copies["p_adjusted"], "recommended": False,
-        "note": "",
+        "copies": copies["copies"], "copy_rate": copies["rate"], "null_rate": copies["null_rate"],
+        "excess": copies["excess"], "low": copies["low"], "high": copies["high"], "p_adjusted": copies["p_adjusted"],
+        "recommended": False, "note": "",
     }  # fmt: skip
 
 
@@ -92,8 +95,8 @@ def _write(job: Job, rows: list[dict[str, Any]], parts: dict[str, Images]) -> No
     chosen = recommend(rows)
     for row in rows:
         row["recommended"] = row["snapshot"] == chosen
-        if row["p_adjusted"] < LEVEL:
-            row["note"] = "copies above their null"
+        if has_copies(row):
+            row["note"] = "near-exact copies" if row["copies"] else "copies above their null"
     folder = job.outputs[0].parent
     write_text(folder / "snapshots.csv", pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False))
     facts = {name: job.slice[name] for name in ("generator", "index")}

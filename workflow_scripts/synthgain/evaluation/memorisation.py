@@ -2,9 +2,11 @@
 
 Rules after Dar et al. (arXiv 2402.01054), Akbar et al. 2025 and Carlini et al. 2023 (arXiv 2301.13188). Every
 threshold comes from real images, and every rate stands beside the same rate on held-out real images: these
-checks detect copying, they do not certify privacy.
+checks detect copying, they do not certify privacy. A near-exact copy needs no rate: one decides alone, unless held-out
+real images have such neighbours too.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,9 @@ ALPHA = 0.5  # Carlini et al.: nearer than half of the usual distance to the 50 
 NEAR_EXACT = 1 / 3  # nearer than a third of it: the same picture up to noise and a shift
 LIMIT = 0.01
 LEVEL = 0.025  # of the one-sided p, adjusted for the number of rules
+PIXELS = "pixels"
+Pair = tuple[Flagged, Flagged]  # of the pool, and of held-out real images
+EXCEEDED, COPIES_FOUND, UNDECIDED, WITHIN = "exceeded", "copies found", "undecided", "within limit"  # of the gate
 
 
 @dataclass(frozen=True)
@@ -94,42 +99,143 @@ def near_exact(neighbours: Neighbours) -> np.ndarray:
     return neighbours.distance_ratio() < NEAR_EXACT
 
 
-def judge(rows: Sequence[dict[str, Any]], limit: float, barred: Sequence[str]) -> dict[str, Any]:
-    """The gate: exceeded where a rule's excess is above `limit` and its adjusted p below LEVEL.
+def near_exact_sides(sides: Sequence[Compared], same: Sequence[np.ndarray] = ()) -> Pair:
+    """Near-exact copies in the pool (the first side), and the same among all held-out images (the others).
 
-    Returns {excess, low, high, limit, exceeded, state, rule, flagged, images, barred_sets, sentence} of the rule
-    that decides: the largest excess among those beyond noise, else the largest of all. state is "exceeded",
-    "within limit" (the whole interval is) or "undecided" (too few held-out images to tell).
+    same: per side (n,) bool, images that are known to equal a training image.
     """
-    proven = [row for row in rows if row["p_adjusted"] < LEVEL]
-    worst = max(proven or rows, key=lambda row: row["excess"])
-    exceeded = bool(proven) and worst["excess"] > limit
-    undecided = not exceeded and max(row["high"] for row in rows) > limit
-    state = "exceeded" if exceeded else "undecided" if undecided else "within limit"
+    found = [near_exact(side.neighbours) for side in sides]
+    found = [near | known for near, known in zip(found, same, strict=True)] if same else found
+    joined = (found[1:], [side.patients for side in sides[1:]], [side.kinds for side in sides[1:]])
+    return Flagged(found[0], sides[0].patients, sides[0].kinds), Flagged(*map(np.concatenate, joined))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Near-exact copies of training images in one space: `found` of `images` synthetic ones.
+
+    twins of held_out real images are as near to a training image of another patient. p: one-sided, adjusted, of a rate
+    above theirs among images of the same kinds; 1 where there are no twins and nothing is to be compared.
+    """
+
+    space: str
+    found: int
+    images: int
+    twins: int
+    held_out: int
+    p: float = 1.0
+
+    @property
+    def beyond_twins(self) -> bool:
+        """True if real images do not explain them: none is so near, or far fewer are."""
+        return self.found > 0 and (self.twins == 0 or self.p < LEVEL)
+
+    @property
+    def certain(self) -> bool:
+        """True if they decide alone. In features alone a neighbour may be near for other reasons than copying."""
+        return self.beyond_twins and self.space == PIXELS
+
+    @property
+    def doubtful(self) -> bool:
+        """True if they prove nothing, yet nothing reassuring may be said."""
+        return self.beyond_twins != (self.space == PIXELS) and self.found > 0
+
+    def sentence(self) -> str:
+        """What was found, beside the same among held-out real images."""
+        ours, theirs = f"{self.found} of {self.images} synthetic images", f"{self.held_out} held-out real images"
+        if self.space != PIXELS:
+            near = f"as near to a training image in {self.space} as a copy would be"
+            return f"{ours} are {near}, against {self.twins or 'none'} of {theirs}"
+        if self.twins == 0:
+            return f"{ours} are near-exact copies of training images, and none of {theirs} is"
+        text = f"{ours} are near-exact copies of training images, as are {self.twins} of {theirs}, twins of others"
+        return text if self.beyond_twins else f"{text}: the rates do not differ beyond chance"
+
+
+def count_copies(space: str, pool: Flagged, real: Flagged, rules: int, rng: np.random.Generator) -> Copies:
+    """Count near-exact copies. pool, real: their flags; rules: how many tests share the level (Bonferroni)."""
+    found, twins = int(pool.flags.sum()), int(real.flags.sum())
+    p = min(1.0, rules * matched_excess(pool, real, rng).p) if found and twins else 1.0
+    return Copies(space, found, len(pool.flags), twins, len(real.flags), p)
+
+
+def judge(
+    rows: Sequence[dict[str, Any]], limit: float, barred: Sequence[str], copies: Sequence[Copies] = ()
+) -> dict[str, Any]:
+    """The gate: exceeded where near-exact copies decide, or a rule's excess is above `limit` and its p below LEVEL.
+
+    Returns {excess, low, high, limit, exceeded, state, rule, flagged, images, copies, held_out_copies, held_out,
+    none_found (nothing like a copy, and all was computed), barred_sets, sentence}; excess to images are those of the
+    rule that decides: the largest excess among those beyond noise, else the largest of all. state is "exceeded" (a
+    rule's excess), "copies found" (near-exact copies alone; `exceeded` is true as well), "undecided" (too few held-out
+    images to tell, copies that twins may explain, or a rule that could not be computed) or "within limit" (the whole
+    interval is, and no copy was found).
+    """
+    known = [row for row in rows if _computed(row)]
+    proven = [row for row in known if row["p_adjusted"] < LEVEL]
+    worst = max(proven or known or rows[:1], key=lambda row: row["excess"])
+    unknown = [row for row in rows if not _computed(row)]
+    if proven and worst["excess"] > limit:
+        state = EXCEEDED
+    elif any(found.certain for found in copies):
+        state = COPIES_FOUND
+    elif unknown or any(found.doubtful for found in copies) or max(row["high"] for row in known) > limit:
+        state = UNDECIDED
+    else:
+        state = WITHIN
+    pixels = [found for found in copies if found.space == PIXELS]
     return {
-        "excess": worst["excess"], "low": worst["low"], "high": worst["high"], "limit": limit,
-        "exceeded": exceeded, "state": state, "rule": f"{worst['rule']} in {worst['space']}",
-        "flagged": worst["flagged"], "images": worst["n"], "barred_sets": list(barred),
-        "sentence": _sentence(worst, limit, state, barred),
+        **{name: _finite(worst[name]) for name in ("excess", "low", "high")}, "limit": limit,
+        "exceeded": state in (EXCEEDED, COPIES_FOUND), "state": state, "rule": f"{worst['rule']} in {worst['space']}",
+        "flagged": worst["flagged"], "images": worst["n"], "copies": sum(found.found for found in pixels),
+        "held_out_copies": sum(found.twins for found in pixels), "held_out": sum(found.held_out for found in pixels),
+        "none_found": state in (UNDECIDED, WITHIN) and not unknown and not any(found.doubtful for found in copies),
+        "barred_sets": list(barred), "sentence": _sentence(worst, unknown, limit, state, copies, barred),
     }  # fmt: skip
 
 
-def _sentence(worst: dict[str, Any], limit: float, state: str, barred: Sequence[str]) -> str:
+def _computed(row: dict[str, Any]) -> bool:
+    """False where a rate, its interval or its threshold is not a number: such a rule has seen nothing."""
+    names = ("excess", "low", "high", "p_adjusted")
+    return all(math.isfinite(row[name]) for name in names) and math.isfinite(row.get("threshold", 0.0))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _sentence(
+    worst: dict[str, Any],
+    unknown: Sequence[dict[str, Any]],
+    limit: float,
+    state: str,
+    copies: Sequence[Copies],
+    barred: Sequence[str],
+) -> str:
+    noted = [found.sentence() for found in copies if found.certain or found.doubtful]
+    noted += [f"{row['rule']} in {row['space']} could not be computed" for row in unknown]
     found = (
         f"{_percent(worst['rate'])} of the synthetic images are nearer to a training image than the threshold, "
         f"against {_percent(worst['null_rate'])} of held-out real images of the same kinds "
         f"({worst['rule']} in {worst['space']}): excess {_percent(worst['excess'])}, "
         f"95 % interval {_percent(worst['low'])} to {_percent(worst['high'])}"
     )
-    if state == "exceeded":
-        text = f"Memorisation warning: {found}, above the limit of {_percent(limit)}."
-    elif state == "undecided":
-        text = f"No copying beyond chance was found, but an excess above {_percent(limit)} is not excluded: {found}."
+    if not _computed(worst):
+        found = ""
+    if state == EXCEEDED:
+        texts = [f"Memorisation warning: {found}, above the limit of {_percent(limit)}", *noted]
+    elif state == COPIES_FOUND:
+        texts = [f"Memorisation warning: {noted[0]}", *noted[1:], found]
+    elif noted:
+        texts = [f"Copying is not excluded: {noted[0]}", *noted[1:], found]
+    elif state == UNDECIDED:
+        excess = f"an excess above {_percent(limit)} is not excluded"
+        texts = [f"No copying beyond chance was found, but {excess}: {found}"]
     else:
-        text = f"No copying above the limit of {_percent(limit)} was found: {found}."
+        texts = [f"No copying above the limit of {_percent(limit)} was found: {found}"]
     if barred:
-        text += f" The pool holds copies of images of {', '.join(barred)}: no verdict may be given on these."
-    return text
+        texts.append(f"The pool holds copies of images of {', '.join(barred)}: no verdict may be given on these")
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in texts if text)
 
 
 def _percent(share: float) -> str:

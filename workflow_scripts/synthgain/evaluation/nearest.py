@@ -1,8 +1,8 @@
 """Nearest real neighbours of images, in pixels and in features.
 
 Pixel similarity is the correlation of images after area-averaging to at most 64 × 64 and taking away the mean
-training image (anatomy that all share would hide what is individual), the largest over a horizontal flip and
-over shifts of up to 3 % of the side: a copy that was moved by a pixel stays a copy. Same measure, same
+training image (anatomy that all share would hide what is individual), the largest over flips in both directions and
+over shifts of up to 3 % of the side: a copy that was mirrored or moved by a pixel stays a copy. Same measure, same
 search for synthetic and real queries, so that thresholds and null rates apply.
 """
 
@@ -70,7 +70,7 @@ class PixelSpace:
         for start in range(0, len(queries), QUERIES):
             part = queries[start : start + QUERIES]
             small, steps = self._small(part, self.side), (-self.reach, 0, self.reach)
-            views = [self._coarse(x, y, s) for x in (small, small.flip(-1)) for y in steps for s in steps]
+            views = [self._coarse(x, y, s) for x in _flips(small) for y in steps for s in steps]
             similar = torch.stack([_unit(view - self.coarse_mean) @ coarse.T for view in views]).amax(0)
             same = _same_patient(query_patients, reference_patients, slice(start, start + QUERIES))
             if same is not None:
@@ -94,7 +94,7 @@ class PixelSpace:
         small = self._small(queries, self.side)
         reach = range(-self.reach, self.reach + 1)
         mean = self._window(self.mean, 0, 0)
-        views = [_unit(self._window(x, y, s) - mean) for x in (small, small.flip(-1)) for y in reach for s in reach]
+        views = [_unit(self._window(x, y, s) - mean) for x in _flips(small) for y in reach for s in reach]
         similar = torch.bmm(torch.stack(views, 1), fine[index].transpose(1, 2)).amax(1)
         if same is not None:
             similar[same.gather(1, index)] = -1.0
@@ -148,6 +148,11 @@ class FeatureSpace:
 
     def _unit(self, features: np.ndarray) -> torch.Tensor:
         return functional.normalize(torch.from_numpy(((features - self.mean) / self.scale).astype(np.float32)), dim=1)
+
+
+def _flips(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The images as they are, mirrored, upside down, and both."""
+    return x, x.flip(-1), x.flip(-2), x.flip((-2, -1))
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ from synthgain.evaluation.memorisation import LEVEL
 from synthgain.evaluation.resampling import jackknife_se, patient_groups
 
 COLUMNS = (
-    "snapshot", "space", "n", "kid", "kid_se", "copy_n", "copy_rate", "null_rate", "excess", "low", "high",
-    "p_adjusted", "recommended", "note",
+    "snapshot", "space", "n", "kid", "kid_se", "copy_n", "copies", "copy_rate", "null_rate", "excess", "low",
+    "high", "p_adjusted", "recommended", "note",
 )  # fmt: skip
 
 
@@ -38,14 +38,19 @@ def kid_with_se(
     return kernel_distance(kernel, size), float(jackknife_se(statistic, *groups)[0])
 
 
+def has_copies(row: dict[str, Any]) -> bool:
+    """True for near-exact copies that real images do not explain (`copies`), or an excess beyond chance (LEVEL)."""
+    return row.get("copies", 0) > 0 or row["p_adjusted"] < LEVEL
+
+
 def recommend(rows: Sequence[dict[str, Any]]) -> int | None:
     """Return the recommended snapshot: the latest within one standard error of the best KID of those before copying.
 
-    Copying starts at the first snapshot whose excess of copies is beyond chance (`memorisation.LEVEL`); that one and
-    all later ones are out. None where the very first one copies.
+    Copying starts at the first snapshot that `has_copies`; that one and all later ones are out. None where the
+    very first one copies.
     """
     ordered = sorted(rows, key=lambda row: row["snapshot"])
-    started = next((number for number, row in enumerate(ordered) if row["p_adjusted"] < LEVEL), len(ordered))
+    started = next((number for number, row in enumerate(ordered) if has_copies(row)), len(ordered))
     clean = ordered[:started]
     if not clean:
         return None

@@ -8,6 +8,7 @@ from synthgain.report.evidence import Evidence, Measured
 
 MEMORISATION = "memorisation"  # the alarm that has a banner of its own
 GOOD, BAD, OPEN = "good", "bad", "open"
+WITHIN, UNDECIDED, COPIES_FOUND = "within limit", "undecided", "copies found"  # states of a gate
 LEAKING = ("leak", "red")
 
 
@@ -43,19 +44,36 @@ def _safety(evidence: Evidence, arm: str | None) -> tuple[str, str]:
     copying = [m for m in searched if m.gate.get("exceeded") or m.gate.get("barred_sets")]
     if any(measured in found for measured in copying):
         return BAD, f"✗ No: {_pools(copying)} copies of real images. Do not use or share before you have looked."
+    clean = all(m.gate.get("state") == WITHIN and _none_found(m) for m in found)
     if copying:
-        clean = f"None beyond chance in {_names(found)}, which the verdict is about."
-        return BAD, f"✗ Not all of them: {_pools(copying)} copies of real images. {clean}"
+        other = f"{'None beyond chance' if clean else 'Not decided'} in {_names(found)}, which the verdict is about."
+        return BAD, f"✗ Not all of them: {_pools(copying)} copies of real images. {other}"
     leaking = [m for m in found if (m.gate.get("membership") or {}).get("leak") in LEAKING]
     if leaking:
-        return (
-            BAD,
-            f"✗ Not clear: no copies beyond chance, but training images leak through the loss ({_names(leaking)}).",
-        )
-    undecided = [m for m in found if m.gate.get("state") == "undecided"]
-    if undecided:
-        return OPEN, f"? No copies beyond chance were found, but too few images to exclude them ({_names(undecided)})."
+        seen = "no copies beyond chance, but training" if clean else "training"
+        return BAD, f"✗ Not clear: {seen} images leak through the loss ({_names(leaking)})."
+    doubtful = [m for m in found if not _none_found(m)]
+    if doubtful:
+        return OPEN, f"? Not decided for {_names(doubtful)}: see section Memorisation."
+    if not clean:
+        few = [m for m in found if m.gate.get("state") != WITHIN]
+        return OPEN, f"? No copies beyond chance were found, but too few images to exclude them ({_names(few)})."
     return GOOD, f"✓ No copying beyond chance ({_names(found)}). That is no certificate of privacy."
+
+
+def _none_found(measured: Measured) -> bool:
+    """True if the gate computed all its rules and saw no near-exact copy: else nothing reassuring may be said."""
+    return bool(measured.gate.get("none_found")) and measured.gate.get("state") in (WITHIN, UNDECIDED)
+
+
+def gate_answer(evidence: Evidence) -> str:
+    """What stands beside the memorisation control where no alarm was raised."""
+    searched = [m for m in evidence.memorisation if m.gate]
+    if not all(_none_found(m) for m in searched):
+        return "? not decided: see section Memorisation"
+    if any(m.gate.get("state") == UNDECIDED for m in searched):
+        return "? no copies found, too few images to exclude them"
+    return "✓ no alarm"
 
 
 def _pool_of(evidence: Evidence, arm: str) -> str | None:
@@ -97,10 +115,14 @@ def _banner(pool: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     row, arms = rows[0], f"trained on by {', '.join(str(row['arm']) for row in rows)}"
     if not row.get("exceeded"):
         return "Copied test images.", f"Pool {pool} ({arms}) holds copies of test images."
+    warning = "Do not share these images or the generator as they are."
+    if row.get("state") == COPIES_FOUND:
+        count = f"{row['copies']} of {row['images']} images of pool {pool} ({arms})"
+        return "Copies of training images.", f"{count} are near-exact copies of training images. {warning}"
     share, limit = number(100 * float(row["excess"]), 1), number(100 * float(row["limit"]), 1)
     ends = interval(100 * float(row["low"]), 100 * float(row["high"]), 1)
     text = (
         f"In pool {pool} ({arms}), {share} % more images than chance explains are near copies of training "
-        f"images (95 % interval {ends} %; limit {limit} %). Do not share these images or the generator as they are."
+        f"images (95 % interval {ends} %; limit {limit} %). {warning}"
     )
     return "Copies of training images.", text

@@ -41,6 +41,7 @@ SNAPSHOT_COLUMNS = [
     Column("n", "Images", "count"),
     Column("kid", "KID", "number"),
     Column("kid_se", "Standard error", "number"),
+    Column("copies", "Near-exact copies", "count", optional=True),
     Column("copy_rate", "Near copies", "percent"),
     Column("null_rate", "Held-out real", "percent"),
     Column("excess", "Excess", "percent"),
@@ -125,7 +126,8 @@ def _recommendation(measured: Measured, evidence: Evidence, name: str) -> Text:
     }
     if chosen is None:
         return Text(
-            f"{name}: no snapshot is recommended, since near copies exceed their null in all of them.", "warning"
+            f"{name}: no snapshot is recommended, since all of them hold copies, or more near copies than their null.",
+            "warning",
         )
     others = [f"{pool} (snapshot {step})" for pool, step in used.items() if str(step) != str(chosen)]
     text = f"{name}: snapshot {chosen} is recommended"

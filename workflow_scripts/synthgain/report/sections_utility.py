@@ -8,7 +8,7 @@ from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.figure_plan import endpoint
 from synthgain.report.floors import with_floor
-from synthgain.report.questions import MEMORISATION
+from synthgain.report.questions import MEMORISATION, gate_answer
 from synthgain.report.sections_further import calibration_section, dose_blocks, folded, subgroup_section
 from synthgain.report.sections_segmentation import spread_section
 from synthgain.report.style import metric_name
@@ -134,8 +134,7 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
             else "– not checked (no such arm, or not estimable)"
         )
         if alarm.get("checked"):
-            open_gate = name == MEMORISATION and any(m.gate.get("state") == "undecided" for m in evidence.memorisation)
-            quiet = "? no copies found, too few images to exclude them" if open_gate else "✓ passed"
+            quiet = gate_answer(evidence) if name == MEMORISATION else "✓ passed"
             state = ALARM if alarm.get("raised") else quiet
         if evidence.segments(model.name):
             check = check.replace("shuffled labels", "masks of other images")

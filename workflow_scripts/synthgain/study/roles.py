@@ -34,9 +34,14 @@ def root_pool(study: Study, pool: str) -> Pool:
 
 
 def cleaned(study: Study, name: str) -> bool:
-    """True if the arm's pool was filtered by the memorisation scores: the gate's warning does not apply to it."""
-    pool = study.pools.get(study.arms[name].synthetic or "")
-    return pool is not None and pool.filter is not None and pool.filter.scores == "memorisation"
+    """True if the arm's pool lost all images that the gate flagged, copies too: its warning does not apply to it."""
+    return _without_flagged(study.pools.get(study.arms[name].synthetic or ""))
+
+
+def _without_flagged(pool: Pool | None) -> bool:
+    """True for a pool that keeps what is not flagged; another cut on the memorisation scores may leave copies."""
+    kept = None if pool is None else pool.filter
+    return kept is not None and (kept.scores, kept.column, kept.keep) == ("memorisation", "flagged", "false")
 
 
 def baseline_of(study: Study, name: str) -> str | None:
@@ -108,7 +113,7 @@ def filtered_twin(study: Study, name: str) -> str | None:
     arm = study.arms[name]
     for other, config in study.arms.items():
         pool = study.pools.get(config.synthetic or "")
-        if pool is None or pool.filter is None or pool.filter.scores != "memorisation" or pool.of != arm.synthetic:
+        if pool is None or not _without_flagged(pool) or pool.of != arm.synthetic:
             continue
         if arm.model_dump(exclude=_NOT_RECIPE) == config.model_dump(exclude=_NOT_RECIPE):
             return other
