@@ -17,7 +17,11 @@ HEAD = """# The study config, key by key
 
 Made from the models in `workflow_scripts/synthgain/study/` by `make docs`; do not edit by hand.
 The same as JSON schema: [config.schema.json](config.schema.json). A first example: `config.yaml`.
-A wrong key or name stops the run before anything is planned, with the nearest valid one.
+A wrong key or name stops the run before anything is planned, with the nearest valid one; so does a key given twice,
+with its file and line. Several files (`--configfile a.yaml b.yaml`) lie over each other, the later over the earlier,
+and `--config key=value` over all: mappings are merged key by key, lists and values replaced. Without data sets of their
+own they lie over `config.yaml`. On the command line `data_root`, `study`, `title` and `description` are taken as typed,
+whatever YAML would make of them.
 """
 
 

@@ -1,6 +1,10 @@
 """From YAML to a validated study: one clear line for whatever is wrong."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +16,112 @@ from synthgain.study.entry import nearest
 from synthgain.study.schema import Study
 
 LONGEST_SHOWN = 64  # characters of a wrong name: as many as a right one may have
+Place = tuple[int | str, ...]  # keys and positions from the top of a config down to a value
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses a key given twice, which YAML itself would pass over in silence."""
-
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    own = [key for key, _ in node.value if key.tag != _MERGE]  # `<<: *other` may give keys that are overridden here
-    keys = [loader.construct_object(key, deep=deep) for key in own]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise SynthGainError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+class Repeated(SynthGainError):
+    """A key given twice, which YAML and JSON would pass over in silence."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; SynthGainError naming the file where it is not one."""
+    """Read a YAML or JSON mapping; SynthGainError naming the file and the line where it is not one."""
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader
-    except (OSError, yaml.YAMLError, SynthGainError) as error:
-        raise SynthGainError(f"{path}: {' '.join(str(error).split())}") from error
+        value = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise SynthGainError(f"{path}: {reason}") from None
+    except SynthGainError as error:
+        raise type(error)(f"{path}: {error}") from None
     if not isinstance(value, dict):
         raise SynthGainError(f"{path}: not a study config (a YAML mapping)")
+    if "__use_yte__" in value:
+        raise SynthGainError(f"{path}: templates (__use_yte__) are not for studies; write the values out")
     return value
 
 
-def parse_study(config: Mapping[str, Any], source: str = "config") -> Study:
-    """Validate a config; SynthGainError with the first problem in one line. Rehearsals are made small here."""
+def parse_yaml(text: str) -> Any:
+    """Return what a text holds, JSON before YAML as Snakemake reads it; SynthGainError with the line of a problem."""
+    try:
+        try:
+            return _json(text)
+        except ValueError:
+            return _yaml(text)
+    except RecursionError:
+        raise SynthGainError("nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise SynthGainError(f"{place}{' '.join(str(error.problem or error.context).split())}") from None
+    except (yaml.YAMLError, ValueError) as error:  # a number of too many digits, a date that does not exist
+        raise SynthGainError(" ".join(str(error).split())) from None
+
+
+def _json(text: str) -> Any:
+    """Read JSON; its tabs are blanks to YAML, which then knows the line of a key given twice."""
+    repeated: list[str] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            repeated.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        return found
+
+    value = json.loads(text, object_pairs_hook=once)
+    if repeated:
+        with suppress(yaml.YAMLError):
+            _yaml(text.replace("\t", " "))
+        raise Repeated(_twice(repeated[0]))
+    return value
+
+
+def _yaml(text: str) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        _refuse_repeated_keys(loader, node)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated_keys(loader: yaml.SafeLoader, root: yaml.Node | None) -> None:
+    """Look through every mapping once, however often an alias names it. Keys are compared as Python compares them."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys: set[Any] = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                name = "<<" if key.tag == _MERGE else loader.construct_object(key)
+                if name in keys:
+                    raise Repeated(f"line {key.start_mark.line + 1}: {_twice(name)}")
+                keys.add(name)
+            waiting += [part for pair in node.value for part in pair]
+        else:
+            waiting += node.value
+
+
+def _twice(key: Any) -> str:
+    shown = repr(_shown(key)) if isinstance(key, str) else _shown(str(key))
+    return f"the key {shown} is given twice; keep one"
+
+
+def parse_study(config: Mapping[str, Any], source: str | Callable[[Place], str] = "config") -> Study:
+    """Validate a config; SynthGainError with the first problem in one line. Rehearsals are made small here.
+
+    `source` is what the config is called, or says for a place in it which file it was read from.
+    """
     try:
         study = Study.model_validate(dict(config))
     except ValidationError as error:
-        raise SynthGainError(f"{source}: {_first_problem(error)}") from None
+        named = source if isinstance(source, str) else source(_place(error))
+        raise SynthGainError(f"{named}: {_first_problem(error)}") from None
     return rehearse(study) if study.rehearsal else study
 
 
@@ -107,6 +181,15 @@ def _first_problem(error: ValidationError) -> str:
         message = "is missing"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _place(error: ValidationError) -> Place:
+    """Return where the first problem is: its location, and what its message says of a place or of an unknown key."""
+    problem = error.errors()[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    path = re.match(r"([a-z][a-z0-9_.]*): ", message)
+    key = re.match(r"unknown key '(\w+)'", message)
+    return (*problem["loc"], *(path[1].split(".") if path else ()), *(key.groups() if key else ()))
 
 
 def _shown(name: str) -> str:

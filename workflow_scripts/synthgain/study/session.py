@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from synthgain.study import (  # noqa: F401  (they register the plans)
 )
 from synthgain.study.code import CodeDigests
 from synthgain.study.job_settings import job_settings
-from synthgain.study.load import parse_study, run_names
+from synthgain.study.load import Place, parse_study, run_names
 from synthgain.study.plan_calibration import plan_calibration
 from synthgain.study.plan_data import snapshots_of
 from synthgain.study.plan_forecast import planned_outputs
@@ -36,10 +36,19 @@ JOB_FILES = Path(".snakemake") / "synthgain_jobs"
 
 
 class Session:
-    """One call of Snakemake: `config` as merged by Snakemake, `repository` the folder of the Snakefile."""
+    """One call of Snakemake: `config` the study as it was given, `repository` the folder of the Snakefile.
 
-    def __init__(self, config: Mapping[str, Any], repository: Path, results: Path) -> None:
-        self.study: Study = parse_study(config)
+    `source` is what the config is called in messages, or says so for a place in it.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        repository: Path,
+        results: Path,
+        source: str | Callable[[Place], str] = "config",
+    ) -> None:
+        self.study: Study = parse_study(config, source)
         self.results = results
         self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
         root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
