@@ -24,7 +24,8 @@ class Network:
     sigma_min, sigma_max = 0.002, 80.0
 
     def __init__(self) -> None:
-        options = {"block_out_channels": [8, 16], "layers_per_block": 1, "attention_resolutions": []}
+        # One level: compiling each further one takes half a minute of a processor.
+        options = {"block_out_channels": [8], "layers_per_block": 1, "attention_resolutions": []}
         self.network = build(options, 8, 1)
 
     def null_condition(self, n):

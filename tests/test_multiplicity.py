@@ -1,5 +1,8 @@
 """Adjusted p-values: hand values, pingouin and statsmodels."""
 
+import gc
+from collections.abc import Iterator
+
 import numpy as np
 import pingouin
 import pytest
@@ -17,6 +20,15 @@ def test_holm_by_hand():
     np.testing.assert_allclose(found, pingouin.multicomp([0.04, 0.01, 0.03, 0.02], method="holm")[1])
 
 
+@pytest.fixture(scope="module")
+def _no_collection_at_each_call() -> Iterator[None]:
+    """statsmodels' Holm collects garbage at each call: over all that a test run has loaded, most of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: 0)
+        yield
+
+
+@pytest.mark.usefixtures("_no_collection_at_each_call")
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=20))
 def test_agrees_with_statsmodels_and_orders(p_values):
     p = np.array(p_values)

@@ -3,20 +3,27 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
+from fork_server import SOCKET, request, start
 from studies import tiny
 
 ROOT = Path(__file__).parent.parent
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis")
 CLINIC_ROWS = 12
+
+
+@cache
+def _server() -> dict[str, str]:
+    """What calls of the fork server need in their environment; it starts with the first."""
+    return start()
 
 
 @dataclass(frozen=True)
@@ -28,31 +35,18 @@ class Workshop:
 
     def snakemake(self, *arguments: str, study: str = "tiny.yaml", data: str | None = None, check: bool = True) -> str:
         """Call Snakemake in the copy and return stdout and stderr together."""
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--configfile",
-            study,
-            "--config",
-            f"data_root={data or self.data}",
-        ]
+        command = ["-m", "snakemake", "--configfile", study, "--config", f"data_root={data or self.data}", *arguments]
         environment = {k: v for k, v in os.environ.items() if k not in ("SYNTHGAIN_DATA", "SYNTHGAIN_DEVICE")}
         environment["XDG_CACHE_HOME"] = str(self.folder.parent / "cache")
-        done = subprocess.run(
-            [*command, *arguments],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=2400,
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(
-                f"snakemake {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
-            )
-        return done.stdout
+        environment |= _server()
+        with tempfile.TemporaryFile("w+") as said, open(os.devnull) as nothing:
+            files = [nothing.fileno(), said.fileno(), said.fileno()]
+            status = request(environment[SOCKET], command, str(self.folder), environment, files)
+            said.seek(0)
+            text = said.read()
+        if check and status != 0:
+            raise AssertionError(f"snakemake {' '.join(arguments)} ended with {status}:\n{text[-6000:]}")
+        return text
 
     def build(self, cores: int = 2) -> str:
         """Build the study."""
