@@ -14,14 +14,14 @@ from pydantic import BaseModel
 from studies import tiny
 
 from synthgain.datasets import table
-from synthgain.errors import SynthGainError
-from synthgain.files import write_text
 from synthgain.report.checklist_facts import known_facts
 from synthgain.report.evidence import Evidence, gather
 from synthgain.report.prose import methods
 from synthgain.report.sections_study import study_sections
 from synthgain.report.sections_utility import utility_sections
 from synthgain.report.verdicts import headlines
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_text
 from synthgain.study import session  # noqa: F401  (it registers the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study

@@ -33,7 +33,7 @@ from snakemake_interface_executor_plugins.settings import CommonSettings
 from studies import tiny
 from workshop import LEFT_OUT, ROOT
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.load import read_yaml
 from synthgain.study.schema import Study
 from synthgain.study.sources import merged

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 from fork_server import SOCKET, request, start
+from PIL import Image
 from studies import tiny
 
 ROOT = Path(__file__).parent.parent

@@ -50,7 +50,9 @@ def _sentence(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any]) -> s
         return str(worst["sentence"])
     above = sum(bool(gate["exceeded"]) for gate in found)
     which = next(number for number, gate in enumerate(found) if gate["sentence"] == worst["sentence"])
-    return f"In draw {which}, the worst of {len(found)} draws of the pool ({above} above the limit): {worst['sentence']}"
+    return (
+        f"In draw {which}, the worst of {len(found)} draws of the pool ({above} above the limit): {worst['sentence']}"
+    )
 
 
 def _without_flagged(table: pd.DataFrame, arm: str, analysis: Analysis) -> list[dict[str, Any]]:

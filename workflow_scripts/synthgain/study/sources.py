@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.load import Place, parse_yaml, read_yaml
 from synthgain.study.schema import Study
 
