@@ -16,7 +16,8 @@ import time
 # Environment variables: the server's socket, the interpreter, and the `python` that jobs find in its place.
 SOCKET, REAL, EXECUTABLE = "TEST_FORK_SOCKET", "TEST_FORK_REAL", "TEST_FORK_EXECUTABLE"
 LIBRARIES = (
-    "numpy", "pandas", "pyarrow.parquet", "pydantic", "yaml", "PIL.Image", "scipy.stats", "torch", "torch.nn.functional",
+    "numpy", "pandas", "pyarrow.parquet", "pydantic", "yaml", "PIL.Image", "scipy.stats", "torch",
+    "torch.nn.functional",
     "safetensors.torch", "matplotlib.figure", "jinja2", "pingouin", "sklearn.metrics", "diffusers.models",
     "accelerate", "snakemake.cli",
 )  # fmt: skip
