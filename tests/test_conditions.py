@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_sources import COLUMNS, KEYS, make_table
 
-from synthgain.datasets.order import training_order
+from synthgain.data.order import training_order
 from synthgain.pools.conditions import (
     replica_rows,
     sample_seeds,

@@ -7,7 +7,7 @@ from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
 
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
-from synthgain.replicas import read_replica, take
+from synthgain.data.replicas import read_replica, take
 from synthgain.runtime.files import read_manifest, write_manifest, write_table
 
 

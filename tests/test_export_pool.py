@@ -14,8 +14,8 @@ from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
 from draw_pool_shard import draw_pool_shard
 from export_pool import export_pool
 from merge_pool_replica import merge_pool_replica
+from synthgain.data.replicas import read_replicas, take
 from synthgain.pools.export import datasheet, mask_summary, write_png
-from synthgain.replicas import read_replicas, take
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest
 

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 import predict_downstream as predict_script
 import train_downstream as train_script
+from synthgain.data.image_set import read_image_set
+from synthgain.data.replicas import read_replica
 from synthgain.downstream import training as downstream_training
 from synthgain.downstream.training import Trainer
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training import train_diffusion
-from synthgain.images import read_image_set
 from synthgain.pools.sampling import FinishedBatches
-from synthgain.replicas import read_replica
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest, read_table, remove_parts, write_table
@@ -260,7 +260,7 @@ WRITER = """
 import sys; sys.path.insert(0, {scripts!r})
 import numpy as np, pandas as pd
 from pathlib import Path
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 table = pd.DataFrame({{"image_id": [f"i{{row}}" for row in range(64)]}})
 table = table.assign(patient_id="p", site="a", origin="real")
 for number in range(10**6):

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from synthgain.data.image_set import write_image_set
 from synthgain.generators import gan_training, loop
 from synthgain.generators.differentiable_augmentation import NUMBERS, augment
 from synthgain.generators.gan_options import gan_options
 from synthgain.generators.gan_training import Draws, discriminator_loss, prepare_run, train_gan
 from synthgain.generators.loading import load_generator
-from synthgain.images import write_image_set
 from synthgain.networks.gan import GanDiscriminator, GanNetwork, build_discriminator, build_generator, levels_of
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, Terminated

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from synthgain.data.image_set import write_image_set
 from synthgain.generators import loop, training
 from synthgain.generators.loading import load_generator
 from synthgain.generators.options import training_options
 from synthgain.generators.training import train_diffusion
 from synthgain.generators.training_data import PassOrder, measure_sigma_data, read_training_data, training_rows
-from synthgain.images import write_image_set
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, Terminated
 from synthgain.runtime.errors import SynthGainError

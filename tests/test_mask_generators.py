@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from test_generator_training import kill_after, weights_digest
 from torch import Tensor
 
+from synthgain.data.image_set import read_image_set
 from synthgain.generators import training
 from synthgain.generators.loading import load_generator
 from synthgain.generators.mask_condition import checked_masks
 from synthgain.generators.mask_planes import MaskPlanes
 from synthgain.generators.training import prepare_run, train_diffusion
 from synthgain.generators.training_data import TrainingData, job_training_data, read_training_data
-from synthgain.images import read_image_set
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -102,7 +102,7 @@ def test_structures_that_cannot_be_learned(
 
 def write_hollow(run: Path) -> None:
     """A data set whose masks are there, and all empty."""
-    from synthgain.images import write_image_set
+    from synthgain.data.image_set import write_image_set
 
     inputs = write_data(run, "hollow", masks=True)
     folder = run / "datasets" / "hollow"

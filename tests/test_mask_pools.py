@@ -15,14 +15,14 @@ import synthgain.pools.generated
 import synthgain.pools.mask_conditions
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
-from synthgain.datasets.order import training_order
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
+from synthgain.data.order import training_order
+from synthgain.data.replicas import read_replica, take
 from synthgain.pools import known, pairs
 from synthgain.pools.inpainting import region_of
 from synthgain.pools.misaligned import draw_misaligned, partners
 from synthgain.pools.pair_decoding import clean, decode_planes
 from synthgain.pools.shards import positions_of
-from synthgain.replicas import read_replica, take
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_manifest, write_json
@@ -89,7 +89,7 @@ def draw(run, shards=1, replica=1, **changes):
 
 
 def sources(run):
-    from synthgain.images import read_image_set
+    from synthgain.data.image_set import read_image_set
 
     source = read_image_set(run / "datasets/a")
     return source, training_of(source)

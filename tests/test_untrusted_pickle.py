@@ -17,10 +17,10 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from synthgain.data.image_set import _open_array
 from synthgain.datasets.medmnist import prepare as prepare_medmnist
 from synthgain.datasets.table import prepare as prepare_table
 from synthgain.generators.loading import load_generator
-from synthgain.images import _open_array
 from synthgain.networks.extractors import load_state_dict, load_torchscript
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.networks.small_cnn import build

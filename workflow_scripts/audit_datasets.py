@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import read_image_set
 from synthgain.datasets.audit import (
     AuditedSet,
     audit_between,
@@ -18,7 +19,6 @@ from synthgain.datasets.audit import (
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import contact_sheet
 from synthgain.datasets.mask_area import strata_of
-from synthgain.images import read_image_set
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.files import atomic_path, check_file, read_manifest, read_table, write_json, write_text
 from synthgain.seeds import random_generator

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
 from synthgain.report.pair_sheet import pair_rows

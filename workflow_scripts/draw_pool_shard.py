@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set, write_image_set
+from synthgain.data.image_set import ImageSet, read_image_set, write_image_set
 from synthgain.pools.conditions import PoolKeys, training_rows
 from synthgain.pools.misaligned import draw_misaligned
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts

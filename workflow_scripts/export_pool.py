@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.replicas import read_replica, take
 from synthgain.pools.export import datasheet, mask_summary, metadata_table, write_png
 from synthgain.pools.shards import label_counts
-from synthgain.replicas import read_replica, take
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.files import atomic_path, read_manifest, write_manifest, write_text
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import read_image_set
 from synthgain.datasets.duplicates import exact_groups, near_pairs
 from synthgain.datasets.split import (
     PARTS,
@@ -14,7 +15,6 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
-from synthgain.images import read_image_set
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest, write_table

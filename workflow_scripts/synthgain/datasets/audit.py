@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ImageSet
 from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import mask_areas
 from synthgain.datasets.split import PARTS, class_counts, part_counts
-from synthgain.images import ImageSet
 from synthgain.runtime.errors import SynthGainError
 
 LISTED = 200  # rows of a finding that audit.json lists; the counts are always whole

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthgain.datasets.reading import Pixels
+from synthgain.datasets.pixels import Pixels
 from synthgain.runtime.errors import SynthGainError
 
 # nnU-Net clips intensities at these percentiles (Isensee et al., Nat Methods 2021;18:203).

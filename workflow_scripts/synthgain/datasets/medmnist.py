@@ -16,7 +16,8 @@ import pandas as pd
 
 from synthgain.datasets.download import download
 from synthgain.datasets.geometry import fit_image
-from synthgain.datasets.reading import BYTE_RANGE, Pixels, is_below
+from synthgain.datasets.pixels import BYTE_RANGE, Pixels
+from synthgain.datasets.reading import is_below
 from synthgain.datasets.source import Prepared
 from synthgain.runtime.errors import SynthGainError
 

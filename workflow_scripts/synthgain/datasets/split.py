@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ImageSet
 from synthgain.datasets.mask_area import strata_of
-from synthgain.images import ImageSet
 from synthgain.runtime.errors import SynthGainError
 
 PARTS = ("train", "validation", "test")

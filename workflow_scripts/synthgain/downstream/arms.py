@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.datasets.order import patient_fraction, training_order
-from synthgain.downstream.batch_order import copy_keys, mix, row_keys
+from synthgain.data.batch_order import copy_keys, mix, row_keys
+from synthgain.data.order import patient_fraction, training_order
 from synthgain.downstream.planes import Planes
 from synthgain.downstream.tasks import TaskLike
 from synthgain.runtime.errors import SynthGainError

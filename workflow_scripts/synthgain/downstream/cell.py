@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ImageSet, read_image_set
+from synthgain.data.replicas import read_replicas
 from synthgain.downstream.arms import (
     POOL_COLUMNS,
     Rows,
@@ -27,9 +29,7 @@ from synthgain.downstream.planes import Planes, planes_of
 from synthgain.downstream.tasks import Task, TaskLike
 from synthgain.downstream.training import Validation
 from synthgain.downstream.training_set import TrainingSet, arm_phases, training_set
-from synthgain.images import ImageSet, read_image_set
 from synthgain.registry import TASKS
-from synthgain.replicas import read_replicas
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest, read_table

@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from synthgain.data.image_set import ImageSet
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.prediction import Place, predict_logits, prediction_table
 from synthgain.downstream.tasks import Task, task_of
 from synthgain.downstream.training_set import ImageStore
-from synthgain.images import ImageSet
 
 
 def new_task(model: Mapping[str, Any], images: ImageSet, where: str) -> Task:

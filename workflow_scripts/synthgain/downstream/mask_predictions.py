@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from synthgain.data.run_lengths import encode_runs
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.prediction import Place
 from synthgain.downstream.training_set import ImageStore
-from synthgain.mask_runs import encode_mask
 from synthgain.metrics import mask_scores
 from synthgain.runtime.errors import SynthGainError
 
@@ -29,7 +29,7 @@ def mask_table(
     predicted: batches of (B, H, W, K) bool in the order of `rows`; masks: the true ones of the same rows.
     Columns: ratio, replicate, dataset, part, image_id, patient_id, label (the structure), truth (1 where it is
     present, else 0), score (Dice), SCORES by the rules of `mask_scores`, truth_empty, predicted_empty (bool), and with
-    keep_masks `mask_rle` (`encode_mask`). Raises SynthGainError where no image has a mask of any structure.
+    keep_masks `mask_rle` (`encode_runs`). Raises SynthGainError where no image has a mask of any structure.
     """
     found: list[dict[str, object]] = []
     first = 0
@@ -66,4 +66,4 @@ def _row(truth: np.ndarray, predicted: np.ndarray, tolerance: float, keep_masks:
     present, drawn = bool(truth.any()), bool(predicted.any())
     row: dict[str, object] = {"truth": float(present), "score": scores["dice"], **scores}
     row |= {"truth_empty": not present, "predicted_empty": not drawn}
-    return row | {"mask_rle": encode_mask(predicted)} if keep_masks else row
+    return row | {"mask_rle": encode_runs(predicted)} if keep_masks else row

@@ -12,12 +12,12 @@ from monai.inferers import sliding_window_inference
 from monai.losses import DiceLoss
 from torch import nn
 
+from synthgain.data.image_set import ImageSet
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.mask_predictions import mask_table
 from synthgain.downstream.prediction import Place, predict_batches
 from synthgain.downstream.tasks import Batches
 from synthgain.downstream.training_set import ImageStore, mask_store
-from synthgain.images import ImageSet
 from synthgain.runtime.errors import SynthGainError
 
 OVERLAP = 0.25  # of neighbouring windows: MONAI's default

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from synthgain.data.batch_order import mix
 from synthgain.device import compiled, load_optimizer, memory_format
 from synthgain.downstream.arms import Rows
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
-from synthgain.downstream.batch_order import mix
 from synthgain.downstream.prediction import predict_batches
 from synthgain.downstream.tasks import Batches, TaskLike
 from synthgain.downstream.training_set import ImageStore, TrainingSet, batch_targets, mask_store

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from synthgain.data.batch_order import Phase, Stream
 from synthgain.downstream.arms import Rows
-from synthgain.downstream.batch_order import Phase, Stream
 from synthgain.downstream.planes import Planes
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest

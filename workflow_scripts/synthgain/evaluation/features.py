@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthgain.images import image_hashes
+from synthgain.data.image_set import image_hashes
 from synthgain.networks.extractors import Extractor
 from synthgain.registry import SPACES
 from synthgain.runtime.command import Job, logger

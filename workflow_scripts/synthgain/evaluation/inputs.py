@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.images import read_image_set
-from synthgain.replicas import read_replicas, take
+from synthgain.data.image_set import read_image_set
+from synthgain.data.replicas import read_replicas, take
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from synthgain.images import read_image_set
-from synthgain.replicas import read_replicas, take
+from synthgain.data.image_set import read_image_set
+from synthgain.data.replicas import read_replicas, take
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import read_manifest
 

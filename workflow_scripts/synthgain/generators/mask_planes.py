@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthgain.images import ImageSet
+from synthgain.data.image_set import ImageSet
 from synthgain.runtime.errors import SynthGainError
 
 OUTPUTS = ("image", "image+mask", "mask")

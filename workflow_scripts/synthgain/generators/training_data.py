@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from synthgain.datasets.order import patient_fraction, training_order
+from synthgain.data.image_set import ImageSet, read_image_set
+from synthgain.data.order import patient_fraction, training_order
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.mask_planes import IMAGES_ONLY, MaskPlanes, check_masks, read_masks, rows_with_masks
-from synthgain.images import ImageSet, read_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest, read_table

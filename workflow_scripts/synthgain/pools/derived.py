@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.replicas import read_replica, take
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
-from synthgain.replicas import read_replica, take
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest, read_table
 from synthgain.seeds import random_generator

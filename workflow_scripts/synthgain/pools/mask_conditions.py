@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.datasets.order import training_order
+from synthgain.data.image_set import ImageSet
+from synthgain.data.order import training_order
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
-from synthgain.images import ImageSet
 from synthgain.pools.mask_transforms import limits_of, transformed
 from synthgain.pools.pair_decoding import decode_planes
 from synthgain.pools.sampling import Sampler, to_uint8

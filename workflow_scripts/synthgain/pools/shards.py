@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.images import ImageSet
+from synthgain.data.image_set import ImageSet
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
 from synthgain.pools.raking import Columns, level_names
 from synthgain.runtime.errors import SynthGainError

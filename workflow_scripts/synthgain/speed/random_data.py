@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 from synthgain.runtime.files import write_manifest, write_table
 
 IDENTITY = "random"

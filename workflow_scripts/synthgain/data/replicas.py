@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from synthgain.images import read_image_set
+from synthgain.data.image_set import read_image_set
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest
 
