@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import predict_downstream as predict_script
 import train_downstream as train_script
 from synthgain.data.image_set import read_image_set
-from synthgain.data.replicas import read_replica
+from synthgain.data.replicas import read_replicas
 from synthgain.downstream import training as downstream_training
 from synthgain.downstream.training import Trainer
 from synthgain.generators.loading import load_generator
@@ -174,10 +174,10 @@ def test_a_damaged_shard_is_one_clear_line(run: Path, harm: Callable[[Path], Non
         kept = (shard / name).read_bytes()
         harm(shard / name)
         with pytest.raises(SynthGainError) as caught:
-            read_replica(run / "pools/p/0/replica-1/manifest.json")
+            read_replicas([(run / "pools/p/0/replica-1/manifest.json", None)])
         assert_one_line(caught.value, shard / name)
         (shard / name).write_bytes(kept)
-    read_replica(run / "pools/p/0/replica-1/manifest.json")
+    read_replicas([(run / "pools/p/0/replica-1/manifest.json", None)])
 
 
 @pytest.fixture(scope="module")

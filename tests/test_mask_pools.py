@@ -17,7 +17,7 @@ from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
 from synthgain.data.image_set import write_image_set
 from synthgain.data.order import training_order
-from synthgain.data.replicas import read_replica, take
+from synthgain.data.replicas import read_replicas
 from synthgain.pools import known, pairs
 from synthgain.pools.inpainting import region_of
 from synthgain.pools.misaligned import draw_misaligned, partners
@@ -83,9 +83,8 @@ def draw(run, shards=1, replica=1, **changes):
         parts[output] = digest(part)
     merged = {"pool": "drawn", "index": 0, "replica": replica, "shards": shards}
     call(merge_pool_replica, job_line(run, f"{base}/manifest.json", merged, parts, "merged"))
-    images, table, masks = read_replica(run / base / "manifest.json")
-    every = np.arange(len(table))
-    return take(images, every), table, take(masks, every), read_manifest(run / base / "manifest.json")
+    pool = read_replicas([(run / base / "manifest.json", None)])
+    return pool.pixels.gather(), pool.table, pool.planes.gather(), read_manifest(run / base / "manifest.json")
 
 
 def sources(run):

@@ -27,9 +27,7 @@ import trivial_floor as floor_script
 from synthgain.data.image_set import read_image_set
 from synthgain.data.run_lengths import decode_runs
 from synthgain.downstream.arms import real_rows
-from synthgain.downstream.floors import floor_masks, mean_masks
-from synthgain.downstream.planes import planes_of
-from synthgain.downstream.segmentation import Segmentation
+from synthgain.downstream.segmentation import Segmentation, floor_masks, mean_masks
 from synthgain.metrics import dice
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -195,8 +193,7 @@ def test_trivial_floors_are_scored_on_the_same_images(trained: tuple[Job, dict[s
 def test_the_mean_mask_is_cut_where_validation_dice_is_best(tmp_path: Path) -> None:
     write_pairs(tmp_path, "a", lesion=np.arange(60) % 3 != 0)
     images, task = read_image_set(tmp_path / "datasets/a"), Segmentation(STRUCTURES)
-    planes = planes_of(images.masks, images.mask_names, STRUCTURES)
-    rows = real_rows(images.images, images.table, np.arange(60), task, planes)
+    rows = real_rows(images.images, images.table, np.arange(60), task, (images.planes(STRUCTURES),))
     known = images.table["has_mask_lesion"].to_numpy()
     mean = mean_masks(rows, "w")
     np.testing.assert_allclose(mean[..., 0], images.masks[known, :, :, 0].mean(axis=0))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from synthgain.data.dataset import read_split
 from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
@@ -183,7 +184,7 @@ def _training_ids(job: Job, dataset: str) -> set[str] | None:
     manifest = f"splits/{dataset}/manifest.json"
     if manifest not in job.inputs:
         return None
-    split = read_table(job.input_folder(manifest) / "split.parquet")
+    split = read_split(job.input_folder(manifest))
     return set(split.loc[split["part"] == "train", "image_id"])
 
 

@@ -1,71 +1,77 @@
-"""Reads the replicas of a pool: shards stay memory-mapped, only the rows asked for are copied."""
+"""Reads the replicas of a pool: shards stay memory-mapped."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from synthgain.data.image_set import read_image_set
+from synthgain.data.image_set import Columns, ImageSet, read_image_set
+from synthgain.data.store import ImageStore
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest
 
-Replica = tuple[list[np.ndarray], pd.DataFrame, list[np.ndarray] | None]
 
+@dataclass(frozen=True)
+class Replicas:
+    """Replicas of a pool as one.
 
-def read_replica(manifest_path: Path, identity: str | None = None, columns: Collection[str] | None = None) -> Replica:
-    """Open one replica: (images per shard, table of all shards in the pool's order, masks per shard or None).
-
-    With `columns` only those of them that the table has are kept: text columns are what a large pool costs in memory.
-    Images are (n, H, W, C) uint8, masks (n, H, W, K) uint8, memory-mapped read-only; use `take`.
-    Raises SynthGainError if a file is missing or damaged, or the identity is not the expected one.
+    arrays: (n, H, W, C) uint8 of each shard, memory-mapped read-only; table: the rows of all of them in the pool's
+    order; masks: (n, H, W, K) uint8 in {0, 1} of each shard, None where some have none; mask_names: the K structures;
+    columns: what the table's targets and covariates hold.
     """
-    manifest = read_manifest(manifest_path, identity)
-    folder = manifest_path.parent
-    for name, listed in manifest["files"].items():
-        check_file(folder, name, listed)
-    shards = [read_image_set(folder / name, manifest["shard_identities"][name]) for name in manifest["shards"]]
-    tables = [shard.table for shard in shards if len(shard)]
-    if columns is not None:
-        tables = [table[[name for name in table.columns if name in columns]] for table in tables]
-    table = pd.concat(tables, ignore_index=True)
-    masks = [shard.masks for shard in shards if shard.masks is not None]
-    return [shard.images for shard in shards], table, masks if len(masks) == len(shards) else None
+
+    arrays: list[np.ndarray]
+    table: pd.DataFrame
+    masks: list[np.ndarray] | None
+    mask_names: list[str]
+    columns: Columns
+
+    @cached_property
+    def pixels(self) -> ImageStore:
+        """The images of the table's rows."""
+        return ImageStore(self.arrays)
+
+    @cached_property
+    def planes(self) -> ImageStore | None:
+        """The masks of the table's rows."""
+        return None if self.masks is None else ImageStore(self.masks)
 
 
 def read_replicas(
     manifests: Sequence[tuple[Path, str | None]], count: int | None = None, columns: Collection[str] | None = None
-) -> Replica:
-    """Open several replicas as one, in the order given, and return it with the first `count` rows of its table.
+) -> Replicas:
+    """Open replicas {manifest, identity} as one, in the order given, with the first `count` rows of their table.
 
-    Raises SynthGainError where they hold fewer than `count` images.
+    With `columns` only those of them that the table has are kept: text columns are what a large pool costs in memory.
+    Raises SynthGainError if a file is missing or damaged, an identity is not the expected one, or they hold fewer than
+    `count` images.
     """
-    images: list[np.ndarray] = []
-    tables: list[pd.DataFrame] = []
-    masks: list[np.ndarray] | None = []
-    for path, identity in manifests:
-        parts, table, planes = read_replica(path, identity, columns)
-        images += parts
-        tables.append(table)
-        masks = None if masks is None or planes is None else masks + planes
+    shards = [shard for path, identity in manifests for shard in _shards(path, identity)]
+    tables = [shard.table for shard in shards if len(shard)] or [shards[0].table]
+    if columns is not None:
+        tables = [table[[name for name in table.columns if name in columns]] for table in tables]
     table = pd.concat(tables, ignore_index=True)
     if count is not None and count > len(table):
         raise SynthGainError(
             f"{manifests[0][0].parent.parent}: {count} synthetic images asked for, {len(manifests)} replicas hold "
             f"{len(table)}; lower the ratio or raise the pool's replicas"
         )
-    return images, table if count is None else table.iloc[:count], masks
+    masks = [shard.masks for shard in shards if shard.masks is not None]
+    return Replicas(
+        [shard.images for shard in shards],
+        table if count is None else table.iloc[:count],
+        masks if len(masks) == len(shards) else None,
+        shards[0].mask_names,
+        shards[0].columns,
+    )
 
 
-def take(arrays: Sequence[np.ndarray], positions: np.ndarray) -> np.ndarray:
-    """Return rows `positions` of the arrays as if they were joined along the first axis: a copy of those alone."""
-    edges = np.cumsum([0, *(len(array) for array in arrays)])
-    positions = np.asarray(positions, dtype=np.int64)
-    if len(positions) and not (positions.min() >= 0 and positions.max() < edges[-1]):
-        raise IndexError(f"positions {positions.min()} … {positions.max()} of {edges[-1]} rows")
-    joined = np.empty((len(positions), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
-    owner = np.searchsorted(edges, positions, side="right") - 1
-    for number in np.unique(owner):
-        inside = owner == number
-        joined[inside] = arrays[number][positions[inside] - edges[number]]
-    return joined
+def _shards(manifest_path: Path, identity: str | None) -> list[ImageSet]:
+    manifest = read_manifest(manifest_path, identity)
+    folder = manifest_path.parent
+    for name, listed in manifest["files"].items():
+        check_file(folder, name, listed)
+    return [read_image_set(folder / name, manifest["shard_identities"][name]) for name in manifest["shards"]]

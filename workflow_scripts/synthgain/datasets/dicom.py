@@ -1,8 +1,8 @@
 """DICOM pixels as a viewer shows them: modality LUT, VOI LUT or window, MONOCHROME1 inverted.
 
-Only the tags below are ever parsed, so that no personal header field is even in memory. A DICOM header may say 512 ×
-512 over a JPEG 2000 frame of 60,000 × 60,000, and decoders believe the frame: so the sizes in its own header are compared
-before any decoder allocates for them. Markers: JPEG ITU-T T.81 table B.1, JPEG-LS T.87 C.1.1, JPEG 2000 T.800
+Only the tags below are ever parsed, so that no personal header field is even in memory. A DICOM header may say
+512 × 512 over a JPEG 2000 frame of 60,000 × 60,000, and decoders believe the frame: so the sizes in its own header are
+compared before any decoder allocates for them. Markers: JPEG ITU-T T.81 table B.1, JPEG-LS T.87 C.1.1, JPEG 2000 T.800
 A.5.1 and (JP2 boxes) I.4, RLE DICOM PS3.5 G.
 """
 

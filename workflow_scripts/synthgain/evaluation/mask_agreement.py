@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.evaluation.inputs import Images
-from synthgain.evaluation.masks import Masks, pool_masks, real_masks
+from synthgain.data.pixels import to_batch
+from synthgain.evaluation.inputs import Images, Masks, pool_masks, real_masks
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
@@ -24,7 +24,6 @@ BAD_PAIR = 0.5  # Dice below which a pair counts as bad
 LOWEST_SHARE = 0.05
 RESAMPLES = 500
 BATCH = 64
-HALF_RANGE = 127.5  # downstream networks see pixels in [−1, 1]
 Predict = Callable[[np.ndarray], np.ndarray]  # (n, H, W, C) uint8 -> (n, H, W, K) bool
 
 
@@ -35,7 +34,7 @@ def predictor(logits: Callable[[torch.Tensor], torch.Tensor], device: torch.devi
     """
 
     def predict(images: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / HALF_RANGE - 1.0
+        x = to_batch(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         with torch.inference_mode():
             return (logits(x) > 0).permute(0, 2, 3, 1).cpu().numpy()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.pixels import mask_batch, to_batch
 from synthgain.metrics import auroc
 from synthgain.seeds import random_generator
 
@@ -45,8 +46,8 @@ def denoising_losses(
     losses = np.zeros((len(images), len(levels)))
     for start in range(0, len(images), BATCH):
         rows = slice(start, start + BATCH)
-        clean = torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        planes = None if masks is None else torch.from_numpy(masks[rows]).permute(0, 3, 1, 2).float() * 2.0 - 1.0
+        clean = to_batch(torch.from_numpy(np.array(images[rows])))
+        planes = None if masks is None else mask_batch(masks[rows])
         if planes is not None and generator.mask_by is None:
             clean, planes = torch.cat([clean, planes], dim=1), None
         clean = clean.to(device)

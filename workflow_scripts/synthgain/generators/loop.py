@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from synthgain.data.batch_order import PassOrder
 from synthgain.generators.publishing import write_generator
 from synthgain.generators.run_state import Run, check_agreement, resume, state_of
 from synthgain.generators.snapshots import write_snapshot
-from synthgain.generators.training_data import PassOrder
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job, Progress, StopSignal, Terminated
 from synthgain.runtime.energy import EnergyMeter, total_energy

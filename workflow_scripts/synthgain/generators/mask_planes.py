@@ -57,15 +57,12 @@ def rows_with_masks(image_set: ImageSet, rows: np.ndarray, planes: MaskPlanes, d
                 f"{planes.place}.structures: data set {dataset!r} has no structure {name!r}; "
                 f"known: {', '.join(known) or 'none, it has no masks'}"
             )
-    flags = image_set.table.iloc[rows][[f"has_mask_{name}" for name in planes.structures]].to_numpy(dtype=bool)
-    return rows[flags.all(axis=1)]
+    return rows[image_set.has_masks(planes.structures)[rows]]
 
 
 def read_masks(image_set: ImageSet, rows: np.ndarray, planes: MaskPlanes) -> Tensor:
     """Return the masks (N, K, H, W) uint8 of `rows`, 0 outside and INSIDE inside, in the order of the structures."""
-    assert image_set.masks is not None
-    places = [image_set.mask_names.index(name) for name in planes.structures]
-    masks = np.ascontiguousarray(image_set.masks[rows][..., places].transpose(0, 3, 1, 2))
+    masks = np.ascontiguousarray(image_set.planes(planes.structures)[rows].transpose(0, 3, 1, 2))
     return torch.from_numpy(masks * np.uint8(INSIDE))
 
 

@@ -29,15 +29,6 @@ class PoolKeys:
         return {"study": self.study, "pool": self.pool, "index": self.index, "replica": self.replica}
 
 
-def training_rows(table: pd.DataFrame, split: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Return the table rows whose image stands in the split's training part, in table order."""
-    inside = set(split.loc[split["part"] == "train", "image_id"])
-    rows = table[table["image_id"].isin(inside)].reset_index(drop=True)
-    if rows.empty:
-        raise SynthGainError(f"datasets.{dataset}: its split holds no training image; a pool needs rows to copy")
-    return rows
-
-
 def replica_rows(
     training: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys, dataset: str
 ) -> pd.DataFrame:
@@ -46,7 +37,7 @@ def replica_rows(
     Mode `rows`: every training row once, whole patients, in the stratified order of `dataset`'s training rows
     that repeats and real fractions share: the same for every replica. Mode `balanced`: rows redrawn with raked
     weights, anew for every replica.
-    The columns are those of `training` and `copy`, the how-manieth use of the row within the replica (0, 1 …).
+    The columns are those of `training` and `copy`, the 0-based repeat index of the row within the replica.
     """
     mode = conditions.get("mode", "rows")
     if mode == "rows":

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.pixels import to_uint8
 from synthgain.device import memory_format
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Progress, StopSignal, Terminated
@@ -192,12 +193,6 @@ def noise_of(seeds: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
     """Return standard normal noise (N, *shape) float32, each sample from its own PCG64 stream."""
     samples = [np.random.Generator(np.random.PCG64(int(seed))).standard_normal(shape, np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(samples))
-
-
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Return images (N, C, H, W) in [-1, 1] as (N, H, W, C) uint8, rounded to nearest and clipped."""
-    levels = (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def _check_finite(images: torch.Tensor, first: int, name: str) -> None:

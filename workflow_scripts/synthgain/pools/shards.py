@@ -72,10 +72,10 @@ class Drawn:
 
     images: np.ndarray
     table: pd.DataFrame
-    columns: dict[str, dict[str, Any]]
+    columns: Columns
     masks: np.ndarray | None = None
     mask_names: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
 
 
 def positions_of(source: ImageSet, image_ids: pd.Series) -> np.ndarray:

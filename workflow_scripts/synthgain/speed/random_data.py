@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.dataset import SPLIT_FILE
 from synthgain.data.image_set import write_image_set
 from synthgain.runtime.files import write_manifest, write_table
 
@@ -45,6 +46,6 @@ def write_random_data(
     write_image_set(run / "datasets" / dataset, images, table, columns, IDENTITY, masks, list(structures))
     part = np.repeat(list(counts), list(counts.values()))
     split = table[["image_id", "patient_id"]].assign(part=part)
-    write_table(run / "splits" / dataset / "split.parquet", split, IDENTITY)
-    write_manifest(run / "splits" / dataset / "manifest.json", IDENTITY, ["split.parquet"])
+    write_table(run / "splits" / dataset / SPLIT_FILE, split, IDENTITY)
+    write_manifest(run / "splits" / dataset / "manifest.json", IDENTITY, [SPLIT_FILE])
     return {f"{kind}/{dataset}/manifest.json": IDENTITY for kind in ("datasets", "splits")}
