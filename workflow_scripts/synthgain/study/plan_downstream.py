@@ -28,7 +28,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     return Draft(
         {
             "model": {
-                **config.model_dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
+                **config.dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
                 "name": model,
                 "task_module": config.task,
                 "augmentation": {
@@ -39,7 +39,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
                 "network": network_entry(config),
             },
             "arm": {
-                **recipe.model_dump(exclude={"description", "ratios", "baseline"}),
+                **recipe.dump(exclude={"description", "ratios", "baseline"}),
                 "name": arm,
                 "match": plan.study.match,
                 "validation": validation,
