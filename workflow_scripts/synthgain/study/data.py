@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from synthgain.study.entry import Entry, Name
+from synthgain.entry import Entry, Name
 from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.entry import Entry, Name
 from synthgain.study.data import Share
-from synthgain.study.entry import Entry, Name
 
 MASK = "mask"  # among the conditions: the image's mask
 
