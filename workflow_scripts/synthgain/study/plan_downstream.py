@@ -29,10 +29,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
                 **config.model_dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
                 "name": model,
                 "task_module": TASKS[config.task],
-                "augmentation": {
-                    "laterality": config.augmentation.laterality,
-                    recipe.augmentation: getattr(config.augmentation, recipe.augmentation, {}),
-                },
+                "augmentation": _augmentation(config, recipe.augmentation),
                 "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
                 "network": network_entry(config),
             },
@@ -154,6 +151,12 @@ def network_entry(model: Model) -> dict[str, Any]:
     if list(NETWORKS.values()).count(module) > 1:
         options["name"] = model.network_name
     return {"module": module, "options": options}
+
+
+def _augmentation(model: Model, recipe: str) -> dict[str, Any]:
+    """Return the one recipe that an arm uses, as it was given."""
+    overrides = {} if recipe == "none" else getattr(model.augmentation, recipe).given()
+    return {"laterality": model.augmentation.laterality, recipe: overrides}
 
 
 def _replica_paths(plan: Planner, arm: str, ratio: int, index: int) -> list[tuple[str, int, int]]:
