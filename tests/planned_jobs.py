@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from synthgain.command import Job
+from synthgain.runtime.command import Job
 from synthgain.study.forecast import closure
 from synthgain.study.session import Session
 

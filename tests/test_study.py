@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import Field
 from studies import tiny
 
+from synthgain.entry import Entry, OmittedWhen
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.document import page_text, schema_text
-from synthgain.study.entry import Entry, OmittedWhen
 from synthgain.study.load import parse_study, read_yaml, run_names
 from synthgain.study.roles import baseline_of, borrowed, cleaned, copies_real, filtered_twin, role_of
 from synthgain.study.schema import Study
