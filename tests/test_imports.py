@@ -24,7 +24,8 @@ ALLOWED = {
     "evaluation": {"networks", "generators"},
     "statistics": set(),
     "report": set(),
-    "study": set(),
+    # The config is made of the options of those who use them: declarations alone, without torch.
+    "study": {"datasets.options", "networks.options", "downstream.options", "pools.options"},
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }
 

@@ -7,23 +7,32 @@ from synthgain.study.data import TableDataset
 from synthgain.study.plan_data import snapshots_of, used_datasets
 from synthgain.study.plan_evaluation import evaluation_inputs, gates, measured_pools, segmented
 from synthgain.study.planner import Draft, Planner, plans
-from synthgain.study.roles import baseline_of, borrowed, cleaned, filtered_twin, role_of, validation_dataset
+from synthgain.study.roles import (
+    baseline_of,
+    borrowed,
+    cleaned,
+    copies_real,
+    filtered_twin,
+    role_of,
+    validation_dataset,
+)
 
 
 @plans
 def compare_arms(plan: Planner, model: str) -> Draft:
     study = plan.study
-    analysis = study.analysis.model_dump(exclude={"margin_reason"})
+    analysis = study.analysis.dump(exclude={"margin_reason"})
     analysis["primary"] = [entry for entry in predeclared_comparisons(plan) if entry["model"] == model]
     arms = {
         name: {
-            **arm.model_dump(exclude={"description", "mixing", "balance"}),
+            **arm.dump(exclude={"description", "mixing", "balance"}),
             "baseline": baseline_of(study, name),
             "validation": validation_dataset(study, name),
             "role": role_of(study, name),
             "borrowed": borrowed(study, name),
             "filtered": filtered_twin(study, name),
             "cleaned": cleaned(study, name),
+            "copies": copies_real(study, name),
             "match": study.match,
         }
         for name, arm in study.arms.items()
@@ -36,7 +45,8 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "targets": study.models[model].labels,
             "arms": arms,
             "analysis": analysis,
-            "replicates": study.replicates.model_dump(exclude={"per_job"}),
+            "guarded_models": len({entry["model"] for entry in predeclared_comparisons(plan)}),
+            "replicates": study.replicates.dump(exclude={"per_job"}),
             "image_level": [n for n in study.evaluate_on if _without_patients(plan, n)],
             "rehearsal": study.rehearsal,
             "gates": {arm: [plan.job(rule, **w).output for rule, w in jobs] for arm, jobs in gates(plan).items()},
@@ -85,7 +95,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
             "task": study.models[model].task,
             "targets": study.models[model].labels,
             "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
-            "analysis": study.analysis.model_dump(include={"margin", "alpha", "subgroups"}),
+            "analysis": study.analysis.dump(include={"margin", "alpha", "subgroups"}),
             "primary": [entry for entry in predeclared_comparisons(plan) if entry["model"] == model],
             "pools": [{"pool": n, "rows_of": d, **_parents(plan, n)} for n, d in zip(shown, rows, strict=True)],
             "generators": dict.fromkeys(study.generators, study.replicates.generators),
@@ -123,7 +133,7 @@ def write_report(plan: Planner) -> Draft:
             "run": plan.run,
             "title": study.title or study.study,
             "description": study.description,
-            "config": study.model_dump(mode="json", by_alias=True, exclude={"data_root", "compute"}),
+            "config": study.dump(mode="json", by_alias=True, exclude={"data_root", "compute"}),
             "seed": plan.seed,
             "predeclared": declared,
             "predeclared_sha256": digest(declared),
@@ -187,16 +197,16 @@ def predeclared_comparisons(plan: Planner) -> list[dict[str, Any]]:
     primary = plan.study.analysis.primary
     if primary is None:
         return []
-    return [entry.model_dump() for entry in (primary if isinstance(primary, list) else [primary])]
+    return [entry.dump() for entry in (primary if isinstance(primary, list) else [primary])]
 
 
 def predeclared(plan: Planner) -> dict[str, Any]:
     """Return what is declared before the run: analysis, arms, replicates, seed, test sets."""
     study = plan.study
     return {
-        "analysis": study.analysis.model_dump(mode="json"),
-        "arms": {name: arm.model_dump(mode="json", exclude={"description"}) for name, arm in study.arms.items()},
-        "replicates": study.replicates.model_dump(exclude={"per_job"}),
+        "analysis": study.analysis.dump(mode="json"),
+        "arms": {name: arm.dump(mode="json", exclude={"description"}) for name, arm in study.arms.items()},
+        "replicates": study.replicates.dump(exclude={"per_job"}),
         "evaluate_on": study.evaluate_on,
         "match": study.match,
         "seed": plan.seed,
