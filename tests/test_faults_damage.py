@@ -24,7 +24,7 @@ from synthgain.data.replicas import read_replicas
 from synthgain.downstream import training as downstream_training
 from synthgain.downstream.training import Trainer
 from synthgain.generators.loading import load_generator
-from synthgain.generators.training import train_diffusion
+from synthgain.generators.training import train_family
 from synthgain.pools.sampling import FinishedBatches
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -185,7 +185,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         job = generator_job(tmp_path_factory.mktemp("generator"), steps=2)
-        train_diffusion(job)
+        train_family(job)
     return job.outputs[0].parent
 
 

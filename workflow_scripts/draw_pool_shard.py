@@ -12,7 +12,7 @@ from synthgain.pools.misaligned import draw_misaligned
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
 from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.command import Job, run_script
-from synthgain.runtime.finished import keep_manifest, put_manifest_back
+from synthgain.runtime.guarded import keep_manifest, put_manifest_back
 from synthgain.runtime.loading import load
 
 

@@ -20,7 +20,8 @@ from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Progress, StopSignal, Terminated
 from synthgain.runtime.environment import note_environment
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
+from synthgain.runtime.files import read_json
+from synthgain.runtime.guarded import GuardedFolder
 
 SOLVER_OPTIONS = ("solver", "steps", "guidance_scale", "guidance_interval", "sigma_max", "sigma_min", "rho")
 SAMPLING_OPTIONS = {*SOLVER_OPTIONS, "batch_size", "compile", "precision"}
@@ -29,44 +30,33 @@ PRECISIONS = ("float32", "bfloat16")
 logger = logging.getLogger("synthgain")
 
 
-class FinishedBatches:
-    """Batches already drawn, one `.npy` each with its checksum, of one identity; others are removed.
+class FinishedBatches(GuardedFolder):
+    """Batches already drawn, one `.npy` each, of one identity.
 
     environment: that of this process, kept with each batch (`synthgain.runtime.environment.environment`).
     """
 
-    def __init__(self, folder: Path, identity: str, environment: Mapping[str, Any] | None = None) -> None:
-        self.folder, self.identity, self.environment = folder, identity, dict(environment or {})
-        marker = folder / "identity.json"
-        if marker.exists() and marked_identity(marker) != identity:
-            logger.info("batches of another config or code in %s: starting afresh", folder)
-            self.clear()
-        if not marker.exists():
-            write_json(marker, {"identity": identity})
-        remove_parts(folder, "batch-*")
+    def __init__(self, folder: Path, identity: str, environment: Mapping[str, object] | None = None) -> None:
+        super().__init__(folder, identity, "batch-*")
+        self.environment = dict(environment or {})
 
     def save(self, batch: int, images: np.ndarray) -> None:
         """Keep one batch's images (uint8)."""
-        path = self._path(batch)
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.save(handle, images, allow_pickle=False)
-        write_json(
-            path.with_suffix(".json"),
-            {"sha256": sha256_file(path), "identity": self.identity, "environment": self.environment},
-        )
+
+        def write(path: Path) -> None:
+            with path.open("wb") as handle:
+                np.save(handle, images, allow_pickle=False)
+
+        self.keep(_batch_name(batch), write, environment=self.environment)
 
     def load(self, batch: int) -> np.ndarray | None:
         """Return a finished batch's images, or None where there is none or its bytes are damaged."""
-        path = self._path(batch)
-        if not path.exists() or not path.with_suffix(".json").exists():
-            return None
-        try:
-            facts = read_json(path.with_suffix(".json"))
-            if facts["identity"] == self.identity and facts["sha256"] == sha256_file(path):
-                return np.asarray(np.load(path, allow_pickle=False))
-        except (SynthGainError, KeyError, ValueError) as error:
-            logger.warning("%s: not usable (%s)", path, error)
-        logger.warning("%s: damaged, drawing this batch again", path)
+        name = _batch_name(batch)
+        if self.find(name) is not None:
+            with contextlib.suppress(ValueError):
+                return np.asarray(np.load(self.folder / name, allow_pickle=False))
+        if (self.folder / name).exists():
+            logger.warning("%s: damaged, drawing this batch again", self.folder / name)
         return None
 
     def environments(self) -> list[dict[str, Any]]:
@@ -76,14 +66,6 @@ class FinishedBatches:
             with contextlib.suppress(SynthGainError, KeyError):
                 note_environment(found, read_json(path)["environment"], from_batch=int(path.stem.split("-")[1]))
         return found
-
-    def clear(self) -> None:
-        """Remove the batches once the shard is written."""
-        for path in [*self.folder.glob("batch-*"), self.folder / "identity.json"]:
-            path.unlink(missing_ok=True)
-
-    def _path(self, batch: int) -> Path:
-        return self.folder / f"batch-{batch:08d}.npy"
 
 
 def draw_rows(
@@ -207,3 +189,7 @@ def _check_finite(images: torch.Tensor, first: int, name: str) -> None:
 
 def _hwc(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return (shape[1], shape[2], shape[0])
+
+
+def _batch_name(batch: int) -> str:
+    return f"batch-{batch:08d}.npy"

@@ -61,12 +61,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except Exception as error:  # libraries report a full disk under many names (safetensors, torch, pyarrow)
         if _out_of_space(error, path.parent):
-            raise SynthGainError(
-                f"{path}: no space left in {path.parent}; free some and run again, finished work is kept"
-            ) from error
+            raise SynthGainError(_full(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any error it is removed."""
+    temporary = path.with_name(f".{path.name}{PART}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+    except Exception as error:
+        if _out_of_space(error, path.parent):
+            raise SynthGainError(_full(path)) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the files below a folder but its manifest.json, as sorted relative paths."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path != folder / "manifest.json")
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def remove_parts(folder: Path, name: str = "*") -> None:
@@ -77,6 +99,10 @@ def remove_parts(folder: Path, name: str = "*") -> None:
     for path in folder.glob(f".{name}.*{PART}*"):
         if path.is_file():
             path.unlink(missing_ok=True)
+
+
+def _full(path: Path) -> str:
+    return f"{path}: no space left in {path.parent}; free some and run again, finished work is kept"
 
 
 def _out_of_space(error: Exception, folder: Path) -> bool:
