@@ -19,10 +19,13 @@ from synthgain.runtime.files import atomic_path, check_file, read_manifest, read
 REQUIRED_COLUMNS = ("image_id", "patient_id", "site", "origin", "sha256")
 
 
+Role = Literal["target", "covariate"]
+
+
 class ColumnSpec(TypedDict, total=False):
     """What a target or covariate column holds; `levels`, of categories, in their order."""
 
-    role: Literal["target", "covariate"]
+    role: Role
     kind: Literal["binary", "category", "continuous"]
     levels: list[str]
 
@@ -98,7 +101,8 @@ class ImageSet:
 
     def has_masks(self, structures: Sequence[str]) -> np.ndarray:
         """Return which rows have a mask of every one of `structures`, each a plane of this set: (N,) bool."""
-        return self.table[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool).all(axis=1)
+        flags = self.table[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool)
+        return np.asarray(flags.all(axis=1))
 
 
 def image_hashes(images: np.ndarray) -> list[str]:

@@ -133,7 +133,7 @@ def masks_of_rows(job: Job, table: pd.DataFrame, structures: Sequence[str]) -> t
         images = job_dataset(job, str(name), with_split=False).images
         if images.masks is None or not set(structures) <= set(images.mask_names):
             continue
-        places = pd.Index(images.table["image_id"].astype(str)).get_indexer(part["image_id"].astype(str))
+        places = pd.Index(images.table["image_id"].astype(str)).get_indexer(pd.Index(part["image_id"].astype(str)))
         known = images.has_masks(structures)[places]
         rows.append(part.index.to_numpy()[known])
         planes.append(images.planes(structures)[places[known]])

@@ -12,15 +12,8 @@ from torch import Tensor
 
 from synthgain.device import compiled, memory_format
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
-from synthgain.generators.diffusion import (
-    ConditionalNetwork,
-    DiffusionGenerator,
-    fitting_weights,
-    save_parts,
-)
-from synthgain.generators.diffusion import (
-    load as load_diffusion,
-)
+from synthgain.generators.diffusion import ConditionalNetwork, DiffusionGenerator, fitting_weights, save_parts
+from synthgain.generators.diffusion import load as load_diffusion
 from synthgain.generators.formulations import Edm, Formulation, VPrediction, formulation_from
 from synthgain.generators.mask_condition import CONCATENATION, CONTROLNET, UNKNOWN, checked_method
 from synthgain.generators.options import TrainingOptions, training_options

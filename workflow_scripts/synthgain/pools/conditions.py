@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import Columns
 from synthgain.data.order import training_order
-from synthgain.pools.raking import Columns, level_names, raked_weights, redraw_rows, target_shares
+from synthgain.pools.raking import level_names, raked_weights, redraw_rows, target_shares
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
 

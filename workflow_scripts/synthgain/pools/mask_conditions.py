@@ -118,7 +118,7 @@ def _usable(
     request: ShardRequest, image_set: ImageSet, training: pd.DataFrame, structures: Sequence[str], filled: bool
 ) -> np.ndarray:
     check_structures(request, structures)
-    usable = training[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool).all(axis=1)
+    usable = np.asarray(training[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool).all(axis=1))
     if filled:
         positions = positions_of(image_set, training["image_id"])
         for place in np.flatnonzero(usable):  # one by one: a data set's masks may not fit in memory

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.data.image_set import ImageSet
+from synthgain.data.image_set import Columns, ImageSet
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
-from synthgain.pools.raking import Columns, level_names
+from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 
 UNKNOWN = "unknown"
