@@ -76,7 +76,9 @@ def read_columns(table: pd.DataFrame, options: Mapping[str, Any], file: str) -> 
     return result
 
 
-def _add_column(result: Columns, name: str, role: Role, spec: Mapping[str, Any], cells: pd.Series, file: str) -> None:
+def _add_column(
+    result: Columns, name: str, role: Role, spec: Mapping[str, object], cells: pd.Series, file: str
+) -> None:
     kind = spec.get("kind", "binary" if role == "target" else "category")
     if kind == "continuous":
         values, made = _continuous(result, name, spec, cells)
@@ -113,7 +115,7 @@ def _mapped(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Serie
     return mapped
 
 
-def _binary(result: Columns, name: str, spec: Mapping[str, Any], cells: list[str]) -> tuple[pd.Series, ColumnSpec]:
+def _binary(result: Columns, name: str, spec: Mapping[str, object], cells: list[str]) -> tuple[pd.Series, ColumnSpec]:
     known = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "0.0": 0.0, "1.0": 1.0}
     for row, cell in enumerate(cells):
         if cell and cell.lower() not in known:
@@ -187,7 +189,7 @@ def _check_name(name: str, result: Columns, file: str) -> None:
         raise SynthGainError(f"{file}: {name!r} is declared twice among targets, covariates and constants")
 
 
-def _text(cell: Any) -> str:
+def _text(cell: object) -> str:
     if cell is None or (isinstance(cell, float) and not np.isfinite(cell)) or cell is pd.NA or cell is pd.NaT:
         return ""
     if isinstance(cell, bool | np.bool_):

@@ -98,7 +98,7 @@ class Findings:
         for value in one.values:
             self.values[value] = self.values.get(value, 0) + 1
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the counts for the manifest."""
         return {
             "empty": self.empty,

@@ -188,11 +188,11 @@ def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(arrays) if arrays else np.zeros((0, *shape), dtype=np.uint8)
 
 
-def _values(patient: Patient) -> dict[str, Any]:
+def _values(patient: Patient) -> dict[str, object]:
     return {**patient.findings, "sex": patient.sex, "age": patient.age, "build": patient.build}
 
 
-def _hide(values: dict[str, Any], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, Any]:
+def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, object]:
     """Hide values completely at random, each column by a stream of its own."""
     hidden = {
         name

@@ -46,7 +46,7 @@ class PhantomOptions(BaseModel):
     patients: int = Field(200, ge=1)
     images_per_patient: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 2)
     site: str = Field("a", min_length=1)
-    style: str | dict[str, Any] | None = None
+    style: str | dict[str, object] | None = None
     seed: int = 0
     prevalence: dict[Literal["opacity", "nodule", "effusion", "cardiomegaly"], Share] = Field(default_factory=dict)
     sex_ratio: Share = 0.5  # share of women
@@ -65,7 +65,7 @@ class PhantomOptions(BaseModel):
         return self
 
 
-def read_options(options: Mapping[str, Any]) -> PhantomOptions:
+def read_options(options: Mapping[str, object]) -> PhantomOptions:
     """Return the checked options (null = default); SynthGainError with one line naming the key otherwise."""
     try:
         return PhantomOptions.model_validate({name: value for name, value in options.items() if value is not None})
@@ -149,7 +149,7 @@ class Law:
         return Patient(SEXES[sex], float(known.get("age", self.ages[age])), BUILDS[build], findings)
 
 
-def _others(levels: tuple[str, ...], value: Any, column: str) -> list[int]:
+def _others(levels: tuple[str, ...], value: object, column: str) -> list[int]:
     if value not in levels:
         raise SynthGainError(f"phantom column {column}: {value!r} is not one of {', '.join(levels)}")
     return [index for index, level in enumerate(levels) if level != value]

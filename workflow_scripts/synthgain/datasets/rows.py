@@ -95,7 +95,7 @@ def read_rows(
     )
 
 
-def _filtered(rows: pd.DataFrame, where: Mapping[str, Any], file: str) -> pd.DataFrame:
+def _filtered(rows: pd.DataFrame, where: Mapping[str, object], file: str) -> pd.DataFrame:
     for name, wanted in where.items():
         values = {str(value) for value in (wanted if isinstance(wanted, list) else [wanted])}
         rows = rows[named_column(rows, name, file, f"where.{name}").isin(values)]

@@ -175,9 +175,9 @@ def check_classes(table: pd.DataFrame, parts: np.ndarray, targets: Columns, expe
                 )
 
 
-def part_counts(table: pd.DataFrame, parts: np.ndarray, columns: Sequence[str]) -> dict[str, Any]:
+def part_counts(table: pd.DataFrame, parts: np.ndarray, columns: Sequence[str]) -> dict[str, object]:
     """Return {part: {images, patients, classes: {column: {level: images}}}} for the parts that have images."""
-    counts: dict[str, Any] = {}
+    counts: dict[str, object] = {}
     for part in PARTS:
         rows = table[parts == part]
         if len(rows):

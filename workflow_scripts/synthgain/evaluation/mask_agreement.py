@@ -5,7 +5,6 @@ images: masks do not follow the object (below 0.5 a bad pair). Higher: the synth
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,7 +92,7 @@ def agreement_rows(
     real: tuple[pd.DataFrame, np.ndarray, Mapping[str, np.ndarray]],
     minimum: int,
     rng: np.random.Generator,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One row per group of one structure. Each side: `dice_scores`, patients (N,), groups {name: (N,) bool}.
 
     Only images whose own mask is not empty count; `empty` says how many synthetic ones are. Intervals of the mean
@@ -103,7 +102,7 @@ def agreement_rows(
     for group, members in synthetic[2].items():
         ours = _summary(synthetic, structure, members, minimum, rng)
         theirs = _summary(real, structure, real[2].get(group, np.zeros(len(real[0]), dtype=bool)), minimum, rng)
-        row: dict[str, Any] = {"structure": structure, "group": group, **ours}
+        row: dict[str, object] = {"structure": structure, "group": group, **ours}
         row |= {f"real_{name}": value for name, value in theirs.items() if name != "empty"}
         row["difference"] = ours["mean"] - theirs["mean"]
         short = [name for name, side in (("synthetic", ours), ("real", theirs)) if np.isnan(side["mean"])]

@@ -71,7 +71,7 @@ def membership_rows(
     train_patients: np.ndarray,
     held_out_patients: np.ndarray,
     rng: np.random.Generator,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One row per noise level and one for "all" (mean of log losses) from (N, levels) losses.
 
     A training image counts as positive, its score is minus the loss. Intervals resample patients.
@@ -100,7 +100,7 @@ def membership_rows(
     return rows
 
 
-def not_applicable(reason: str) -> list[dict[str, Any]]:
+def not_applicable(reason: str) -> list[dict[str, object]]:
     """The one row of a pool without a diffusion generator."""
     blank = dict.fromkeys(COLUMNS, np.nan)
     return [{**blank, "noise_level": "all", "leak": "not applicable", "note": reason}]

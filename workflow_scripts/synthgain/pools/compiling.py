@@ -41,7 +41,9 @@ def with_compile_decided(
     return {**options, "compile": wanted}
 
 
-def pays(options: Mapping[str, Any], generator: Any, rows: int, inpainting: Mapping[str, Any] | None = None) -> bool:
+def pays(
+    options: Mapping[str, object], generator: Any, rows: int, inpainting: Mapping[str, object] | None = None
+) -> bool:
     """True where drawing `rows` images takes so many operations that compiling the network is repaid."""
     if generator.kind != "diffusion" or generator.device.type not in WORTHWHILE_FLOPS:
         return False

@@ -52,7 +52,7 @@ def replica_rows(
 
 
 def _balanced_positions(
-    training: pd.DataFrame, columns: Columns, balance: Mapping[str, Any], keys: PoolKeys
+    training: pd.DataFrame, columns: Columns, balance: Mapping[str, object], keys: PoolKeys
 ) -> np.ndarray:
     shares = target_shares(training, columns, balance)
     weights = raked_weights(training, columns, shares)
@@ -109,7 +109,7 @@ def shuffled_targets(table: pd.DataFrame, columns: Columns, keys: PoolKeys) -> p
 
 
 def synthetic_table(
-    rows: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys, pool_identity: str
+    rows: pd.DataFrame, columns: Columns, conditions: Mapping[str, object], keys: PoolKeys, pool_identity: str
 ) -> pd.DataFrame:
     """Return the table of a whole replica, one line per condition row, without `sha256`.
 

@@ -34,7 +34,7 @@ class ConditionMasks:
     """
 
     planes: Callable[[np.ndarray], np.ndarray]
-    columns: dict[str, Any]
+    columns: dict[str, object]
     counts: Counts = field(default_factory=dict)
 
 
@@ -161,7 +161,7 @@ def _generated(
     rows: pd.DataFrame,
     seeds: np.ndarray,
     bounds: tuple[int, int],
-    sampling: Mapping[str, Any],
+    sampling: Mapping[str, object],
 ) -> ConditionMasks:
     """Masks that a mask generator draws for the rows' conditions, each from a seed derived of the row's own."""
     generator = load_generator(request.folders[folder], None, chosen_device())

@@ -24,7 +24,7 @@ def level_names(values: pd.Series, kind: str) -> np.ndarray:
     return texts
 
 
-def target_shares(table: pd.DataFrame, columns: Columns, balance: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def target_shares(table: pd.DataFrame, columns: Columns, balance: Mapping[str, object]) -> dict[str, dict[str, float]]:
     """Return {column: {level: share}} summing to 1 per column, from {column: share of positives | {level: share}}.
 
     Levels that are not named keep their proportions in what is left. Raises SynthGainError for an unknown

@@ -23,7 +23,7 @@ _SEAL = b"SynthGain SHA-256:"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """Return `value` as JSON with sorted keys and no white space: equal values give equal text.
 
     Raises ValueError for NaN or infinity, TypeError for what JSON cannot hold.
@@ -118,7 +118,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write readable JSON (sorted keys, two-space indent) atomically."""
     write_text(path, json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
 
@@ -141,7 +141,7 @@ def marked_identity(marker: Path) -> str | None:
         return None
 
 
-def write_manifest(path: Path, identity: str, files: list[str], **facts: Any) -> dict[str, Any]:
+def write_manifest(path: Path, identity: str, files: list[str], **facts: object) -> dict[str, object]:
     """Write `path` naming `files` (relative to its folder) with size and SHA-256, and return it.
 
     `facts` are JSON values. Written last, so that a manifest on disk means that its files are whole.
