@@ -5,13 +5,13 @@ training images than on held-out ones means a leak, also where no sample is a co
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from synthgain.data.pixels import mask_batch, to_batch
+from synthgain.generators.loading import Denoiser
 from synthgain.metrics import auroc
 from synthgain.seeds import random_generator
 
@@ -28,7 +28,7 @@ COARSE = "fewer than 100 held-out images: TPR at 1 % FPR is coarse"
 
 
 def denoising_losses(
-    generator: Any,
+    generator: Denoiser,
     images: np.ndarray,
     table: pd.DataFrame,
     levels: Sequence[float],

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.formulations import Formulation, formulation_from
-from synthgain.generators.loading import saved_parts
+from synthgain.generators.loading import Condition, saved_parts
 from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
 from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import prepare_memory_format
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json
 
-Condition = dict[str, Tensor]
 NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel")  # of diffusers
 
 

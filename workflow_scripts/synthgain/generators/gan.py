@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.loading import saved_parts
+from synthgain.generators.loading import Condition, saved_parts
 from synthgain.networks.gan import GanNetwork
 from synthgain.runtime.errors import SynthGainError
-
-Condition = dict[str, Tensor]
 
 
 class ConditionalGenerator(nn.Module):

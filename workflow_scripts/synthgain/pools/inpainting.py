@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from synthgain.data.pixels import to_batch
-from synthgain.pools.solvers import Denoiser
+from synthgain.pools.solvers import Denoise
 
 EDGE_PIXELS = 3  # width of the blend from the real image into the region
 
@@ -78,7 +78,7 @@ def levels(steps: int, resamples: int, jump_length: int) -> list[int]:
 
 
 def repaint(
-    denoise: Denoiser,
+    denoise: Denoise,
     real: Tensor,
     kept: Tensor,
     sigmas: Sequence[float],

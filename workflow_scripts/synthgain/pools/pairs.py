@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
 from synthgain.data.pixels import mask_batch
+from synthgain.generators.loading import Denoiser, Generator
 from synthgain.pools import inpainting
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
@@ -27,7 +28,7 @@ class Work:
     """A shard to draw: its generator, the whole replica's rows and seeds, and which rows of it are wanted."""
 
     request: ShardRequest
-    generator: Any
+    generator: Generator
     rows: pd.DataFrame
     seeds: np.ndarray
     bounds: tuple[int, int]
@@ -130,7 +131,8 @@ def draw_inpainted(work: Work) -> Pairs:
 
     The row's masks stay as they are, or with `redraw_mask` outside of the region alone.
     """
-    options, generator, sampling = work.request.inpainting or {}, work.generator, work.sampling
+    options, sampling = work.request.inpainting or {}, work.sampling
+    generator = cast(Denoiser, work.generator)
     first = work.bounds[0]
     parents, owners, borrowed = _parents(work, options)
     sampler = Sampler(generator, sampling)
@@ -150,7 +152,7 @@ def draw_inpainted(work: Work) -> Pairs:
             denoise = guided_denoiser(generator, condition, len(positions), *guidance)
             return inpainting.repaint(denoise, real, kept, sigmas, path, noise)
 
-    shape, name = tuple(generator.image_shape), shard_name(work.request)
+    shape, name = generator.image_shape, shard_name(work.request)
     both = draw_batches(batch, work.bounds, sampling["batch_size"], shape, work.finished(), name)
     channels = work.request.image["channels"]
     images = inpainting.blend(both[..., :channels], parents.images, parents.region)

@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ import torch
 
 from synthgain.data.pixels import to_uint8
 from synthgain.device import memory_format
+from synthgain.generators.loading import Condition, Denoiser, Generator, OneStep
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Progress, StopSignal, Terminated
 from synthgain.runtime.environment import note_environment
@@ -69,7 +70,7 @@ class FinishedBatches(GuardedFolder):
 
 
 def draw_rows(
-    generator: Any,
+    generator: Generator,
     rows: pd.DataFrame,
     seeds: np.ndarray,
     bounds: tuple[int, int],
@@ -88,30 +89,31 @@ def draw_rows(
     def batch(positions: np.ndarray) -> torch.Tensor:
         return sampler.draw(seeds[positions], lambda: generator.encode_conditions(rows.iloc[positions]))
 
-    return draw_batches(batch, bounds, options["batch_size"], tuple(generator.image_shape), finished, name)
+    return draw_batches(batch, bounds, options["batch_size"], generator.image_shape, finished, name)
 
 
 class Sampler:
     """A generator with its sampling options: seeds and conditions in, samples in [-1, 1] out."""
 
-    def __init__(self, generator: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, generator: Generator, options: Mapping[str, Any]) -> None:
         self.generator, self.options = generator, options
         self.device = generator.device
         if options["compile"] is True:  # auto, where nobody decided: a few images
             generator.network.compile(dynamic=False)  # in place: it stays the module that others ask about its sizes
         if self.device.type == "cuda" and generator.kind == "diffusion":
-            generator.record()  # every batch is of one size
+            cast(Denoiser, generator).record()  # every batch is of one size
 
-    def draw(self, seeds: np.ndarray, condition: Callable[[], Any]) -> torch.Tensor:
+    def draw(self, seeds: np.ndarray, condition: Callable[[], Condition]) -> torch.Tensor:
         """Return samples (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""
         with torch.inference_mode(), self.precision():
             if self.generator.kind == "gan":
-                latents = noise_of(seeds, (self.generator.latent_dim,)).to(self.device)
-                return torch.as_tensor(self.generator.generate(latents, condition()))
+                one_step = cast(OneStep, self.generator)
+                latents = noise_of(seeds, (one_step.latent_dim,)).to(self.device)
+                return one_step.generate(latents, condition())
             shape = tuple(self.generator.image_shape)
             noise = noise_of(seeds, shape).to(self.device, memory_format=memory_format(self.device))
             chosen = {key: self.options[key] for key in SOLVER_OPTIONS if key in self.options}
-            return sample(self.generator, condition(), noise, **chosen)
+            return sample(cast(Denoiser, self.generator), condition(), noise, **chosen)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that the network runs in: as it is, or mixed with bfloat16."""
