@@ -13,10 +13,9 @@ from generator_jobs import training_job, write_data
 
 from evaluate_snapshots import evaluate_snapshots
 from measure_fidelity import measure_fidelity
-from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_matrix
+from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_matrix, prdc, squared_distances
 from synthgain.evaluation.diversity import vendi_score
 from synthgain.evaluation.fidelity import COLUMNS, METRICS, Pairs, compare
-from synthgain.evaluation.prdc import prdc, squared_distances
 from synthgain.generators.training import train_family
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError

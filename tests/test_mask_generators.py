@@ -21,9 +21,8 @@ from synthgain.generators import diffusion_training
 from synthgain.generators.diffusion_training import prepare_run
 from synthgain.generators.loading import load_generator
 from synthgain.generators.mask_condition import checked_masks
-from synthgain.generators.mask_planes import MaskPlanes
 from synthgain.generators.training import train_family
-from synthgain.generators.training_data import TrainingData, job_training_data, read_training_data
+from synthgain.generators.training_data import MaskPlanes, TrainingData, job_training_data, read_training_data
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError

@@ -15,8 +15,7 @@ import torch
 from synthgain.data.pixels import to_signed, to_uint8
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
-from synthgain.generators.mask_planes import MaskPlanes
-from synthgain.generators.training_data import TrainingData, read_training_data
+from synthgain.generators.training_data import MaskPlanes, TrainingData, read_training_data
 from synthgain.pools.pair_decoding import decode_planes
 from synthgain.pools.sampling import Sampler, checked_sampling
 from synthgain.runtime.command import Job, run_script

@@ -10,7 +10,6 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageSet, read_image_set
 from synthgain.data.store import ImageStore
-from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest
 
 
@@ -40,29 +39,20 @@ class Replicas:
         return None if self.masks is None else ImageStore(self.masks)
 
 
-def read_replicas(
-    manifests: Sequence[tuple[Path, str | None]], count: int | None = None, columns: Collection[str] | None = None
-) -> Replicas:
-    """Open replicas {manifest, identity} as one, in the order given, with the first `count` rows of their table.
+def read_replicas(manifests: Sequence[tuple[Path, str | None]], columns: Collection[str] | None = None) -> Replicas:
+    """Open replicas {manifest, identity} as one, in the order given.
 
     With `columns` only those of them that the table has are kept: text columns are what a large pool costs in memory.
-    Raises SynthGainError if a file is missing or damaged, an identity is not the expected one, or they hold fewer than
-    `count` images.
+    Raises SynthGainError if a file is missing or damaged, or an identity is not the expected one.
     """
     shards = [shard for path, identity in manifests for shard in _shards(path, identity)]
     tables = [shard.table for shard in shards if len(shard)] or [shards[0].table]
     if columns is not None:
         tables = [table[[name for name in table.columns if name in columns]] for table in tables]
-    table = pd.concat(tables, ignore_index=True)
-    if count is not None and count > len(table):
-        raise SynthGainError(
-            f"{manifests[0][0].parent.parent}: {count} synthetic images asked for, {len(manifests)} replicas hold "
-            f"{len(table)}; lower the ratio or raise the pool's replicas"
-        )
     masks = [shard.masks for shard in shards if shard.masks is not None]
     return Replicas(
         [shard.images for shard in shards],
-        table if count is None else table.iloc[:count],
+        pd.concat(tables, ignore_index=True),
         masks if len(masks) == len(shards) else None,
         shards[0].mask_names,
         shards[0].columns,

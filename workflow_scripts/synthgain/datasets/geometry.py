@@ -14,8 +14,6 @@ from synthgain.runtime.errors import SynthGainError
 
 # nnU-Net clips intensities at these percentiles (Isensee et al., Nat Methods 2021;18:203).
 PERCENTILES = (0.5, 99.5)
-FITS = ("pad", "crop", "stretch")
-INTENSITIES = ("none", "minmax", "percentile")
 
 
 def fit_image(pixels: Pixels, image: Mapping[str, Any], name: str) -> np.ndarray:
