@@ -35,17 +35,6 @@ def fraction_positions(
     return positions[patient_fraction(rows, training_order(rows, columns, seed, dataset), fraction)]
 
 
-def real_rows(
-    images: np.ndarray, table: pd.DataFrame, positions: np.ndarray, task: TaskLike, planes: Sequence[Planes] = ()
-) -> Rows:
-    """Return rows of a real data set, copy 0."""
-    rows = table.iloc[positions]
-    ids = rows["image_id"].astype(str).to_numpy(dtype=object)
-    patients = rows["patient_id"].astype(str).to_numpy(dtype=object)
-    copies = np.zeros(len(rows), dtype=np.int64)
-    return Rows([images], positions.astype(np.int64), ids, ids, patients, copies, task.truth(rows), planes)
-
-
 def synthetic_rows(
     arrays: Sequence[np.ndarray], table: pd.DataFrame, task: TaskLike, planes: Sequence[Planes] = ()
 ) -> Rows:
