@@ -23,6 +23,7 @@ from synthgain.report.prose import methods
 from synthgain.report.sections_study import study_sections
 from synthgain.report.sections_utility import utility_sections
 from synthgain.report.verdicts import headlines
+from synthgain.speed.sizes import dataset_sizes
 from synthgain.study import session  # noqa: F401  (it registers the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
@@ -311,3 +312,12 @@ def test_a_site_column_that_is_named_must_be_there(tmp_path: Path) -> None:
     pd.DataFrame({"image": ["0.png"]}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(SynthGainError, match="no column 'site'"):
         table.prepare({"table": "t.csv", "patient_id": None, "site": "site"}, {"size": 32, "channels": 1}, 0, tmp_path)
+
+
+def test_the_forecast_counts_validation_images_that_are_cut_from_training(tmp_path: Path) -> None:
+    pd.DataFrame({"part": ["train"] * 8 + ["test"] * 2}).to_csv(tmp_path / "t.csv", index=False)
+    entry = {"identity": "i", "table": {"path": "t.csv", "where": {}}}
+    column = {"name": "part", "map": {}}
+    for share, expected in ((None, (8, 0, 2)), (0.25, (6, 2, 2))):
+        found = dataset_sizes(tmp_path, {"a": {**entry, "column": {**column, "validation": share}}}, tmp_path)["a"]
+        assert (found["train"], found["validation"], found["test"]) == expected
