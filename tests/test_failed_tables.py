@@ -15,11 +15,11 @@ from test_statistics_script import SETTING, arm, job_slice, patient_table, predi
 
 import draw_figures
 import relate_fidelity
-from synthgain.command import Terminated
-from synthgain.errors import SynthGainError
-from synthgain.files import read_json, write_json, write_manifest
 from synthgain.report import page, sections_study
 from synthgain.report.evidence import gather
+from synthgain.runtime.command import Terminated
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, write_json, write_manifest
 from synthgain.statistics import inputs, learning_curve, segmentation, stage
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.stage import Inputs, analyse

@@ -14,8 +14,6 @@ from pydantic import BaseModel
 from studies import tiny
 
 from synthgain.datasets import table
-from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import write_text
 from synthgain.report.blocks import Text
 from synthgain.report.checklist_facts import known_facts
 from synthgain.report.evidence import Evidence, gather

@@ -14,9 +14,6 @@ import numpy as np
 import pandas as pd
 
 from synthgain.attempts import Attempts
-from synthgain.runtime.command import Job, run_script
-from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_json, read_table, write_manifest
 from synthgain.images import ImageSet, read_image_set
 from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans

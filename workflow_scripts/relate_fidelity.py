@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
+from synthgain.attempts import Attempts
 from synthgain.evaluation.relation import COLUMNS, relate
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, read_table, write_manifest, write_text
-from synthgain.attempts import Attempts
 from synthgain.seeds import random_generator
 
 POINTS = ("configuration", "pool", "arm", "ratio", "replicate", "index", "gain")

@@ -5,8 +5,8 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from synthgain.command import Terminated, logger
-from synthgain.errors import SynthGainError
+from synthgain.runtime.command import Terminated, logger
+from synthgain.runtime.errors import SynthGainError
 
 Found = TypeVar("Found")
 

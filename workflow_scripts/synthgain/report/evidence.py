@@ -6,8 +6,6 @@ from typing import Any
 import pandas as pd
 
 from synthgain.report.blocks import Picture, Text
-from synthgain.runtime.command import Job
-from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.runtime.command import Job

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from synthgain.attempts import Attempts
-from synthgain.errors import SynthGainError
 from synthgain.report.blocks import Section, Text
 from synthgain.report.evidence import ModelEvidence
+from synthgain.runtime.errors import SynthGainError
 
 # Table of statistics/<model>/failed.json → what a reader calls it.
 TITLES = {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synthgain.attempts import Attempts
-from synthgain.errors import SynthGainError
+from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
 from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Resamples, estimable_labels

@@ -27,9 +27,9 @@ from synthgain.statistics.further import (
     threshold_rows,
 )
 from synthgain.statistics.guards import guard
+from synthgain.statistics.inputs import Inputs, TestSet, all_predictions, make_test_set, validation_panels
 from synthgain.statistics.memorisation_gate import apply_gates
 from synthgain.statistics.pairs import Pair, planned_pairs
-from synthgain.statistics.inputs import Inputs, TestSet, all_predictions, make_test_set, validation_panels
 from synthgain.statistics.segmentation import best_floor, segmentation_tables
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from synthgain.statistics.subgroups import subgroup_table
