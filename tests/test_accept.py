@@ -1,6 +1,9 @@
 """`snakemake accept` and what a dry run says, on planned records and made-up results: no job runs here."""
 
+import contextlib
+import copy
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,8 @@ from studies import tiny
 from workshop import LEFT_OUT, ROOT
 
 from accept_results import accept
-from synthgain.runtime.accepted import NAME, read_accepted
+from synthgain.report.accepted import still_accepted, with_accepted
+from synthgain.runtime.accepted import NAME, Accepted, read_accepted
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, write_json, write_manifest
 from synthgain.study.session import Session
@@ -73,12 +77,32 @@ class Place:
         return session.changes(self.records.get)
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Place]:
+    """The tiny study, planned and made up once."""
+    folder = tmp_path_factory.mktemp("accept")
+    for name in ("workflow_scripts", "envs"):
+        shutil.copytree(ROOT / name, folder / "repository" / name, ignore=LEFT_OUT)
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())  # a session sets some
+        return folder, Place(tiny())
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Place]:
-    for folder in ("workflow_scripts", "envs"):
-        shutil.copytree(ROOT / folder, tmp_path / "repository" / folder, ignore=LEFT_OUT)
+def place(template: tuple[Path, Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Place]:
+    """In a copy of it, the present folder: the tiny study, or another one made up there."""
+    folder, made = template
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return lambda config=None: Place(config or tiny())
+
+    def new(config: dict[str, Any] | None = None) -> Place:
+        if config is not None:
+            return Place(config)
+        shop = copy.copy(made)
+        shop.records = dict(made.records)
+        return shop
+
+    return new
 
 
 def edit(path: Path, line: str = "EDITED = 1") -> None:
@@ -283,3 +307,25 @@ def test_the_list_is_sealed_and_sorted(place: Callable[..., Place]) -> None:
     listed = json.loads(Path("results/tiny", NAME).read_text())["accepted"]
     assert [entry["output"] for entry in listed] == sorted(entry["output"] for entry in listed)
     assert set(listed[0]) == {"output", "recorded", "taken_as", "basis", "identity", "date"}
+
+
+def test_the_reports_list_holds_what_still_lies_there(place: Callable[..., Place]) -> None:
+    shop = place()
+    edit(SAMPLER)
+    shop.accept()
+    run, made = Path("results/tiny"), "pools/drawn/0/replica-1/shard-0/manifest.json"
+    assert made in {entry.output for entry in still_accepted(run)}
+    write_manifest(run / made, "0" * 32, [])  # computed again under another config
+    (run / made.replace("shard-0", "shard-1")).write_text("{")
+    left = {entry.output for entry in still_accepted(run)}
+    assert "pools/drawn/0/replica-2/shard-0/manifest.json" in left
+    assert not {name for name in left if name.startswith("pools/drawn/0/replica-1/shard")}
+
+
+def test_the_reports_list_is_escaped_and_replaced() -> None:
+    entry = Accepted("<b>&", "a" * 32, "b" * 32, "", "", "2026-01-01")
+    page = with_accepted("<main>text</main>", [entry])
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>&" not in page
+    assert with_accepted(page, [entry]) == page
+    assert with_accepted(page, []) == "<main>text</main>"

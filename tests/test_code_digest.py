@@ -266,6 +266,19 @@ def test_a_module_named_in_code_is_known_by_what_it_holds(tree: Path) -> None:
     before = digest(tree)
     move(tree, "synthgain.other", "synthgain.pools.else_where")
     assert digest(tree) == before
+    edit(
+        tree,
+        "stage.py",
+        '"synthgain.pools.else_where", "synthgain.maths"',
+        '"synthgain.maths", "synthgain.pools.else_where"',
+    )
+    assert digest(tree) != before, "which comes first counts"
+    edit(
+        tree,
+        "stage.py",
+        '"synthgain.maths", "synthgain.pools.else_where"',
+        '"synthgain.pools.else_where", "synthgain.maths"',
+    )
     edit(tree, "synthgain/pools/else_where.py", "1", "2")
     assert digest(tree) != before
 
@@ -276,6 +289,17 @@ def test_data_files_count_by_name_and_bytes(tree: Path) -> None:
     before = digest(tree)
     (tree / "synthgain" / "words.txt").write_text("two")
     assert digest(tree) != before
+
+
+def test_data_files_of_one_name_in_two_folders_both_count(tree: Path) -> None:
+    for module in ("synthgain/maths.py", "synthgain/pools/draw.py"):
+        edit(tree, module, "def d", 'DATA_FILES = ("words.txt",)\n\n\ndef d')
+        (tree / module).with_name("words.txt").write_text("one")
+    found = {digest(tree)}
+    for module in ("synthgain/maths.py", "synthgain/pools/draw.py"):
+        (tree / module).with_name("words.txt").write_text("two")
+        found.add(digest(tree))
+    assert len(found) == 3
 
 
 def test_which_modules_differ_between_two_digests(tree: Path) -> None:

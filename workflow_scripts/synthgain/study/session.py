@@ -166,7 +166,8 @@ class Session:
 
     def changes(self, recorded: Recorded) -> str:
         """Return in lines, rule by rule, which keys and modules differ from what made the results; "" where none do."""
-        jobs = [(run, job) for run, plan in self.planners.items() for job in plan.jobs()]
+        runs = {run: plan for run, plan in self.planners.items() if (self.results / run).exists()}
+        jobs = [(run, job) for run, plan in runs.items() for job in plan.jobs()]
         if self.study.study_seeds is not None:
             jobs.append((self.study.study, self._calibration()))
         changed = []

@@ -23,7 +23,7 @@ class Facts(TypedDict):
     """What the digest needs to know of one file.
 
     tree: SHA-256 of the dump; links: (name in this module, name in the other or "", dotted name) of imports from the
-    package; named: dotted names of the package that stand in the code as text; packages: others that it imports;
+    package; named: dotted names of the package that are text in the code, in order; packages: others that it imports;
     data: patterns of its data files; declares: "options", "registry" or "" for what it holds declarations of alone.
     """
 
@@ -44,7 +44,7 @@ def facts_of(source: bytes) -> Facts:
     return {
         "tree": hashlib.sha256(text.encode()).hexdigest(),
         "links": sorted(dump.links),
-        "named": sorted(dump.named),
+        "named": dump.named,
         "packages": sorted(dump.packages),
         "data": _data_files(tree),
         "declares": _declares(tree),
@@ -58,7 +58,7 @@ class _Dump:
         self.text: list[str] = []
         self.imports: set[str] = set()
         self.links: list[list[str]] = []
-        self.named: set[str] = set()
+        self.named: list[str] = []
         self.packages: set[str] = set()
 
     def node(self, node: object) -> None:
@@ -66,7 +66,7 @@ class _Dump:
         if isinstance(node, ast.Import | ast.ImportFrom):
             self._import(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE_NAME.fullmatch(node.value):
-            self.named.add(node.value)
+            self.named.append(node.value)
             self.text.append("Module")
         elif isinstance(node, ast.Raise):
             self._raise(node)
