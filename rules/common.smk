@@ -103,8 +103,11 @@ def gpus(rule):
 
 def say_what_changed():
     """After a dry run: which keys and modules differ from those that made the results."""
-    if workflow.is_main_process and workflow.dryrun:
-        text = session.changes(recorded)
+    if workflow.is_main_process and workflow.dryrun and workflow.persistence:
+        try:
+            text = session.changes(recorded)
+        except SynthGainError:  # said before
+            return
         if text:
             print(f"\n{text}", file=sys.stderr)
 

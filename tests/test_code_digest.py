@@ -236,6 +236,8 @@ class TestDeclarations:
             ("class Sampling", "KNOWN = {'a': 1}\n\n\nclass Sampling"),
             ("class Sampling", "STEPS: int = 18\n\n\nclass Sampling"),
             ("    steps: int", "    halve = lambda self: 2\n    steps: int"),
+            ("    steps: int", "    SHARES = (0.25, 0.5)\n    steps: int"),  # no field: in no slice
+            ("    steps: int", "    shares: ClassVar[tuple[float, ...]] = (0.25, 0.5)\n    steps: int"),
         ],
     )
     def test_options_that_do_more_count_whole(self, options: Path, old: str, new: str) -> None:
@@ -256,8 +258,9 @@ class TestDeclarations:
         before = digest(tree)
         registry.write_text('SOURCES = {"known": "synthgain.pools.known", "new": "synthgain.pools.new"}\n')
         assert digest(tree) == before
-        registry.write_text('SOURCES = {"known": "synthgain.pools.known"}\n\n\ndef size():\n    return 3\n')
-        assert digest(tree) != before
+        for more in ("def size():\n    return 3\n", "SIZES = {'known': 3}\n"):
+            registry.write_text(f'SOURCES = {{"known": "synthgain.pools.known"}}\n\n\n{more}')
+            assert digest(tree) != before
 
 
 def test_a_module_named_in_code_is_known_by_what_it_holds(tree: Path) -> None:
