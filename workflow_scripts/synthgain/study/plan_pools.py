@@ -43,8 +43,11 @@ def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: A
     }
     upstream = {job.output: job.identity for job in (plan.job(name, **w) for name, w in inputs)}
     identity = digest({"pool": facts, "inputs": upstream if config.of is None else sorted(upstream)})
-    facts.update(replica=int(replica), shard=int(shard), shards=shards_of(config), pool_identity=identity)
-    return Draft(facts, tuple(inputs), tuple(modules))
+    facts.update(replica=int(replica), pool_identity=identity)
+    # Accepted results stay so under another cut: the replica's identity rests on its first shard's code.
+    basis = {"slice": dict(facts), "inputs": upstream}
+    facts.update(shard=int(shard), shards=shards_of(config))
+    return Draft(facts, tuple(inputs), tuple(modules), basis=basis)
 
 
 @plans
