@@ -90,9 +90,7 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
         message = f"unknown {kind} {shown(tag)!r}; {nearest(tag, known)} (known: {', '.join(known)})"
     elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
         known = re.findall(r"'([^']*)'", context["expected"])
-        hint = nearest(problem["input"], known)
-        more = "" if hint.startswith("known") else f" (known: {', '.join(known)})"
-        message = f"unknown {shown(problem['input'])!r}; {hint}{more}"
+        message = f"unknown {shown(problem['input'])!r}; {nearest(problem['input'], known)}"
     elif problem["type"] == "string_pattern_mismatch":
         message = f"{shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
     elif problem["type"] == "missing":

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from synthgain.entry import nearest
+from synthgain.errors import SynthGainError
 from synthgain.study.check_masks import check_masks
 from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
+    from synthgain.networks.options import Network
     from synthgain.study.schema import Primary, Study
 
 SEGMENTATION_METRICS = ("dice", "iou", "nsd", "hd95", "failure_rate")
@@ -19,6 +21,7 @@ PHANTOM_COLUMNS = ("opacity", "nodule", "effusion", "cardiomegaly", "sex", "age"
 
 def check_references(study: Study) -> None:
     """Raise ValueError, one line naming the place and the nearest valid name, at the first broken reference."""
+    _check_networks(study)
     _check_data(study)
     _check_generation(study)
     _check_arms(study)
@@ -37,6 +40,18 @@ def columns_of(study: Study, dataset: str) -> set[str] | None:
         labels = set(config.multilabel.labels) if config.multilabel else set()
         return {*config.targets, *config.covariates, *config.constants, *labels}
     return None
+
+
+def _check_networks(study: Study) -> None:
+    """Every network must be one that can be built for the images that it will see."""
+    entries: dict[str, tuple[Network, int]]
+    entries = {f"generators.{name}.network": (g.network, study.image.size) for name, g in study.generators.items()}
+    entries |= {f"models.{name}.network": (m.chosen, m.window or study.image.size) for name, m in study.models.items()}
+    for place, (network, size) in entries.items():
+        try:
+            network.check_size(size)
+        except SynthGainError as error:
+            raise ValueError(f"{place}: {error}") from None
 
 
 def _check_data(study: Study) -> None:

@@ -8,7 +8,7 @@ from synthgain.errors import SynthGainError
 from synthgain.files import read_json, sha256_file
 from synthgain.listing import source_identity
 from synthgain.study.data import ADAPTERS, COMMON, PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import FAMILIES, GENERATOR_NETWORKS, TRAINING_SETTINGS, DiffusionGenerator
+from synthgain.study.generation import FAMILIES, TRAINING_SETTINGS, DiffusionGenerator
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
@@ -87,8 +87,7 @@ def audit_datasets(plan: Planner) -> Draft:
 @plans
 def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
     config = plan.study.generators[generator]
-    networks = GENERATOR_NETWORKS[config.family]
-    network = _module(config.network, next(iter(networks)), networks, f"generators.{generator}.network")
+    network = config.network
     training = config.training.model_dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     inputs = [*data_inputs(config.train_on.datasets)]
@@ -101,7 +100,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "generator": generator,
             "index": int(index),
             "module": FAMILIES[config.family],
-            "network": network,
+            "network": {"module": network.module, "options": network.options()},
             "output": config.output,
             "structures": config.structures,
             "condition_on": config.columns,
@@ -114,7 +113,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "seed": plan.seed,
         },
         tuple(inputs),
-        (FAMILIES[config.family], network["module"]),
+        (FAMILIES[config.family], network.module),
     )
 
 
@@ -158,13 +157,6 @@ def snapshots_of(plan: Planner, generator: str) -> list[int]:
 def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """Return the inputs that a reader of training rows needs: data set and split of each name."""
     return [(rule, {"dataset": name}) for name in names for rule in ("prepare_dataset", "split_dataset")]
-
-
-def _module(config: dict[str, Any], default: str, known: dict[str, str], place: str) -> dict[str, Any]:
-    name = config.get("name", default)
-    if name not in known:
-        raise SynthGainError(f"{place}: unknown network {name!r}; known: {', '.join(known)}")
-    return {"module": known[name], "options": {key: value for key, value in config.items() if key != "name"}}
 
 
 def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str:

@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 from synthgain.errors import SynthGainError
+from synthgain.networks.options import DOWNSTREAM
 from synthgain.study.planner import Draft, Planner, plans
 from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
-from synthgain.study.training import NETWORKS, TASKS, Model
+from synthgain.study.training import TASKS, Model
 
 TESTED_BY = {"tolerance", "keep_masks"}  # of a model: change what is measured, not what is trained
 
@@ -47,7 +48,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
             "seed": plan.seed,
         },
         tuple(inputs),
-        (NETWORKS[config.network_name], TASKS[config.task]),
+        (config.chosen.module, TASKS[config.task]),
     )
 
 
@@ -72,7 +73,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
             "evaluate": evaluate,
         },
         tuple(inputs),
-        (NETWORKS[config.network_name], TASKS[config.task]),
+        (config.chosen.module, TASKS[config.task]),
     )
 
 
@@ -145,12 +146,11 @@ def _evaluated(plan: Planner, arm: str) -> tuple[list[dict[str, Any]], list[tupl
 
 def network_entry(model: Model) -> dict[str, Any]:
     """Return a model's network as {module, options}; modules with several networks get the name as an option."""
-    named = model.network if isinstance(model.network, dict) else {}
-    options = {k: v for k, v in named.items() if k != "name"}
-    module = NETWORKS[model.network_name]
-    if list(NETWORKS.values()).count(module) > 1:
-        options["name"] = model.network_name
-    return {"module": module, "options": options}
+    network = model.chosen
+    options = network.options()
+    if sum(kind.module == network.module for kinds in DOWNSTREAM.values() for kind in kinds.values()) > 1:
+        options["name"] = network.name
+    return {"module": network.module, "options": options}
 
 
 def _augmentation(model: Model, recipe: str) -> dict[str, Any]:

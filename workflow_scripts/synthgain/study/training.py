@@ -2,28 +2,17 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from synthgain.downstream.options import Augmentations
 from synthgain.entry import Entry, Name
+from synthgain.networks.options import DOWNSTREAM, AnyDownstream, Network, network_of
 from synthgain.study.data import Share
 
 TASKS = {
     "classification": "synthgain.downstream.classification",
     "segmentation": "synthgain.downstream.segmentation",
 }
-CLASSIFIERS = {
-    "small_cnn": "synthgain.networks.small_cnn",
-    "resnet18": "synthgain.networks.torchvision_classifiers",
-    "resnet50": "synthgain.networks.torchvision_classifiers",
-    "convnext_tiny": "synthgain.networks.torchvision_classifiers",
-    "convnext_base": "synthgain.networks.torchvision_classifiers",
-    "densenet121": "synthgain.networks.monai_classifiers",
-}
-SEGMENTERS = dict.fromkeys(
-    ("unet", "segresnet", "flexible_unet", "basic_unet_plusplus"), "synthgain.networks.monai_segmenters"
-)
-NETWORKS = {**CLASSIFIERS, **SEGMENTERS}
 
 
 class Model(Entry):
@@ -34,7 +23,7 @@ class Model(Entry):
         default_factory=list, description="Classification: table columns, one, several (multi-label), or a category."
     )
     structures: list[str] = Field(default_factory=list, description="Segmentation: names of mask planes.")
-    network: str | dict[str, Any] | None = Field(
+    network: str | AnyDownstream | None = Field(
         None, description="Name, or {name: …, options}; default small_cnn, for segmentation unet."
     )
     steps: int = Field(ge=1, description="Optimiser steps of every arm (but real_long).")
@@ -59,13 +48,21 @@ class Model(Entry):
     compile: bool = Field(False, description="Compile the network.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
+    @field_validator("network", mode="wrap")
+    @classmethod
+    def _of_the_task(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
+        task = info.data.get("task", "classification")
+        return None if value is None else network_of(value, DOWNSTREAM[task], task)
+
+    @property
+    def chosen(self) -> Network:
+        """The network with its options."""
+        return self.network if isinstance(self.network, Network) else network_of({}, DOWNSTREAM[self.task], self.task)
+
     @property
     def network_name(self) -> str:
         """Name of the network."""
-        usual = "small_cnn" if self.task == "classification" else "unet"
-        if isinstance(self.network, dict):
-            return str(self.network.get("name", usual))
-        return self.network or usual
+        return self.chosen.name
 
     @property
     def labels(self) -> list[str]:
@@ -80,9 +77,6 @@ class Model(Entry):
             raise ValueError(f"task: {self.task} needs {wanted}, and no {other}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"{wanted} must be different, got {self.labels}")
-        known = SEGMENTERS if segments else CLASSIFIERS
-        if self.network_name not in known:
-            raise ValueError(f"unknown network {self.network_name!r} for {self.task}; known: {', '.join(known)}")
         if self.selection_metric not in ("loss", "dice" if segments else "auroc"):
             raise ValueError(f"selection_metric: {self.selection_metric} is not for {self.task}")
         changed = [n for n in ("tolerance", "window", "keep_masks") if getattr(self, n) != _default(type(self), n)]
