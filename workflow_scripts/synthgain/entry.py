@@ -4,16 +4,19 @@ The options of a network, a recipe or a pool are declared once, beside the code 
 of these types, and the job makes the same type again from its slice.
 """
 
+import copy
 import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     model_serializer,
@@ -56,11 +59,21 @@ class Entry(BaseModel):
 
 
 class Options(Entry):
-    """Options of which only those that were given are written out: a default that changes later is a job's own."""
+    """Options that are written out word for word as they were given: what was not given stays away."""
+
+    _words: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _kept(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if isinstance(data, Mapping):
+            made._words = copy.deepcopy(dict(data))
+        return made
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, as they were."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return copy.deepcopy(self._words)
 
     @model_serializer
     def _as_given(self) -> Any:
@@ -97,7 +110,11 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
         message = "is missing"
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
-    return [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")], message
+    keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")]
+    inside = re.match(
+        r"([a-z_]+(?:\.[a-z0-9_]+)*): ", message
+    )  # a check of an entry as a whole names what is wrong in it
+    return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
 
 
 def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> list[int | str]:

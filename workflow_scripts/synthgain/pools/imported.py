@@ -10,10 +10,8 @@ import pandas as pd
 from synthgain.datasets.table import prepare
 from synthgain.errors import SynthGainError
 from synthgain.pools.conditions import image_ids
+from synthgain.pools.options import EXTRA, PARENTS
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
-
-PARENTS = ("parent_image_id", "parent_patient_id")
-EXTRA = ("replica", *PARENTS)
 
 
 def draw(request: ShardRequest) -> Drawn:

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from synthgain.entry import Entry, Name
 from synthgain.networks.generator_options import GENERATORS, Gan, UNet, UNetCondition
 from synthgain.networks.options import network_of
-from synthgain.study.data import Share
+from synthgain.pools.options import Kind, KnownOptions, known_problem
+from synthgain.study.data import Imported, Share
 
 MASK = "mask"  # among the conditions: the image's mask
 
@@ -241,15 +242,9 @@ class Pool(Entry):
 
     from_: Name | None = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
-    known: str | None = Field(
-        None,
-        description="Pool of known truth: oracle, copier, jittered_copier, noise, label_shuffled, "
-        "wrong_prevalence, mode_dropper.",
-    )
-    known_options: dict[str, Any] = Field(default_factory=dict, description="Options of a known pool.")
-    imported: dict[str, Any] | None = Field(
-        None, description="Your own folder of synthetic images: the keys of a `table` data set."
-    )
+    known: Kind | None = Field(None, description="Pool of known truth.")
+    known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")
+    imported: Imported | None = Field(None, description="Your own folder of synthetic images, as a table.")
     of: Name | None = Field(None, description="Another pool, filtered or thinned.")
     filter: Filter | None = Field(None, description="Which images of `of` are kept.")
     thin_to: Name | None = Field(None, description="Control of a filtered pool: as many images of `of`, unselected.")
@@ -271,6 +266,11 @@ class Pool(Entry):
         given = [name for name in ("from_", "known", "imported", "of") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of from, known, imported, of")
+        if self.known is None and self.known_options.given():
+            raise ValueError("known_options: goes with known, and only with it")
+        problem = self.known and known_problem(self.known, self.known_options, bool(self.balance))
+        if problem:
+            raise ValueError(problem)
         if self.of is not None and (self.filter is None) == (self.thin_to is None):
             raise ValueError("a pool `of` another needs either filter or thin_to")
         if self.of is None and self.rows_of is None and self.imported is None:
