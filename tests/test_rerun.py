@@ -118,7 +118,7 @@ def new_key(shop: Workshop) -> None:
     key = "    smoothing: Annotated[float, OmittedWhen(0.0)] = Field(0.0, ge=0, description='Of labels.')\n"
     shop.replace(path, "    steps: int = Field(ge=1", f"{key}    steps: int = Field(ge=1")
     shop.replace(path, "from typing import", "from typing import Annotated,")
-    shop.replace(path, "from synthgain.study.entry import", "from synthgain.study.entry import OmittedWhen,")
+    shop.replace(path, "from synthgain.entry import", "from synthgain.entry import OmittedWhen,")
 
 
 def accepted(shop: Workshop) -> None:

@@ -4,6 +4,7 @@ The options of a network, a recipe or a pool are declared once, beside the code 
 of these types, and the job makes the same type again from its slice.
 """
 
+import copy
 import difflib
 import math
 import re
@@ -15,6 +16,8 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -122,11 +125,21 @@ class Entry(BaseModel):
 
 
 class Options(Entry):
-    """Options of which only those that were given are written out: a default that changes later is a job's own."""
+    """Options that are written out word for word as they were given: what was not given stays away."""
+
+    _words: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _kept(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if isinstance(data, Mapping):
+            made._words = copy.deepcopy(dict(data))
+        return made
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, as they were."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return copy.deepcopy(self._words)
 
     @model_serializer
     def _as_given(self) -> Any:
@@ -156,16 +169,18 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
         message = f"unknown {kind} {shown(tag)!r}; {nearest(tag, known)} (known: {', '.join(known)})"
     elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
         known = re.findall(r"'([^']*)'", context["expected"])
-        hint = nearest(problem["input"], known)
-        more = "" if hint.startswith("known") else f" (known: {', '.join(known)})"
-        message = f"unknown {shown(problem['input'])!r}; {hint}{more}"
+        message = f"unknown {shown(problem['input'])!r}; {nearest(problem['input'], known)}"
     elif problem["type"] == "string_pattern_mismatch":
         message = f"{shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
     elif problem["type"] == "missing":
         message = "is missing"
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
-    return [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")], message
+    keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")]
+    inside = re.match(
+        r"([a-z_]+(?:\.[a-z0-9_]+)*): ", message
+    )  # a check of an entry as a whole names what is wrong in it
+    return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
 
 
 def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> list[int | str]:

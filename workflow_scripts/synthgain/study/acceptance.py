@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from synthgain.entry import nearest
 from synthgain.runtime.accepted import Accepted
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.entry import nearest
 from synthgain.study.planner import OUTPUTS, Acceptance, Made, PlannedJob
 from synthgain.study.records import Recorded, record_of, what_changed
 

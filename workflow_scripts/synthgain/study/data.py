@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from synthgain.entry import Entry, FreeOptions, Name
+from synthgain.entry import Entry, FreeOptions, Name, Options
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.loading import load
 from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
@@ -169,6 +169,22 @@ class TableDataset(DatasetBase):
     multilabel: MultiLabel | None = Field(None, description="Several findings in one column.")
     covariates: dict[Name, CovariateColumn] = Field(default_factory=dict, description="Covariates.")
     constants: dict[Name, str] = Field(default_factory=dict, description="Covariates equal in every row.")
+
+
+class Imported(Options, TableDataset):
+    """Your own synthetic images: the keys of a `table` data set, and which of its columns name the parents."""
+
+    adapter: Literal["table"] = "table"
+    patient_id: str | None = Field(None, description="Column with the patient; default: the parent's, or each its own.")
+    replica: str | None = Field(None, description="Column with the replica (1, 2 …); default: by the table's order.")
+    parent_image_id: str | None = Field(None, description="Column with the real image that an image was made from.")
+    parent_patient_id: str | None = Field(None, description="Column with that image's patient.")
+
+    @model_validator(mode="after")
+    def _has_no_split(self) -> "Imported":
+        if self.split is not None:
+            raise ValueError("split: synthetic images are not split")
+        return self
 
 
 class MedMNISTDataset(DatasetBase):

@@ -15,7 +15,7 @@ from synthgain.entry import first_problem, shown
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.schema import Study
 
-Place = tuple[int | str, ...]  # keys and positions from the top of a config down to a value
+Place = tuple[str, ...]  # keys from the top of a config down to a value
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -119,8 +119,9 @@ def parse_study(config: Mapping[str, Any], source: str | Callable[[Place], str] 
     try:
         study = Study.model_validate(dict(config))
     except ValidationError as error:
-        named = source if isinstance(source, str) else source(_place(error))
         keys, message = first_problem(error, config)
+        unknown = re.match(r"unknown key '(\w+)'", message)
+        named = source if isinstance(source, str) else source((*keys, *(unknown.groups() if unknown else ())))
         raise SynthGainError(": ".join([named, *([".".join(keys)] if keys else []), message])) from None
     return rehearse(study) if study.rehearsal else study
 
@@ -161,12 +162,3 @@ def run_names(study: Study) -> list[str]:
     if study.study_seeds is None:
         return [study.study]
     return [f"{study.study}/seed-{seed}" for seed in study.study_seeds]
-
-
-def _place(error: ValidationError) -> Place:
-    """Return where the first problem is: its location, and what its message says of a place or of an unknown key."""
-    problem = error.errors()[0]
-    message = problem["msg"].removeprefix("Value error, ")
-    path = re.match(r"([a-z][a-z0-9_.]*): ", message)
-    key = re.match(r"unknown key '(\w+)'", message)
-    return (*problem["loc"], *(path[1].split(".") if path else ()), *(key.groups() if key else ()))
