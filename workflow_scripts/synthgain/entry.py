@@ -172,28 +172,35 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
         message = f"unknown {shown(problem['input'])!r}; {nearest(problem['input'], known)}"
     elif problem["type"] == "string_pattern_mismatch":
         message = f"{shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
+    elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
+        value = problem["input"]
+        message = f"is {str(value).lower() if isinstance(value, bool) else value} to YAML, not text; put it in quotes"
     elif problem["type"] == "missing":
         message = "is missing"
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
-    keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")]
+    keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")[1]]
     inside = re.match(
         r"([a-z_]+(?:\.[a-z0-9_]+)*): ", message
     )  # a check of an entry as a whole names what is wrong in it
     return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
 
 
-def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> list[int | str]:
-    """Return those parts of a place that are keys of the config; the others name a kind of entry."""
-    keys: list[int | str] = []
-    for position, part in enumerate(place):
-        here = range(len(config)) if isinstance(config, list) else config if isinstance(config, Mapping) else ()
-        if part in here:
-            config = config[part]
-        elif not (missing and position == len(place) - 1):
-            continue
-        keys.append(part)
-    return keys
+def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> tuple[bool, list[int | str]]:
+    """Return those parts of a place that are keys of the config, and whether the last one is.
+
+    The others name a kind of entry, which may be called as one of its keys is: `table`. What says most is taken.
+    """
+    if not place:
+        return False, []
+    part, rest = place[0], place[1:]
+    found = [_keys(rest, config, missing)]
+    if part in (range(len(config)) if isinstance(config, list) else config if isinstance(config, Mapping) else ()):
+        last, keys = _keys(rest, config[part], missing)
+        found.append((last or not rest, [part, *keys]))
+    elif missing and not rest and isinstance(config, Mapping):
+        found.append((True, [part]))
+    return max(found, key=lambda answer: (answer[0], len(answer[1])))
 
 
 def shown(name: str) -> str:
