@@ -43,15 +43,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" if known else "there are none"
 
 
-def given(options: Any) -> Any:
-    """Return a mapping without its nulls: an option with nothing behind it is left out."""
-    return {k: v for k, v in options.items() if v is not None} if isinstance(options, dict) else options
-
-
-# Options of a module that checks them itself.
-FreeOptions = Annotated[dict[str, Any], BeforeValidator(given)]
-
-
 @dataclass(frozen=True)
 class OmittedWhen:
     """Marks a key that was added to an entry which studies already had, with the value that its absence stood for.
