@@ -179,7 +179,7 @@ def test_new_control_network_changes_nothing_until_it_learns(patch: int) -> None
 
 
 def test_network_for_control_has_no_attention_to_ask_for() -> None:
-    with pytest.raises(SynthGainError, match="unknown key 'attention_resolutions'; known: patch_size, block_out"):
+    with pytest.raises(SynthGainError, match="unknown key 'attention_resolutions'; known: block_out_channels, "):
         unet_condition.build({"attention_resolutions": [8]}, 32, 1)
 
 

@@ -25,7 +25,8 @@ from synthgain.generators.gan_options import gan_options
 from synthgain.generators.gan_training import Draws, discriminator_loss, prepare_run
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training import train_family
-from synthgain.networks.gan import GanDiscriminator, GanNetwork, build_discriminator, build_generator, levels_of
+from synthgain.networks.gan import GanDiscriminator, GanNetwork, build_discriminator, build_generator
+from synthgain.networks.generator_options import levels_of
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, Terminated
 from synthgain.runtime.errors import SynthGainError

@@ -25,7 +25,13 @@ ALLOWED = {
     "statistics": set(),
     "report": set(),
     # The config is made of the options of those who use them: declarations alone, without torch.
-    "study": {"datasets.options", "networks.options", "downstream.options", "pools.options"},
+    "study": {
+        "datasets.options",
+        "networks.options",
+        "networks.generator_options",
+        "downstream.options",
+        "pools.options",
+    },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }
 

@@ -24,7 +24,6 @@ from synthgain.datasets.phantom_law import (
     Patient,
     make_law,
     read_options,
-    read_style,
 )
 from synthgain.datasets.source import Prepared
 from synthgain.runtime.errors import SynthGainError
@@ -52,7 +51,7 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
     """
     settings = read_options(options)
     size, channels = _geometry(image)
-    law, style = make_law(settings), read_style(settings)
+    law, style = make_law(settings), settings.film
     low, high = settings.images_per_patient
     hidden_shares = {str(name): share for name, share in settings.missing.items()}
     rows: list[dict[str, Any]] = []
@@ -103,7 +102,7 @@ def draw(
         raise ValueError(f"{len(conditions)} rows but {len(seed_keys)} seed keys")
     settings = read_options(options)
     size, channels = _geometry(image)
-    law, style = make_law(settings), read_style(settings)
+    law, style = make_law(settings), settings.film
     known = [name for name in COLUMNS if name in conditions.columns]
     films, masks = [], []
     for keys, row in zip(seed_keys, conditions[known].to_dict("records"), strict=True):

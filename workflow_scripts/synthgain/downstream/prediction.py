@@ -34,8 +34,8 @@ def build_network(entry: Mapping[str, Any], in_channels: int, outputs: int, imag
     module = load(NETWORKS, entry["module"])
     try:
         network: nn.Module = module.build(in_channels, outputs, image_size, **entry.get("options", {}))
-    except TypeError as error:
-        raise SynthGainError(f"{where}: network options {entry.get('options', {})}: {error}") from error
+    except SynthGainError as error:
+        raise SynthGainError(f"{where}: {error}") from error
     return network
 
 

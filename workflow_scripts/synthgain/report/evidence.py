@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from synthgain.data.image_set import read_split
-from synthgain.report.blocks import Picture
+from synthgain.report.blocks import Picture, Text
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.runtime.command import Job
@@ -20,10 +20,10 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure and the section where it belongs."""
+    """A drawn figure, or why it could not be drawn, and the section where it belongs."""
 
     section: str
-    picture: Picture
+    picture: Picture | Text
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ModelEvidence:
         """Return a table, empty where the file is not there."""
         return self.tables.get(name, pd.DataFrame())
 
-    def pictures(self, section: str) -> list[Picture]:
+    def pictures(self, section: str) -> list[Picture | Text]:
         """Return the figures of a section."""
         return [figure.picture for figure in self.figures if figure.section == section]
 
@@ -144,8 +144,12 @@ def _model(job: Job, name: str) -> ModelEvidence:
             model.tables[path.stem] = read_table(path)
     figures = f"figures/{name}/manifest.json"
     if figures in job.inputs:
-        folder = job.input_folder(figures)
-        for place, entry in enumerate(_manifest(job, figures)["figures"]):
+        folder, listed = job.input_folder(figures), _manifest(job, figures)
+        for entry in listed.get("failed", []):
+            model.figures.append(
+                Figure(entry["section"], Text(f"{entry['title']} failed: {entry['reason']}.", "warning"))
+            )
+        for place, entry in enumerate(listed["figures"]):
             text = (folder / entry["file"]).read_text(encoding="utf-8")
             label = f"{entry['title']}. {entry['caption']}"
             svg = inline_svg(text, f"{name}-{place}", label)

@@ -168,6 +168,23 @@ def read_manifest(path: Path, identity: str | None = None) -> dict[str, Any]:
     return manifest
 
 
+def identity_of(path: Path) -> str | None:
+    """Return the identity that a manifest or a table carries; None for other files. SynthGainError if unreadable."""
+    if path.suffix == ".json":
+        return str(read_manifest(path)["identity"])
+    if path.suffix != ".parquet":
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return str((pq.read_schema(path).metadata or {}).get(_IDENTITY_KEY, b"").decode())
+    except FileNotFoundError as error:
+        raise SynthGainError(f"{path}: missing; run snakemake again to make it") from error
+    except (pa.ArrowException, OSError) as error:
+        raise SynthGainError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it and rerun") from error
+
+
 def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: bool = False) -> Path:
     """Return `folder / name` after comparing it with its manifest entry {bytes, sha256}."""
     path = folder / name

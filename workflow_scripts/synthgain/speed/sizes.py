@@ -68,7 +68,11 @@ def _parts(entry: Mapping[str, Any], total: float, rows: pd.DataFrame | None) ->
         if rows is None or column["name"] not in rows:
             return dict.fromkeys(PARTS)
         named = rows[column["name"]].astype(str).map(lambda value: column["map"].get(value, value))
-        return {part: int((named == part).sum()) for part in PARTS}
+        counts: dict[str, float | None] = {part: int((named == part).sum()) for part in PARTS}
+        share, train = float(column.get("validation") or 0), int((named == "train").sum())
+        if share and not counts["validation"]:  # it is cut from training (split_from_column)
+            counts |= {"train": (1 - share) * train, "validation": share * train}
+        return counts
     if not shares:
         return {"train": 0, "validation": 0, "test": total}
     return {part: shares[part] * total for part in PARTS}
