@@ -51,7 +51,7 @@ class Planes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array that this stands for."""
+        """Shape of the array that this is read as."""
         return (*self.masks.shape[:3], len(self.chosen))
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
 
 SYNTHETIC_VALIDATION_SHARE = 0.2  # of the parent patients, held out where `selection: synthetic`
-POOL_COLUMNS = ("image_id", "parent_image_id", "parent_patient_id", "replica")  # of a pool's table, beside targets
+POOL_COLUMNS = ("image_id", "parent_image_id", "parent_patient_id", "replica")  # of a pool's table, besides targets
 _WORDS = 2.0**64  # how many 64-bit hashes there are
 _OCCURRENCE_SHIFT = np.int64(32)  # a row drawn twice within one replica still has keys of its own
 
