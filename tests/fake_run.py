@@ -115,6 +115,8 @@ def _comparisons(metrics: pd.DataFrame) -> pd.DataFrame:
                 "verdict": "helps" if family == "primary" else "inconclusive",
                 "baseline_ratio": 0,
                 "role": arm,
+                "reason": "",
+                "p_guard": 0.9 if family == "control" else np.nan,
             }
         )
     return pd.DataFrame(rows)
@@ -183,6 +185,12 @@ def _further(folder: Path) -> None:
     pd.DataFrame(rows).assign(high=0.05, p=0.2).to_csv(folder / "thresholds.csv", index=False)
 
 
+def _control(state: str, arm: str, ratio: int, difference: float, baseline: str = "real") -> dict[str, Any]:
+    tested = {"arm": arm, "ratio": ratio, "baseline": baseline, "difference": difference, "state": state}
+    tested |= {"low": difference - 0.006, "high": difference + 0.006, "p": 0.4, "p_guard": 0.9, "reason": ""}
+    return {"checked": state == "passed", "raised": False, "state": state, "rows": [], "tested": [tested]}
+
+
 def _statistics(run: Path, rng: np.random.Generator, rehearsal: bool) -> None:
     folder = run / "statistics" / MODEL
     folder.mkdir(parents=True)
@@ -197,17 +205,18 @@ def _statistics(run: Path, rng: np.random.Generator, rehearsal: bool) -> None:
         "Supplemented at 300 % helps: mean AUROC on hospital_a changed by +0.0400 (95 % interval +0.0250 to +0.0550, "
         "p = 0.0004; 0.8820 against 0.8420; 5 replicates). Conditional on one generator."
     )
-    declared = {"primary": json.loads(primary.to_json()), "verdict": "helps", "sentence": sentence}
-    nothing = {"primary": None, "verdict": None, "sentence": "Rehearsal: no verdict."}
+    declared = {"primary": json.loads(primary.to_json()), "verdict": "helps", "reason": "", "sentence": sentence}
+    nothing = {"primary": None, "verdict": None, "reason": "", "sentence": "Rehearsal: no verdict."}
     verdict = {
         **(nothing if rehearsal else declared),
         "comparisons": [] if rehearsal else [declared],
         "alarms": {
-            "a_a": {"checked": True, "raised": False, "rows": []},
-            "under_trained": {"checked": True, "raised": False, "rows": []},
-            "negative_control": {"checked": False, "raised": False, "rows": []},
-            "step_matched_control": {"checked": False, "raised": False, "rows": []},
-            "strong_augmentation": {"checked": True, "raised": False, "rows": []},
+            "a_a": _control("passed", "repeated", 100, 0.001),
+            "under_trained": _control("passed", "real_long", 0, 0.004),
+            "negative_control": {"checked": False, "raised": False, "state": "not checked", "rows": [], "tested": []},
+            "step_matched_control": _control("passed", "supplemented", 300, 0.039, "repeated"),
+            "strong_augmentation": _control("not informative", "real_strong", 0, -0.21),
+            "unreached": {"checked": True, "raised": False, "state": "not checked", "rows": [], "tested": []},
             "memorisation": {"checked": True, "raised": False, "rows": []},
         },
         "notes": ["Results are conditional on one generator: another training of it could give another answer."],

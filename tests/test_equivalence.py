@@ -61,3 +61,11 @@ def test_undefined_p_is_inconclusive():
     one = orh.compare(np.array([0.9]), np.array([0.5]), np.eye(2))
     assert verdict(one, one.p_value(), 0.05, 0.02) == "inconclusive"
     assert pytest.approx(0.4) == one.difference
+
+
+def test_what_does_not_vary_is_never_equivalent():
+    for differences in (np.zeros(3), np.full(3, 0.01), np.full(5, 0.01) + 1e-15 * np.arange(5)):
+        still = orh.from_covariances(differences, 0.0, 1e-34)
+        for p in (still.p_value(), 0.001):
+            assert verdict(still, p, 0.05, 0.02) == "inconclusive"
+    assert verdict(orh.from_covariances(np.zeros(3), 0, 0), 1.0, 0.05, 0.02, copies=True) == "equivalent"

@@ -199,6 +199,31 @@ def test_raised_alarm_is_on_the_first_page(tmp_path: Path) -> None:
     assert "✗ alarm" in Page(html.split('id="controls"')[1]).text
 
 
+def test_every_control_prints_its_interval_and_none_passes_by_being_bad(html: str) -> None:
+    controls = Page(html.split('<section id="controls"')[1].split("</section>")[0]).text
+    assert "✓ no alarm. repeated 100 % against real: +0.0010 (−0.0050 to +0.0070)" in controls
+    assert "✓ no alarm. supplemented 300 % against repeated: +0.0390 (+0.0330 to +0.0450)" in controls
+    assert (
+        "– not informative (significantly worse than the baseline itself). real_strong against real: −0.2100"
+        in controls
+    )
+    assert "– not checked (no such arm)" in controls
+    assert "passed" not in controls
+
+
+def test_a_verdict_that_is_not_estimable_says_why_in_its_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    table = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
+    why = "the scores of supplemented do not vary"
+    first = table["family"] == "primary"
+    table.loc[first, ["low", "high", "p", "p_adjusted"]] = float("nan")
+    table.loc[first, "verdict"] = "inconclusive"
+    table["reason"] = ["" if not one else why for one in first]
+    restate(run, "comparisons.csv", table)
+    dose = Page(written(run).split('<section id="dose"')[1].split("</section>")[0]).text
+    assert why in dose
+
+
 def copying(run: Path, filtered: bool) -> None:
     """Let the gate of the main arm's pool be exceeded, and the verdict be barred."""
     verdict = read_json(run / "statistics" / MODEL / "verdict.json")
@@ -303,7 +328,7 @@ def test_a_gate_of_another_state_reassures_nobody(tmp_path: Path) -> None:
 
 def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> None:
     first = Page(html.split('id="controls"')[0].split("<main")[1]).text
-    assert "May I believe it? ✓ 3 controls passed; 2 could not be checked." in first
+    assert "May I believe it? ✓ No alarm from 3 controls; 1 not checked; 1 not informative." in first
     assert "Are the samples safe? ✓ No copying beyond chance (pool drawn)" in first
     run = make_run(tmp_path)
     verdict = read_json(run / "statistics" / MODEL / "verdict.json")

@@ -11,7 +11,7 @@ from studies import tiny
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.document import page_text, schema_text
 from synthgain.study.load import parse_study, read_yaml, run_names
-from synthgain.study.roles import baseline_of, borrowed, cleaned, filtered_twin, role_of
+from synthgain.study.roles import baseline_of, borrowed, cleaned, copies_real, filtered_twin, role_of
 from synthgain.study.schema import Study
 
 ROOT = Path(__file__).parent.parent
@@ -138,6 +138,21 @@ def test_roles_and_baselines() -> None:
     assert baseline_of(study, "synthetic_only") == "real"
     assert baseline_of(study, "small_plus") == "small"
     assert not borrowed(study, "supplemented")
+    copies = {name for name in study.arms if copies_real(study, name)}
+    assert copies == {name for name, arm in study.arms.items() if arm.synthetic is None}
+    copier = {"known": "copier", "rows_of": "hospital_a"}
+    declared = parse_study(
+        tiny(
+            pools__copier=copier,
+            pools__moved=copier | {"known": "jittered_copier"},
+            arms__copied={"real": "hospital_a", "synthetic": "copier", "ratios": [100]},
+            arms__moved={"real": "hospital_a", "synthetic": "moved", "ratios": [100]},
+            arms__alone={"synthetic": "copier", "ratios": [100]},
+        )
+    )
+    assert {name: copies_real(declared, name) for name in ("copied", "moved", "alone")} == {
+        "copied": True, "moved": False, "alone": False,
+    }  # fmt: skip
     assert borrowed(study, "small_plus"), "the generator saw all patients, the baseline trains on half"
 
 

@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from synthgain.statistics import simulation, subgroups
 from synthgain.statistics.analysis import read_analysis
-from synthgain.statistics.comparisons import planned_pairs
 from synthgain.statistics.endpoints import Resamples
+from synthgain.statistics.pairs import planned_pairs
 from synthgain.statistics.predictions import build_panel
 
 ARMS = {

@@ -4,6 +4,7 @@ from typing import Any
 
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.prose import listed
+from synthgain.report.questions import UNREACHED
 from synthgain.report.style import arm_label, metric_name
 
 Facts = dict[str, str | None]
@@ -184,4 +185,4 @@ def _results(evidence: Evidence) -> Facts:
 
 def _controls_checked(model: ModelEvidence) -> bool:
     alarms = (model.facts.get("verdict") or {}).get("alarms") or {}
-    return any(alarm.get("checked") for alarm in alarms.values())
+    return any(alarm.get("checked") for name, alarm in alarms.items() if name != UNREACHED)

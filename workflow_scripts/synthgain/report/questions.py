@@ -1,5 +1,6 @@
 """The two questions after the effect: may I believe it, and are the samples safe? Answers from alarms and gates."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,18 @@ from synthgain.report.blocks import interval, number
 from synthgain.report.evidence import Evidence, Measured
 
 MEMORISATION = "memorisation"  # the alarm that has a banner of its own
+UNREACHED = "unreached"  # a check of the workflow itself: it counts only where it fails
+# How a control's state (statistics/guards.py) is said; those that are not "passed" are no support.
+STATES = {
+    "alarm": "✗ alarm",
+    "passed": "✓ no alarm",
+    "open": "? not shown to be beaten",
+    "no gain": "– no gain to compare",
+    "not informative": "– not informative (significantly worse than the baseline itself)",
+    "not estimable": "– not estimable",
+    "not checked": "– not checked (no such arm)",
+}
+SHORT = {"open": "not beaten", "no gain": "without a gain to compare"}
 GOOD, BAD, OPEN = "good", "bad", "open"
 WITHIN, UNDECIDED, COPIES_FOUND = "within limit", "undecided", "copies found"  # states of a gate
 LEAKING = ("leak", "red")
@@ -19,16 +32,21 @@ def answers(verdict: Mapping[str, Any], evidence: Evidence, arm: str | None) -> 
 
 def _belief(verdict: Mapping[str, Any]) -> tuple[str, str]:
     alarms = {name: alarm for name, alarm in (verdict.get("alarms") or {}).items() if name != MEMORISATION}
+    if not (alarms.get(UNREACHED) or {}).get("raised"):
+        alarms.pop(UNREACHED, None)
     raised = [name for name, alarm in alarms.items() if alarm.get("raised")]
     checked = [name for name, alarm in alarms.items() if alarm.get("checked")]
+    passed = [name for name in checked if alarms[name].get("state") == "passed"]
     pilot = f" A pilot only: {verdict.get('replicates')} replicates." if verdict.get("pilot") else ""
     if raised:
         return BAD, f"✗ Not as it stands: {len(raised)} of {_controls(len(checked))} raised an alarm.{pilot}"
     if not checked:
         return OPEN, f"? Unknown: no control could be checked.{pilot}"
-    left = len(alarms) - len(checked)
-    missing = f"; {left} could not be checked" if left else ""
-    return (OPEN if pilot else GOOD), f"✓ {_controls(len(checked))} passed{missing}.{pilot}"
+    others = Counter(str(alarm.get("state")) for name, alarm in alarms.items() if name not in passed)
+    rest = "".join(f"; {count} {SHORT.get(state, state)}" for state, count in others.items())
+    if not passed:
+        return OPEN, f"? Unknown: no control gave support{rest}.{pilot}"
+    return (OPEN if pilot else GOOD), f"✓ No alarm from {_controls(len(passed))}{rest}.{pilot}"
 
 
 def _controls(count: int) -> str:

@@ -160,6 +160,7 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
         Column(("difference_low", "difference_high"), f"{level} interval", "signed_interval"),
         Column("p_adjusted", "p adjusted", "p"),
         Column("permutation_p", "p of the gap's size", "p"),
+        Column("reason", "Why not", optional=True),
     ]
     gaps = table[table["group"] == GAP]
     changed = gaps.dropna(subset=["difference"]).sort_values("p_adjusted", kind="stable")
@@ -196,6 +197,7 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
             Column("difference", "Difference", "signed"),
             Column(("low", "high"), f"{level} interval", "signed_interval"),
             Column("p", "p", "p"),
+            Column("reason", "Why not", optional=True),
         ]
         title = "Results under each threshold policy"
         note = "A gain under one policy only is a moved operating point. p values here are not adjusted."

@@ -4,14 +4,14 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Facts, Section, Text, make_table
+from synthgain.report.blocks import Column, Details, Facts, Section, Text, interval, make_table, signed
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.figure_plan import endpoint
 from synthgain.report.floors import with_floor
-from synthgain.report.questions import MEMORISATION, gate_answer
+from synthgain.report.questions import MEMORISATION, STATES, UNREACHED, gate_answer
 from synthgain.report.sections_further import calibration_section, dose_blocks, folded, subgroup_section
 from synthgain.report.sections_segmentation import spread_section
-from synthgain.report.style import metric_name
+from synthgain.report.style import arm_label, metric_name
 from synthgain.report.verdicts import ALARMS
 
 ALARM = "✗ alarm"
@@ -32,6 +32,7 @@ def comparison_columns(level: str) -> list[Column]:
         Column(("low", "high"), f"{level} interval", "signed_interval"),
         Column("p_adjusted", "p adjusted", "p"),
         Column("verdict", "Verdict"),
+        Column("reason", "Why", optional=True),
         Column("p", "p", "p"),
         Column("p_bonferroni", "p Bonferroni", "p"),
         Column("t_p", "p paired t", "p"),
@@ -128,14 +129,13 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     states = []
     for name, (check, _) in ALARMS.items():
         alarm = alarms.get(name) or {}
-        state = (
-            "– not checked (no arm's pool was searched)"
-            if name == MEMORISATION
-            else "– not checked (no such arm, or not estimable)"
-        )
-        if alarm.get("checked"):
-            quiet = gate_answer(evidence) if name == MEMORISATION else "✓ passed"
+        if name == MEMORISATION:
+            quiet = gate_answer(evidence) if alarm.get("checked") else "– not checked (no arm's pool was searched)"
             state = ALARM if alarm.get("raised") else quiet
+        elif name == UNREACHED:
+            state = STATES["alarm" if alarm.get("raised") else "passed" if alarm.get("checked") else "not checked"]
+        else:
+            state = _control_state(alarm)
         if evidence.segments(model.name):
             check = check.replace("shuffled labels", "masks of other images")
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
@@ -152,6 +152,21 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         blocks,
         "A gain counts only if the instrument shows none where there is none, and if cheaper ways do not reach it.",
     )
+
+
+def _control_state(alarm: dict[str, Any]) -> str:
+    """A control's state in words, with every difference that was looked at: silence has a size, too."""
+    tested = alarm.get("tested") or []
+    several = len({row["state"] for row in tested}) > 1
+    shown = []
+    for row in tested:
+        found = f"{signed(row['difference'])} ({interval(row['low'], row['high'], sign=True)})"
+        found = str(row.get("reason") or "not estimable") if row.get("low") is None else found
+        name = arm_label(str(row["arm"]), float(row["ratio"] or 0))
+        own = f", {STATES[row['state']][2:]}" if several else ""
+        shown.append(f"{name} against {row['baseline']}: {found}{own}")
+    state = ALARM if alarm.get("raised") else STATES[str(alarm.get("state") or "not checked")]
+    return f"{state}. {'; '.join(shown)}" if shown else state
 
 
 def _copying(alarm: dict[str, Any], level: str) -> list[Any]:

@@ -6,14 +6,14 @@ from typing import Any
 
 from synthgain.report.blocks import interval, number, p_value, signed
 from synthgain.report.evidence import Evidence, ModelEvidence
-from synthgain.report.questions import MEMORISATION, answers
+from synthgain.report.questions import MEMORISATION, UNREACHED, answers
 from synthgain.report.style import arm_label, metric_name
 
 # Alarm of statistics/<model>/verdict.json → (name of the check, what to say when it is raised).
 ALARMS = {
     "a_a": (
         "A/A: the same real images repeated must not differ from the baseline",
-        "The A/A control differs from its baseline: the instrument is broken, and no result below can be trusted.",
+        "The A/A control differs from its baseline: until this is explained, no difference below can be trusted.",
     ),
     "under_trained": (
         "Twice the steps on real images alone must not beat the baseline",
@@ -30,6 +30,10 @@ ALARMS = {
     "strong_augmentation": (
         "A gain should exceed that of heavier classical augmentation",
         "Heavier classical augmentation, which costs almost nothing, gains as much or nearly so.",
+    ),
+    UNREACHED: (
+        "Arms of different images must not predict the same to the bit",
+        "Two arms of different images predict the same to the bit: the images did not reach the model.",
     ),
     MEMORISATION: (
         "Pools must not copy training images beyond chance and the limit, nor test images at all",

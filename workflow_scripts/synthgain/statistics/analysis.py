@@ -49,6 +49,12 @@ class Analysis:
     pools: int
     rehearsal: bool
     image_level: tuple[str, ...]
+    guarded_models: int = 1
+
+    @property
+    def guard_level(self) -> float:
+        """Level that all guards of this model share; the models of a study that have guards share alpha."""
+        return self.alpha / self.guarded_models
 
     @property
     def confidence(self) -> float:
@@ -102,6 +108,7 @@ def read_analysis(job_slice: Mapping[str, Any]) -> Analysis:
         pools=int(replicates.get("pools", 1)),
         rehearsal=bool(job_slice.get("rehearsal", False)),
         image_level=tuple(job_slice.get("image_level", ())),
+        guarded_models=max(1, int(job_slice.get("guarded_models", 1))),
     )
     _check(analysis, task)
     return analysis

@@ -46,6 +46,7 @@ class Expectation(NamedTuple):
 
 
 ALWAYS, MOSTLY, SELDOM = Expectation(True, 1.0), Expectation(True, 0.8), Expectation(False, 0.1)
+NEVER = Expectation(False, 0.0)
 NOT_COPIES = ("oracle", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper")
 # (kind of pool, quantity without the part after a colon) → what a working instrument shows.
 EXPECTED: dict[tuple[str, str], Expectation] = {
@@ -58,6 +59,7 @@ EXPECTED: dict[tuple[str, str], Expectation] = {
     ("mode_dropper", MISSING): ALWAYS,
     ("wrong_prevalence", MOVED): MOSTLY,
     **{("", f"{ALARM} {name}"): SELDOM for name in ("a_a", "under_trained", "negative_control")},
+    ("", f"{ALARM} unreached"): NEVER,
 }
 
 

@@ -1,15 +1,13 @@
 """One row per comparison: an arm against its baseline on one endpoint, with every test beside each other."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from synthgain.metrics import HIGHER_IS_BETTER
-from synthgain.statistics import obuchowski_rockette as orh
 from synthgain.statistics.analysis import CONTROL_ROLES, Analysis
 from synthgain.statistics.endpoints import Endpoint
 from synthgain.statistics.equivalence import is_noninferior, verdict
+from synthgain.statistics.estimability import COPIES, contrast_of
 from synthgain.statistics.multiplicity import adjust
 from synthgain.statistics.obuchowski_rockette import Contrast
 from synthgain.statistics.paired import (
@@ -19,7 +17,7 @@ from synthgain.statistics.paired import (
     sign_flip_p,
     standardised_difference,
 )
-from synthgain.statistics.predictions import cells_of
+from synthgain.statistics.pairs import Pair, generator_units
 from synthgain.statistics.resampling import percentile_interval
 
 PRIMARY, SECONDARY, EXPLORATORY, CONTROL = "primary", "secondary", "exploratory", "control"
@@ -29,65 +27,8 @@ COLUMNS = [
     *("difference", "low", "high", "se", "df", "p", "p_adjusted", "p_bonferroni", "t", "t_p", "t_low", "t_high"),
     *("sign_flip_p", "probability_better", "d_z", "seed_sd", "patient_sd", "verdict", "baseline_ratio", "role"),
     *("p_two_sided", "noninferior", "equivalence_low", "equivalence_high", "patient_low", "patient_high"),
+    *("reason", "p_guard"),
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """An arm at a ratio against a reference arm at a ratio; `control` where the reference is not its baseline.
-
-    arm_runs, baseline_runs: (S,) positions of their runs of the same `replicates` (S,).
-    """
-
-    arm: str
-    ratio: int
-    baseline: str
-    baseline_ratio: int
-    control: bool
-    arm_runs: np.ndarray
-    baseline_runs: np.ndarray
-    replicates: np.ndarray
-
-
-def planned_pairs(runs: pd.DataFrame, analysis: Analysis) -> list[Pair]:
-    """Each arm and ratio against its baseline; synthetic arms also against `repeated` at their ratio and `real_strong`.
-
-    runs: the panel's (arm, ratio, replicate) rows.
-    """
-    cells = {cell: pd.Series(at, index=runs.loc[at, "replicate"].to_numpy()) for cell, at in cells_of(runs).items()}
-
-    def pair(arm: str, ratio: int, baseline: str, baseline_ratio: int, control: bool = False) -> Pair:
-        first, second = cells[arm, ratio], cells[baseline, baseline_ratio]
-        common = first.index.intersection(second.index).sort_values()
-        runs_of = (first.loc[common].to_numpy(), second.loc[common].to_numpy())
-        return Pair(arm, ratio, baseline, baseline_ratio, control, *runs_of, common.to_numpy())
-
-    pairs = []
-    for arm, ratio in cells:
-        baseline = analysis.arms[arm].get("baseline")
-        if baseline is None:
-            continue
-        pairs += [pair(arm, ratio, baseline, r) for r in (ratio, 0) if (baseline, r) in cells][:1]
-        if not analysis.is_synthetic(arm):
-            continue
-        for other, spec in analysis.arms.items():
-            same = spec.get("baseline") == baseline and other != arm
-            if same and analysis.role(other) == "repeated" and (other, ratio) in cells:
-                pairs.append(pair(arm, ratio, other, ratio, control=True))
-            if same and analysis.role(other) == "real_strong" and (other, 0) in cells:
-                pairs.append(pair(arm, ratio, other, 0, control=True))
-    return pairs
-
-
-def contrast_of(values: np.ndarray, covariance: np.ndarray, pair: Pair, generators: int) -> Contrast:
-    """Obuchowski–Rockette–Hillis contrast of a pair from an endpoint's values (R,) and covariance (R, R)."""
-    arm, baseline = pair.arm_runs, pair.baseline_runs
-    averaging = average_within_generator(pair.replicates, generators)
-    both = np.concatenate([arm, baseline])
-    blocks = np.kron(np.eye(2), averaging)
-    return orh.compare(
-        averaging @ values[arm], averaging @ values[baseline], blocks @ covariance[np.ix_(both, both)] @ blocks.T
-    )
 
 
 def comparison_rows(endpoint: Endpoint, patients: int, pairs: list[Pair], analysis: Analysis) -> list[dict]:
@@ -130,7 +71,7 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
 def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> dict:
     arm, baseline, replicates = pair.arm_runs, pair.baseline_runs, pair.replicates
     generators = generator_units(pair, analysis)
-    contrast = contrast_of(endpoint.values, endpoint.covariance, pair, generators)
+    contrast, reason = contrast_of(endpoint, pair, generators)
     averaging = average_within_generator(replicates, generators)
     first, second = averaging @ endpoint.values[arm], averaging @ endpoint.values[baseline]
     higher = higher_is_better(endpoint.metric)
@@ -140,6 +81,8 @@ def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> d
     equivalence = contrast.interval(1 - 2 * analysis.alpha)
     margin = margin_for(endpoint.metric, analysis)
     patient_low, patient_high = _patient_interval(endpoint, arm, baseline, analysis.confidence)
+    if reason and reason != COPIES:
+        patient_low = patient_high = np.nan
     return {
         "arm": pair.arm,
         "ratio": pair.ratio,
@@ -174,13 +117,9 @@ def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> d
         "patient_low": patient_low,
         "patient_high": patient_high,
         "contrast": contrast,
+        "reason": reason,
+        "p_guard": np.nan,
     }
-
-
-def generator_units(pair: Pair, analysis: Analysis) -> int:
-    """Number of generators behind a pair: 1 where neither arm trains on synthetic images."""
-    synthetic = analysis.is_synthetic(pair.arm) or analysis.is_synthetic(pair.baseline)
-    return analysis.generators if synthetic else 1
 
 
 def higher_is_better(metric: str) -> bool:
@@ -229,4 +168,5 @@ def _verdict(row: dict, analysis: Analysis) -> str:
     if analysis.rehearsal:
         return ""
     margin = margin_for(row["metric"], analysis)
-    return verdict(row["contrast"], row["p_adjusted"], analysis.alpha, margin, higher_is_better(row["metric"]))
+    copies = row["reason"] == COPIES
+    return verdict(row["contrast"], row["p_adjusted"], analysis.alpha, margin, higher_is_better(row["metric"]), copies)

@@ -7,6 +7,7 @@ import numpy as np
 
 from synthgain import metrics
 from synthgain.statistics import delong
+from synthgain.statistics.information import Kinds, of_auroc, of_labels, of_ratios
 from synthgain.statistics.predictions import Panel
 from synthgain.statistics.resampling import (
     bootstrap_covariance,
@@ -27,7 +28,10 @@ Parts = list[tuple[np.ndarray, np.ndarray]]  # numerators and denominators, (R, 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """values: (R,) per run; covariance: (R, R) over patients; draws: (B, R) bootstrap (None: DeLong, jackknife)."""
+    """values: (R,) per run; covariance: (R, R) over patients; draws: (B, R) bootstrap (None: DeLong, jackknife).
+
+    information: which patients show an error, which a success, in each run.
+    """
 
     dataset: str
     part: str
@@ -36,6 +40,7 @@ class Endpoint:
     values: np.ndarray
     covariance: np.ndarray
     draws: np.ndarray | None = None
+    information: Kinds = ()
 
 
 @dataclass(frozen=True)
@@ -106,16 +111,24 @@ def _auroc(panel: Panel, labels: list[int]) -> Iterator[Endpoint]:
     parts = [
         delong.components(panel.truth[label], panel.scores[:, label], panel.patient, panel.patients) for label in labels
     ]
-    for label, part in zip(labels, parts, strict=True):
-        yield _endpoint(panel, panel.labels[label], "auroc", part.auroc, delong.covariance([part]))
+    known = [_ranked(panel, label, part) for label, part in zip(labels, parts, strict=True)]
+    for label, part, kinds in zip(labels, parts, known, strict=True):
+        yield _endpoint(panel, panel.labels[label], "auroc", part.auroc, delong.covariance([part]), None, kinds)
     mean = np.mean([part.auroc for part in parts], axis=0)
-    yield _endpoint(panel, MACRO, "auroc", mean, delong.covariance(parts))
+    yield _endpoint(panel, MACRO, "auroc", mean, delong.covariance(parts), None, of_labels(known))
+
+
+def _ranked(panel: Panel, label: int, parts: delong.Components | None = None) -> Kinds:
+    """Who is ranked wrongly, who rightly: the information of metrics of the ranking."""
+    truth = panel.truth[label]
+    parts = parts or delong.components(truth, panel.scores[:, label], panel.patient, panel.patients)
+    return of_auroc(parts, truth, panel.patient, panel.patients)
 
 
 def _average_precision(panel: Panel, labels: list[int], resamples: Resamples) -> Iterator[Endpoint]:
     name = "average_precision"
-    values, left_out = [], []
-    for label in labels:
+    values, left_out, ranked = [], [], [_ranked(panel, label) for label in labels]
+    for label, kinds in zip(labels, ranked, strict=True):
         known = ~np.isnan(panel.truth[label])
         truth = panel.truth[label][known]
         weights = np.concatenate([np.ones((1, panel.patients)), resamples.jackknife])[:, panel.patient[known]]
@@ -123,9 +136,9 @@ def _average_precision(panel: Panel, labels: list[int], resamples: Resamples) ->
         computed = np.stack([metrics.weighted_average_precision(truth, row, weights) for row in scores], axis=1)
         values.append(computed[0])
         left_out.append(computed[1:])
-        yield _endpoint(panel, panel.labels[label], name, computed[0], jackknife_covariance(computed[1:]))
-    mean = np.mean(values, axis=0)
-    yield _endpoint(panel, MACRO, name, mean, jackknife_covariance(np.mean(left_out, axis=0)))
+        yield _endpoint(panel, panel.labels[label], name, computed[0], jackknife_covariance(computed[1:]), None, kinds)
+    mean, matrix = np.mean(values, axis=0), jackknife_covariance(np.mean(left_out, axis=0))
+    yield _endpoint(panel, MACRO, name, mean, matrix, None, of_labels(ranked))
 
 
 def _ratios(panel: Panel, labels: list[int], name: str, parts: list[Parts], resamples: Resamples) -> Iterator[Endpoint]:
@@ -133,10 +146,13 @@ def _ratios(panel: Panel, labels: list[int], name: str, parts: list[Parts], resa
     everyone = np.ones((1, panel.patients))
     values = [ratio_draws(part, everyone)[0] for part in parts]
     draws = [ratio_draws(part, resamples.bootstrap) for part in parts]
-    for label, value, drawn in zip(labels, values, draws, strict=True):
-        yield _endpoint(panel, panel.labels[label], name, value, bootstrap_covariance(drawn), drawn)
+    higher = metrics.HIGHER_IS_BETTER[name.split("@")[0]]
+    known = [of_ratios(part, higher, bounded=name != "hd95") for part in parts]
+    for label, value, drawn, kinds in zip(labels, values, draws, known, strict=True):
+        yield _endpoint(panel, panel.labels[label], name, value, bootstrap_covariance(drawn), drawn, kinds)
     mean = np.mean(draws, axis=0)
-    yield _endpoint(panel, MACRO, name, np.mean(values, axis=0), bootstrap_covariance(mean), mean)
+    whole = of_labels(known)
+    yield _endpoint(panel, MACRO, name, np.mean(values, axis=0), bootstrap_covariance(mean), mean, whole)
 
 
 def _decision_parts(panel: Panel, label: int, name: str, decided: np.ndarray) -> Parts:
@@ -187,6 +203,12 @@ def _segmentation_parts(panel: Panel, label: int, name: str) -> Parts:
 
 
 def _endpoint(
-    panel: Panel, label: str, metric: str, values: np.ndarray, matrix: np.ndarray, draws: np.ndarray | None = None
+    panel: Panel,
+    label: str,
+    metric: str,
+    values: np.ndarray,
+    matrix: np.ndarray,
+    draws: np.ndarray | None,
+    information: Kinds,
 ) -> Endpoint:
-    return Endpoint(panel.dataset, panel.part, label, metric, values, matrix, draws)
+    return Endpoint(panel.dataset, panel.part, label, metric, values, matrix, draws, information)

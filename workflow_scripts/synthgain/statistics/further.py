@@ -7,15 +7,16 @@ import pandas as pd
 
 from synthgain.statistics import delong, dose_response, learning_curve
 from synthgain.statistics.analysis import Analysis, Primary
-from synthgain.statistics.comparisons import Pair, contrast_of, generator_units
 from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Endpoint, Resamples
+from synthgain.statistics.estimability import contrast_of
+from synthgain.statistics.pairs import Pair, generator_units
 from synthgain.statistics.power import power_report
 from synthgain.statistics.predictions import Panel, cells_of
 from synthgain.statistics.resampling import percentile_interval
 
 THRESHOLD_COLUMNS = [
     *("arm", "ratio", "dataset", "label", "policy", "threshold", "threshold_sd", "metric", "replicates", "mean"),
-    *("baseline", "baseline_mean", "difference", "low", "high", "p"),
+    *("baseline", "baseline_mean", "difference", "low", "high", "p", "reason"),
 ]
 DOSE_COLUMNS = ["arm", "dataset", "label", "metric", "ratio", "replicate", "value", "difference"]
 
@@ -51,10 +52,11 @@ def threshold_rows(
                 }
             pair = against.get((arm, ratio))
             if pair is not None:
-                contrast = contrast_of(endpoint.values, endpoint.covariance, pair, generator_units(pair, analysis))
+                contrast, reason = contrast_of(endpoint, pair, generator_units(pair, analysis))
                 low, high = contrast.interval(analysis.confidence)
                 row |= {"baseline": pair.baseline, "baseline_mean": float(endpoint.values[pair.baseline_runs].mean())}
                 row |= {"difference": contrast.difference, "low": low, "high": high, "p": contrast.p_value()}
+                row["reason"] = reason
             rows.append(row)
     return rows
 
@@ -142,8 +144,8 @@ def power_of(
             continue
         for pair in pairs:
             if (pair.arm, pair.ratio, pair.control) == (primary.arm, primary.ratio, False):
-                contrast = contrast_of(endpoint.values, endpoint.covariance, pair, generator_units(pair, analysis))
-                report = power_report(contrast, patients, analysis.alpha, analysis.margin)
+                contrast, reason = contrast_of(endpoint, pair, generator_units(pair, analysis))
+                report = power_report(contrast, patients, analysis.alpha, analysis.margin, reason)
                 return {"arm": primary.arm, "ratio": primary.ratio, "metric": primary.metric, **report}
     return None
 

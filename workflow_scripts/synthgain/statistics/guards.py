@@ -1,4 +1,8 @@
-"""Guards: controls that can take a *helps* back, or say that the instrument is broken."""
+"""Guards: controls that can take a *helps* back, or say that the comparison itself is not to be trusted.
+
+A guard looks at p, never at the margin: a control that differs significantly is seen, however small the difference.
+All guards of a study share one level (Holm), so that without any fault at most alpha of studies alarm.
+"""
 
 from typing import Any
 
@@ -6,119 +10,199 @@ import numpy as np
 import pandas as pd
 
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.comparisons import EXPLORATORY, higher_is_better
-from synthgain.statistics.equivalence import HARMS, HELPS, INCONCLUSIVE
+from synthgain.statistics.comparisons import EXPLORATORY, PRIMARY, higher_is_better
+from synthgain.statistics.equivalence import HELPS, INCONCLUSIVE
+from synthgain.statistics.estimability import UNREACHED
+from synthgain.statistics.multiplicity import adjust
 
-Alarm = dict[str, Any]
+Alarm = dict[str, Any]  # {checked, raised, state, rows: those that raise it, tested: all, each with its own state}
+ALARM, PASSED, OPEN, NO_GAIN = "alarm", "passed", "open", "no gain"
+NOT_INFORMATIVE, NOT_ESTIMABLE, NOT_CHECKED = "not informative", "not estimable", "not checked"
+LOUDEST = (ALARM, OPEN, PASSED, NOT_ESTIMABLE, NOT_INFORMATIVE, NO_GAIN)
+UNDER_TRAINED, UNBEATEN = "its baseline is under-trained", "repeated real images are not beaten"
+ROLES = {"a_a": "repeated", "under_trained": "real_long", "negative_control": "negative_control"}
+COMPETITORS = ("under_trained",)  # of ROLES: one that is worse than the baseline says nothing
 _PLACE = ["arm", "ratio", "baseline", "dataset", "label", "metric"]
-_SHOWN = [*_PLACE, "difference", "low", "high", "p", "p_adjusted", "verdict"]
+_SHOWN = [*_PLACE, "difference", "low", "high", "p", "p_adjusted", "p_guard", "verdict", "reason"]
+Row = dict[str, Any]
 
 
 def guard(table: pd.DataFrame, analysis: Analysis) -> tuple[pd.DataFrame, dict[str, Alarm]]:
-    """Return the comparisons with guarded verdicts, and the alarms.
+    """Return the comparisons with guarded verdicts (and `p_guard`, Holm over all guards), and the alarms.
 
-    A synthetic arm's *helps* becomes *inconclusive* where its baseline is under-trained (`real_long` beats it), or,
-    under `match: epochs`, where `repeated` at the same ratio is not beaten too. The other alarms only speak.
+    A synthetic arm's *helps* becomes *inconclusive* where its baseline is under-trained (`real_long` beats it), or
+    where `repeated` at the same ratio is not beaten although it must be: under `match: epochs`, and where repetition
+    alone gained. The other alarms only speak.
     """
-    controls = table[table["family"] != EXPLORATORY]
-    alarms = {
-        "a_a": _role_alarm(controls, analysis, "repeated", (HELPS, HARMS), match="steps"),
-        "under_trained": _role_alarm(controls, analysis, "real_long", (HELPS,)),
-        "negative_control": _role_alarm(controls, analysis, "negative_control", (HELPS,)),
-    }
+    guarded = table.assign(p_guard=np.nan)
+    tests = {name: _own_rows(guarded, analysis, role) for name, role in ROLES.items()}
+    p = {at: _p(guarded.loc[at], name) for name, found in tests.items() for at in found}
+    guarded.loc[list(p), "p_guard"] = adjust(np.array(list(p.values())), "holm")
+    alarms = {name: _role_alarm(guarded.loc[found], name, analysis) for name, found in tests.items()}
     under_trained = {row["baseline"] for row in alarms["under_trained"]["rows"]}
-    guarded, unbeaten = table.copy(), []
+    gained = [row for row in alarms["a_a"]["rows"] if _better(row)]
+    unbeaten = []
     for position, row in table.iterrows():
         if row["verdict"] != HELPS or not analysis.is_synthetic(row["arm"]):
             continue
-        needs_repeated = analysis.arms[row["arm"]].get("match") == "epochs"
-        beaten = not needs_repeated or _beats_repeated(table, row, analysis)
-        if not beaten:
-            unbeaten.append(row)
-        if row["baseline"] in under_trained or not beaten:
-            guarded.loc[position, "verdict"] = INCONCLUSIVE
-    alarms["step_matched_control"] = {
-        "checked": any(arm.get("match") == "epochs" for arm in analysis.arms.values()),
-        "raised": bool(unbeaten),
-        "rows": _records(pd.DataFrame(unbeaten, columns=table.columns)),
-    }
-    alarms["strong_augmentation"] = _strong_augmentation(controls, analysis)
+        if _must_beat_repeated(row, gained, analysis) and not _beats_all(_heads(table, row, analysis), analysis):
+            unbeaten.append({str(name): value for name, value in row.items()})
+            guarded.loc[position, ["verdict", "reason"]] = INCONCLUSIVE, UNBEATEN
+        if row["baseline"] in under_trained:
+            guarded.loc[position, ["verdict", "reason"]] = INCONCLUSIVE, UNDER_TRAINED
+    alarms["step_matched_control"] = _step_matched(table, unbeaten, tests["a_a"], analysis)
+    alarms["strong_augmentation"] = _strong_augmentation(table, analysis)
+    same = [row for row in _records(table) if str(row["reason"]).startswith(UNREACHED)]
+    alarms["unreached"] = _alarm([_shown(row, ALARM) for row in same]) | {"checked": bool(len(table))}
     return guarded, alarms
 
 
-def _role_alarm(
-    controls: pd.DataFrame, analysis: Analysis, role: str, words: tuple[str, ...], match: str | None = None
-) -> Alarm:
-    """Alarm where a control against its own baseline has one of these verdicts."""
-    pairs = zip(controls["arm"], controls["baseline"], strict=True)
-    own = np.array([analysis.arms[arm].get("baseline") == baseline for arm, baseline in pairs], dtype=bool)
-    rows = controls[(controls["role"] == role) & own]
-    if match is not None:
-        rows = rows[np.array([analysis.arms[arm].get("match", match) == match for arm in rows["arm"]], dtype=bool)]
-    raised = rows[rows["verdict"].isin(words)]
-    return {"checked": bool(len(rows)), "raised": bool(len(raised)), "rows": _records(raised)}
+def _alarm(tested: list[Row]) -> Alarm:
+    found = {row["state"] for row in tested}
+    state = next((state for state in LOUDEST if state in found), NOT_CHECKED)
+    raised = [row for row in tested if row["state"] == ALARM]
+    checked = bool(found & {ALARM, PASSED, OPEN})
+    return {"checked": checked, "raised": bool(raised), "state": state, "rows": raised, "tested": tested}
 
 
-def _beats_repeated(table: pd.DataFrame, row: pd.Series, analysis: Analysis) -> bool:
-    """Is the arm better than `repeated` at its ratio on this endpoint? Both tests at alpha, so nothing is adjusted."""
-    repeated = [arm for arm in analysis.arms if analysis.role(arm) == "repeated"]
-    same = table[
-        (table["arm"] == row["arm"])
-        & (table["ratio"] == row["ratio"])
-        & (table["dataset"] == row["dataset"])
-        & (table["label"] == row["label"])
-        & (table["metric"] == row["metric"])
-        & table["baseline"].isin(repeated)
+def _own_rows(table: pd.DataFrame, analysis: Analysis, role: str) -> list[Any]:
+    """Positions of the controls of a role against their own baselines, on the declared endpoints."""
+    return [
+        at
+        for at, row in table.iterrows()
+        if row["role"] == role
+        and row["family"] != EXPLORATORY
+        and analysis.arms[row["arm"]].get("baseline") == row["baseline"]
+        and not (role == "repeated" and analysis.arms[row["arm"]].get("match") == "epochs")  # there no A/A arm
     ]
-    better = (same["difference"] > 0) == higher_is_better(row["metric"])
-    return bool(((same["p"] < analysis.alpha) & better).any())
 
 
-def _strong_augmentation(controls: pd.DataFrame, analysis: Analysis) -> Alarm:
-    """Heavier classical augmentation beside each declared comparison: raised where it gained as much."""
-    rows = []
-    for primary in analysis.primaries:
+def _p(row: pd.Series, name: str) -> float:
+    """Two-sided for A/A; one-sided, for better than the baseline, for controls that must not gain."""
+    half = row["p_two_sided"] / 2
+    return float(2 * half if name == "a_a" else half if _better(row) else 1 - half)
+
+
+def _role_alarm(rows: pd.DataFrame, name: str, analysis: Analysis) -> Alarm:
+    def state(row: Row) -> str:
+        if np.isnan(row["p_guard"]):
+            return NOT_ESTIMABLE
+        if row["p_guard"] < analysis.guard_level:
+            return ALARM
+        return NOT_INFORMATIVE if name in COMPETITORS and _is_worse(row, analysis) else PASSED
+
+    return _alarm([_shown(row, state(row)) for row in _records(rows)])
+
+
+def _better(row: Any) -> bool:
+    return bool((row["difference"] > 0) == higher_is_better(row["metric"]))
+
+
+def _is_worse(row: Any, analysis: Analysis) -> bool:
+    """Is a control significantly worse than its baseline? False for NaN."""
+    return bool(row["p_two_sided"] < analysis.alpha) and not _better(row)
+
+
+def _heads(table: pd.DataFrame, row: Any, analysis: Analysis) -> list[Row]:
+    """The arm against each `repeated` at its ratio, on this endpoint."""
+    repeated = [arm for arm in analysis.arms if analysis.role(arm) == "repeated"]
+    same = np.logical_and.reduce([table[key] == row[key] for key in _PLACE if key != "baseline"])
+    return _records(table[same & table["baseline"].isin(repeated)])
+
+
+def _must_beat_repeated(row: Any, gained: list[Row], analysis: Analysis) -> bool:
+    """True under `match: epochs` (steps grow with the set), and where repeating the real images alone gained."""
+    place = [key for key in _PLACE if key != "arm"]
+    alone = any(all(other[key] == row[key] for key in place) for other in gained)
+    return alone or analysis.arms[row["arm"]].get("match") == "epochs"
+
+
+def _beats_all(heads: list[Row], analysis: Analysis) -> bool:
+    """True if every `repeated` is beaten. Both this and the gain must hold at alpha, so nothing is adjusted."""
+    return bool(heads) and all(head["p"] < analysis.alpha and _better(head) for head in heads)
+
+
+def _step_matched(table: pd.DataFrame, unbeaten: list[Row], repeats: list[Any], analysis: Analysis) -> Alarm:
+    """The head-to-head of each declared synthetic arm against `repeated`; unbeaten: gains that were taken back."""
+    needed = [tuple(row[key] for key in _PLACE) for row in unbeaten]
+    own = _records(table.loc[repeats])
+    tested, without = [], []
+    for row in _records(table[table["family"] == PRIMARY]):
+        heads = _heads(table, row, analysis)
+        taken_back = tuple(row[key] for key in _PLACE) in needed
+        for head in heads:
+            poor = [r for r in own if (r["arm"], r["ratio"]) == (head["baseline"], row["ratio"])]
+            is_poor = any(_is_worse(other, analysis) for other in poor)
+            tested.append(_shown(head, _head_state(row, head, taken_back, is_poor, analysis)))
+        if taken_back and not heads:
+            without.append(_shown(row, ALARM))
+    alarm = _alarm([*tested, *without])
+    return alarm | {"raised": bool(unbeaten), "rows": [_shown(row, ALARM) for row in unbeaten]}
+
+
+def _head_state(row: Row, head: Row, taken_back: bool, is_poor: bool, analysis: Analysis) -> str:
+    """State of an arm's comparison with a competitor, given its own comparison with the baseline (`row`)."""
+    if taken_back and not _beats_all([head], analysis):
+        return ALARM
+    if is_poor:
+        return NOT_INFORMATIVE
+    if row["verdict"] != HELPS:
+        return NO_GAIN
+    if np.isnan(head["p"]):
+        return NOT_ESTIMABLE
+    return PASSED if _beats_all([head], analysis) else OPEN
+
+
+def _strong_augmentation(table: pd.DataFrame, analysis: Analysis) -> Alarm:
+    """Heavier classical augmentation beside each declared comparison: raised where it gained as much.
+
+    tested: the control against its own baseline, with the state, gain and head-to-head of the declared arm.
+    """
+    tested = []
+    for gain in _records(table[table["family"] == PRIMARY]):
         for arm in [name for name in analysis.arms if analysis.role(name) == "real_strong"]:
-            strong = _find(controls, arm, 0, primary)
-            gain = _find(controls, primary.arm, primary.ratio, primary)
-            if strong is None or gain is None or strong["baseline"] != gain["baseline"]:
+            strong = _find(table, gain, arm=arm, ratio=0)
+            if strong is None:
                 continue
-            sign = 1 if higher_is_better(primary.metric) else -1
-            head_to_head = _find(controls, primary.arm, primary.ratio, primary, baseline=arm) or {}
-            rows.append(
+            head = _find(table, gain, baseline=arm) or dict.fromkeys(["difference", "low", "high", "p"], np.nan)
+            state = _strong_state(gain, strong, head, analysis)
+            tested.append(
                 {
-                    "arm": primary.arm,
-                    "ratio": primary.ratio,
-                    "real_strong": arm,
+                    **_shown(strong, state),
+                    "of": gain["arm"],
+                    "of_ratio": gain["ratio"],
                     "gain": gain["difference"],
-                    "real_strong_gain": strong["difference"],
-                    "difference": head_to_head.get("difference"),
-                    "low": head_to_head.get("low"),
-                    "high": head_to_head.get("high"),
-                    # Without a gain there is nothing that cheaper ways could have reached as well.
-                    "as_much": bool(sign * strong["difference"] >= sign * gain["difference"] > 0),
-                    "beaten": bool(
-                        head_to_head.get("p", 1.0) < analysis.alpha and sign * head_to_head["difference"] > 0
-                    ),
+                    "head_to_head": {name: head[name] for name in ("difference", "low", "high", "p")},
                 }
             )
-    return {"checked": bool(rows), "raised": any(row["as_much"] for row in rows), "rows": rows}
+    return _alarm(tested)
 
 
-def _find(controls: pd.DataFrame, arm: str, ratio: int, primary: Any, baseline: str | None = None) -> dict | None:
-    """The row of an arm at the primary endpoint against its own baseline, or against `baseline`."""
-    chosen = controls[
-        (controls["arm"] == arm)
-        & (controls["ratio"] == ratio)
-        & (controls["dataset"] == primary.test_set)
-        & (controls["label"] == primary.labels)
-        & (controls["metric"] == primary.metric)
-    ]
-    rows = chosen.to_dict("records")
-    if baseline is not None:
-        rows = [row for row in rows if row["baseline"] == baseline]
+def _strong_state(gain: Row, strong: Row, head: Row, analysis: Analysis) -> str:
+    if not np.isfinite([strong["p_two_sided"], gain["p_two_sided"]]).all():
+        return NOT_ESTIMABLE
+    if _is_worse(strong, analysis):
+        return NOT_INFORMATIVE
+    if not _better(gain):  # without a gain there is nothing that cheaper ways could have reached as well
+        return NO_GAIN
+    if _better(strong) and abs(strong["difference"]) >= abs(gain["difference"]):
+        return ALARM
+    if np.isnan(head["p"]):
+        return NOT_ESTIMABLE
+    return PASSED if _beats_all([{**head, "metric": gain["metric"]}], analysis) else OPEN
+
+
+def _find(table: pd.DataFrame, like: Row, **changes: Any) -> Row | None:
+    """The row of the same place but for `changes`, None where there is none."""
+    wanted = {key: like[key] for key in _PLACE} | changes
+    same = np.logical_and.reduce([table[key] == value for key, value in wanted.items()])
+    rows = _records(table[same])
     return rows[0] if rows else None
 
 
-def _records(rows: pd.DataFrame) -> list[dict]:
-    return [{name: row[name] for name in _SHOWN} for row in rows.to_dict("records")]
+def _records(table: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _shown(row: Row, state: str) -> Row:
+    return {name: row.get(name, np.nan) for name in _SHOWN} | {"state": state}

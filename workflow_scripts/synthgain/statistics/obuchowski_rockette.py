@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+NO_SPREAD = 1e-12  # a standard error below it is rounding
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -26,6 +28,11 @@ class Contrast:
     seeds: int
     seed_variance: float
     patient_variance: float
+
+    @property
+    def varies(self) -> bool:
+        """True if there is more variance than rounding leaves: without it nothing can be tested."""
+        return bool(self.se > NO_SPREAD)  # False for NaN
 
     def p_value(self, alternative: str = "two-sided", null: float = 0.0) -> float:
         """p of the t-test against `null`; 1 where nothing varies and nothing differs, NaN where only that fails."""

@@ -47,13 +47,16 @@ def upper_seed_variance(seed_variance: float, seeds: int) -> float:
     return float(seed_variance * (seeds - 1) / stats.chi2.ppf(1 - PILOT_SD_LIMIT, seeds - 1))
 
 
-def power_report(contrast: Contrast, patients: int, alpha: float, margin: float) -> dict[str, Any]:
+def power_report(contrast: Contrast, patients: int, alpha: float, margin: float, reason: str = "") -> dict[str, Any]:
     """`power.json` of one comparison: components, minimum detectable effect, and what would lower it.
+
+    reason: why the comparison is not estimable.
 
     limits: "patients" where the patient part of SE² is the larger one, else "seeds".
     """
-    if not np.isfinite(contrast.se):
-        return {"seeds": contrast.seeds, "patients": patients, "note": "needs two replicates and an estimable metric"}
+    if not contrast.varies:
+        why = reason or "needs two replicates and an estimable metric"
+        return {"seeds": contrast.seeds, "patients": patients, "note": f"not estimable: {why}"}
     seed, patient = contrast.seed_variance, contrast.patient_variance
     planned = upper_seed_variance(seed, contrast.seeds)
     grid = [

@@ -12,8 +12,8 @@ import pandas as pd
 
 from synthgain.metrics import HIGHER_IS_BETTER
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.comparisons import Pair, planned_pairs
 from synthgain.statistics.endpoints import SEGMENTATION, Resamples, endpoints
+from synthgain.statistics.pairs import Pair, planned_pairs
 from synthgain.statistics.predictions import Panel, build_panel, cells_of
 from synthgain.statistics.resampling import patient_sums, percentile_interval, ratio_draws
 

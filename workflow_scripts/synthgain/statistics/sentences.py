@@ -66,7 +66,7 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if row["verdict"] == BARRED:
         return f"No verdict on {what}: its pool holds copies of images of {row['dataset']}."
     if not np.isfinite(row["low"]):
-        return f"No verdict on {what}: {endpoint} has no interval with {_count(row)}."
+        return f"{_upper(what)} is inconclusive: {endpoint} is not estimable: {row['reason']} ({_levels(row)})."
     change = _change(row, analysis)
     if row["verdict"] == HELPS:
         return f"{_upper(what)} helps: {change}."
@@ -75,6 +75,7 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if row["verdict"] == EQUIVALENT:
         limits = f"±{analysis.margin:g}" + (f" {METRIC_NAMES[row['metric']]}" if row["metric"] in SEGMENTATION else "")
         margin = f"the whole {_percent(1 - 2 * analysis.alpha)} interval lies within {limits}"
+        margin = row.get("reason") or margin  # copies of the same training images
         return f"{_upper(what)} is equivalent to {row['baseline']}: {change}; {margin}."
     if row["low"] <= 0 <= row["high"]:
         allowed = f"the interval allows from {_signed(row['low'])} to {_signed(row['high'])}"
@@ -102,18 +103,26 @@ def _floor_name(floor: dict[str, Any]) -> str:
 
 
 def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> list[str]:
-    found = []
-    if alarms["a_a"]["raised"]:
-        found.append("The A/A control (real images repeated) differs from its baseline: the instrument is broken.")
-    if row["baseline"] in {alarm["baseline"] for alarm in alarms["under_trained"]["rows"]}:
-        found.append("Baseline under-trained: longer training on real images alone beats it, no gain can be claimed.")
+    found = [_repeats(row, alarms)]
+    if alarms.get("unreached", {}).get("raised"):
+        found.append(
+            "Arms trained on different images predict the same to the bit: the images did not reach the model."
+        )
+    for control in alarms["a_a"]["rows"]:
+        where = f"{_subject(control)} differs from {control['baseline']} by {_interval(control)}"
+        found.append(f"The A/A control failed: {where}; until this is explained no difference here can be trusted.")
+    for control in [c for c in alarms["under_trained"]["rows"] if c["baseline"] == row["baseline"]]:
+        longer = f"longer training on real images alone beats it by {_interval(control)}"
+        found.append(f"Baseline under-trained: {longer}, no gain can be claimed.")
     found.append(_nothing_learned(row))
-    if alarms["negative_control"]["raised"]:
-        found.append("A negative control helps too: the gain does not come from what the images show.")
+    for control in alarms["negative_control"]["rows"]:
+        shown = f"{_subject(control)}, {_interval(control)}"
+        found.append(f"A negative control helps too ({shown}): the gain does not come from what the images show.")
     if any((a["arm"], a["ratio"]) == (row["arm"], row["ratio"]) for a in alarms["step_matched_control"]["rows"]):
         found.append("Repeating real images for as many steps is not beaten: the gain may be longer training.")
     if row["verdict"] == HELPS:
-        found += [_strong(alarm) for alarm in alarms["strong_augmentation"]["rows"] if _same(alarm, row)]
+        controls = alarms["strong_augmentation"].get("tested", [])
+        found += [_strong(c) for c in controls if (c["of"], c["of_ratio"]) == (row["arm"], row["ratio"])]
     found += [_copies(alarm, row) for alarm in alarms["memorisation"]["rows"] if alarm["arm"] == row["arm"]]
     if analysis.arms[row["arm"]].get("borrowed"):
         found.append("The generator saw real patients that the baseline does not train on (borrowed).")
@@ -147,17 +156,33 @@ def _copies(alarm: dict[str, Any], row: dict[str, Any]) -> str:
     return f"{alarm['sentence']} Without the flagged samples ({twin['arm']}) the change is {change}."
 
 
-def _strong(alarm: dict[str, Any]) -> str:
-    if alarm["as_much"]:
-        return f"Heavier classical augmentation gained as much ({_signed(alarm['real_strong_gain'])})."
-    if alarm["beaten"] or alarm["difference"] is None:
-        return ""
-    allowed = f"{_signed(alarm['low'])} to {_signed(alarm['high'])}"
-    return f"It is not shown to gain more than heavier classical augmentation (difference {allowed})."
+def _strong(control: dict[str, Any]) -> str:
+    """What heavier classical augmentation says of a gain, by the state of that control."""
+    if control["state"] == "alarm":
+        return f"Heavier classical augmentation gained as much ({_signed(control['difference'])})."
+    if control["state"] == "not informative":
+        worse = f"significantly worse than {control['baseline']} ({_signed(control['difference'])})"
+        return f"Heavier classical augmentation is no competitor here: it is {worse}."
+    if control["state"] == "open":
+        shown = _interval(control["head_to_head"])
+        return f"It is not shown to gain more than heavier classical augmentation (difference {shown})."
+    return ""
 
 
-def _same(alarm: dict[str, Any], row: dict[str, Any]) -> bool:
-    return (alarm["arm"], alarm["ratio"]) == (row["arm"], row["ratio"])
+def _repeats(row: dict[str, Any], alarms: dict[str, dict]) -> str:
+    """The head-to-head against real images repeated as often: the fair comparison wherever repetition matters."""
+    heads = [
+        f"Against {head['baseline']} at {head['ratio']} %: {_interval(head)}."
+        for head in alarms["step_matched_control"].get("tested", [])
+        if all(head[key] == row[key] for key in ("arm", "ratio", "dataset", "label", "metric"))
+        and head["baseline"] != row["baseline"]
+        and np.isfinite(head["p"])
+    ]
+    return " ".join(heads)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{_signed(row['difference'])} ({_signed(row['low'])} to {_signed(row['high'])}, {_p(row['p'])})"
 
 
 def _subject(row: dict[str, Any]) -> str:

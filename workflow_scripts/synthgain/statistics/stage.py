@@ -13,8 +13,9 @@ from synthgain.statistics import sentences
 from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.calibration import COLUMNS as CALIBRATION_COLUMNS
 from synthgain.statistics.calibration import calibration_table
-from synthgain.statistics.comparisons import PRIMARY, Pair, comparison_rows, finish, planned_pairs
+from synthgain.statistics.comparisons import PRIMARY, comparison_rows, finish
 from synthgain.statistics.endpoints import MACRO, Endpoint, Resamples, endpoints, estimable_labels
+from synthgain.statistics.estimability import look_at
 from synthgain.statistics.further import (
     DOSE_COLUMNS,
     THRESHOLD_COLUMNS,
@@ -27,6 +28,7 @@ from synthgain.statistics.further import (
 )
 from synthgain.statistics.guards import guard
 from synthgain.statistics.memorisation_gate import Gates, apply_gates
+from synthgain.statistics.pairs import Pair, planned_pairs
 from synthgain.statistics.predictions import Panel, build_panel, validation_dataset
 from synthgain.statistics.segmentation import best_floor, segmentation_tables
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
@@ -107,7 +109,7 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
 def _analyse_set(test: TestSet, inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
     """Every table of one test set, before p-values are adjusted."""
     panel, runs = test.panel, test.panel.runs
-    pairs = planned_pairs(runs, analysis)
+    pairs = look_at(planned_pairs(runs, analysis), panel, test.labels, analysis)
     names = list(analysis.metrics)
     found = list(endpoints(panel, names, test.labels, test.decisions, test.policy, test.resamples))
     random = random_generator(study=seed, step="compare_arms", purpose="further", dataset=panel.dataset)
@@ -161,7 +163,7 @@ def verdict_of(
     floors: `floor.csv` of a segmentation model; the best one stands beside the declared comparison.
     """
     declared = [_declared(comparisons, primary, alarms, analysis, floors) for primary in analysis.primaries]
-    none = {"primary": None, "verdict": None, "sentence": sentences.without_primary(analysis)}
+    none = {"primary": None, "verdict": None, "reason": "", "sentence": sentences.without_primary(analysis)}
     first = declared[0] if declared else none
     return {
         **first,
@@ -193,15 +195,17 @@ def _declared(
         & (comparisons["metric"] == primary.metric)
     ]
     if chosen.empty:
-        return {"primary": None, "verdict": None, "sentence": sentences.not_estimable(primary, analysis)}
+        sentence = sentences.not_estimable(primary, analysis)
+        return {"primary": None, "verdict": None, "reason": "too few patients", "sentence": sentence}
     row = chosen.iloc[0].to_dict()
     if floors is not None:
         row["floor"] = best_floor(floors, primary.test_set, primary.labels, primary.metric)
     if analysis.rehearsal:
-        return {"primary": row, "verdict": None, "sentence": sentences.without_primary(analysis)}
+        return {"primary": row, "verdict": None, "reason": "", "sentence": sentences.without_primary(analysis)}
     return {
         "primary": row,
         "verdict": row["verdict"],
+        "reason": row["reason"],
         "sentence": sentences.verdict_sentence(row, analysis, alarms),
     }
 

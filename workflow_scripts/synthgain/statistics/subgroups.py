@@ -9,9 +9,11 @@ import pandas as pd
 from synthgain.statistics import delong
 from synthgain.statistics import obuchowski_rockette as orh
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.comparisons import Pair, contrast_of, generator_units
 from synthgain.statistics.endpoints import Resamples
+from synthgain.statistics.estimability import contrast_of
+from synthgain.statistics.information import Kinds, of_auroc, of_ratios
 from synthgain.statistics.multiplicity import adjust
+from synthgain.statistics.pairs import Pair, generator_units
 from synthgain.statistics.predictions import Panel, cells_of
 from synthgain.statistics.resampling import bootstrap_covariance, patient_sums, percentile_interval, ratio_draws
 
@@ -22,17 +24,19 @@ GAP = "gap"
 COLUMNS = [
     *("arm", "ratio", "baseline", "dataset", "label", "column", "group", "metric", "patients", "positives", "mean"),
     *("low", "high", "baseline_mean", "difference", "difference_low", "difference_high", "bootstrap_low"),
-    *("bootstrap_high", "p", "p_adjusted", "permutation_p"),
+    *("bootstrap_high", "p", "p_adjusted", "permutation_p", "reason"),
 ]
 
 
 @dataclass(frozen=True)
 class GroupMetric:
-    """values: (R,); covariance (R, R) and draws (B, R) over patients."""
+    """values: (R,); covariance (R, R) and draws (B, R) over patients; information: who shows an error, who not."""
 
+    label: str
     values: np.ndarray
     covariance: np.ndarray
     draws: np.ndarray
+    information: Kinds
 
 
 def group_codes(panel: Panel, table: pd.DataFrame, column: str) -> tuple[np.ndarray, list[str]]:
@@ -154,21 +158,26 @@ def _measure(
         truth = np.where(of_image, panel.truth[label], np.nan)
         parts = delong.components(truth, panel.scores[:, label], panel.patient, panel.patients)
         draws = parts.auroc + (resamples.bootstrap - 1) @ parts.influence.T
-        return GroupMetric(parts.auroc, delong.covariance([parts]), draws)
+        kinds = of_auroc(parts, truth, panel.patient, panel.patients)
+        return GroupMetric(panel.labels[label], parts.auroc, delong.covariance([parts]), draws, kinds)
     if decided is None:
         raise ValueError("rates need decisions")
     chosen = of_image & (panel.truth[label] == (1 if metric == "tpr" else 0))
     flagged = patient_sums(decided[:, label] & chosen, panel.patient, panel.patients)
     total = np.broadcast_to(patient_sums(chosen[None], panel.patient, panel.patients), flagged.shape)
-    draws = ratio_draws([(flagged, total)], resamples.bootstrap)
-    values = ratio_draws([(flagged, total)], np.ones((1, panel.patients)))[0]
-    return GroupMetric(values, bootstrap_covariance(draws), draws)
+    part = [(flagged, total)]
+    draws = ratio_draws(part, resamples.bootstrap)
+    values = ratio_draws(part, np.ones((1, panel.patients)))[0]
+    return GroupMetric(
+        panel.labels[label], values, bootstrap_covariance(draws), draws, of_ratios(part, metric == "tpr")
+    )
 
 
 def _gap(groups: list[GroupMetric]) -> GroupMetric:
     values = np.ptp([group.values for group in groups], axis=0)
     draws = np.ptp([group.draws for group in groups], axis=0)
-    return GroupMetric(values, bootstrap_covariance(draws), draws)
+    kinds = tuple(kind for group in groups for kind in group.information)  # each group needs its own
+    return GroupMetric(groups[0].label, values, bootstrap_covariance(draws), draws, kinds)
 
 
 def _cells(
@@ -182,7 +191,7 @@ def _cells(
         row = {"arm": arm, "ratio": ratio, "baseline": pair.baseline if pair else "", **place}
         if measured is not None:
             level = orh.one_arm(measured.values[position], measured.covariance[np.ix_(position, position)])
-            low, high = level.interval(analysis.confidence)
+            low, high = level.interval(analysis.confidence) if level.varies else (np.nan, np.nan)
             row |= {"mean": level.difference, "low": low, "high": high}
             row |= _difference(measured, pair, analysis) if pair else {}
         rows.append(row)
@@ -190,10 +199,12 @@ def _cells(
 
 
 def _difference(measured: GroupMetric, pair: Pair, analysis: Analysis) -> dict:
-    contrast = contrast_of(measured.values, measured.covariance, pair, generator_units(pair, analysis))
+    contrast, reason = contrast_of(measured, pair, generator_units(pair, analysis))
     low, high = contrast.interval(analysis.confidence)
     moved = measured.draws[:, pair.arm_runs].mean(axis=1) - measured.draws[:, pair.baseline_runs].mean(axis=1)
     bootstrap_low, bootstrap_high = percentile_interval(moved, analysis.confidence)
+    if not np.isfinite(contrast.se):
+        bootstrap_low = bootstrap_high = np.nan
     return {
         "baseline_mean": float(measured.values[pair.baseline_runs].mean()),
         "difference": contrast.difference,
@@ -202,4 +213,5 @@ def _difference(measured: GroupMetric, pair: Pair, analysis: Analysis) -> dict:
         "bootstrap_low": bootstrap_low,
         "bootstrap_high": bootstrap_high,
         "p": contrast.p_value(),
+        "reason": reason,
     }

@@ -36,7 +36,8 @@ def summary_rows(endpoint: Endpoint, runs: pd.DataFrame, confidence: float) -> l
     rows = []
     for (arm, ratio), position in cells_of(runs).items():
         values = endpoint.values[position]
-        low, high = orh.one_arm(values, endpoint.covariance[np.ix_(position, position)]).interval(confidence)
+        level = orh.one_arm(values, endpoint.covariance[np.ix_(position, position)])
+        low, high = level.interval(confidence) if level.varies else (np.nan, np.nan)  # no spread is no certainty
         rows.append(
             {
                 "arm": arm,

@@ -7,7 +7,15 @@ from synthgain.study.data import TableDataset
 from synthgain.study.plan_data import snapshots_of, used_datasets
 from synthgain.study.plan_evaluation import evaluation_inputs, gates, measured_pools, segmented
 from synthgain.study.planner import Draft, Planner, plans
-from synthgain.study.roles import baseline_of, borrowed, cleaned, filtered_twin, role_of, validation_dataset
+from synthgain.study.roles import (
+    baseline_of,
+    borrowed,
+    cleaned,
+    copies_real,
+    filtered_twin,
+    role_of,
+    validation_dataset,
+)
 
 
 @plans
@@ -24,6 +32,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "borrowed": borrowed(study, name),
             "filtered": filtered_twin(study, name),
             "cleaned": cleaned(study, name),
+            "copies": copies_real(study, name),
             "match": study.match,
         }
         for name, arm in study.arms.items()
@@ -36,6 +45,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "targets": study.models[model].labels,
             "arms": arms,
             "analysis": analysis,
+            "guarded_models": len({entry["model"] for entry in predeclared_comparisons(plan)}),
             "replicates": study.replicates.model_dump(exclude={"per_job"}),
             "image_level": [n for n in study.evaluate_on if _without_patients(plan, n)],
             "rehearsal": study.rehearsal,

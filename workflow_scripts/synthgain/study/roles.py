@@ -86,6 +86,20 @@ def role_of(study: Study, name: str) -> str:
     return "real_strong" if arm.augmentation == "strong" else "other"
 
 
+def copies_real(study: Study, name: str) -> bool:
+    """True if all the arm's images are its real ones, or exact copies of them that are declared as such.
+
+    Two such arms may predict the same to the bit; any other two must not.
+    """
+    arm = study.arms[name]
+    if arm.synthetic is None:
+        return arm.real is not None and arm.balance is None
+    pool = study.pools[arm.synthetic]
+    changed = pool.shuffled or pool.misaligned or pool.balance is not None or pool.known_options
+    plain = arm.pretrain is None and arm.sibling_probability is None and arm.mixing.mode == "concat"
+    return pool.known == "copier" and pool.rows_of == arm.real and not changed and plain
+
+
 def borrowed(study: Study, name: str) -> bool:
     """True if the arm's generator saw real patients on which the arm's baseline does not train."""
     arm = study.arms[name]
