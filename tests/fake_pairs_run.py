@@ -289,7 +289,7 @@ def figures_job(run: Path) -> Job:
         "targets": [STRUCTURE],
         "arms": {name: {"role": role, "synthetic": POOLS.get(name)} for name, role in ROLES.items()},
         "analysis": {"margin": 0.02, "alpha": 0.05, "subgroups": []},
-        "primary": [PRIMARY],
+        "endpoint": {name: value for name, value in PRIMARY.items() if name != "model"},
         "pools": pools,
     }
     wanted = ("statistics/", "datasets/", "splits/", "pools/", "generators/", "fidelity/", "label_consistency/")
@@ -304,36 +304,44 @@ def manifests(run: Path) -> list[str]:
 
 def report_job(run: Path) -> Job:
     """Return the job of write_report."""
-    training = {"steps": 1000, "batch_size": 16, "learning_rate": 0.0005, "ema_decay": 0.999}
-    generators = {
-        name: {"family": family, "train_on": {"datasets": ["endoscopy_a"]}, "condition_on": [], "training": training}
-        | {"output": "image+mask", "structures": [STRUCTURE]}
-        for name, family in (("ddpm", "diffusion"), ("style", "gan"))
-    }
-    drawn = {"rows_of": "endoscopy_a", "sampling": {"solver": "dpmpp_2m", "steps": 18, "guidance_scale": 1.0}}
+    source = {"train_on": {"datasets": ["endoscopy_a"]}, "output": "image+mask", "structures": [STRUCTURE]}
+    training = {"steps": 1000, "batch_size": 16}
     rule = {"scores": "mask_agreement", "column": "dice", "keep": "above", "quantile": 0.25}
-    pools: dict[str, Any] = {"pairs": {"from": "ddpm", **drawn}, "gan_pairs": {"from": "style", **drawn}}
-    pools |= {"moved": {"from": "ddpm", "misaligned": True, **drawn}}
-    pools |= {"kept": {"of": "pairs", "filter": rule}, "some": {"of": "pairs", "thin_to": "kept"}}
-    model = {"task": "segmentation", "targets": [], "structures": [STRUCTURE], "network": "unet", "steps": 200}
-    model |= {"batch_size": 16, "learning_rate": 0.001, "selection": "real_validation", "selection_metric": "dice"}
-    split = {"train": 0.4, "validation": 0.3, "test": 0.3, "column": None}
+    pools: dict[str, Any] = {
+        "pairs": {"from": "ddpm", "rows_of": "endoscopy_a"},
+        "gan_pairs": {"from": "style", "rows_of": "endoscopy_a"},
+        "moved": {"from": "ddpm", "rows_of": "endoscopy_a", "misaligned": True},
+        "kept": {"of": "pairs", "filter": rule},
+        "some": {"of": "pairs", "thin_to": "kept"},
+    }
+    recipe = ("real", "synthetic", "ratios", "repeat", "real_fraction", "steps_factor", "augmentation")
+    analysis = {"primary": PRIMARY, "alpha": 0.05, "margin": 0.02, "margin_reason": ""}
     config = {
         "study": "polyps",
-        "image": {"size": SIZE, "channels": 3, "fit": "pad", "intensity": "none"},
+        "title": "Polyps: image–mask pairs",
+        "image": {"size": SIZE, "channels": 3},
         "datasets": {
-            "endoscopy_a": {"adapter": "published", "split": split, "licence": "made up"},
-            "endoscopy_b": {"adapter": "published", "split": None, "licence": "made up"},
+            "endoscopy_a": {
+                "adapter": "published",
+                "layout": "hyperkvasir",
+                "split": {"train": 0.4, "validation": 0.3, "test": 0.3},
+                "licence": "made up",
+            },
+            "endoscopy_b": {"adapter": "published", "layout": "cvc_clinicdb", "licence": "made up"},
         },
-        "generators": generators,
-        "pools": pools,
-        "models": {MODEL: model | {"validate_every": 50, "pretrained": None, "tolerance": 2.0}},
-        "arms": {name: {key: arm[key] for key in arm if key not in ("role", "match")} for name, arm in arms().items()},
+        "generators": {
+            name: {"family": family, "training": training, **source}
+            for name, family in (("ddpm", "diffusion"), ("style", "gan"))
+        },
+        "pools": {name: {"replicas": 3, **pool} for name, pool in pools.items()},
+        "models": {
+            MODEL: {"task": "segmentation", "structures": [STRUCTURE], "steps": 200, "selection_metric": "dice"}
+        },
+        "arms": {name: {key: arm[key] for key in recipe} for name, arm in arms().items()},
         "evaluate_on": list(TEST_SETS),
-        "match": "steps",
-        "replicates": {"count": REPLICATES, "generators": 1, "pools": 1},
+        "replicates": {"count": REPLICATES},
+        "analysis": analysis,
     }
-    analysis = {"primary": PRIMARY, "alpha": 0.05, "margin": 0.02, "margin_reason": ""}
     slice_ = {
         "study": "polyps",
         "title": "Polyps: image–mask pairs",

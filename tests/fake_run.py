@@ -33,6 +33,7 @@ PRIMARY = {
     "labels": "macro",
     "test_set": "hospital_a",
 }
+ENDPOINT = {name: value for name, value in PRIMARY.items() if name != "model"}
 ANALYSIS = {"primary": PRIMARY, "alpha": 0.05, "margin": 0.02, "margin_reason": "half of the gain from 50 to 100 %"}
 IDENTITY = "f" * 32
 
@@ -439,7 +440,7 @@ def figures_job(run: Path, **changes: Any) -> Job:
         "targets": ["opacity", "effusion"],
         "arms": {name: {"role": name} for name in ARMS},
         "analysis": {"margin": 0.02, "alpha": 0.05, "subgroups": ["sex", "age"]},
-        "primary": [PRIMARY],
+        "endpoint": ENDPOINT,
         "pools": [{"pool": "drawn", "rows_of": "hospital_a"}],
         **changes,
     }
@@ -456,56 +457,38 @@ def figures_job(run: Path, **changes: Any) -> Job:
 
 
 def config() -> dict[str, Any]:
-    """Return a resolved study as write_report gets it."""
-    split = {"train": 0.5, "validation": 0.2, "test": 0.3, "column": None}
-    arms: dict[str, Any] = {
-        "real": {"real": "hospital_a"},
-        "real_long": {"real": "hospital_a", "steps_factor": 2.0},
-        "real_strong": {"real": "hospital_a", "augmentation": "strong"},
-        "repeated": {"real": "hospital_a", "repeat": True, "ratios": [100, 300]},
-        "supplemented": {"real": "hospital_a", "synthetic": "drawn", "ratios": [100, 300, 1000]},
-        "synthetic_only": {"synthetic": "drawn", "ratios": [100, 300, 1000]},
-    }
+    """Return a study as write_report gets it."""
+    split = {"train": 0.5, "validation": 0.2, "test": 0.3}
     return {
         "study": "phantom",
-        "image": {"size": 32, "channels": 1, "fit": "pad", "intensity": "none"},
+        "title": "Phantom: two hospitals",
+        "description": "A made-up study for the tests.",
+        "image": {"size": 32, "channels": 1},
         "datasets": {
-            "hospital_a": {"adapter": "phantom", "split": split, "licence": "made up"},
-            "hospital_b": {"adapter": "phantom", "split": None, "licence": "made up"},
+            "hospital_a": {"adapter": "phantom", "patients": 40, "split": split, "licence": "made up"},
+            "hospital_b": {"adapter": "phantom", "patients": 20, "site": "b", "licence": "made up"},
         },
         "generators": {
             "ddpm": {
                 "family": "diffusion",
                 "train_on": {"datasets": ["hospital_a"]},
                 "condition_on": ["opacity", "effusion", "sex"],
-                "training": {"steps": 2000, "batch_size": 64, "learning_rate": 0.0005, "ema_decay": 0.999},
+                "training": {"steps": 2000, "batch_size": 64},
             }
         },
-        "pools": {
-            "drawn": {
-                "from": "ddpm",
-                "rows_of": "hospital_a",
-                "sampling": {"solver": "dpmpp_2m", "steps": 18, "guidance_scale": 1.0},
-            }
+        "pools": {"drawn": {"from": "ddpm", "rows_of": "hospital_a", "replicas": 10}},
+        "models": {MODEL: {"targets": ["opacity", "effusion"], "steps": 200}},
+        "arms": {
+            "real": {"real": "hospital_a"},
+            "real_long": {"real": "hospital_a", "steps_factor": 2.0},
+            "real_strong": {"real": "hospital_a", "augmentation": "strong"},
+            "repeated": {"real": "hospital_a", "repeat": True, "ratios": [100, 300]},
+            "supplemented": {"real": "hospital_a", "synthetic": "drawn", "ratios": [100, 300, 1000]},
+            "synthetic_only": {"synthetic": "drawn", "ratios": [100, 300, 1000]},
         },
-        "models": {
-            MODEL: {
-                "task": "classification",
-                "targets": ["opacity", "effusion"],
-                "network": "small_cnn",
-                "steps": 200,
-                "batch_size": 32,
-                "learning_rate": 0.001,
-                "selection": "real_validation",
-                "selection_metric": "loss",
-                "validate_every": 50,
-                "pretrained": None,
-            }
-        },
-        "arms": arms,
         "evaluate_on": ["hospital_a", "hospital_b"],
-        "match": "steps",
-        "replicates": {"count": 5, "generators": 1, "pools": 1},
+        "replicates": {"count": 5},
+        "analysis": ANALYSIS,
     }
 
 

@@ -21,8 +21,8 @@ from synthgain.network_passes import evaluations
 from synthgain.pools.inpainting import levels
 from synthgain.pools.solvers import SOLVERS, sample
 from synthgain.report.evidence import gather
-from synthgain.report.sections_cost import cost_section
-from synthgain.report.sections_forecast import stage_minutes
+from synthgain.report.facts import ForecastFacts
+from synthgain.report.sections.cost import cost_section, stage_minutes
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_json, write_manifest
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
@@ -436,7 +436,7 @@ def test_the_report_sets_forecast_beside_fact(tmp_path: Path) -> None:
 
 def test_stages_without_run_times_stay_in_the_table(tmp_path: Path) -> None:
     empty = pd.DataFrame(columns=["rule", "jobs", "hours", "cpu_hours", "longest_minutes", "memory_gb"])
-    table = stage_minutes(fake_forecast(tmp_path), empty)
+    table = stage_minutes(ForecastFacts.model_validate(fake_forecast(tmp_path)), empty)
     assert list(table["recorded"]) == [0, 0, 0, 0]
     assert table["fact"].isna().sum() == 3
 

@@ -11,6 +11,7 @@ from synthgain.study.syntax import facts_of
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 PACKAGE = SCRIPTS / "synthgain"
 BASE = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+CONFIG_TYPES = ("schema", "data", "generation", "training", "roles")
 # package: what it may import besides `runtime`, the base modules and itself
 ALLOWED = {
     "runtime": set(),  # nothing else, no base module either
@@ -21,8 +22,9 @@ ALLOWED = {
     "downstream": {"datasets", "networks"},
     "evaluation": {"networks", "generators"},
     "statistics": set(),
-    "report": set(),
-    "study": set(),
+    # the study as its config types
+    "report": {"statistics.metric_registry", *(f"study.{name}" for name in CONFIG_TYPES)},
+    "study": {"statistics.metric_registry"},
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }
 

@@ -16,18 +16,19 @@ from fake_run import IDENTITY, MODEL, PRIMARY, config, figures_job, make_run, re
 
 from draw_figures import draw_figures
 from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
-from synthgain.report.checklist import STANDARDS, completeness, fill
 from synthgain.report.costs import device_hours, read_benchmarks, rule_times, synthesis_hours
 from synthgain.report.embedding import inline_svg
 from synthgain.report.evidence import Measured, gather
+from synthgain.report.facts import GateFacts, MeasuredFacts
 from synthgain.report.page import TEMPLATES
-from synthgain.report.prose import listed, methods
-from synthgain.report.questions import answers, banners
-from synthgain.report.sections_fidelity import relation_sentence
-from synthgain.report.verdicts import ALARMS, headlines
+from synthgain.report.sections.checklist import STANDARDS, completeness, fill
+from synthgain.report.sections.fidelity import relation_sentence
+from synthgain.report.sections.methods import listed, methods
+from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json, write_json, write_manifest
 from synthgain.study.code import CodeDigests
+from synthgain.study.schema import Study
 from write_report import write_report
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -152,7 +153,7 @@ def test_text_from_tables_and_config_is_escaped(tmp_path: Path) -> None:
     restate(run, "verdict.json", verdict)
     resolved = config()
     resolved["datasets"]["hospital_a"]["licence"] = EVIL
-    html = written(run, title=EVIL, description=EVIL, config=resolved)
+    html = written(run, config=resolved | {"title": EVIL, "description": EVIL})
     assert Page(html).scripts == 1  # the page's own
     assert "<script>alert" not in html
     assert EVIL in "".join(Page(html).words)
@@ -178,10 +179,7 @@ def test_svg_is_cleaned_and_its_names_are_its_own() -> None:
 
 def test_rehearsal_is_marked_everywhere_and_gives_no_verdict(tmp_path: Path) -> None:
     run = make_run(tmp_path, rehearsal=True)
-    resolved = config()
-    html = written(
-        run, rehearsal=True, config=resolved, predeclared={"analysis": {"primary": None, "margin": 0.02, "alpha": 0.05}}
-    )
+    html = written(run, rehearsal=True, config=config() | {"rehearsal": True})
     assert html.count("<h2") == html.count('<span class="tag">rehearsal</span>')
     assert 'class="word"' not in html
     assert "No verdict: this is a rehearsal." in html
@@ -267,15 +265,19 @@ def test_one_banner_for_a_pool_of_several_arms_and_an_answer_that_names_it(tmp_p
     restate(run, "verdict.json", verdict)
     job = report_job(run)
     evidence = gather(job)
-    for arm in ("supplemented", "synthetic_only", "copied"):
-        evidence.slice["config"].setdefault("arms", {})[arm] = {"synthetic": "drawn" if arm != "copied" else "other"}
+    given = config()
+    given["pools"]["other"] = given["pools"]["drawn"]
+    given["arms"]["copied"] = {"synthetic": "other", "ratios": [100]}
+    evidence = replace(evidence, study=Study.model_validate(given))
     titles = [text for title, text in banners(evidence) if title == "Copies of training images."]
     assert len(titles) == 1
     assert "In pool drawn (trained on by supplemented, synthetic_only), 12.0 % more" in titles[0]
-    clean = replace(evidence.memorisation[0], pool="other", gate={"state": "within limit", "none_found": True})
+    clean = replace(
+        evidence.memorisation[0], pool="other", gate=GateFacts(sentence="", state="within limit", none_found=True)
+    )
     evidence.memorisation.append(clean)
     for arm, wanted in (("supplemented", "✗ No: pool drawn holds"), ("copied", "✗ Not all of them: pool drawn holds")):
-        tone, answer = answers(verdict, evidence, arm)[1][1:]
+        tone, answer = answers(evidence.models[0].verdict, evidence, arm)[1][1:]
         assert tone == "bad"
         assert answer.startswith(wanted)
     assert answer.endswith("None beyond chance in pool other, which the verdict is about.")
@@ -364,10 +366,9 @@ def test_too_few_configurations_are_no_answer() -> None:
     measured = Measured(
         MODEL,
         "0",
-        {"configurations": 1},
+        MeasuredFacts(files={}, configurations=1),
         {"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
         [],
-        {},
     )
     assert (
         "Not answered, since this study has 1 configuration (a pool at a ratio): at least 8 are needed."
@@ -450,13 +451,15 @@ def test_several_models_get_sections_and_cards_of_their_own(tmp_path: Path) -> N
     (run / "statistics" / "second").mkdir()
     for path in (run / "statistics" / MODEL).iterdir():
         (run / "statistics" / "second" / path.name).write_bytes(path.read_bytes())
-    html = written(run, models=["second", MODEL])
+    given = config()
+    given["models"]["second"] = given["models"][MODEL]
+    html = written(run, models=["second", MODEL], config=given)
     page = Page(html)
     assert {f"result-{MODEL}", "result-second"} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     names = list(page.downloads)
     assert len(names) == len(set(names))
-    assert len(headlines(gather(report_job(run, models=["second", MODEL])))) == 2
+    assert len(headlines(gather(report_job(run, models=["second", MODEL], config=given)))) == 2
 
 
 def test_methods_paragraph_says_what_was_configured(run: Path) -> None:
@@ -481,7 +484,7 @@ def test_checklist_never_invents() -> None:
 
 
 def test_checklist_knows_only_keys_that_exist(run: Path) -> None:
-    from synthgain.report.checklist_facts import known_facts
+    from synthgain.report.sections.checklist import known_facts
 
     keys = {entry["key"] for entry in json.loads((TEMPLATES / "checklist.json").read_text(encoding="utf-8"))}
     facts = known_facts(gather(report_job(run)))

@@ -1,5 +1,6 @@
 """Segmentation from predictions to the report: spread, floors, verdict in Dice, families, pairs, the right words."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,13 @@ from draw_figures import draw_figures
 from relate_fidelity import relate_fidelity
 from synthgain.report.evidence import gather
 from synthgain.report.floors import best_floors, with_floor
-from synthgain.report.prose import methods
-from synthgain.report.sections_families import families_section
+from synthgain.report.sections.families import families_section
+from synthgain.report.sections.methods import methods
 from synthgain.runtime.files import read_json, write_manifest, write_table
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.segmentation import size_terciles, weighted_quantiles
 from synthgain.statistics.sentences import verdict_sentence
+from synthgain.study.schema import Study
 from write_report import write_report
 
 
@@ -163,13 +165,13 @@ def test_families_stand_side_by_side_with_their_cost(run: Path, html: str) -> No
     assert "not measured" in section
     assert "58.3 Wh" in section
     evidence = gather(report_job(run))
-    changed = evidence.config
+    changed = json.loads(json.dumps(report_job(run).slice["config"]))
     changed["generators"]["style"]["training"] = {"steps": 500, "batch_size": 16}
-    unequal = families_section(replace(evidence, slice=evidence.slice | {"config": changed}))
+    unequal = families_section(replace(evidence, study=Study.model_validate(changed)))
     assert unequal is not None
     assert "ddpm and style differ in steps" in unequal.blocks[0].text
-    alone = changed | {"pools": {"pairs": changed["pools"]["pairs"]}}
-    assert families_section(replace(evidence, slice=evidence.slice | {"config": alone})) is None
+    changed["pools"]["gan_pairs"]["from"] = "ddpm"
+    assert families_section(replace(evidence, study=Study.model_validate(changed))) is None
 
 
 def test_filter_yield_is_accounted(html: str) -> None:
@@ -185,6 +187,7 @@ def test_methods_name_structures_and_masks(run: Path) -> None:
     assert "Generator style (GAN, image and mask together)" in text
     assert "Masks were exchanged among its images: a negative control." in text
     assert "Mask agreement is the Dice" in text
+    assert "relativistic loss with R1 and R2 penalties, Adam, learning rate 0.0002" in text
     assert "?" not in text
 
 

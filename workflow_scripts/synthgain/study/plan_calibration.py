@@ -5,7 +5,6 @@ from typing import Any
 
 from synthgain.runtime.files import digest
 from synthgain.study.plan_evaluation import measured_pools
-from synthgain.study.plan_report import predeclared_comparisons
 from synthgain.study.planner import OUTPUTS, PlannedJob, Planner
 from synthgain.study.roles import baseline_of, role_of, root_pool
 from synthgain.study.schema import Study
@@ -20,7 +19,7 @@ def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
     """
     first = next(iter(planners.values()))
     study = first.study
-    declared = {entry["arm"]: entry for entry in predeclared_comparisons(first)}
+    declared = {entry.arm: entry.model_dump() for entry in study.analysis.primaries}
     arms = {arm: _arm(study, arm, primary, list(declared)) for arm, primary in declared.items()}
     pools = [facts["pool"] for facts in arms.values() if facts["pool"] in measured_pools(first)]
     gated = pools if study.evaluation.memorisation is not None else []
