@@ -1,21 +1,28 @@
-# make run: the default study. make test: all tests but those on a cluster. make test-slurm: these, on a Slurm that
-# they install and start (as root, on Debian). make env: the environment alone.
+# make run: the default study. make test: all tests but those on a cluster. make test-fast: those of a few minutes, before
+# each commit. make test-slurm: those on a Slurm that they install and start (as root, on Debian). make env: the
+# environment alone. How long each takes: CONTRIBUTING.md.
 PYTHON ?= python3
 BIN := .venv/bin
 DONE := .venv/.complete
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run test test-slurm bench env lint docs lock
+.PHONY: run test test-fast test-slurm bench env lint docs lock
 
 run: env
 	$(BIN)/snakemake --cores all
 	@echo "report: results/phantom/report.html"
 
 test: env lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow and not slurm"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m workflow
+	$(PYTEST) -n 2 -m "not workflow and not slurm"
+	$(PYTEST) -m workflow
+
+test-fast: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PYTEST) -n 2 -m "not slow and not workflow and not slurm"
 
 test-slurm: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slurm
+	$(PYTEST) -s -m slurm
 
 # Speed against stock parts, as ratios (docs/performance.md); `make bench SMALL=--small`: under a minute each.
 bench: env

@@ -74,7 +74,10 @@ def test_cutout_erases_a_square() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"strong": {"rotate": 3}}, "unknown part 'rotate'"), ({"strong": {"noise": -1}}, "at least 0")],
+    [
+        ({"strong": {"rotate": 3}}, "unknown key 'rotate'; did you mean 'rotation'"),
+        ({"strong": {"noise": -1}}, "noise: Input should be greater than or equal to 0"),
+    ],
 )
 def test_bad_settings_give_one_line(settings: dict, words: str) -> None:
     with pytest.raises(SynthGainError, match=words) as caught:

@@ -98,6 +98,7 @@ def test_an_unknown_word_is_refused():
         checked_sampling({**SAMPLING, "compile": "maybe"})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++, which is not here")
 def test_compiled_images_are_the_same_in_any_job_and_close_to_uncompiled_ones(tmp_path, monkeypatch):
     monkeypatch.setenv(compiling.CACHE_VARIABLE, str(tmp_path))

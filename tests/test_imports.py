@@ -24,7 +24,11 @@ ALLOWED = {
     "statistics": set(),
     # the study as its config types
     "report": {"statistics.metric_registry", *(f"study.{name}" for name in CONFIG_TYPES)},
-    "study": {"statistics.metric_registry"},
+    # The config is made of the options of those who use them: declarations alone, without torch.
+    "study": {
+        *(f"{package}.options" for package in ("datasets", "networks", "downstream", "pools")),
+        "statistics.metric_registry",
+    },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }
 

@@ -26,6 +26,7 @@ def peak_anonymous_bytes(command: list[str]) -> int:
     return peak
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_anonymous_memory_does_not_follow_the_pool(tmp_path: Path) -> None:
     peaks = {}

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 from studies import tiny
 
+from synthgain.entry import Entry, OmittedWhen
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.document import page_text, schema_text
 from synthgain.study.load import parse_study, read_yaml, run_names
@@ -181,3 +184,43 @@ def test_borrowed_arm_cannot_be_primary() -> None:
                 analysis__primary__arm="small_plus",
             )
         )
+
+
+class Inner(Entry):
+    """An entry with a key that came later."""
+
+    steps: int = 18
+    churn: Annotated[float, OmittedWhen(0.0)] = 0.5  # its default was changed after it was added
+
+
+class Outer(Entry):
+    """An entry of entries."""
+
+    inner: Inner = Inner()
+    by_name: dict[str, Inner] = Field(default_factory=dict)
+    listed: list[Inner | int] = Field(default_factory=list)
+    from_: Annotated[str | None, OmittedWhen(None)] = Field(None, alias="from")
+
+
+class TestKeysAddedLater:
+    """A slice leaves a key out where it has the value that its absence meant when it was added."""
+
+    @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+    def test_a_slice_gives_the_same_options_back(self, value: float) -> None:
+        inner = Inner(churn=value)
+        outer = Outer(inner=inner, by_name={"a": inner}, listed=[inner, 3], from_="x")
+        assert Inner.from_slice(inner.dump()) == inner
+        assert Outer.from_slice(outer.dump()) == outer
+        assert Outer.from_slice(outer.dump(by_alias=True)) == outer
+
+    def test_only_the_frozen_value_is_left_out(self) -> None:
+        assert Inner(churn=0.0).dump() == {"steps": 18}
+        assert Inner().dump() == {"steps": 18, "churn": 0.5}
+        outer = Outer(inner=Inner(churn=0.0), by_name={"a": Inner(churn=0.0)}, listed=[Inner(churn=0.0), 3])
+        without = {"inner": {"steps": 18}, "by_name": {"a": {"steps": 18}}, "listed": [{"steps": 18}, 3]}
+        assert outer.dump() == without
+        assert outer.dump(exclude={"listed"}, by_alias=True) == {k: v for k, v in without.items() if k != "listed"}
+
+    def test_what_a_user_leaves_out_has_the_default_of_now(self) -> None:
+        assert Inner.model_validate({"steps": 3}).churn == 0.5
+        assert Inner.from_slice({"steps": 3}).churn == 0.0

@@ -2,58 +2,20 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 
+from synthgain.downstream.options import RECIPES, Augmentation, StandardAugmentation, StrongAugmentation
+from synthgain.entry import checked
 from synthgain.runtime.errors import SynthGainError
 
 _INSIDE = 0.5  # a resampled mask above it belongs to the structure
 _DRAWS = 12  # uniform numbers per image, one column per purpose, so that a new purpose shifts no other
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How far a batch is varied; 0 turns a part off.
-
-    rotation: degrees; translation: share of the side; scale, brightness, contrast: ± share (brightness of
-    the half range); gamma: ± log2 exponent; noise: highest standard deviation in units of the half range;
-    cutout: side of the erased square as a share; mixup: parameter of the Beta law (Zhang et al. 2018);
-    flip: probability of exchanging left and right. Up and down are never exchanged.
-    """
-
-    rotation: float = 0.0
-    translation: float = 0.0
-    scale: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    gamma: float = 0.0
-    noise: float = 0.0
-    cutout: float = 0.0
-    mixup: float = 0.0
-    flip: float = 0.0
-
-    @property
-    def nothing(self) -> bool:
-        """True where a batch leaves as it came."""
-        return not any(getattr(self, part.name) for part in fields(self))
-
-
-NONE = Augmentation()
-STANDARD = Augmentation(rotation=7, translation=0.06, scale=0.08, brightness=0.1, contrast=0.1, flip=0.5)
-STRONG = Augmentation(
-    rotation=15,
-    translation=0.12,
-    scale=0.2,
-    brightness=0.25,
-    contrast=0.25,
-    gamma=0.4,
-    noise=0.05,
-    cutout=0.25,
-    flip=0.5,
-)
+NONE, STANDARD, STRONG = Augmentation(), StandardAugmentation(), StrongAugmentation()
 
 
 def augmentation_of(name: str, settings: Mapping[str, Any], where: str) -> Augmentation:
@@ -62,18 +24,11 @@ def augmentation_of(name: str, settings: Mapping[str, Any], where: str) -> Augme
     `settings`: {standard: {…}, strong: {…}, laterality: bool}; laterality true forbids flips.
     Raises SynthGainError for an unknown recipe, part or negative value; `where` opens its line.
     """
-    recipes = {"none": NONE, "standard": STANDARD, "strong": STRONG}
-    if name not in recipes:
-        raise SynthGainError(f"{where}: unknown augmentation {name!r}; known: {', '.join(recipes)}")
+    if name not in RECIPES:
+        raise SynthGainError(f"{where}: unknown augmentation {name!r}; known: {', '.join(RECIPES)}")
     overrides = settings.get(name, {}) if name != "none" else {}
-    known = [part.name for part in fields(Augmentation)]
-    for part, value in overrides.items():
-        if part not in known:
-            raise SynthGainError(f"{where}: augmentation.{name}: unknown part {part!r}; known: {', '.join(known)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise SynthGainError(f"{where}: augmentation.{name}.{part}: got {value!r}, wanted a number of at least 0")
-    recipe = replace(recipes[name], **overrides)
-    return replace(recipe, flip=0.0) if settings.get("laterality", True) else recipe
+    recipe = checked(RECIPES[name], overrides, f"{where}: augmentation.{name}")
+    return recipe.model_copy(update={"flip": 0.0}) if settings.get("laterality", True) else recipe
 
 
 def augment(

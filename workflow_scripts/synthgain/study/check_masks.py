@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synthgain.entry import nearest
 from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.entry import nearest
 from synthgain.study.generation import DiffusionGenerator
 from synthgain.study.roles import root_pool, source_dataset
 

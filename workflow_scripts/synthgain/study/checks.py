@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from synthgain.entry import nearest
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_masks import check_masks
 from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.entry import nearest
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:

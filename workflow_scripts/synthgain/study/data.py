@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.entry import Entry, FreeOptions, Name
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.loading import load
-from synthgain.study.entry import Entry, Name, Options
 from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -77,7 +77,7 @@ class PhantomDataset(DatasetBase):
     patients: int = Field(ge=1, description="Number of patients.")
     images_per_patient: tuple[int, int] = Field((1, 2), description="Smallest and largest number of images a patient.")
     site: str = Field("a", description="Site label; sites a and b have styles of their own.")
-    style: str | Options | None = Field(None, description="Named style or its parameters; default: the site's.")
+    style: str | FreeOptions | None = Field(None, description="Named style or its parameters; default: the site's.")
     seed: int = Field(0, description="Draws other patients of the same law.")
     prevalence: dict[str, Share] = Field(default_factory=dict, description="Share of patients with each finding.")
     sex_ratio: Share | None = Field(None, description="Share of women.")

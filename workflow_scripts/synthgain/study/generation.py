@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.entry import Entry, FreeOptions, Name
 from synthgain.study.data import Share
-from synthgain.study.entry import Entry, Name, Options
 
 MASK = "mask"  # among the conditions: the image's mask
 
@@ -61,7 +61,7 @@ class GeneratorBase(Entry):
         default_factory=list, description="Table columns: labels and covariates; the word `mask`: the image's own mask."
     )
     structures: list[Name] = Field(default_factory=list, description="Masks used; images without one are left out.")
-    network: Options = Field(default_factory=dict, description="`name` and the network's options.")
+    network: FreeOptions = Field(default_factory=dict, description="`name` and the network's options.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @property
@@ -213,8 +213,8 @@ class Pool(Entry):
         description="Pool of known truth: oracle, copier, jittered_copier, noise, label_shuffled, "
         "wrong_prevalence, mode_dropper.",
     )
-    known_options: Options = Field(default_factory=dict, description="Options of a known pool.")
-    imported: Options | None = Field(
+    known_options: FreeOptions = Field(default_factory=dict, description="Options of a known pool.")
+    imported: FreeOptions | None = Field(
         None, description="Your own folder of synthetic images: the keys of a `table` data set."
     )
     of: Name | None = Field(None, description="Another pool, filtered or thinned.")

@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from synthgain.entry import first_problem, shown
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.entry import nearest
 from synthgain.study.schema import Study
 
-LONGEST_SHOWN = 64  # characters of a wrong name: as many as a right one may have
 Place = tuple[int | str, ...]  # keys and positions from the top of a config down to a value
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -108,8 +107,8 @@ def _refuse_repeated_keys(loader: yaml.SafeLoader, root: yaml.Node | None) -> No
 
 
 def _twice(key: Any) -> str:
-    shown = repr(_shown(key)) if isinstance(key, str) else _shown(str(key))
-    return f"the key {shown} is given twice; keep one"
+    name = repr(shown(key)) if isinstance(key, str) else shown(str(key))
+    return f"the key {name} is given twice; keep one"
 
 
 def parse_study(config: Mapping[str, Any], source: str | Callable[[Place], str] = "config") -> Study:
@@ -121,7 +120,8 @@ def parse_study(config: Mapping[str, Any], source: str | Callable[[Place], str] 
         study = Study.model_validate(dict(config))
     except ValidationError as error:
         named = source if isinstance(source, str) else source(_place(error))
-        raise SynthGainError(f"{named}: {_first_problem(error)}") from None
+        keys, message = first_problem(error, config)
+        raise SynthGainError(": ".join([named, *([".".join(keys)] if keys else []), message])) from None
     return rehearse(study) if study.rehearsal else study
 
 
@@ -163,26 +163,6 @@ def run_names(study: Study) -> list[str]:
     return [f"{study.study}/seed-{seed}" for seed in study.study_seeds]
 
 
-def _first_problem(error: ValidationError) -> str:
-    """One line for the first problem: where, what, and the nearest valid name."""
-    problem = error.errors()[0]
-    place = ".".join(_shown(str(part)) for part in problem["loc"] if part not in _TAGS)
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "union_tag_invalid":
-        context = problem["ctx"]
-        known = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
-        kind = context["discriminator"].strip("'")
-        message = f"unknown {kind} {context['tag']!r}; {nearest(context['tag'], known)} (known: {', '.join(known)})"
-    elif problem["type"] == "string_pattern_mismatch":
-        message = (
-            f"{_shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
-        )
-    elif problem["type"] == "missing":
-        message = "is missing"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {message}{more}" if place else f"{message}{more}"
-
-
 def _place(error: ValidationError) -> Place:
     """Return where the first problem is: its location, and what its message says of a place or of an unknown key."""
     problem = error.errors()[0]
@@ -190,12 +170,3 @@ def _place(error: ValidationError) -> Place:
     path = re.match(r"([a-z][a-z0-9_.]*): ", message)
     key = re.match(r"unknown key '(\w+)'", message)
     return (*problem["loc"], *(path[1].split(".") if path else ()), *(key.groups() if key else ()))
-
-
-def _shown(name: str) -> str:
-    """Return a key or name short and without characters that steer a terminal."""
-    short = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
-
-
-_TAGS = ("phantom", "table", "medmnist", "diffusion", "[key]")

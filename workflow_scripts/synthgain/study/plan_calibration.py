@@ -19,7 +19,7 @@ def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
     """
     first = next(iter(planners.values()))
     study = first.study
-    declared = {entry.arm: entry.model_dump() for entry in study.analysis.primaries}
+    declared = {entry.arm: entry.dump() for entry in study.analysis.primaries}
     arms = {arm: _arm(study, arm, primary, list(declared)) for arm, primary in declared.items()}
     pools = [facts["pool"] for facts in arms.values() if facts["pool"] in measured_pools(first)]
     gated = pools if study.evaluation.memorisation is not None else []

@@ -25,7 +25,7 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
         options = config.options
         modules.append(LAYOUTS[config.known.module])
     else:
-        options = config.model_dump(exclude=COMMON | config.settings.keys())
+        options = config.dump(exclude=COMMON | config.settings.keys())
         if isinstance(config, TableDataset) and config.site is None:
             options["site"] = {"column": "site", "otherwise": dataset}
     if not isinstance(config, PhantomDataset) and config.split is not None and config.split.column is not None:
@@ -35,7 +35,7 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
             "dataset": dataset,
             "module": config.adapter,
             "options": options,
-            "image": plan.study.image.model_dump(),
+            "image": plan.study.image.dump(),
             "max_quarantined_share": config.max_quarantined_share,
             "source": _source_checksum(plan, dataset),
             "seed": plan.seed,
@@ -94,7 +94,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
     config = plan.study.generators[generator]
     networks = GENERATOR_NETWORKS[config.family]
     network = _module(config.network, networks, f"generators.{generator}.network")
-    training = config.training.model_dump(exclude=TRAINING_SETTINGS)
+    training = config.training.dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     inputs = [*data_inputs(config.train_on.datasets)]
     start = None
@@ -111,9 +111,9 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "structures": config.structures,
             "condition_on": config.columns,
             "mask_by": config.mask_by if isinstance(config, DiffusionGenerator) and config.mask_conditioned else None,
-            "formulation": config.formulation.model_dump() if isinstance(config, DiffusionGenerator) else None,
+            "formulation": config.formulation.dump() if isinstance(config, DiffusionGenerator) else None,
             "training": training,
-            "train_on": config.train_on.model_dump(),
+            "train_on": config.train_on.dump(),
             "init_from": start,
             "image": {"size": plan.study.image.size, "channels": plan.study.image.channels},
             "seed": plan.seed,

@@ -28,18 +28,15 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     return Draft(
         {
             "model": {
-                **config.model_dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
+                **config.dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
                 "name": model,
                 "task_module": config.task,
-                "augmentation": {
-                    "laterality": config.augmentation.laterality,
-                    recipe.augmentation: getattr(config.augmentation, recipe.augmentation, {}),
-                },
+                "augmentation": _augmentation(config, recipe.augmentation),
                 "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
                 "network": network_entry(config),
             },
             "arm": {
-                **recipe.model_dump(exclude={"description", "ratios", "baseline"}),
+                **recipe.dump(exclude={"description", "ratios", "baseline"}),
                 "name": arm,
                 "match": plan.study.match,
                 "validation": validation,
@@ -160,6 +157,12 @@ def network_entry(model: Model) -> dict[str, Any]:
 def network_module(model: Model) -> str:
     """Return the dotted path of the module that builds a model's network."""
     return registry.NETWORKS[NETWORKS[model.network_name]]
+
+
+def _augmentation(model: Model, recipe: str) -> dict[str, Any]:
+    """Return the one recipe that an arm uses, as it was given."""
+    overrides = {} if recipe == "none" else getattr(model.augmentation, recipe).given()
+    return {"laterality": model.augmentation.laterality, recipe: overrides}
 
 
 def _replica_paths(plan: Planner, arm: str, ratio: int, index: int) -> list[tuple[str, int, int]]:

@@ -183,7 +183,7 @@ def _sampler(known: dict[str, tuple[str, dict[str, Any]]], generator: str, sampl
 def _model(plan: Planner, name: str, augmentation: str) -> Kind:
     arm = next(a for a, config in plan.study.arms.items() if config.augmentation == augmentation)
     model = plan.job("train_downstream", model=name, arm=arm, ratio=plan.ratios(arm)[0], chunk=0).slice["model"]
-    kept = {key: model[key] for key in (*MODEL_SPEED, "augmentation")}
+    kept = {key: model[key] for key in (*MODEL_SPEED, "augmentation") if key in model}
     return {"do": "learn", "model": kept, "augmentation": augmentation}
 
 

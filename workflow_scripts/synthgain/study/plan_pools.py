@@ -35,10 +35,10 @@ def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: A
             "shuffled": config.shuffled,
         },
         "masks": masks,
-        "inpainting": None if config.inpainting is None else config.inpainting.model_dump(),
+        "inpainting": None if config.inpainting is None else config.inpainting.dump(),
         "misaligned": config.misaligned,
-        "sampling": config.sampling.model_dump(),
-        "image": plan.study.image.model_dump(),
+        "sampling": config.sampling.dump(),
+        "image": plan.study.image.dump(),
         "seed": plan.seed,
     }
     upstream = {job.output: job.identity for job in (plan.job(name, **w) for name, w in inputs)}
@@ -73,7 +73,7 @@ def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
             "study": plan.study.study,
             "description": config.description,
             "licence": plan.study.datasets[config.rows_of].licence if config.rows_of else "",
-            "config": config.model_dump(by_alias=True, exclude={"description", "shards"}),
+            "config": config.dump(by_alias=True, exclude={"description", "shards"}),
         },
         tuple(("merge_pool_replica", {"pool": pool, "index": index, "replica": replica}) for replica in replicas),
     )
@@ -122,7 +122,7 @@ def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[di
     assert rule is not None
     entries = {
         "module": "derived",
-        "options": {"of": config.of, "filter": rule.model_dump(), "thin": config.thin_to is not None},
+        "options": {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
     }
     scored = "check_memorisation" if rule.scores == "memorisation" else "score_pool"
     inputs = [("merge_pool_replica", base), (scored, {"pool": config.of, "index": index})]
@@ -140,7 +140,7 @@ def _condition_masks(plan: Planner, config: Pool, index: Any) -> dict[str, Any] 
         generator = plan.job("train_generator", generator=masks.from_, index=_training(plan, index)).output
     return {
         "source": masks.source,
-        "transform": transform.model_dump() if masks.source == "transformed" else None,
+        "transform": transform.dump() if masks.source == "transformed" else None,
         "generator": generator,
     }
 

@@ -26,11 +26,11 @@ from synthgain.study.schema import UNTOLD
 @plans
 def compare_arms(plan: Planner, model: str) -> Draft:
     study = plan.study
-    analysis = study.analysis.model_dump(exclude={"margin_reason"})
-    analysis["primary"] = [entry.model_dump() for entry in study.analysis.primaries if entry.model == model]
+    analysis = study.analysis.dump(exclude={"margin_reason"})
+    analysis["primary"] = [entry.dump() for entry in study.analysis.primaries if entry.model == model]
     arms = {
         name: {
-            **arm.model_dump(exclude={"description", "mixing", "balance"}),
+            **arm.dump(exclude={"description", "mixing", "balance"}),
             "baseline": baseline_of(study, name),
             "validation": validation_dataset(study, name),
             "role": role_of(study, name),
@@ -51,7 +51,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "arms": arms,
             "analysis": analysis,
             "guarded_models": len({entry.model for entry in study.analysis.primaries}),
-            "replicates": study.replicates.model_dump(exclude={"per_job"}),
+            "replicates": study.replicates.dump(exclude={"per_job"}),
             "image_level": [n for n in study.evaluate_on if without_patients(study, n)],
             "rehearsal": study.rehearsal,
             "gates": {arm: [plan.job(rule, **w).output for rule, w in jobs] for arm, jobs in gates(plan).items()},
@@ -102,7 +102,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
             "task": study.models[model].task,
             "targets": study.models[model].labels,
             "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
-            "analysis": study.analysis.model_dump(include={"margin", "alpha", "subgroups"}),
+            "analysis": study.analysis.dump(include={"margin", "alpha", "subgroups"}),
             "endpoint": asdict(main_endpoint(study, model)),
             "pools": [{"pool": n, "rows_of": d, **_parents(plan, n)} for n, d in zip(shown, rows, strict=True)],
             "generators": dict.fromkeys(study.generators, study.replicates.generators),
@@ -194,9 +194,9 @@ def predeclared(plan: Planner) -> dict[str, Any]:
     """Return what is declared before the run: analysis, arms, replicates, seed, test sets."""
     study = plan.study
     return {
-        "analysis": study.analysis.model_dump(mode="json"),
-        "arms": {name: arm.model_dump(mode="json", exclude={"description"}) for name, arm in study.arms.items()},
-        "replicates": study.replicates.model_dump(exclude={"per_job"}),
+        "analysis": study.analysis.dump(mode="json"),
+        "arms": {name: arm.dump(mode="json", exclude={"description"}) for name, arm in study.arms.items()},
+        "replicates": study.replicates.dump(exclude={"per_job"}),
         "evaluate_on": study.evaluate_on,
         "match": study.match,
         "seed": plan.seed,

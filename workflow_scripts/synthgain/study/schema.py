@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.entry import Entry, Name
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.data import Dataset, Image, Share
-from synthgain.study.entry import Entry, Name
 from synthgain.study.generation import Generator, Pool
 from synthgain.study.training import Arm, Model
 
@@ -88,7 +88,7 @@ class TorchScriptSpace(Entry):
 
     def entry(self, name: str) -> dict[str, Any]:
         """Return the space's slice entry but for its module."""
-        options = self.model_dump(exclude={"weights", "sha256"}, exclude_none=True) | {"label": name}
+        options = self.dump(exclude={"weights", "sha256"}, exclude_none=True) | {"label": name}
         return {"options": options, "weights": self.weights, "sha256": self.sha256}
 
 

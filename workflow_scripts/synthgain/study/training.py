@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.downstream.options import Augmentations
+from synthgain.entry import Entry, Name, given
 from synthgain.study.data import Share
-from synthgain.study.entry import Entry, Name, Options, given
 from synthgain.task_defaults import USUAL_NETWORKS, network_name
 
 # Name in the config: the registered module that builds it.
@@ -19,14 +20,6 @@ CLASSIFIERS = {
 }
 SEGMENTERS = dict.fromkeys(("unet", "segresnet", "flexible_unet", "basic_unet_plusplus"), "monai_segmenters")
 NETWORKS = {**CLASSIFIERS, **SEGMENTERS}
-
-
-class Augmentation(Entry):
-    """Classical augmentation of real and synthetic images alike, on the batch."""
-
-    standard: Options = Field(default_factory=dict, description="Overrides of the standard recipe.")
-    strong: Options = Field(default_factory=dict, description="Overrides of the heavier recipe.")
-    laterality: bool = Field(True, description="True: left and right are never exchanged (chest films).")
 
 
 class Model(Entry):
@@ -56,7 +49,7 @@ class Model(Entry):
         None, ge=8, description="Segmentation: px seen at a time (random crops, sliding windows); null: whole images."
     )
     keep_masks: bool = Field(False, description="Segmentation: keep predicted masks as run lengths.")
-    augmentation: Augmentation = Field(Augmentation(), description="Classical augmentation.")
+    augmentation: Augmentations = Field(Augmentations(), description="Classical augmentation.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
     pretrained: str | None = Field(None, description="Weights file (safetensors or .pth), relative to the data root.")
     compile: bool = Field(False, description="Compile the network.")

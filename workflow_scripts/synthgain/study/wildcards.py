@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
+from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.entry import nearest
 from synthgain.study.plan_data import snapshots_of
 from synthgain.study.plan_pools import shards_of
 from synthgain.study.planner import Planner

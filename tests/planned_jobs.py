@@ -1,0 +1,34 @@
+"""Every job of a planned study, one after the other in this process: what Snakemake would start, without start-up."""
+
+import importlib
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from synthgain.runtime.command import Job
+from synthgain.study.forecast import closure
+from synthgain.study.session import Session
+
+FURTHER_OUTPUTS = {"audit_datasets": ["audit.html"]}  # beside the first output of a rule
+
+
+def run_study(config: dict[str, Any], repository: Path, results: Path) -> Path:
+    """Run a study up to its report and return the report's path."""
+    session = Session(config, repository, results)
+    ((run, plan),) = session.planners.items()
+    report = plan.job("write_report")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for planned in closure([report.output], {job.output: job for job in plan.jobs()}):
+            fields = json.loads(planned.parameter())
+            first = results / run / planned.output
+            outputs = [first, *(first.parent / name for name in FURTHER_OUTPUTS.get(planned.rule, []))]
+            for path in outputs:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            job = Job(**fields, run=results / run, outputs=outputs, threads=1)
+            getattr(importlib.import_module(planned.rule), planned.rule)(job)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return results / run / report.output
