@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from fake_run import IDENTITY, make_run, report_job
+from simulated_run import make_run, report_job
 from studies import tiny
 from test_solvers import Gaussian
 from workshop import Workshop, new_workshop
@@ -407,7 +407,7 @@ def test_speeds_of_gans_segmenters_and_control_networks(tmp_path: Path, monkeypa
 def fake_forecast(folder: Path) -> dict[str, Any]:
     work = {"train_generator": [term("model m", "step", 3000)], "train_downstream": [term("model m", "step", 2500)]}
     groups = forecast_groups([group(rule, terms) for rule, terms in work.items()], SPEED, SIZES)
-    facts = {"identity": IDENTITY, "groups": [*groups, *forecast_groups([group("compare_arms", [])], SPEED, SIZES)]}
+    facts = {"identity": "f" * 32, "groups": [*groups, *forecast_groups([group("compare_arms", [])], SPEED, SIZES)]}
     kinds = {"generator ddpm": SPEED["kinds"]["model m"]}
     facts |= {"study": "phantom", "runs": 1, "sizes": SIZES, "speed": {**SPEED, "kinds": kinds}}
     write_json(folder / "forecast" / "forecast.json", facts)
@@ -420,7 +420,7 @@ def test_the_report_sets_forecast_beside_fact(tmp_path: Path) -> None:
     without = cost_section(gather(job))
     assert any("No forecast" in block.text for block in without.blocks if hasattr(block, "text"))
     fake_forecast(run)
-    evidence = gather(Job(job.slice, {**job.inputs, "forecast/forecast.json": IDENTITY}, "", "", run, job.outputs, 1))
+    evidence = gather(Job(job.slice, {**job.inputs, "forecast/forecast.json": "f" * 32}, "", "", run, job.outputs, 1))
     tables = {block.title: block for block in cost_section(evidence).blocks if hasattr(block, "headers")}
     rows = {row[0]: row for row in tables["Forecast and fact"].rows}
     assert list(rows["train_generator"][1:3]) == ["1", "1"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fake_run import make_run, report_job
 from PIL import Image
 from pydantic import BaseModel
+from simulated_run import make_run, report_job
 from studies import tiny
 
 from synthgain.datasets import table
@@ -179,7 +179,7 @@ def variants(study: str, path: Path_) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """A made-up run with short tables: what is read of the config does not depend on their length."""
+    """A simulated run with short tables: what is read of the config does not depend on their length."""
     found = gather(report_job(make_run(tmp_path_factory.mktemp("run"))))
     for model in found.models:
         model.tables = {name: rows.head(6) for name, rows in model.tables.items()}
