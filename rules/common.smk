@@ -1,9 +1,11 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
+import atexit
 import sys
 from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
@@ -82,6 +84,17 @@ def expected(wildcards):
     return session.write_expected(Path(".snakemake/synthgain_expected.json"))
 
 
+def recorded(path):
+    """Return the params with which Snakemake recorded a result."""
+    return workflow.persistence.params(IOFile(path))
+
+
+def acceptable(wildcards):
+    return session.write_acceptable(
+        Path(".snakemake/synthgain_acceptable.json"), recorded
+    )
+
+
 def planned_jobs(wildcards):
     return session.write_planned(Path(".snakemake/synthgain_planned.json"))
 
@@ -102,7 +115,22 @@ def gpus(rule):
     return lambda wildcards: cluster.gpus(session.study, rule, wildcards.get("pool"))
 
 
+def say_what_changed():
+    """After a dry run: which keys and modules differ from those that made the results."""
+    if workflow.is_main_process and workflow.dryrun and workflow.persistence:
+        try:
+            text = session.changes(recorded)
+        except SynthGainError:  # said before
+            return
+        if text:
+            print(f"\n{text}", file=sys.stderr)
+
+
+atexit.register(say_what_changed)
+
+
 def say_what_is_known():
+    session.remember_code()
     if session.notice():
         print(session.notice(), file=sys.stderr)
 

@@ -30,9 +30,9 @@ from merge_pool_replica import merge_pool_replica
 from prepare_dataset import prepare_dataset
 from relate_fidelity import relate_fidelity
 from split_dataset import split_dataset
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.evaluation import agreement, mask_agreement, membership, relation
 from synthgain.evaluation.inputs import parents, read_pool, read_real
-from synthgain.images import ImageSet, read_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import read_json, read_table, write_json, write_manifest, write_table
 from synthgain.study import session  # noqa: F401  (it registers the plans)

@@ -14,7 +14,7 @@ from simulated_run import STRUCTURE, config, figures_job, job_of, make_run, repo
 
 import draw_figures
 from relate_fidelity import relate_fidelity
-from synthgain.images import read_image_set
+from synthgain.data.image_set import read_image_set
 from synthgain.report.evidence import gather
 from synthgain.report.floors import best_floors, with_floor
 from synthgain.report.sections.families import families_section

@@ -7,12 +7,15 @@ generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json, snapshots/<g>/
 label_consistency/<p>/<i>/manifest.json.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set
+from synthgain.attempts import Attempts
+from synthgain.data.dataset import read_split
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.report.figures import detail, fidelity, pairs
 from synthgain.report.figures.plan import Plan, statistics_plans
 from synthgain.report.figures.sheets import first_shard, pair_rows, sheet_rows
@@ -24,14 +27,24 @@ from synthgain.statistics.metric_registry import MainEndpoint
 
 
 def draw_figures(job: Job) -> None:
-    """Write every figure whose data exist, then a manifest that lists them with section, title and caption."""
+    """Write every figure whose data exist, then a manifest that lists them with section, title and caption.
+
+    A figure that cannot be drawn is listed as `failed`, with its reason.
+    """
     folder = job.outputs[0].parent
     plans = [*_statistics(job), *_fidelity(job), *_agreement(job), *_snapshots(job), *_loss_curves(job)]
     plans += _sample_sheets(job)
+    attempt = Attempts(stops=(SynthGainError,))  # no disk to write to is no fault of the figure
     with style_context():
-        for plan in plans:
-            save_svg(plan.draw(), folder / plan.file)
-    write_manifest(job.outputs[0], job.identity, [p.file for p in plans], figures=[p.entry() for p in plans])
+        drawn = [plan for plan in plans if attempt(plan.file, partial(_draw, plan, folder), False)]
+    failed = [{**p.entry(), "reason": "; ".join(attempt.failed[p.file])} for p in plans if p.file in attempt.failed]
+    facts = {"figures": [plan.entry() for plan in drawn], "failed": failed}
+    write_manifest(job.outputs[0], job.identity, [plan.file for plan in drawn], **facts)
+
+
+def _draw(plan: Plan, folder: Path) -> bool:
+    save_svg(plan.draw(), folder / plan.file)
+    return True
 
 
 def _statistics(job: Job) -> list[Plan]:
@@ -182,7 +195,7 @@ def _training_ids(job: Job, dataset: str) -> set[str] | None:
     manifest = f"splits/{dataset}/manifest.json"
     if manifest not in job.inputs:
         return None
-    split = read_table(job.input_folder(manifest) / "split.parquet")
+    split = read_split(job.input_folder(manifest))
     return set(split.loc[split["part"] == "train", "image_id"])
 
 

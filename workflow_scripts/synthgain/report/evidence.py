@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthgain.report.blocks import Picture
+from synthgain.data.dataset import read_split
+from synthgain.report.blocks import Picture, Text
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.report.facts import (
@@ -39,17 +40,17 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure and the section where it belongs."""
+    """A drawn figure, or why it could not be drawn, and the section where it belongs."""
 
     section: str
-    picture: Picture
+    picture: Picture | Text
 
 
 @dataclass
 class ModelEvidence:
     """Statistics and figures of one downstream model. tables: by file name without suffix.
 
-    card: verdict.json as it is. equivalents: learning_curve.json as a table.
+    card: verdict.json as it is. equivalents: learning_curve.json as a table. failed: table → why it could not be made.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ModelEvidence:
     fits: list[FitFacts] = field(default_factory=list)
     power: list[PowerFacts] = field(default_factory=list)
     equivalents: pd.DataFrame = field(default_factory=pd.DataFrame)
+    failed: dict[str, list[str]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     trainings: list[TrainingFacts] = field(default_factory=list)
@@ -66,7 +68,7 @@ class ModelEvidence:
         """Return a table, empty where the file is not there."""
         return self.tables.get(name, pd.DataFrame())
 
-    def pictures(self, section: str) -> list[Picture]:
+    def pictures(self, section: str) -> list[Picture | Text]:
         """Return the figures of a section."""
         return [figure.picture for figure in self.figures if figure.section == section]
 
@@ -174,10 +176,7 @@ def gather(job: Job) -> Evidence:
         predeclared=job.slice["predeclared"],
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={name.split("/")[1]: _dataset(job, name) for name in job.inputs_below("datasets/")},
-        splits={
-            name.split("/")[1]: read_table(job.input_folder(name) / "split.parquet")
-            for name in job.inputs_below("splits/")
-        },
+        splits={name.split("/")[1]: read_split(job.input_folder(name)) for name in job.inputs_below("splits/")},
         generators={
             "/".join(name.split("/")[1:3]): read_manifest_facts(GeneratorFacts, job.run / name, job.inputs[name])
             for name in job.inputs_below("generators/")
@@ -221,6 +220,8 @@ def _model(job: Job, name: str) -> ModelEvidence:
             model.fits = [FitFacts.model_validate(entry) for entry in read_json(path)]
         elif path.name == "power.json":
             model.power = [PowerFacts.model_validate(entry) for entry in read_json(path)]
+        elif path.name == "failed.json":
+            model.failed = read_json(path)
         elif path.name == "learning_curve.json":
             model.equivalents = pd.DataFrame(read_json(path))
     model.figures = list(_figures(job, name))
@@ -235,8 +236,10 @@ def _figures(job: Job, model: str) -> Iterable[Figure]:
     name = f"figures/{model}/manifest.json"
     if name not in job.inputs:
         return
-    folder = job.input_folder(name)
-    for place, entry in enumerate(read_manifest(job.run / name)["figures"]):
+    folder, listed = job.input_folder(name), read_manifest(job.run / name)
+    for entry in listed["failed"]:
+        yield Figure(entry["section"], Text(f"{entry['title']} failed: {entry['reason']}.", "warning"))
+    for place, entry in enumerate(listed["figures"]):
         text = (folder / entry["file"]).read_text(encoding="utf-8")
         svg = inline_svg(text, f"{model}-{place}", f"{entry['title']}. {entry['caption']}")
         yield Figure(entry["section"], Picture(entry["title"], entry["caption"], svg=svg))

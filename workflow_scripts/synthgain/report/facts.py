@@ -131,6 +131,7 @@ class MeasuredFacts(Facts):
     spaces: list[SpaceFacts] = []
     recommended: int | None = None
     configurations: int = 0
+    failed: str | None = None
 
 
 class MembershipFacts(Facts):

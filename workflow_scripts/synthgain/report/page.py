@@ -10,6 +10,7 @@ import jinja2
 from synthgain.report import environment
 from synthgain.report.blocks import Block, Details, Facts, Section, Text
 from synthgain.report.evidence import Evidence
+from synthgain.report.failures import written
 from synthgain.report.sections.checklist import checklist_section
 from synthgain.report.sections.methods import methods
 from synthgain.report.sections.study import study_sections
@@ -29,7 +30,12 @@ def render(evidence: Evidence) -> str:
     )
     sections = [section for model in evidence.models for section in utility_sections(evidence, model)]
     sections += study_sections(evidence)
-    sections += [_methods(evidence), checklist_section(evidence), _provenance(evidence)]
+    more = [
+        written("methods", "Methods, drafted", lambda: _methods(evidence)),
+        written("checklist", "Reporting checklist", lambda: checklist_section(evidence)),
+        written("provenance", "Provenance", lambda: _provenance(evidence)),
+    ]
+    sections += [section for section in more if section is not None]
     cards = headlines(evidence)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return engine.get_template("report.html").render(

@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from synthgain.runtime.files import digest
 from synthgain.study.plan_evaluation import measured_pools
-from synthgain.study.planner import OUTPUTS, PlannedJob, Planner
+from synthgain.study.planner import OUTPUTS, Acceptance, Made, PlannedJob, Planner, nothing_accepted
 from synthgain.study.roles import baseline_of, role_of, root_pool
 from synthgain.study.schema import Study
 
 RULE = "summarise_calibration"
 
 
-def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
+def plan_calibration(planners: Mapping[str, Planner], accepted: Acceptance = nothing_accepted) -> PlannedJob:
     """Return the job; its paths are relative to the study's folder, `seed-3/statistics/…`.
 
     planners: {run folder: planner} of a study with `study_seeds`.
@@ -55,8 +54,7 @@ def plan_calibration(planners: Mapping[str, Planner]) -> PlannedJob:
         for job in (plan.job(rule, **wildcards) for rule, wildcards in wanted)
     }
     code = first.code.digest(f"{RULE}.py")
-    identity = digest({"rule": RULE, "slice": facts, "inputs": inputs, "code": code})
-    return PlannedJob(RULE, OUTPUTS[RULE], facts, inputs, code, identity)
+    return Made(RULE, OUTPUTS[RULE], facts, inputs, code).planned(accepted)
 
 
 def _below(study: Study, run: str) -> str:
@@ -71,7 +69,7 @@ def _arm(study: Study, arm: str, primary: Mapping[str, Any], declared: list[str]
         "primary": dict(primary),
         "kind": (pool.known if pool else None) or role_of(study, arm),
         "pool": recipe.synthetic,
-        "drop": dict(pool.known_options.get("drop", {})) if pool else {},
+        "drop": pool.known_options.given().get("drop", {}) if pool else {},
         "baseline": baseline_of(study, arm),
         "repeated": _repeated(study, arm, primary["ratio"]) if pool and pool.known == "copier" else None,
         "oracle": next((name for name in declared if _is_oracle(study, name)), None),

@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from synthgain.registry import ADAPTERS, FAMILIES, LAYOUTS, NETWORKS
+from synthgain.registry import ADAPTERS, FAMILIES, FAMILY_TRAINING, LAYOUTS, NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
 from synthgain.runtime.listing import source_identity
 from synthgain.study.data import COMMON, PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import GENERATOR_NETWORKS, TRAINING_SETTINGS, DiffusionGenerator
+from synthgain.study.generation import TRAINING_SETTINGS, DiffusionGenerator
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
@@ -92,8 +92,7 @@ def audit_datasets(plan: Planner) -> Draft:
 @plans
 def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
     config = plan.study.generators[generator]
-    networks = GENERATOR_NETWORKS[config.family]
-    network = _module(config.network, networks, f"generators.{generator}.network")
+    network = config.network
     training = config.training.dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     inputs = [*data_inputs(config.train_on.datasets)]
@@ -106,7 +105,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "generator": generator,
             "index": int(index),
             "module": config.family,
-            "network": network,
+            "network": {"module": network.module, "options": network.options()},
             "output": config.output,
             "structures": config.structures,
             "condition_on": config.columns,
@@ -119,7 +118,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "seed": plan.seed,
         },
         tuple(inputs),
-        (FAMILIES[config.family], NETWORKS[network["module"]]),
+        (FAMILY_TRAINING[config.family], NETWORKS[network.module]),
     )
 
 
@@ -163,13 +162,6 @@ def snapshots_of(plan: Planner, generator: str) -> list[int]:
 def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """Return the inputs that a reader of training rows needs: data set and split of each name."""
     return [(rule, {"dataset": name}) for name in names for rule in ("prepare_dataset", "split_dataset")]
-
-
-def _module(config: dict[str, Any], known: tuple[str, ...], place: str) -> dict[str, Any]:
-    name = config.get("name") or known[0]
-    if name not in known:
-        raise SynthGainError(f"{place}: unknown network {name!r}; known: {', '.join(known)}")
-    return {"module": name, "options": {key: value for key, value in config.items() if key != "name"}}
 
 
 def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str:

@@ -43,8 +43,11 @@ def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: A
     }
     upstream = {job.output: job.identity for job in (plan.job(name, **w) for name, w in inputs)}
     identity = digest({"pool": facts, "inputs": upstream if config.of is None else sorted(upstream)})
-    facts.update(replica=int(replica), shard=int(shard), shards=shards_of(config), pool_identity=identity)
-    return Draft(facts, tuple(inputs), tuple(modules))
+    facts.update(replica=int(replica), pool_identity=identity)
+    # Accepted results stay so under another cut: the replica's identity rests on its first shard's code.
+    basis = {"slice": dict(facts), "inputs": upstream}
+    facts.update(shard=int(shard), shards=shards_of(config))
+    return Draft(facts, tuple(inputs), tuple(modules), basis=basis)
 
 
 @plans
@@ -108,14 +111,12 @@ def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[di
         return entries, inputs, [POOL_SOURCES[module], family]
     options: dict[str, Any]
     if config.known is not None:
-        options = {"kind": config.known, **config.known_options}
+        options = {"kind": config.known, **config.known_options.given()}
         return {"module": "known", "options": options}, [], [POOL_SOURCES["known"]]
     if config.imported is not None:
         recorded = plan.folder / OUTPUTS["draw_pool_shard"].format(pool=pool, index=index, replica=replica, shard=0)
-        if "table" not in config.imported:
-            raise SynthGainError(f"pools.{pool}.imported: table is missing; name the table of your images")
-        source = table_checksum(plan, config.imported["table"], f"pools.{pool}", recorded)
-        options = {**config.imported, "source": source}
+        source = table_checksum(plan, config.imported.table, f"pools.{pool}", recorded)
+        options = {**config.imported.given(), "source": source}
         return {"module": "imported", "options": options}, [], [POOL_SOURCES["imported"]]
     base = {"pool": config.of, "index": index, "replica": replica}
     rule = config.filter or plan.study.pools[config.thin_to or ""].filter

@@ -47,13 +47,15 @@ OUTPUTS = {
 class Draft:
     """What a plan function says of a job: slice, inputs as (rule, wildcards), dotted modules it will load.
 
-    result: what the identity rests on in place of slice and inputs, where these hold more than the result depends on.
+    result: what the identity rests on in place of slice and inputs, where these hold more than the result depends on;
+    basis: likewise what must be unchanged for a result of older code to stay accepted.
     """
 
     slice: Mapping[str, Any]
     inputs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     modules: tuple[str, ...] = ()
     result: Mapping[str, Any] | None = None
+    basis: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,43 @@ class PlannedJob:
         return canonical_json(fields)
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a job's identity is made of, asked of an `Acceptance`. output: relative to the run folder."""
+
+    rule: str
+    output: str
+    slice: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    code: str
+    draft: Draft | None = None
+
+    @property
+    def _result(self) -> Mapping[str, Any]:
+        return (self.draft and self.draft.result) or {"slice": self.slice, "inputs": self.inputs}
+
+    def identity(self, code: str) -> str:
+        """Return the identity of the job's result if `code` made it."""
+        return digest({"rule": self.rule, "code": code, **self._result})
+
+    def basis(self) -> str:
+        """Return the digest of what the result rests on besides its code."""
+        return digest({"rule": self.rule, **((self.draft and self.draft.basis) or self._result)})
+
+    def planned(self, accepted: "Acceptance") -> PlannedJob:
+        """Return the job under the digest that is taken as its code's."""
+        code = accepted(self)
+        return PlannedJob(self.rule, self.output, self.slice, self.inputs, code, self.identity(code))
+
+
+Acceptance = Callable[[Made], str]  # the digest under which a job is planned: its code's, or an accepted older one
+
+
+def nothing_accepted(made: Made) -> str:
+    """Plan every job under the digest of its code."""
+    return made.code
+
+
 Plan = Callable[..., Draft]
 PLANS: dict[str, Plan] = {}
 
@@ -86,9 +125,18 @@ def plans(function: Plan) -> Plan:
 class Planner:
     """Plans one run of a study. `run` is its folder below results/, `root` the data root if known."""
 
-    def __init__(self, study: Study, run: str, seed: int, code: CodeDigests, results: Path, root: Path | None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        run: str,
+        seed: int,
+        code: CodeDigests,
+        results: Path,
+        root: Path | None,
+        accepted: Acceptance = nothing_accepted,
+    ) -> None:
         self.study, self.run, self.seed, self.code = study, run, seed, code
-        self.folder, self.root = results / run, root
+        self.folder, self.root, self.accepted = results / run, root, accepted
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
         self._checksums: dict[str, str] = {}
 
@@ -100,9 +148,7 @@ class Planner:
             draft = PLANS[rule](self, **wildcards)
             inputs = {job.output: job.identity for job in (self.job(name, **w) for name, w in draft.inputs)}
             code = self.code.digest(f"{rule}.py", tuple(sorted(set(draft.modules))))
-            result = draft.result or {"slice": draft.slice, "inputs": inputs}
-            identity = digest({"rule": rule, "code": code, **result})
-            self._jobs[key] = PlannedJob(rule, output, draft.slice, inputs, code, identity)
+            self._jobs[key] = Made(rule, output, draft.slice, inputs, code, draft).planned(self.accepted)
         return self._jobs[key]
 
     def jobs(self) -> list[PlannedJob]:
