@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from fake_run import IDENTITY, make_run, report_job
+from simulated_run import make_run, report_job
 from studies import tiny
 from test_solvers import Gaussian
 from workshop import Workshop, new_workshop
@@ -21,8 +21,8 @@ from synthgain.network_passes import evaluations
 from synthgain.pools.inpainting import levels
 from synthgain.pools.solvers import SOLVERS, sample
 from synthgain.report.evidence import gather
-from synthgain.report.sections_cost import cost_section
-from synthgain.report.sections_forecast import stage_minutes
+from synthgain.report.facts import ForecastFacts
+from synthgain.report.sections.cost import cost_section, stage_minutes
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_json, write_manifest
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
@@ -410,7 +410,7 @@ def test_speeds_of_gans_segmenters_and_control_networks(tmp_path: Path, monkeypa
 def fake_forecast(folder: Path) -> dict[str, Any]:
     work = {"train_generator": [term("model m", "step", 3000)], "train_downstream": [term("model m", "step", 2500)]}
     groups = forecast_groups([group(rule, terms) for rule, terms in work.items()], SPEED, SIZES)
-    facts = {"identity": IDENTITY, "groups": [*groups, *forecast_groups([group("compare_arms", [])], SPEED, SIZES)]}
+    facts = {"identity": "f" * 32, "groups": [*groups, *forecast_groups([group("compare_arms", [])], SPEED, SIZES)]}
     kinds = {"generator ddpm": SPEED["kinds"]["model m"]}
     facts |= {"study": "phantom", "runs": 1, "sizes": SIZES, "speed": {**SPEED, "kinds": kinds}}
     write_json(folder / "forecast" / "forecast.json", facts)
@@ -423,7 +423,7 @@ def test_the_report_sets_forecast_beside_fact(tmp_path: Path) -> None:
     without = cost_section(gather(job))
     assert any("No forecast" in block.text for block in without.blocks if hasattr(block, "text"))
     fake_forecast(run)
-    evidence = gather(Job(job.slice, {**job.inputs, "forecast/forecast.json": IDENTITY}, "", "", run, job.outputs, 1))
+    evidence = gather(Job(job.slice, {**job.inputs, "forecast/forecast.json": "f" * 32}, "", "", run, job.outputs, 1))
     tables = {block.title: block for block in cost_section(evidence).blocks if hasattr(block, "headers")}
     rows = {row[0]: row for row in tables["Forecast and fact"].rows}
     assert list(rows["train_generator"][1:3]) == ["1", "1"]
@@ -439,7 +439,7 @@ def test_the_report_sets_forecast_beside_fact(tmp_path: Path) -> None:
 
 def test_stages_without_run_times_stay_in_the_table(tmp_path: Path) -> None:
     empty = pd.DataFrame(columns=["rule", "jobs", "hours", "cpu_hours", "longest_minutes", "memory_gb"])
-    table = stage_minutes(fake_forecast(tmp_path), empty)
+    table = stage_minutes(ForecastFacts.model_validate(fake_forecast(tmp_path)), empty)
     assert list(table["recorded"]) == [0, 0, 0, 0]
     assert table["fact"].isna().sum() == 3
 

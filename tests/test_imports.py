@@ -12,6 +12,7 @@ from synthgain.study.syntax import facts_of
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 PACKAGE = SCRIPTS / "synthgain"
 BASE = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+CONFIG_TYPES = ("schema", "data", "generation", "training", "roles")
 # package: what it may import besides `runtime`, `data`, the base modules and itself
 ALLOWED = {
     "runtime": set(),  # nothing else, no base module either
@@ -23,14 +24,13 @@ ALLOWED = {
     "downstream": {"datasets", "networks"},
     "evaluation": {"networks", "generators"},
     "statistics": set(),
-    "report": set(),
+    # the study as its config types
+    "report": {"statistics.metric_registry", *(f"study.{name}" for name in CONFIG_TYPES)},
     # The config is made of the options of those who use them: declarations alone, without torch.
     "study": {
-        "datasets.options",
-        "networks.options",
+        *(f"{package}.options" for package in ("datasets", "networks", "downstream", "pools")),
         "networks.generator_options",
-        "downstream.options",
-        "pools.options",
+        "statistics.metric_registry",
     },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }

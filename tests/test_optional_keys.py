@@ -8,19 +8,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fake_run import make_run, report_job
 from PIL import Image
 from pydantic import BaseModel
+from simulated_run import make_run, report_job
 from studies import tiny
 
 from synthgain.datasets import table
 from synthgain.report.blocks import Text
-from synthgain.report.checklist_facts import known_facts
 from synthgain.report.evidence import Evidence, gather
-from synthgain.report.prose import methods
-from synthgain.report.sections_study import study_sections
-from synthgain.report.sections_utility import utility_sections
-from synthgain.report.verdicts import headlines
+from synthgain.report.sections.checklist import known_facts
+from synthgain.report.sections.methods import methods
+from synthgain.report.sections.study import study_sections
+from synthgain.report.sections.utility import utility_sections
+from synthgain.report.sections.verdicts import headlines
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_text
 from synthgain.speed.sizes import dataset_sizes
@@ -28,6 +28,7 @@ from synthgain.study import session  # noqa: F401  (it registers the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
+from synthgain.study.schema import Study
 
 ROOT = Path(__file__).parent.parent
 CLINIC = {
@@ -180,7 +181,7 @@ def variants(study: str, path: Path_) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """A made-up run with short tables: what is read of the config does not depend on their length."""
+    """A simulated run with short tables: what is read of the config does not depend on their length."""
     found = gather(report_job(make_run(tmp_path_factory.mktemp("run"))))
     for model in found.models:
         model.tables = {name: rows.head(6) for name, rows in model.tables.items()}
@@ -202,7 +203,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def report_on(evidence: Evidence, facts: dict[str, Any]) -> None:
     """Make the parts of the report that read the study's config."""
-    seen = replace(evidence, slice=facts)
+    seen = replace(evidence, study=Study.model_validate(facts["config"]))
     assert all((methods(seen), known_facts(seen), headlines(seen)))
     sections = [*study_sections(seen), *(part for model in seen.models for part in utility_sections(seen, model))]
     texts = [block.text for section in sections for block in section.blocks if isinstance(block, Text)]
@@ -256,7 +257,7 @@ def test_the_report_names_the_network_whether_given_or_not(
     config = tiny(**(MASKS if task == "segmentation" else {}), models__cnn__network=network)
     study = parse_study(config)
     plan = Planner(study, "run", 0, code, tmp_path, root)
-    text = " ".join(methods(replace(evidence, slice=dict(plan.job("write_report").slice))))
+    text = " ".join(methods(replace(evidence, study=Study.model_validate(plan.job("write_report").slice["config"]))))
     assert f"Model cnn ({name}, {task} of " in text
     options = {key: value for key, value in network.items() if key != "name"} if isinstance(network, dict) else {}
     entry = plan.job("train_downstream", model="cnn", arm="real", ratio=0, chunk=0).slice["model"]["network"]
@@ -264,12 +265,15 @@ def test_the_report_names_the_network_whether_given_or_not(
 
 
 def test_a_slice_without_a_network_is_described_too(evidence: Evidence) -> None:
-    facts = copy.deepcopy(evidence.slice)
+    config: dict[str, Any] = evidence.study.model_dump(by_alias=True, exclude_unset=True)
     for network in (None, {"width": 8}, {"name": None}):
-        facts["config"]["models"]["cnn"]["network"] = network
-        assert "Model cnn (small_cnn, classification of " in " ".join(methods(replace(evidence, slice=facts)))
-    facts["config"]["models"]["cnn"] |= {"task": "segmentation", "structures": ["lungs"]}
-    assert "Model cnn (unet, segmentation of lungs" in " ".join(methods(replace(evidence, slice=facts)))
+        config["models"]["cnn"]["network"] = network
+        study = Study.model_validate(config)
+        assert "Model cnn (small_cnn, classification of " in " ".join(methods(replace(evidence, study=study)))
+    masks = tiny(**MASKS)
+    masks["models"]["cnn"]["network"] = None
+    text = " ".join(methods(replace(evidence, study=Study.model_validate(masks))))
+    assert "Model cnn (unet, segmentation of lungs" in text
 
 
 def test_inception_without_its_weights_is_refused_before_anything_runs() -> None:

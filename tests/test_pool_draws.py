@@ -10,8 +10,10 @@ import pytest
 from studies import tiny
 
 from synthgain.report.evidence import Measured
-from synthgain.report.sections_segmentation import yield_blocks
+from synthgain.report.facts import MeasuredFacts, PoolFacts
+from synthgain.report.sections.segmentation import yield_blocks
 from synthgain.statistics.memorisation_gate import BARRED, apply_gates
+from synthgain.study.load import parse_study
 from synthgain.study.plan_calibration import plan_calibration
 from synthgain.study.planner import Planner
 from synthgain.study.session import Session
@@ -124,11 +126,10 @@ def test_a_draw_with_copied_test_images_is_heard_behind_one_with_a_larger_excess
 
 def test_the_yield_of_a_filter_is_shown_for_every_draw() -> None:
     pools = {
-        f"clean/{index}/replica-1": {"identity": "i", "kept": kept, "of_images": 100}
+        f"clean/{index}/replica-1": PoolFacts(identity="i", kept=kept, of_images=100)
         for index, kept in enumerate((90, 60, 10))
     }
-    config = {"pools": {"clean": {**FILTERED, "thin_to": None}}}
-    evidence: Any = SimpleNamespace(config=config, pools=pools)
+    evidence: Any = SimpleNamespace(study=parse_study(tiny(pools__clean=FILTERED)), pools=pools)
     (table,) = yield_blocks(evidence)
     assert [row[-1] for row in table.rows] == ["90.0 %", "60.0 %", "10.0 %"]
 
@@ -138,4 +139,4 @@ def test_pictures_of_suspicious_pairs_name_their_draw(tmp_path: Path) -> None:
 
     assert pair_title("drawn", "0") == "Pool drawn: the most suspicious pairs"
     assert pair_title("drawn", "2") == "Pool drawn, draw 2: the most suspicious pairs"
-    assert Measured("drawn", "2", {}, {}, [], {}).index == "2"
+    assert Measured("drawn", "2", MeasuredFacts(files={}), {}, []).name() == "Pool drawn, draw 2"

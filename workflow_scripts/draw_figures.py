@@ -1,6 +1,6 @@
 """Draw the figures of one model as SVG, from its statistics, its pools and the training curves.
 
-Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, primary: [declared comparisons],
+Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, endpoint: the main one,
 pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics/<model>/manifest.json;
 as they exist pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
 generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json, snapshots/<g>/<i>/manifest.json; of segmentation
@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from synthgain.data.dataset import read_split
 
 from synthgain.attempts import Attempts
-from synthgain.data.image_set import ImageSet, read_image_set, read_split
-from synthgain.report import plots_detail, plots_fidelity, plots_pairs
-from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
-from synthgain.report.pair_sheet import pair_rows
-from synthgain.report.sheet import first_shard, sheet_rows
-from synthgain.report.style import save_svg, style_context
+from synthgain.data.image_set import ImageSet, read_image_set
+from synthgain.report.figures import detail, fidelity, pairs
+from synthgain.report.figures.plan import Plan, statistics_plans
+from synthgain.report.figures.sheets import first_shard, pair_rows, sheet_rows
+from synthgain.report.figures.style import save_svg, style_context
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, read_table, write_manifest
+from synthgain.statistics.metric_registry import MainEndpoint
 
 
 def draw_figures(job: Job) -> None:
@@ -54,9 +55,8 @@ def _statistics(job: Job) -> list[Plan]:
         if needed not in tables:
             raise SynthGainError(f"{folder / needed}: missing or empty; rerun compare_arms for model {model}")
     tables["metrics.parquet"] = read_table(folder / "metrics.parquet")
-    test_sets = list(dict.fromkeys(tables["summary.csv"]["dataset"]))
-    chosen = endpoint(job.slice["primary"], model, job.slice["task"], test_sets)
-    return statistics_plans(tables, chosen, job.slice["analysis"].get("margin"), list(job.slice["arms"]))
+    chosen = MainEndpoint(**job.slice["endpoint"])
+    return statistics_plans(tables, chosen, job.slice["analysis"]["margin"], list(job.slice["arms"]))
 
 
 def _is_empty(path: Path) -> bool:
@@ -71,7 +71,7 @@ def _fidelity(job: Job) -> list[Plan]:
         title = pool if index == "0" else f"{pool} (draw {index})"
         tables[title] = pd.read_csv(folder / "fidelity.csv")
         references[title] = read_json(folder / "manifest.json").get("reference", "held_out")
-    rows = plots_fidelity.floor_rows(tables, references)
+    rows = fidelity.floor_rows(tables, references)
     if not len(rows):
         return []
     caption = (
@@ -79,7 +79,7 @@ def _fidelity(job: Job) -> list[Plan]:
         "patients at the same number of images (bar: 2 SD over the splits). The closer to its floor the better; past "
         "it is no better. Every panel has its own scale."
     )
-    draw = lambda: plots_fidelity.fidelity_floors(rows)  # noqa: E731
+    draw = lambda: fidelity.fidelity_floors(rows)  # noqa: E731
     return [Plan("fidelity_floors.svg", "fidelity", "Fidelity beside its floor", caption, draw)]
 
 
@@ -101,7 +101,7 @@ def _agreement(job: Job) -> list[Plan]:
         "outline is the same model on real validation images. Left of the real outline: masks that do not follow the "
         "object; right of it: pairs easier than real ones."
     )
-    draw = lambda: plots_pairs.agreement_histograms(scores)  # noqa: E731
+    draw = lambda: pairs.agreement_histograms(scores)  # noqa: E731
     return [Plan("mask_agreement.svg", "agreement", "Agreement of the masks", caption, draw)]
 
 
@@ -124,7 +124,7 @@ def _snapshots(job: Job) -> list[Plan]:
         "Left: distance of each snapshot's images from validation images; right: near copies of training images "
         "beyond the share among held-out real images. Ringed: the recommended snapshot."
     )
-    draw = lambda: plots_fidelity.snapshot_curves(tables)  # noqa: E731
+    draw = lambda: fidelity.snapshot_curves(tables)  # noqa: E731
     return [Plan("snapshots.svg", "memorisation", "Snapshots along the training", caption, draw)]
 
 
@@ -140,7 +140,7 @@ def _loss_curves(job: Job) -> list[Plan]:
     caption = "Loss at each logged step (faint) and its running median; lower is better within one generator only."
     if any("discriminator_loss" in table for table in curves.values()):
         caption += " Of a GAN it is the generator's loss against its discriminator, which says nothing of quality."
-    draw = lambda: plots_detail.generator_loss(curves)  # noqa: E731
+    draw = lambda: detail.generator_loss(curves)  # noqa: E731
     return [Plan("generator_loss.svg", "generators", "Generator training", caption, draw)]
 
 
@@ -163,7 +163,7 @@ def _sample_sheets(job: Job) -> list[Plan]:
                 f"Left: training images of {dataset}; right: images of pool {pool}, drawn for the same condition. "
                 "The first ones of each condition in the order of the files, not picked by eye."
             )
-            draw = lambda rows=rows: plots_detail.sample_sheet(rows)  # noqa: E731
+            draw = lambda rows=rows: detail.sample_sheet(rows)  # noqa: E731
             plans.append(Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Samples: {pool}", caption, draw))
     return plans
 
@@ -180,7 +180,7 @@ def _pair_sheet(job: Job, name: str, real: ImageSet, training: set[str] | None, 
         f"contour, and below it {_kinship(rows[-1].title)}."
     )
     named = [entry for entry in structures if entry in synthetic.mask_names and entry in real.mask_names]
-    draw = lambda: plots_pairs.pair_sheet(rows, named)  # noqa: E731
+    draw = lambda: pairs.pair_sheet(rows, named)  # noqa: E731
     return [Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Pairs: {pool}", caption, draw)]
 
 

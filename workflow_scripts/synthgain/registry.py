@@ -25,6 +25,8 @@ FAMILY_TRAINING = {
     "diffusion": "synthgain.generators.diffusion_training",
     "gan": "synthgain.generators.gan_training",
 }
+# How the report describes a family: no part of any training.
+FAMILY_PROSE = {"diffusion": "synthgain.report.families.diffusion", "gan": "synthgain.report.families.gan"}
 NETWORKS = {
     "small_cnn": "synthgain.networks.small_cnn",
     "torchvision_classifiers": "synthgain.networks.torchvision_classifiers",

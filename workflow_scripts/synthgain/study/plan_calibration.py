@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthgain.study.plan_evaluation import measured_pools
-from synthgain.study.plan_report import predeclared_comparisons
 from synthgain.study.planner import OUTPUTS, Acceptance, Made, PlannedJob, Planner, nothing_accepted
 from synthgain.study.roles import baseline_of, role_of, root_pool
 from synthgain.study.schema import Study
@@ -19,7 +18,7 @@ def plan_calibration(planners: Mapping[str, Planner], accepted: Acceptance = not
     """
     first = next(iter(planners.values()))
     study = first.study
-    declared = {entry["arm"]: entry for entry in predeclared_comparisons(first)}
+    declared = {entry.arm: entry.dump() for entry in study.analysis.primaries}
     arms = {arm: _arm(study, arm, primary, list(declared)) for arm, primary in declared.items()}
     pools = [facts["pool"] for facts in arms.values() if facts["pool"] in measured_pools(first)]
     gated = pools if study.evaluation.memorisation is not None else []

@@ -112,9 +112,8 @@ def trivial_floor(plan: Planner, model: str) -> Draft:
 def floor_arm(plan: Planner, model: str) -> str:
     """Return the arm whose training masks the floors rest on: what the primary comparison starts from, if real."""
     study = plan.study
-    primary = study.analysis.primary
-    listed = primary if isinstance(primary, list) else [primary] if primary else []
-    named = [baseline_of(study, entry.arm) or entry.arm for entry in listed if entry.model == model]
+    declared = [entry.arm for entry in study.analysis.primaries if entry.model == model]
+    named = [baseline_of(study, arm) or arm for arm in declared]
     names = [name for name in (*named, *study.arms) if study.arms[name].real is not None]
     if not names:
         raise SynthGainError(f"models.{model}: no arm with real images, so there is no mean mask to compare with")

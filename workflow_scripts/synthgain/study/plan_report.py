@@ -1,9 +1,11 @@
 """Plans of the statistics, the figures and the report."""
 
+from dataclasses import asdict
 from typing import Any
 
+from synthgain.registry import FAMILY_PROSE
 from synthgain.runtime.files import digest
-from synthgain.study.data import TableDataset
+from synthgain.statistics.metric_registry import METRICS, metrics_of
 from synthgain.study.plan_data import snapshots_of, used_datasets
 from synthgain.study.plan_evaluation import evaluation_inputs, gates, measured_pools, segmented
 from synthgain.study.planner import Draft, Planner, plans
@@ -13,16 +15,19 @@ from synthgain.study.roles import (
     cleaned,
     copies_real,
     filtered_twin,
+    main_endpoint,
     role_of,
     validation_dataset,
+    without_patients,
 )
+from synthgain.study.schema import UNTOLD
 
 
 @plans
 def compare_arms(plan: Planner, model: str) -> Draft:
     study = plan.study
     analysis = study.analysis.dump(exclude={"margin_reason"})
-    analysis["primary"] = [entry for entry in predeclared_comparisons(plan) if entry["model"] == model]
+    analysis["primary"] = [entry.dump() for entry in study.analysis.primaries if entry.model == model]
     arms = {
         name: {
             **arm.dump(exclude={"description", "mixing", "balance"}),
@@ -45,9 +50,9 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "targets": study.models[model].labels,
             "arms": arms,
             "analysis": analysis,
-            "guarded_models": len({entry["model"] for entry in predeclared_comparisons(plan)}),
+            "guarded_models": len({entry.model for entry in study.analysis.primaries}),
             "replicates": study.replicates.dump(exclude={"per_job"}),
-            "image_level": [n for n in study.evaluate_on if _without_patients(plan, n)],
+            "image_level": [n for n in study.evaluate_on if without_patients(study, n)],
             "rehearsal": study.rehearsal,
             "gates": {arm: [plan.job(rule, **w).output for rule, w in jobs] for arm, jobs in gates(plan).items()},
             "test_sets": test_sets,
@@ -61,12 +66,14 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             *([("trivial_floor", {"model": model})] if study.models[model].task == "segmentation" else []),
             *(job for jobs in gates(plan).values() for job in jobs),
         ),
+        tuple(METRICS[name].computed_by for name in metrics_of(study.models[model].task)),
     )
 
 
 @plans
 def relate_fidelity(plan: Planner, model: str) -> Draft:
-    endpoint = _endpoint(plan, model)
+    main = main_endpoint(plan.study, model)
+    endpoint = {"test_set": main.test_set, "label": main.labels, "metric": main.metric}
     arms = [
         {"name": name, "baseline": baseline_of(plan.study, name), "pool": arm.synthetic, "indices": plan.pool_draws()}
         for name, arm in plan.study.arms.items()
@@ -96,7 +103,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
             "targets": study.models[model].labels,
             "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
             "analysis": study.analysis.dump(include={"margin", "alpha", "subgroups"}),
-            "primary": [entry for entry in predeclared_comparisons(plan) if entry["model"] == model],
+            "endpoint": asdict(main_endpoint(study, model)),
             "pools": [{"pool": n, "rows_of": d, **_parents(plan, n)} for n, d in zip(shown, rows, strict=True)],
             "generators": dict.fromkeys(study.generators, study.replicates.generators),
             "rehearsal": study.rehearsal,
@@ -133,16 +140,18 @@ def write_report(plan: Planner) -> Draft:
             "run": plan.run,
             "title": study.title or study.study,
             "description": study.description,
-            "config": study.dump(mode="json", by_alias=True, exclude={"data_root", "compute"}),
+            # As it was given, so that the report makes the same study of it again.
+            "config": study.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=UNTOLD),
             "seed": plan.seed,
             "predeclared": declared,
             "predeclared_sha256": digest(declared),
             "rehearsal": study.rehearsal,
             "models": list(study.models),
-            "image_level": [name for name in study.datasets if _without_patients(plan, name)],
+            "image_level": [name for name in study.datasets if without_patients(study, name)],
             "snapshots": {name: snapshots_of(plan, name) for name in study.generators},
         },
         (*report_inputs(plan), *([("forecast_cost", {})] if forecast else [])),
+        tuple(FAMILY_PROSE[generator.family] for generator in study.generators.values()),
     )
 
 
@@ -170,17 +179,6 @@ def report_inputs(plan: Planner) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _endpoint(plan: Planner, model: str) -> dict[str, str]:
-    """Return the declared endpoint of a model, else its AUROC or Dice over all labels on the first test set."""
-    primary = plan.study.analysis.primary
-    declared = primary if isinstance(primary, list) else [primary] if primary is not None else []
-    for entry in declared:
-        if entry.model == model:
-            return {"test_set": entry.test_set, "label": entry.labels, "metric": entry.metric}
-    metric = "dice" if plan.study.models[model].task == "segmentation" else "auroc"
-    return {"test_set": plan.study.evaluate_on[0], "label": "macro", "metric": metric}
-
-
 def _parents(plan: Planner, pool: str) -> dict[str, str]:
     """Return which column names the real image that a pool's image was made from, in a study that segments."""
     config = plan.study.pools[pool]
@@ -190,14 +188,6 @@ def _parents(plan: Planner, pool: str) -> dict[str, str]:
         return {"parent": "parent_image_id"}
     drawn = config.masks is not None and config.masks.source == "generated"  # such masks have no parent
     return {"parent": "mask_parent_id"} if plan.study.generators[config.from_].mask_conditioned and not drawn else {}
-
-
-def predeclared_comparisons(plan: Planner) -> list[dict[str, Any]]:
-    """Return the declared primary comparisons: none in a rehearsal, a list only in calibration studies."""
-    primary = plan.study.analysis.primary
-    if primary is None:
-        return []
-    return [entry.dump() for entry in (primary if isinstance(primary, list) else [primary])]
 
 
 def predeclared(plan: Planner) -> dict[str, Any]:
@@ -211,9 +201,3 @@ def predeclared(plan: Planner) -> dict[str, Any]:
         "match": study.match,
         "seed": plan.seed,
     }
-
-
-def _without_patients(plan: Planner, name: str) -> bool:
-    """True for a data set without patient ids: its split is by image, which the report says."""
-    config = plan.study.datasets[name]
-    return isinstance(config, TableDataset) and config.patient_id is None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synthgain.statistics.metric_registry import MACRO, MAIN, MainEndpoint
+from synthgain.study.data import TableDataset
+
 if TYPE_CHECKING:
     from synthgain.study.generation import Pool
     from synthgain.study.schema import Study
@@ -135,3 +138,17 @@ def filtered_twin(study: Study, name: str) -> str | None:
 
 
 _NOT_RECIPE = {"synthetic", "ratios", "description", "baseline"}
+
+
+def main_endpoint(study: Study, model: str) -> MainEndpoint:
+    """Return the first endpoint declared for a model, else its task's usual one over all labels on the first set."""
+    for entry in study.analysis.primaries:
+        if entry.model == model:
+            return MainEndpoint(entry.metric, entry.labels, entry.test_set, entry.arm, entry.ratio)
+    return MainEndpoint(MAIN[study.models[model].task], MACRO, study.evaluate_on[0])
+
+
+def without_patients(study: Study, name: str) -> bool:
+    """True for a data set without patient ids: its split is by image, which the report says."""
+    config = study.datasets[name]
+    return isinstance(config, TableDataset) and config.patient_id is None

@@ -1,21 +1,20 @@
 """Sections on whether it helped: result, controls, dose–response, sites, labels, subgroups, calibration."""
 
-from typing import Any
-
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Facts, Section, Text, interval, make_table, signed
+from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, make_table, signed
 from synthgain.report.evidence import Evidence, ModelEvidence
+from synthgain.report.facts import AlarmFacts, CopyingAlarm
 from synthgain.report.failures import failed_tables, written
-from synthgain.report.figure_plan import endpoint
+from synthgain.report.figures.style import arm_label
 from synthgain.report.floors import with_floor
-from synthgain.report.questions import MEMORISATION, STATES, UNREACHED, gate_answer
-from synthgain.report.sections_further import calibration_section, dose_blocks, folded, subgroup_section
-from synthgain.report.sections_segmentation import spread_section
-from synthgain.report.style import arm_label, metric_name
-from synthgain.report.verdicts import ALARMS
+from synthgain.report.sections.further import calibration_section, dose_blocks, folded, subgroup_section
+from synthgain.report.sections.segmentation import spread_section
+from synthgain.report.sections.verdicts import ALARMS, MEMORISATION, STATES, UNREACHED, gate_answer
+from synthgain.statistics.metric_registry import metric_label
 
 ALARM = "✗ alarm"
+NOT_CHECKED = AlarmFacts()
 
 
 def comparison_columns(level: str) -> list[Column]:
@@ -59,7 +58,7 @@ def summary_columns(level: str) -> list[Column]:
 
 def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
     """Return the sections of one model; ids carry the model's name where there are several."""
-    level = f"{100 * (1 - float(evidence.analysis.get('alpha', 0.05))):g} %"
+    level = evidence.level
     several = len(evidence.models) > 1
     segments = evidence.segments(model.name)
     spread = ("spread", "Spread, small structures, floors", lambda: spread_section(model, level))
@@ -82,16 +81,6 @@ def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
     ]
 
 
-def chosen_endpoint(evidence: Evidence, model: ModelEvidence) -> dict:
-    """Return metric, labels, test_set of the model's main endpoint."""
-    primary = evidence.analysis.get("primary") or []
-    primary = primary if isinstance(primary, list) else [primary]
-    task = (evidence.config.get("models", {}).get(model.name) or {}).get("task", "classification")
-    summary = model.table("summary")
-    test_sets = list(dict.fromkeys(summary["dataset"])) if len(summary) else []
-    return endpoint([entry for entry in primary if entry.get("model") == model.name], model.name, task, test_sets)
-
-
 def _on(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     for name, value in values.items():
         table = table[table[name] == value]
@@ -103,24 +92,24 @@ def _too_few(evidence: Evidence, model: ModelEvidence) -> str:
 
 
 def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
-    chosen = chosen_endpoint(evidence, model)
-    summary = _on(model.table("summary"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
-    name = metric_name(chosen["metric"])
+    chosen = evidence.endpoint(model)
+    summary = _on(model.table("summary"), metric=chosen.metric, label=chosen.labels, dataset=chosen.test_set)
+    name = metric_label(chosen.metric)
     lead = "Arms share seeds, initial weights and the order of common images, so replicates are paired."
     failed = failed_tables(model, "summary", "patient_bootstrap")
     if not len(summary):
-        text = f"{name} on {chosen['test_set']} is not estimable (too few {_too_few(evidence, model)})."
+        text = f"{name} on {chosen.test_set} is not estimable (too few {_too_few(evidence, model)})."
         missing = failed or [Text(text, "missing")]
         return Section("result", "Result", [*missing, *_all_metrics(model, level)], lead)
-    strong = (summary["arm"] == chosen.get("arm")) & (summary["ratio"] == chosen.get("ratio"))
+    strong = (summary["arm"] == chosen.arm) & (summary["ratio"] == chosen.ratio)
     table = make_table(
-        f"{name} of every arm on {chosen['test_set']}",
+        f"{name} of every arm on {chosen.test_set}",
         with_floor(summary, model.table("floor")),
         summary_columns(level),
         "summary.csv",
         strong,
     )
-    blocks = [*failed, *model.pictures("result"), table, *_all_metrics(model, level)]
+    blocks: list[Block] = [*failed, *model.pictures("result"), table, *_all_metrics(model, level)]
     return Section("result", "Result", blocks, lead)
 
 
@@ -132,27 +121,27 @@ def _all_metrics(model: ModelEvidence, level: str) -> list[Details]:
 
 
 def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
-    alarms = (model.facts.get("verdict") or {}).get("alarms") or {}
-    states = []
+    alarms = model.verdict.alarms
+    states, copying = [], model.verdict.copying
     for name, (check, _) in ALARMS.items():
-        alarm = alarms.get(name) or {}
+        alarm = alarms.get(name, NOT_CHECKED)
         if name == MEMORISATION:
-            quiet = gate_answer(evidence) if alarm.get("checked") else "– not checked (no arm's pool was searched)"
-            state = ALARM if alarm.get("raised") else quiet
+            quiet = gate_answer(evidence) if copying.checked else "– not checked (no arm's pool was searched)"
+            state = ALARM if copying.raised else quiet
         elif name == UNREACHED:
-            state = STATES["alarm" if alarm.get("raised") else "passed" if alarm.get("checked") else "not checked"]
+            state = STATES["alarm" if alarm.raised else "passed" if alarm.checked else "not checked"]
         else:
             state = _control_state(alarm)
         if evidence.segments(model.name):
             check = check.replace("shuffled labels", "masks of other images")
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
     rows = _on(model.table("comparisons"), family="control")
-    blocks: list = [Facts(states)]
+    blocks: list[Block] = [Facts(states)]
     if len(rows):
         table = make_table("Controls, compared", rows, comparison_columns(level), "controls.csv")
         blocks.append(folded("Controls, compared", table))
     if not evidence.rehearsal:
-        blocks += _copying(alarms.get(MEMORISATION) or {}, level)
+        blocks += _copying(copying, level)
     return Section(
         "controls",
         "Controls",
@@ -161,43 +150,41 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     )
 
 
-def _control_state(alarm: dict[str, Any]) -> str:
+def _control_state(alarm: AlarmFacts) -> str:
     """A control's state in words, with every difference that was looked at: silence has a size, too."""
-    tested = alarm.get("tested") or []
-    several = len({row["state"] for row in tested}) > 1
+    several = len({row.state for row in alarm.tested}) > 1
     shown = []
-    for row in tested:
-        found = f"{signed(row['difference'])} ({interval(row['low'], row['high'], sign=True)})"
-        found = str(row.get("reason") or "not estimable") if row.get("low") is None else found
-        name = arm_label(str(row["arm"]), float(row["ratio"] or 0))
-        own = f", {STATES[row['state']][2:]}" if several else ""
-        shown.append(f"{name} against {row['baseline']}: {found}{own}")
-    state = ALARM if alarm.get("raised") else STATES[str(alarm.get("state") or "not checked")]
+    for row in alarm.tested:
+        found = f"{signed(row.difference)} ({interval(row.low, row.high, sign=True)})"
+        found = row.reason or "not estimable" if row.low is None else found
+        own = f", {STATES[row.state][2:]}" if several else ""
+        shown.append(f"{arm_label(row.arm, row.ratio)} against {row.baseline}: {found}{own}")
+    state = ALARM if alarm.raised else STATES[alarm.state]
     return f"{state}. {'; '.join(shown)}" if shown else state
 
 
-def _copying(alarm: dict[str, Any], level: str) -> list[Any]:
+def _copying(alarm: CopyingAlarm, level: str) -> list[Block]:
     """What the memorisation gate says of each arm, and what its filtered twin gains."""
-    blocks: list[Any] = []
-    for row in alarm.get("rows") or []:
-        blocks.append(Text(f"Arm {row['arm']}: {row['sentence']}", "warning"))
-        twins = pd.DataFrame(row.get("filtered") or [])
+    blocks: list[Block] = []
+    for row in alarm.rows:
+        blocks.append(Text(f"Arm {row.arm}: {row.sentence}", "warning"))
+        twins = pd.DataFrame(row.filtered)
         if len(twins):
-            title = f"{row['arm']} without the flagged images"
-            blocks.append(make_table(title, twins, comparison_columns(level), f"filtered_{row['arm']}.csv"))
+            title = f"{row.arm} without the flagged images"
+            blocks.append(make_table(title, twins, comparison_columns(level), f"filtered_{row.arm}.csv"))
         else:
-            blocks.append(Text(f"No arm trains on the pool of {row['arm']} without the flagged images.", "missing"))
+            blocks.append(Text(f"No arm trains on the pool of {row.arm} without the flagged images.", "missing"))
     return blocks
 
 
 def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
-    chosen = chosen_endpoint(evidence, model)
-    rows = _on(model.table("comparisons"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
+    chosen = evidence.endpoint(model)
+    rows = _on(model.table("comparisons"), metric=chosen.metric, label=chosen.labels, dataset=chosen.test_set)
     rows = with_floor(rows[(rows["ratio"] > 0) & (rows["family"] != "control")], model.table("floor"))
-    blocks: list = [*model.pictures("dose")]
+    blocks: list[Block] = [*model.pictures("dose")]
     if len(rows):
         strong = rows["family"] == "primary"
-        title = f"Every ratio against its baseline, {chosen['test_set']}"
+        title = f"Every ratio against its baseline, {chosen.test_set}"
         blocks.append(
             make_table(
                 title,
@@ -213,20 +200,20 @@ def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
 
 
 def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
-    chosen = chosen_endpoint(evidence, model)
-    rows = _on(model.table("comparisons"), metric=chosen["metric"], label=chosen["labels"])
+    chosen = evidence.endpoint(model)
+    rows = _on(model.table("comparisons"), metric=chosen.metric, label=chosen.labels)
     rows = with_floor(rows[rows["family"] != "control"], model.table("floor"))
-    others = [name for name in dict.fromkeys(rows["dataset"]) if name != chosen["test_set"]]
-    blocks: list = [*model.pictures("sites")]
+    others = [name for name in dict.fromkeys(rows["dataset"]) if name != chosen.test_set]
+    blocks: list[Block] = [*model.pictures("sites")]
     lead = "Test sets other than the primary one show whether a gain travels; they are exploratory."
-    declared = [str(name) for name in evidence.config.get("evaluate_on") or []]
-    if declared and len(declared) < 2:
+    declared = evidence.study.evaluate_on
+    if len(declared) < 2:
         lead = "Only one test set was declared, so whether a gain travels to another hospital is not shown."
     for name in [name for name in declared if name not in set(rows["dataset"])]:
-        text = f"{name}: {metric_name(chosen['metric'])} is not estimable (too few {_too_few(evidence, model)})."
+        text = f"{name}: {metric_label(chosen.metric)} is not estimable (too few {_too_few(evidence, model)})."
         blocks.append(Text(text, "missing"))
     for name in others:
-        title = f"{name}: {metric_name(chosen['metric'])}"
+        title = f"{name}: {metric_label(chosen.metric)}"
         own = rows[rows["dataset"] == name]
         blocks.append(make_table(title, own, comparison_columns(level), f"site_{name}.csv"))
     return Section("sites", "Test sites", blocks, lead)
@@ -235,9 +222,9 @@ def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
 def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     table = model.table("comparisons")
     rows = table[table["family"] == "exploratory"].sort_values("p_adjusted", kind="stable")
-    blocks: list = [Text("No exploratory comparisons.", "note")]
+    blocks: list[Block] = [Text("No exploratory comparisons.", "note")]
     if len(rows):
-        alpha = float(evidence.analysis.get("alpha", 0.05))
+        alpha = evidence.study.analysis.alpha
         tested, low = int(rows["p_adjusted"].notna().sum()), int((rows["p_adjusted"] < alpha).sum())
         shown = make_table("Exploratory comparisons", rows, comparison_columns(level), "exploratory.csv")
         lead = f"{tested} comparisons tested, {low} of them below alpha after Benjamini–Hochberg."

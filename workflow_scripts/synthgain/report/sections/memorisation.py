@@ -1,13 +1,9 @@
 """The memorisation gate: what it found, the pairs to look at, membership inference, and which snapshot to use."""
 
-from typing import Any
-
-import pandas as pd
-
-from synthgain.report.blocks import Column, Section, Text, make_table
+from synthgain.report.blocks import Block, Column, Section, Text, make_table
 from synthgain.report.evidence import Evidence, Measured
-from synthgain.report.sections_fidelity import notes_of
-from synthgain.report.sections_further import folded
+from synthgain.report.sections.fidelity import notes_of
+from synthgain.report.sections.further import folded
 from synthgain.report.vocabulary import in_words, noise_level
 
 PROVES = (
@@ -69,23 +65,23 @@ def memorisation_section(evidence: Evidence) -> Section:
     return section
 
 
-def _memorisation_blocks(measured: Measured) -> list[Any]:
-    name = f"Pool {measured.pool}" + (f", draw {measured.index}" if measured.index != "0" else "")
+def _memorisation_blocks(measured: Measured) -> list[Block]:
+    name = measured.name()
     file = f"{measured.pool}_{measured.index}.csv"
-    blocks: list[Any] = []
-    if measured.gate:
-        bad = measured.gate.get("exceeded") or measured.gate.get("barred_sets")
-        blocks.append(Text(f"{name}: {measured.gate['sentence']}", "warning" if bad else "plain"))
-    rates = measured.tables.get("memorisation")
-    if rates is not None:
+    blocks: list[Block] = []
+    if measured.gate is not None:
+        bad = measured.gate.exceeded or measured.gate.barred_sets
+        blocks.append(Text(f"{name}: {measured.gate.sentence}", "warning" if bad else "plain"))
+    rates = measured.table("memorisation")
+    if len(rates):
         title = f"{name}: near copies of training images"
         note = f"Excess: the share minus that of held-out real images under the same rule. {notes_of(rates)}".strip()
         blocks.append(
             make_table(title, in_words(rates), RATE_COLUMNS, f"memorisation_{file}", note=note, download=rates)
         )
     blocks += measured.pictures
-    membership = measured.tables.get("membership")
-    if membership is not None:
+    membership = measured.table("membership")
+    if len(membership):
         title = f"{name}: membership inference"
         shown = in_words(membership).assign(noise_level=membership["noise_level"].astype(str).map(noise_level))
         note = (
@@ -97,9 +93,8 @@ def _memorisation_blocks(measured: Measured) -> list[Any]:
     return blocks
 
 
-def _snapshot_blocks(measured: Measured, evidence: Evidence) -> list[Any]:
-    table = measured.tables.get("snapshots", pd.DataFrame())
-    name = f"Generator {measured.pool}" + (f", training {measured.index}" if measured.index != "0" else "")
+def _snapshot_blocks(measured: Measured, evidence: Evidence) -> list[Block]:
+    table, name = measured.table("snapshots"), measured.name("Generator", "training")
     if not len(table):
         return [Text(f"{name}, snapshots: not done.", "missing")]
     note = (
@@ -117,13 +112,9 @@ def _snapshot_blocks(measured: Measured, evidence: Evidence) -> list[Any]:
 
 def _recommendation(measured: Measured, evidence: Evidence, name: str) -> Text:
     """Which snapshot is recommended, and whether the pools use it."""
-    chosen = measured.manifest.get("recommended")
-    last = (evidence.generators.get(f"{measured.pool}/{measured.index}") or {}).get("final")
-    used = {
-        pool: entry.get("snapshot") or last
-        for pool, entry in (evidence.config.get("pools") or {}).items()
-        if entry.get("from") == measured.pool
-    }
+    chosen, place = measured.manifest.recommended, f"{measured.pool}/{measured.index}"
+    last = evidence.generators[place].final if place in evidence.generators else None
+    used = {name: pool.snapshot or last for name, pool in evidence.study.pools.items() if pool.from_ == measured.pool}
     if chosen is None:
         return Text(
             f"{name}: no snapshot is recommended, since all of them hold copies, or more near copies than their null.",

@@ -1,17 +1,16 @@
 """Sections on what went in and what it cost: arms, data, generators, fidelity, memorisation, cost."""
 
-from typing import Any
-
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Section, Text, make_table, plain_table
-from synthgain.report.evidence import Evidence
+from synthgain.report.blocks import Block, Column, Details, Section, Text, make_table, plain_table
+from synthgain.report.evidence import DatasetEvidence, Evidence
 from synthgain.report.failures import written
-from synthgain.report.sections_cost import cost_section
-from synthgain.report.sections_families import families_section
-from synthgain.report.sections_fidelity import fidelity_section
-from synthgain.report.sections_memorisation import memorisation_section
-from synthgain.report.sections_segmentation import yield_blocks
+from synthgain.report.sections.cost import cost_section
+from synthgain.report.sections.families import families_section
+from synthgain.report.sections.fidelity import fidelity_section
+from synthgain.report.sections.memorisation import memorisation_section
+from synthgain.report.sections.segmentation import yield_blocks
+from synthgain.study.training import Arm
 
 PARTS = ("train", "validation", "test")
 
@@ -34,18 +33,17 @@ def study_sections(evidence: Evidence) -> list[Section]:
 def _arms(evidence: Evidence) -> Section:
     rows = []
     trained = [training for model in evidence.models for training in model.trainings]
-    for name, arm in (evidence.config.get("arms") or {}).items():
-        seen = [t for t in trained if t["arm"] == name]
-        runs = [run for training in seen for run in (training.get("replicates") or {}).values()]
-        real = sorted({int(run["real_exposures"]) for run in runs if "real_exposures" in run})
-        steps = sorted({int(run["steps"]) for run in runs if "steps" in run})
+    for name, arm in evidence.study.arms.items():
+        runs = [run for training in trained if training.arm == name for run in training.replicates.values()]
+        real = sorted({run.real_exposures for run in runs if run.real_exposures is not None})
+        steps = sorted({run.steps for run in runs if run.steps is not None})
         rows.append(
             {
                 "arm": name,
-                "real": arm.get("real") or "–",
-                "real_fraction": 100 * float(arm.get("real_fraction", 1)),
-                "synthetic": arm.get("synthetic") or ("its own images again" if arm.get("repeat") else "–"),
-                "ratios": ", ".join(f"{ratio:g}" for ratio in arm.get("ratios") or []) or "–",
+                "real": arm.real or "–",
+                "real_fraction": 100 * arm.real_fraction,
+                "synthetic": arm.synthetic or ("its own images again" if arm.repeat else "–"),
+                "ratios": ", ".join(f"{ratio:g}" for ratio in arm.ratios) or "–",
                 "special": _special(arm),
                 "steps": _range(steps),
                 "exposures": _range(real),
@@ -61,10 +59,8 @@ def _arms(evidence: Evidence) -> Section:
         Column("steps", "Optimiser steps"),
         Column("exposures", "Real images shown"),
     ]
-    blocks: list[Any] = [Text("Not done: the config was not handed over.", "missing")]
-    if rows:
-        note = "Real images shown: how often a training step saw a real image, over the ratios of the arm."
-        blocks = [make_table("Arms", pd.DataFrame(rows), columns, "arms.csv", note=note), *yield_blocks(evidence)]
+    note = "Real images shown: how often a training step saw a real image, over the ratios of the arm."
+    blocks = [make_table("Arms", pd.DataFrame(rows), columns, "arms.csv", note=note), *yield_blocks(evidence)]
     return Section("arms", "Arms", blocks, "What each arm trains on; everything not named here is the same in all.")
 
 
@@ -74,42 +70,43 @@ def _range(values: list[int]) -> str:
     return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
-def _special(arm: dict[str, Any]) -> str:
+def _special(arm: Arm) -> str:
     found = []
-    if arm.get("repeat"):
+    if arm.repeat:
         found.append("real images repeated (A/A control)")
-    if float(arm.get("steps_factor", 1)) != 1:
-        found.append(f"{float(arm['steps_factor']):g} × the steps")
-    if arm.get("augmentation", "standard") != "standard":
-        found.append(f"{arm['augmentation']} augmentation")
-    if arm.get("balance"):
-        found.append(f"balanced by {arm['balance'].get('mode', '')}")
-    if arm.get("pretrain"):
+    if arm.steps_factor != 1:
+        found.append(f"{arm.steps_factor:g} × the steps")
+    if arm.augmentation != "standard":
+        found.append(f"{arm.augmentation} augmentation")
+    if arm.balance is not None:
+        found.append(f"balanced by {arm.balance.mode}")
+    if arm.pretrain is not None:
         found.append("pretrained on synthetic, then fine-tuned")
-    if (arm.get("mixing") or {}).get("mode") == "fixed_share":
-        found.append(f"{100 * float(arm['mixing']['share']):g} % of each batch synthetic")
+    if arm.mixing.share is not None:
+        found.append(f"{100 * arm.mixing.share:g} % of each batch synthetic")
     return "; ".join(found) or "–"
 
 
 def _data(evidence: Evidence) -> Section:
-    section = Section("data", "Data", lead="Whole patients stand on one side of a split; duplicates go with them.")
+    section = Section("data", "Data", lead="Whole patients stay on one side of a split; duplicates go with them.")
     rows, parts = [], []
-    for name, manifest in evidence.datasets.items():
-        declared = (evidence.config.get("datasets") or {}).get(name) or {}
-        quarantine = manifest.get("quarantine")
+    for name, dataset in evidence.datasets.items():
+        known = evidence.study.datasets  # a stranger's set is listed, too
+        adapter, licence = (known[name].adapter, known[name].licence) if name in known else ("–", "")
+        facts = dataset.facts
         rows.append(
             {
                 "dataset": name,
-                "adapter": declared.get("adapter", "–"),
-                "patients": manifest.get("patients"),
-                "images": manifest.get("images"),
-                "quarantined": 0 if quarantine is None else len(quarantine),
-                "size": "×".join(str(n) for n in manifest.get("shape", [])[1:3]) or "–",
-                "licence": declared.get("licence") or "not stated",
-                "level": "image" if name in (evidence.slice.get("image_level") or []) else "patient",
+                "adapter": adapter,
+                "patients": facts.patients,
+                "images": facts.images,
+                "quarantined": len(dataset.quarantine),
+                "size": "×".join(str(n) for n in facts.shape[1:3]) or "–",
+                "licence": licence or "not stated",
+                "level": "image" if name in evidence.image_level else "patient",
             }
         )
-        parts += _parts(name, manifest, evidence.splits.get(name))
+        parts += _parts(name, dataset, evidence.splits.get(name))
     columns = [
         Column("dataset", "Data set"),
         Column("adapter", "Source"),
@@ -125,31 +122,29 @@ def _data(evidence: Evidence) -> Section:
     if parts:
         table = pd.DataFrame(parts)
         section.blocks.append(plain_table("Patients, images and prevalence per part", table, "partitions.csv", 1))
-    for name, manifest in evidence.datasets.items():
-        if manifest.get("quarantine") is not None and len(manifest["quarantine"]):
-            shown = plain_table(f"Quarantined rows of {name}", manifest["quarantine"], f"quarantine_{name}.csv")
+    for name, dataset in evidence.datasets.items():
+        if len(dataset.quarantine):
+            shown = plain_table(f"Quarantined rows of {name}", dataset.quarantine, f"quarantine_{name}.csv")
             section.blocks.append(Details(f"Quarantined rows of {name}", [shown]))
-    excluded = {name: ids for name, ids in (evidence.audit.get("excluded") or {}).items() if ids}
-    for name, ids in excluded.items():
-        text = f"{len(ids)} test images of {name} stand in another set's training part and are left out of all results."
-        section.blocks.append(Text(text, "warning"))
+    for name, ids in evidence.audit.excluded.items():
+        if ids:
+            text = f"{len(ids)} test images of {name} are in another set's training part and left out of all results."
+            section.blocks.append(Text(text, "warning"))
     if not rows:
         section.blocks.append(Text("Not done.", "missing"))
     return section
 
 
-def _parts(name: str, manifest: dict[str, Any], split: pd.DataFrame | None) -> list[dict[str, Any]]:
-    table = manifest.get("table")
-    if table is None:
-        return []
+def _parts(name: str, dataset: DatasetEvidence, split: pd.DataFrame | None) -> list[dict[str, object]]:
+    table = dataset.table
     if split is not None:
         table = table.merge(split[["image_id", "part"]], on="image_id", how="left")
     else:
         table = table.assign(part="test")
     binary = [
         column
-        for column in manifest.get("column_order", manifest["columns"])
-        if manifest["columns"][column]["kind"] == "binary"
+        for column in dataset.facts.column_order or dataset.facts.columns
+        if dataset.facts.columns[column].kind == "binary"
     ]
     rows = []
     for part in PARTS:
@@ -164,7 +159,7 @@ def _parts(name: str, manifest: dict[str, Any], split: pd.DataFrame | None) -> l
 
 def _samples(evidence: Evidence) -> Section:
     pictures = [picture for model in evidence.models[:1] for picture in model.pictures("samples")]
-    blocks: list[Any] = [*pictures]
+    blocks: list[Block] = [*pictures]
     if evidence.sample_grids:
         blocks.append(Details("Grids of the last snapshot of each generator", evidence.sample_grids))
     return Section(
@@ -177,22 +172,20 @@ def _generators(evidence: Evidence) -> Section:
     for model in evidence.models[:1]:
         section.blocks += model.pictures("generators")
     rows = []
-    for name, manifest in evidence.generators.items():
-        environments = manifest.get("environments") or []
-        saw = manifest.get("saw") or {}
+    for name, facts in evidence.generators.items():
         rows.append(
             {
                 "generator": name,
-                "output": manifest.get("output", "image"),
-                "parameters": manifest.get("parameters"),
-                "patients": saw.get("patients"),
-                "images": saw.get("images"),
-                "steps": manifest.get("steps"),
-                "epochs": manifest.get("epochs"),
-                "loss": (manifest.get("loss") or {}).get("final"),
-                "rate": manifest.get("images_per_second"),
-                "hours": None if manifest.get("seconds") is None else manifest["seconds"] / 3600,
-                "device": ", ".join(dict.fromkeys(str(e.get("device", "–")) for e in environments)) or "–",
+                "output": facts.output,
+                "parameters": facts.parameters,
+                "patients": facts.saw.patients,
+                "images": facts.saw.images,
+                "steps": facts.steps,
+                "epochs": facts.epochs,
+                "loss": facts.loss.final,
+                "rate": facts.images_per_second,
+                "hours": None if facts.seconds is None else facts.seconds / 3600,
+                "device": facts.devices or "–",
             }
         )
     columns = [

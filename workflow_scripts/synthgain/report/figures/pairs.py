@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synthgain.report.plots_detail import picture
-from synthgain.report.style import INK, MUTED, PALETTE, new_figure, quiet_grid
+from synthgain.report.figures.detail import picture
+from synthgain.report.figures.style import INK, MUTED, PALETTE, new_figure, quiet_grid
 
 BINS = np.linspace(0, 1, 21)
 BAD_PAIR = 0.5  # Dice below which a pair counts as bad

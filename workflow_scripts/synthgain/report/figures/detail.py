@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from synthgain.report.style import INK, MUTED, PALETTE, metric_name, new_figure
-from synthgain.report.style import quiet_grid as grid
+from synthgain.report.figures.style import INK, MUTED, PALETTE, new_figure
+from synthgain.report.figures.style import quiet_grid as grid
+from synthgain.statistics.metric_registry import metric_label
 
 FEW_POINTS = 10  # shorter loss curves are drawn as they are
 SMOOTHED_SHARE = 0.02  # window of the running median of a loss curve, as a share of its rows
@@ -38,7 +39,7 @@ def subgroup_effects(subgroups: pd.DataFrame, margin: float | None) -> Figure:
     axes.axvline(0, color=MUTED, linewidth=1)
     if margin is not None:
         axes.axvspan(-margin, margin, color="#eef1f4", zorder=0)
-    measured = "/".join(metric_name(name) for name in dict.fromkeys(subgroups["metric"]))
+    measured = "/".join(metric_label(name) for name in dict.fromkeys(subgroups["metric"]))
     axes.set_xlabel(f"change of {measured} within the subgroup")
     grid(axes, "x")
     return figure

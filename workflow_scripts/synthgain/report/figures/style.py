@@ -44,33 +44,6 @@ STYLE: dict[str, Any] = {
     "savefig.facecolor": "white",
 }
 
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "f1": "F1",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "brier": "Brier score",
-    "log_loss": "Log loss",
-    "ece": "Calibration error (ECE)",
-    "calibration_slope": "Calibration slope",
-    "calibration_intercept": "Calibration intercept",
-    "dice": "Dice",
-    "iou": "IoU",
-    "nsd": "Surface Dice (NSD)",
-    "hd95": "HD95 (px)",
-    "failure_rate": "Failure rate (Dice < 0.5)",
-    "empty_false_positive_rate": "Found where absent",
-}
-LOWER_IS_BETTER = frozenset({"brier", "log_loss", "ece", "hd95", "failure_rate", "empty_false_positive_rate"})
-
-
-def metric_name(metric: str) -> str:
-    """Return the name that a reader knows, `auroc` → `AUROC`."""
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
-
 
 def arm_label(arm: str, ratio: float) -> str:
     """Return `supplemented 300 %` (no line break inside), or `real_long` where the arm has no ratio."""

@@ -1,13 +1,12 @@
 """What only segmentation has: spread of the scores, agreement and shape of masks, what a filter has left."""
 
-from typing import Any
-
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Section, Text, make_table, number
+from synthgain.report.blocks import Block, Column, Details, Section, Text, make_table, number
 from synthgain.report.evidence import Evidence, Measured, ModelEvidence
 from synthgain.report.failures import failed_tables
 from synthgain.report.vocabulary import in_words
+from synthgain.study.generation import Pool
 
 PLACE = [Column("arm", "Arm"), Column("ratio", "Ratio %", "ratio"), Column("dataset", "Test set", optional=True)]
 PLACE += [Column("label", "Structure", optional=True)]
@@ -94,7 +93,7 @@ def spread_section(model: ModelEvidence, level: str) -> Section:
     return section
 
 
-def _spread_tables(table: pd.DataFrame, names: tuple[str, ...], title: str, file: str, note: str) -> list[Any]:
+def _spread_tables(table: pd.DataFrame, names: tuple[str, ...], title: str, file: str, note: str) -> list[Block]:
     """A wide table of levels on the first test set, and all of them with their changes folded away."""
     rows = table[table["statistic"].isin(names)]
     if not len(rows):
@@ -121,7 +120,7 @@ def _spread_tables(table: pd.DataFrame, names: tuple[str, ...], title: str, file
     return [shown, Details(every, [make_table(every, rows, whole, f"{file}_all.csv")])]
 
 
-def _floor_blocks(model: ModelEvidence) -> list[Any]:
+def _floor_blocks(model: ModelEvidence) -> list[Block]:
     floors = model.table("floor")
     if not len(floors):
         return [Text("Trivial floors: not done.", "missing")]
@@ -138,7 +137,7 @@ def _floor_blocks(model: ModelEvidence) -> list[Any]:
     return [Details(title, [make_table(title, shown, columns, "floors.csv", note=note, download=floors)])]
 
 
-def agreement_blocks(measured: Measured, name: str) -> list[Any]:
+def agreement_blocks(measured: Measured, name: str) -> list[Block]:
     """Return what the real-only segmenter makes of a pool's pairs."""
     table = measured.tables["mask_agreement"]
     texts = []
@@ -162,15 +161,15 @@ def agreement_blocks(measured: Measured, name: str) -> list[Any]:
     return [*([Text(f"Masks of {name.lower()}: {'; '.join(texts)}.")] if texts else []), shown]
 
 
-def shape_blocks(evidence: Evidence) -> list[Any]:
+def shape_blocks(evidence: Evidence) -> list[Block]:
     """Return sizes, places and outlines of the masks of every measured pool beside their floor."""
     parts = []
     for measured in evidence.fidelity:
-        table = measured.tables.get("fidelity", pd.DataFrame(columns=["space"]))
-        rows = table[table["space"] == MASK_SPACE]
+        table = measured.table("fidelity")
+        rows = table[table["space"] == MASK_SPACE] if len(table) else table
         if len(rows):
             pool = measured.pool + (f" (draw {measured.index})" if measured.index != "0" else "")
-            main = measured.manifest.get("reference", "held_out")
+            main = measured.manifest.reference
             parts.append(rows[(rows["group"] == EVERYONE) & rows["reference"].isin([main, ""])].assign(pool=pool))
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if not len(rows):
@@ -197,17 +196,17 @@ def shape_blocks(evidence: Evidence) -> list[Any]:
     return [make_table(title, shown, SHAPE_COLUMNS, file, note=note, download=in_words(known))]
 
 
-def yield_blocks(evidence: Evidence) -> list[Any]:
+def yield_blocks(evidence: Evidence) -> list[Block]:
     """Return what filters have left of their pools, beside the thinned controls."""
     rows = []
-    for name, pool in (evidence.config.get("pools") or {}).items():
-        for place, manifest in evidence.pools.items():
+    for name, pool in evidence.study.pools.items():
+        for place, facts in evidence.pools.items():
             drawn, index, *_ = place.split("/")
-            if drawn != name or not pool.get("of") or "of_images" not in manifest:
+            if drawn != name or pool.of is None or facts.of_images is None or facts.kept is None:
                 continue
-            kept, whole = int(manifest["kept"]), int(manifest["of_images"])
-            place_of = {"pool": name, "draw": index, "of": pool["of"], "how": _rule(pool)}
-            rows.append({**place_of, "whole": whole, "kept": kept, "share": kept / whole})
+            place_of = {"pool": name, "draw": index, "of": pool.of, "how": _rule(pool)}
+            counts = {"whole": facts.of_images, "kept": facts.kept, "share": facts.kept / facts.of_images}
+            rows.append(place_of | counts)
     if not rows:
         return []
     columns = [
@@ -226,13 +225,12 @@ def yield_blocks(evidence: Evidence) -> list[Any]:
     return [make_table("Filter yield", pd.DataFrame(rows), columns, "filter_yield.csv", note=note)]
 
 
-def _rule(pool: dict[str, Any]) -> str:
-    if pool.get("thin_to"):
-        return f"thinned at random to the size of {pool['thin_to']}"
-    rule = pool.get("filter") or {}
-    what = f"{str(rule.get('scores', '')).replace('_', ' ')}, {str(rule.get('column', '')).replace('_', ' ')}"
-    if rule.get("keep") == "false":
+def _rule(pool: Pool) -> str:
+    rule = pool.filter
+    if rule is None:
+        return f"thinned at random to the size of {pool.thin_to}"
+    what = f"{rule.scores.replace('_', ' ')}, {rule.column.replace('_', ' ')}"
+    if rule.keep == "false":
         return f"{what} not flagged"
-    cut = rule.get("threshold")
-    where = f"{cut:g}" if cut is not None else f"its quantile {rule.get('quantile', 0):g}"
-    return f"{what} {rule.get('keep', 'above')} {where}"
+    where = f"{rule.threshold:g}" if rule.threshold is not None else f"its quantile {rule.quantile or 0:g}"
+    return f"{what} {rule.keep} {where}"

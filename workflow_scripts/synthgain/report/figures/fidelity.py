@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from synthgain.report.style import MUTED, PALETTE, new_figure, quiet_grid
+from synthgain.report.figures.style import MUTED, PALETTE, new_figure, quiet_grid
 from synthgain.report.vocabulary import MEASURES, SPACES
 
 PANELS_IN_A_ROW = 4

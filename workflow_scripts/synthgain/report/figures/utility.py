@@ -8,17 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from synthgain.report.style import (
+from synthgain.report.figures.style import (
     BASELINE,
     INK,
-    LOWER_IS_BETTER,
     MUTED,
     ArmStyles,
     arm_label,
-    metric_name,
     new_figure,
     quiet_grid,
 )
+from synthgain.statistics.metric_registry import higher_is_better, metric_label
 
 ROW = 0.27  # inches a row of a forest plot
 MARGIN_BAND = "#eef1f4"
@@ -66,8 +65,8 @@ def dose_response(
         axes.set_title(dataset)
         axes.set_xlabel("synthetic images, % of real")
     if datasets:
-        better = " (lower is better)" if metric in LOWER_IS_BETTER else ""
-        figure.axes[0].set_ylabel(f"{metric_name(metric)}{'' if label == 'macro' else ', ' + label}{better}")
+        better = "" if higher_is_better(metric) else " (lower is better)"
+        figure.axes[0].set_ylabel(f"{metric_label(metric)}{'' if label == 'macro' else ', ' + label}{better}")
         _shared_legend(figure)
     return figure
 
@@ -216,7 +215,7 @@ def _difference_axis(axes: Axes, rows: pd.DataFrame, metric: str, margin: float 
     axes.axvline(0, color=MUTED, linewidth=1)
     if margin is not None:
         axes.axvspan(-margin, margin, color=MARGIN_BAND, zorder=0)
-    side = "lower is better" if metric in LOWER_IS_BETTER else "right of 0: better"
-    axes.set_xlabel(f"difference in {metric_name(metric)} from {usual or 'the baseline'} ({side})")
+    side = "right of 0: better" if higher_is_better(metric) else "lower is better"
+    axes.set_xlabel(f"difference in {metric_label(metric)} from {usual or 'the baseline'} ({side})")
     axes.xaxis.set_major_locator(MaxNLocator(7))
     quiet_grid(axes, "x")

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from synthgain.report import plots_detail, plots_utility
+from synthgain.report.figures import detail, utility
+from synthgain.report.figures.style import ArmStyles
 from synthgain.report.floors import best_floors
-from synthgain.report.style import ArmStyles, metric_name
+from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 
 CI = "95 % interval"
 
@@ -29,23 +29,10 @@ class Plan:
         return {"file": self.file, "section": self.section, "title": self.title, "caption": self.caption}
 
 
-def endpoint(primaries: Sequence[Mapping[str, Any]], model: str, task: str, test_sets: Sequence[str]) -> dict[str, Any]:
-    """Return `metric, labels, test_set` (and `arm, ratio`) of this model's main endpoint.
-
-    primaries: the declared comparisons, of which the first one of this model counts; without one (a rehearsal, a
-    second model) it is AUROC, for segmentation Dice, averaged over labels on the first test set.
-    """
-    for entry in primaries:
-        if entry.get("model", model) == model:
-            return {"labels": "macro", "ratio": 0, **entry}
-    metric = "dice" if task == "segmentation" else "auroc"
-    return {"metric": metric, "labels": "macro", "test_set": test_sets[0] if test_sets else ""}
-
-
-def main_arm(comparisons: pd.DataFrame, chosen: Mapping[str, Any]) -> tuple[str, float] | None:
+def main_arm(comparisons: pd.DataFrame, chosen: MainEndpoint) -> tuple[str, float] | None:
     """Return (arm, ratio) of the primary comparison, else the first secondary one, else the first one."""
-    if "arm" in chosen:
-        return str(chosen["arm"]), float(chosen.get("ratio") or 0)
+    if chosen.arm is not None:
+        return chosen.arm, float(chosen.ratio)
     for family in ("primary", "secondary", "exploratory", "control"):
         rows = comparisons[comparisons["family"] == family]
         if len(rows):
@@ -54,18 +41,18 @@ def main_arm(comparisons: pd.DataFrame, chosen: Mapping[str, Any]) -> tuple[str,
 
 
 def statistics_plans(
-    tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, Any], margin: float | None, arms: Sequence[str]
+    tables: Mapping[str, pd.DataFrame], chosen: MainEndpoint, margin: float | None, arms: Sequence[str]
 ) -> list[Plan]:
     """Return the plans of every figure whose table is in `tables` (keys: file names in statistics/<model>/).
 
-    chosen: the main endpoint (see `endpoint`); arms: all arms in the study's order.
+    chosen: the main endpoint; arms: all arms in the study's order.
     """
     summary, comparisons = tables["summary.csv"], tables["comparisons.csv"]
-    metric, label = chosen["metric"], chosen["labels"]
+    metric, label = chosen.metric, chosen.labels
     baselines = comparisons.loc[comparisons["family"] != "control", "baseline"].value_counts()
     baseline = str(baselines.index[0]) if len(baselines) else next(iter(arms), "")
     styles = ArmStyles(arms, baseline)
-    name = metric_name(metric)
+    name = metric_label(metric)
     floors = best_floors(tables.get("floor.csv", pd.DataFrame()))
     floors = floors[(floors["metric"] == metric) & (floors["label"] == label)]
     floor_words = (
@@ -79,11 +66,11 @@ def statistics_plans(
             f"{name} against the share of synthetic images, one panel per test set. Whiskers and the grey band are "
             f"{CI}s; the band is the baseline {baseline}. Dotted: the limits of equivalence, ± margin. "
             f"The horizontal axis is log2(1 + ratio/100); arms without synthetic images stand at 0.{floor_words}",
-            lambda: plots_utility.dose_response(summary, metric, label, baseline, styles, margin, floors),
+            lambda: utility.dose_response(summary, metric, label, baseline, styles, margin, floors),
         )
     ]
     own = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]
-    if (own["dataset"] == chosen["test_set"]).any():
+    if (own["dataset"] == chosen.test_set).any():
         metrics = tables["metrics.parquet"]
         plans.append(
             Plan(
@@ -93,8 +80,8 @@ def statistics_plans(
                 f"Each ring is the difference between an arm and its baseline within one replicate (same seed, same "
                 f"initial weights); filled marks are means with the {CI} over seeds and patients. Bold: the primary "
                 "comparison; grey: controls; shaded: ± margin.",
-                lambda: plots_utility.paired_differences(
-                    metrics, comparisons, chosen["test_set"], metric, label, styles, margin
+                lambda: utility.paired_differences(
+                    metrics, comparisons, chosen.test_set, metric, label, styles, margin
                 ),
             )
         )
@@ -106,7 +93,7 @@ def statistics_plans(
                 "All arms on all test sets",
                 f"Mean difference in {name} with {CI}. Only the bold row of the primary test set was declared as "
                 "primary; read the others with their adjusted p values.",
-                lambda: plots_utility.forest(comparisons, metric, label, styles, margin),
+                lambda: utility.forest(comparisons, metric, label, styles, margin),
             )
         )
     return plans + _optional_plans(tables, chosen, margin)
@@ -114,7 +101,7 @@ def statistics_plans(
 
 def _optional_plans(
     tables: Mapping[str, pd.DataFrame],
-    chosen: Mapping[str, Any],
+    chosen: MainEndpoint,
     margin: float | None,
 ) -> list[Plan]:
     plans: list[Plan] = []
@@ -127,29 +114,27 @@ def _optional_plans(
                 "subgroups.svg",
                 "subgroups",
                 "Change within subgroups",
-                f"{main[0]} against its baseline on {chosen['test_set']}, within each subgroup that is large enough "
+                f"{main[0]} against its baseline on {chosen.test_set}, within each subgroup that is large enough "
                 f"to report; {CI}s, exploratory.",
-                lambda: plots_detail.subgroup_effects(subgroups, margin),
+                lambda: detail.subgroup_effects(subgroups, margin),
             )
         )
     return plans
 
 
-def subgroup_rows(
-    table: pd.DataFrame | None, chosen: Mapping[str, Any], main: tuple[str, float] | None
-) -> pd.DataFrame:
+def subgroup_rows(table: pd.DataFrame | None, chosen: MainEndpoint, main: tuple[str, float] | None) -> pd.DataFrame:
     """Return the rows of `subgroups.csv` for the main arm and test set, gaps left out: the main metric where it is
     measured per group, else AUROC; the main label, or every label where the main one is their mean."""
     if table is None or main is None or not len(table):
         return pd.DataFrame()
-    metric = chosen["metric"] if (table["metric"] == chosen["metric"]).any() else "auroc"
+    metric = chosen.metric if (table["metric"] == chosen.metric).any() else "auroc"
     rows = table[
         (table["arm"] == main[0])
         & (table["ratio"] == main[1])
-        & (table["dataset"] == chosen["test_set"])
+        & (table["dataset"] == chosen.test_set)
         & (table["metric"] == metric)
         & (table["group"] != "gap")
     ]
-    if chosen["labels"] in set(rows["label"]):
-        rows = rows[rows["label"] == chosen["labels"]]
+    if chosen.labels in set(rows["label"]):
+        rows = rows[rows["label"] == chosen.labels]
     return rows.dropna(subset=["difference", "difference_low", "difference_high"])

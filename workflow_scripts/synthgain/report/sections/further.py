@@ -1,11 +1,9 @@
 """What stands behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from synthgain.report.blocks import (
+    Block,
     Column,
     Details,
     Facts,
@@ -20,8 +18,9 @@ from synthgain.report.blocks import (
 )
 from synthgain.report.evidence import ModelEvidence
 from synthgain.report.failures import failed_tables
-from synthgain.report.style import arm_label, metric_name
+from synthgain.report.figures.style import arm_label
 from synthgain.report.vocabulary import in_words
+from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 
 FEW_ROWS = 14  # longer tables are folded
 GAP = "gap"
@@ -38,22 +37,18 @@ def folded(title: str, table: Table) -> Table | Details:
     return table if len(table.rows) <= FEW_ROWS else Details(title, [table])
 
 
-def dose_blocks(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
-    """Return fitted dose–response, real-image equivalents and power, as far as they were computed.
-
-    chosen: the main endpoint, see `figure_plan.endpoint`.
-    """
+def dose_blocks(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
+    """Return fitted dose–response, real-image equivalents and power, as far as they were computed."""
     failed = failed_tables(model, "dose_response", "learning_curve", "power")
     return [*failed, *_fits(model), *_equivalents(model, chosen), *_power(model)]
 
 
-def _fits(model: ModelEvidence) -> list[Any]:
+def _fits(model: ModelEvidence) -> list[Block]:
     rows = []
-    for fit in model.facts.get("dose_response") or []:
-        slope = fit.get("slope") or {}
-        best = (fit.get("curves") or {}).get("best")
-        kept = {key: fit.get(key) for key in ("arm", "dataset", "label", "replicates")}
-        rows.append(kept | {**slope, "best": str(best).replace("_", " ") if best else "too few ratios"})
+    for fit in model.fits:
+        best = fit.curves.best.replace("_", " ") if fit.curves.best else "too few ratios"
+        place = {"arm": fit.arm, "dataset": fit.dataset, "label": fit.label, "replicates": fit.replicates}
+        rows.append(place | fit.slope.model_dump() | {"best": best})
     if not rows:
         return []
     columns = [
@@ -68,12 +63,12 @@ def _fits(model: ModelEvidence) -> list[Any]:
     note = (
         "Slopes per replicate, then a t test over replicates. Where a constant fits best, more images changed nothing."
     )
-    table = pd.DataFrame(rows).drop(columns="slopes", errors="ignore")
+    table = pd.DataFrame(rows)
     return [make_table("Dose–response, fitted", table, columns, "dose_response_fits.csv", note=note)]
 
 
-def _equivalents(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
-    rows = pd.DataFrame(model.facts.get("learning_curve") or [])
+def _equivalents(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
+    rows = model.equivalents
     if not len(rows):
         if failed_tables(model, "learning_curve"):
             return []
@@ -89,17 +84,17 @@ def _equivalents(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
     title = "Real-image equivalents"
     shown = rows.assign(extrapolated=rows["extrapolated"].map({True: "yes: a direction only", False: "no"}))
     table = make_table(title, shown, columns, "equivalents.csv", download=rows)
-    return [Text(equivalent_sentence(row)) for row in _main_cells(rows, chosen)] + [folded(title, table)]
+    return [*(Text(equivalent_sentence(row)) for _, row in _main_cells(rows, chosen).iterrows()), folded(title, table)]
 
 
-def _main_cells(rows: pd.DataFrame, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _main_cells(rows: pd.DataFrame, chosen: MainEndpoint) -> pd.DataFrame:
     """The cells of the main endpoint: that of the primary comparison, else every ratio."""
-    own = rows[(rows["dataset"] == chosen["test_set"]) & (rows["label"] == chosen["labels"])]
-    primary = own[(own["arm"] == chosen.get("arm")) & (own["ratio"] == chosen.get("ratio"))]
-    return (primary if len(primary) else own).to_dict("records")
+    own = rows[(rows["dataset"] == chosen.test_set) & (rows["label"] == chosen.labels)]
+    primary = own[(own["arm"] == chosen.arm) & (own["ratio"] == chosen.ratio)]
+    return primary if len(primary) else own
 
 
-def equivalent_sentence(row: Mapping[str, Any]) -> str:
+def equivalent_sentence(row: pd.Series) -> str:
     """Return what an arm is worth in real patients, in one sentence."""
     arm = arm_label(str(row["arm"]), float(row["ratio"]))
     if pd.isna(row["fraction"]):
@@ -109,32 +104,32 @@ def equivalent_sentence(row: Mapping[str, Any]) -> str:
     if pd.isna(row["high"]):
         ends = f"{number(row['low'], 2)} upwards, without a bound that can be told"
     text = f"On {row['dataset']}, {arm} does as well as {number(row['fraction'], 2)} times the real patients alone"
-    extra = row.get("extra_patients")
-    if extra is not None and pd.notna(extra):
+    extra = row["extra_patients"]
+    if pd.notna(extra):
         side = "more" if extra >= 0 else "fewer"
         text += f", that is {abs(int(extra))} {side} real patients"
     text += f" (range over replicates {ends})"
     return text + (": beyond the measured curve, so no more than a direction." if row["extrapolated"] else ".")
 
 
-def _power(model: ModelEvidence) -> list[Any]:
-    blocks: list[Any] = []
-    for entry in model.facts.get("power") or []:
-        name = f"{arm_label(str(entry.get('arm', '')), float(entry.get('ratio') or 0))}"
-        if entry.get("detectable") is None:
-            blocks.append(Text(f"Power of {name}: {entry.get('note', 'not estimable')}.", "missing"))
+def _power(model: ModelEvidence) -> list[Block]:
+    blocks: list[Block] = []
+    for entry in model.power:
+        name = arm_label(entry.arm, entry.ratio)
+        if entry.detectable is None:
+            blocks.append(Text(f"Power of {name}: {entry.note}.", "missing"))
             continue
         facts = [
-            ("Smallest difference found with 80 % power", number(entry["detectable"])),
-            ("the same with endless seeds", number(entry.get("floor_with_endless_seeds"))),
+            ("Smallest difference found with 80 % power", number(entry.detectable)),
+            ("the same with endless seeds", number(entry.floor_with_endless_seeds)),
             (
                 "SD over seeds; SD over patients",
-                f"{number(entry.get('seed_sd'), 4)}; {number(entry.get('patient_sd'), 4)}",
+                f"{number(entry.seed_sd, 4)}; {number(entry.patient_sd, 4)}",
             ),
-            ("What limits it", str(entry.get("advice", ""))),
+            ("What limits it", entry.advice),
         ]
-        enough = entry.get("enough_for_margin")
-        wanted = f"{enough['seeds']} seeds and {enough['patients']} test patients" if enough else "more than was tried"
+        enough = entry.enough_for_margin
+        wanted = f"{enough.seeds} seeds and {enough.patients} test patients" if enough else "more than was tried"
         facts.append(("Needed to find a difference of one margin", wanted))
         columns = [
             Column("seeds", "Seeds", "count"),
@@ -142,7 +137,7 @@ def _power(model: ModelEvidence) -> list[Any]:
             Column("se", "Standard error", "number", 4),
             Column("detectable", "Detectable difference", "number", 4),
         ]
-        grid = make_table("Other designs", pd.DataFrame(entry.get("grid") or []), columns, "power.csv")
+        grid = make_table("Other designs", pd.DataFrame([d.model_dump() for d in entry.grid]), columns, "power.csv")
         blocks.append(Details(f"Power of {name}: more seeds or more patients?", [Facts(facts), grid]))
     return blocks
 
@@ -157,7 +152,7 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
             return section
         section.blocks.append(Text("Not done: no subgroup was declared, or none is large enough to report.", "missing"))
         return section
-    table = table.assign(metric=table["metric"].map(lambda name: metric_name(name)))
+    table = table.assign(metric=table["metric"].map(metric_label))
     columns = [
         *PLACE,
         Column("column", "Covariate"),

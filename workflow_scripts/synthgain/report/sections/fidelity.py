@@ -1,13 +1,11 @@
 """Fidelity beside its floors, whether labels survived, and whether any of it predicts usefulness."""
 
-from typing import Any
-
 import pandas as pd
 
-from synthgain.report.blocks import Column, Details, Facts, Section, Text, interval, make_table, number
+from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, make_table, number
 from synthgain.report.evidence import Evidence, Measured
-from synthgain.report.sections_further import folded
-from synthgain.report.sections_segmentation import agreement_blocks, shape_blocks
+from synthgain.report.sections.further import folded
+from synthgain.report.sections.segmentation import agreement_blocks, shape_blocks
 from synthgain.report.vocabulary import MEASURES, SPACES, in_words, measure_words
 
 ALL = "all"  # the group that is every image
@@ -96,20 +94,16 @@ def notes_of(table: pd.DataFrame) -> str:
     sentences = []
     for note, rows in noted.groupby("note", sort=False):
         text = str(note).rstrip(".").replace(" x ", " × ").replace(" kid", " KID")
-        names = dict.fromkeys(MEASURES.get(name, "") for name in rows.get("metric", pd.Series(dtype=str)))
+        names = dict.fromkeys(MEASURES.get(name, "") for name in rows.get("metric", ()))
         about = ", ".join(name for name in names if name)
         sentences.append(f"{about}: {text}." if about else f"{text[0].upper()}{text[1:]}.")
     return " ".join(sentences)
 
 
-def _name(measured: Measured) -> str:
-    return f"Pool {measured.pool}" + (f", draw {measured.index}" if measured.index != "0" else "")
-
-
 def _main_rows(measured: Measured) -> pd.DataFrame:
     """The rows over all images against the main reference, in the order of MEASURES."""
     table = measured.tables["fidelity"]
-    reference = measured.manifest.get("reference", "held_out")
+    reference = measured.manifest.reference
     rows = table[(table["group"] == ALL) & (table["reference"] == reference) & table["metric"].isin(list(MEASURES))]
     spaces = list(dict.fromkeys(rows["space"]))
     places = [
@@ -122,12 +116,12 @@ def _main_rows(measured: Measured) -> pd.DataFrame:
 def _floor_sentence(measured: Measured) -> str:
     """How many measures are at the floor, and the first distance in words."""
     if "fidelity" not in measured.tables:
-        return f"{_name(measured)}: not done."
+        return f"{measured.name()}: not done."
     rows = _main_rows(measured).dropna(subset=["value", "floor"])
     if not len(rows):
-        return f"{_name(measured)}: no measure could be computed; the notes below say why."
+        return f"{measured.name()}: no measure could be computed; the notes below say why."
     near = (rows["value"] - rows["floor"]).abs() <= FLOOR_SDS * rows["floor_sd"].fillna(0)
-    text = f"{_name(measured)}: {int(near.sum())} of {len(rows)} measures are at the real-versus-real floor"
+    text = f"{measured.name()}: {int(near.sum())} of {len(rows)} measures are at the real-versus-real floor"
     distances = rows[rows["metric"].isin(["fid", "kid"])]
     if len(distances):
         row = distances.iloc[0]
@@ -137,34 +131,34 @@ def _floor_sentence(measured: Measured) -> str:
     return text + "."
 
 
-def _fidelity_blocks(measured: Measured) -> list[Any]:
-    table = measured.tables.get("fidelity")
-    if table is None:
+def _fidelity_blocks(measured: Measured) -> list[Block]:
+    table = measured.table("fidelity")
+    if not len(table):
         return []
-    name, main = _name(measured), _main_rows(measured)
+    name, main = measured.name(), _main_rows(measured)
     file = f"fidelity_{measured.pool}_{measured.index}.csv"
     shown, whole = in_words(main), in_words(table)
     notes = f"{FLOOR_NOTE} {notes_of(main)}".strip()
     spaces = [
         (
-            SPACES.get(space["name"], str(space["name"])),
-            f"{space['label']}, {space['dimensions']} dimensions, weights {space['weights_sha256']}",
+            SPACES.get(space.name, space.name),
+            f"{space.label}, {space.dimensions} dimensions, weights {space.weights_sha256}",
         )
-        for space in measured.manifest.get("spaces") or []
+        for space in measured.manifest.spaces
     ]
     title = f"{name}: every reference and group"
     rest = make_table(title, whole, FIDELITY_COLUMNS, file, note=notes_of(table), download=table)
     headline = make_table(f"{name}: all images", shown, FIDELITY_COLUMNS, f"headline_{file}", note=notes, download=main)
-    more = [rest, *([Facts(spaces)] if spaces else [])]
+    more: list[Block] = [rest, *([Facts(spaces)] if spaces else [])]
     return [headline, Details(f"{title}; the networks behind the spaces", more)]
 
 
-def _consistency_blocks(measured: Measured) -> list[Any]:
-    table = measured.tables.get("label_consistency")
-    name = _name(measured)
+def _consistency_blocks(measured: Measured) -> list[Block]:
+    table = measured.table("label_consistency")
+    name = measured.name()
     if "mask_agreement" in measured.tables:
         return agreement_blocks(measured, name)
-    if table is None:
+    if not len(table):
         return [Text(f"{name}, label consistency: not done.", "missing")]
     texts = []
     for _, row in table[table["group"] == ALL].dropna(subset=["value", "real_value"]).iterrows():
@@ -183,32 +177,32 @@ def _consistency_blocks(measured: Measured) -> list[Any]:
     return [*([Text(f"Labels of {name.lower()}: {'; '.join(texts)}.")] if texts else []), shown]
 
 
-def _relation_blocks(measured: Measured) -> list[Any]:
-    table = measured.tables.get("relation", pd.DataFrame())
+def _relation_blocks(measured: Measured) -> list[Block]:
+    table = measured.table("relation")
     title = f"Does fidelity predict usefulness here? (model {measured.pool})"
     found = table.dropna(subset=["value"]) if len(table) else table
-    inner: list[Any] = []
+    inner: list[Block] = []
     if len(found):
         file = f"fidelity_utility_{measured.pool}.csv"
         inner.append(make_table(title, in_words(found), RELATION_COLUMNS, file, note=notes_of(table), download=table))
-    points = measured.tables.get("points")
-    if points is not None and points["gain"].notna().any():
+    points = measured.table("points")
+    if len(points) and points["gain"].notna().any():
         inner.append(make_table("Measured gains", points, POINT_COLUMNS, f"gains_{measured.pool}.csv"))
-    blocks: list[Any] = [Text(relation_sentence(measured), "plain" if len(found) else "missing")]
+    blocks: list[Block] = [Text(relation_sentence(measured), "plain" if len(found) else "missing")]
     return blocks + ([Details(title, inner)] if inner else [])
 
 
 def relation_sentence(measured: Measured) -> str:
     """Return the answer in one sentence, or why there is none."""
     question = "Does fidelity predict usefulness here?"
-    if measured.manifest.get("failed"):
-        return f"{question} failed: {measured.manifest['failed']}."
-    table = measured.tables.get("relation", pd.DataFrame())
+    if measured.manifest.failed:
+        return f"{question} failed: {measured.manifest.failed}."
+    table = measured.table("relation")
     known = table.dropna(subset=["value", "low", "high"]) if len(table) else table
     if not len(known):
-        count = int(measured.manifest.get("configurations", 0))
+        count = measured.manifest.configurations
         these = f"{count} configuration{'s' * (count != 1)} (a pool at a ratio)"
-        notes = dict.fromkeys(str(note) for note in table.get("note", pd.Series(dtype=str)).dropna() if str(note))
+        notes = dict.fromkeys(str(note) for note in (table["note"].dropna() if "note" in table else ()) if str(note))
         why = "; ".join(note.partition(" configurations, ")[2] or note for note in notes)
         return f"{question} Not answered, since this study has {these}" + (f": {why}." if why else ".")
     ranked = known[known["method"] == "spearman"] if (known["method"] == "spearman").any() else known
