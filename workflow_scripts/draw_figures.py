@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from synthgain.data.dataset import read_split
 
 from synthgain.attempts import Attempts
-from synthgain.data.image_set import ImageSet, read_image_set
+from synthgain.data.image_set import ImageSet, read_image_set, read_split
 from synthgain.report.figures import detail, fidelity, pairs
 from synthgain.report.figures.plan import Plan, statistics_plans
 from synthgain.report.figures.sheets import first_shard, pair_rows, sheet_rows
