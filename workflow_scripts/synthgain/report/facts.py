@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from synthgain.runtime.files import read_json, read_manifest
 
@@ -12,7 +12,12 @@ from synthgain.runtime.files import read_json, read_manifest
 class Facts(BaseModel):
     """Part of a JSON file."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+
+def inside(*path: str) -> Any:
+    """A value that is a part of another one in the file; None where it is not there."""
+    return Field(None, validation_alias=AliasPath(*path))
 
 
 Read = TypeVar("Read", bound=Facts)
@@ -34,20 +39,6 @@ class Environment(Facts):
     device: str = "not recorded"
 
 
-class Saw(Facts):
-    """What a generator was trained on."""
-
-    patients: int | None = None
-    images: int | None = None
-    ids_sha256: str | None = None
-
-
-class Loss(Facts):
-    """Training loss."""
-
-    final: float | None = None
-
-
 class GeneratorFacts(Facts):
     """A generator's manifest. energy_joules may say in words that it was not measured."""
 
@@ -59,8 +50,10 @@ class GeneratorFacts(Facts):
     final: int | None = None
     seconds: float | None = None
     images_per_second: float | None = None
-    loss: Loss = Loss()
-    saw: Saw = Saw()
+    final_loss: float | None = inside("loss", "final")
+    saw_patients: int | None = inside("saw", "patients")
+    saw_images: int | None = inside("saw", "images")
+    saw_ids: str | None = inside("saw", "ids_sha256")
     environments: list[Environment] = []
     energy_joules: float | str | None = None
     energy_source: str | None = None
@@ -134,12 +127,6 @@ class MeasuredFacts(Facts):
     failed: str | None = None
 
 
-class MembershipFacts(Facts):
-    """What membership inference found."""
-
-    leak: str | None = None
-
-
 class GateFacts(Facts):
     """The memorisation gate of one draw of a pool."""
 
@@ -148,7 +135,7 @@ class GateFacts(Facts):
     exceeded: bool = False
     none_found: bool = False
     barred_sets: list[str] = []
-    membership: MembershipFacts = MembershipFacts()
+    leak: str | None = inside("membership", "leak")
 
 
 class FloorFacts(Facts):
@@ -243,12 +230,6 @@ class SlopeFacts(Facts):
     violations: int | None = None
 
 
-class CurveFacts(Facts):
-    """The curve that fits best."""
-
-    best: str | None = None
-
-
 class FitFacts(Facts):
     """A fitted dose–response."""
 
@@ -257,7 +238,7 @@ class FitFacts(Facts):
     label: str
     replicates: int
     slope: SlopeFacts = SlopeFacts()
-    curves: CurveFacts = CurveFacts()
+    best: str | None = inside("curves", "best")
 
 
 class DesignFacts(Facts):

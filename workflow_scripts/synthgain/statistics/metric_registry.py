@@ -4,6 +4,7 @@ A new metric is one entry, and the module that computes it (docs/extending.md).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
@@ -36,65 +37,34 @@ class Metric:
     function: str = ""
 
 
-ENDPOINTS = "synthgain.statistics.endpoints"
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("auroc", "AUROC", CLASSIFICATION, "scores", own_variance=True, computed_by=ENDPOINTS),
-        Metric(
-            "average_precision",
-            "Average precision",
-            CLASSIFICATION,
-            "scores",
-            words="average precision",
-            own_variance=True,
-            computed_by=ENDPOINTS,
-        ),
-        Metric("f1", "F1", CLASSIFICATION, "decisions"),
-        Metric("sensitivity", "Sensitivity", CLASSIFICATION, "decisions", words="sensitivity"),
-        Metric("specificity", "Specificity", CLASSIFICATION, "decisions", words="specificity"),
-        Metric("accuracy", "Accuracy", CLASSIFICATION, "decisions", words="accuracy", primary=False),
-        Metric(
-            "balanced_accuracy",
-            "Balanced accuracy",
-            CLASSIFICATION,
-            "decisions",
-            words="balanced accuracy",
-            primary=False,
-        ),
-        Metric("brier", "Brier score", CLASSIFICATION, "scores", higher_is_better=False, default_margin=False),
-        Metric("dice", "Dice", SEGMENTATION, "masks"),
-        Metric("iou", "IoU", SEGMENTATION, "masks"),
-        Metric("nsd", "Surface Dice (NSD)", SEGMENTATION, "masks", words="normalised surface Dice"),
-        Metric(
-            "hd95",
-            "HD95 (px)",
-            SEGMENTATION,
-            "masks",
-            words="95 % Hausdorff distance",
-            higher_is_better=False,
-            bounded=False,
-            default_margin=False,
-        ),
-        Metric(
-            "failure_rate",
-            "Failure rate (Dice < 0.5)",
-            SEGMENTATION,
-            "masks",
-            words="share of failed segmentations (Dice below 0.5)",
-            higher_is_better=False,
-        ),
-        Metric(
-            "empty_false_positive_rate",
-            "Found where absent",
-            SEGMENTATION,
-            "masks",
-            words="share of images without the structure where one is drawn",
-            higher_is_better=False,
-            primary=False,
-        ),
-    )
-}
+_ranked = partial(
+    Metric, task=CLASSIFICATION, needs="scores", own_variance=True, computed_by="synthgain.statistics.endpoints"
+)
+_decided = partial(Metric, task=CLASSIFICATION, needs="decisions")
+_masks = partial(Metric, task=SEGMENTATION, needs="masks")
+_lower_masks = partial(_masks, higher_is_better=False)
+_ENTRIES = (
+    _ranked("auroc", "AUROC"),
+    _ranked("average_precision", "Average precision", words="average precision"),
+    _decided("f1", "F1"),
+    _decided("sensitivity", "Sensitivity", words="sensitivity"),
+    _decided("specificity", "Specificity", words="specificity"),
+    _decided("accuracy", "Accuracy", words="accuracy", primary=False),
+    _decided("balanced_accuracy", "Balanced accuracy", words="balanced accuracy", primary=False),
+    Metric("brier", "Brier score", CLASSIFICATION, "scores", higher_is_better=False, default_margin=False),
+    _masks("dice", "Dice"),
+    _masks("iou", "IoU"),
+    _masks("nsd", "Surface Dice (NSD)", words="normalised surface Dice"),
+    _lower_masks("hd95", "HD95 (px)", words="95 % Hausdorff distance", bounded=False, default_margin=False),
+    _lower_masks("failure_rate", "Failure rate (Dice < 0.5)", words="share of failed segmentations (Dice below 0.5)"),
+    _lower_masks(
+        "empty_false_positive_rate",
+        "Found where absent",
+        words="share of images without the structure where one is drawn",
+        primary=False,
+    ),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
 MAIN = {CLASSIFICATION: "auroc", SEGMENTATION: "dice"}  # the endpoint where none is declared
 
 

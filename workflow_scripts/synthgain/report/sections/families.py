@@ -42,7 +42,7 @@ def _equality(evidence: Evidence, generators: list[str]) -> str:
     """Whether the race is fair, in words."""
     trained = [evidence.study.generators[name].training for name in generators]
     found = [evidence.generator(name) for name in generators]
-    seen = {None if facts is None else facts.saw.ids_sha256 for facts in found}
+    seen = {None if facts is None else facts.saw_ids for facts in found}
     parts: dict[str, set[int] | set[str | None]] = {
         "images": seen,
         "steps": {training.steps for training in trained},

@@ -46,7 +46,7 @@ def dose_blocks(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
 def _fits(model: ModelEvidence) -> list[Block]:
     rows = []
     for fit in model.fits:
-        best = fit.curves.best.replace("_", " ") if fit.curves.best else "too few ratios"
+        best = fit.best.replace("_", " ") if fit.best else "too few ratios"
         place = {"arm": fit.arm, "dataset": fit.dataset, "label": fit.label, "replicates": fit.replicates}
         rows.append(place | fit.slope.model_dump() | {"best": best})
     if not rows:

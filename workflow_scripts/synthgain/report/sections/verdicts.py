@@ -157,7 +157,7 @@ def _safety(evidence: Evidence, arm: str | None) -> tuple[str, str]:
     if copying:
         other = f"{'None beyond chance' if clean else 'Not decided'} in {names}, which the verdict is about."
         return BAD, f"✗ Not all of them: {_pools(copying)} copies of real images. {other}"
-    leaking = [m for m, gate in found if gate.membership.leak in LEAKING]
+    leaking = [m for m, gate in found if gate.leak in LEAKING]
     if leaking:
         seen = "no copies beyond chance, but training" if clean else "training"
         return BAD, f"✗ Not clear: {seen} images leak through the loss ({_names(leaking)})."
