@@ -10,10 +10,18 @@ sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study import cluster
 from synthgain.study.session import Session
+from synthgain.study.stages.table import STAGES
 from synthgain.study.sources import blamed, merged, read_sources
 
 RUN = "results/{run}"
 STUDY = "results/{study}"  # above the runs of a study with several seeds
+
+# How every job is called: by the name of its rule, with one param (docs/architecture.md).
+_JOB = (
+    'python "$SYNTHGAIN_SCRIPTS/{rule}.py" --job {params.job:q} --run results/%s'
+    " --threads {threads} --log {log:q} --output {output:q}"
+)
+RUN_JOB, STUDY_JOB = _JOB % "{wildcards.run}", _JOB % "{wildcards.study}"
 
 # Snakemake's own `config` passes over a key given twice: the same files and words are read again.
 try:
@@ -48,20 +56,21 @@ wildcard_constraints:
     snapshot=r"\d+",
 
 
-def planned(rule, method):
+def planned(rule, method, *about):
     """Return a function of wildcards that asks the session, with errors as one line."""
 
     def ask(wildcards):
         try:
-            return getattr(session, method)(rule, **dict(wildcards))
+            return getattr(session, method)(rule, *about, **dict(wildcards))
         except SynthGainError as problem:
             raise WorkflowError(str(problem)) from None
 
     return ask
 
 
-def inputs(rule):
-    ask = planned(rule, "inputs")
+def needs(rule, name):
+    """Return the input function of what `rule` reads under this name."""
+    ask = planned(rule, "inputs", name)
     return lambda wildcards: [
         ancient(path) if old else path for path, old in ask(wildcards)
     ]
@@ -99,7 +108,7 @@ def larger_with_attempt(amount):
 
 def gpus(rule):
     """As many GPUs as the job computes on."""
-    return lambda wildcards: cluster.gpus(session.study, rule, wildcards.get("pool"))
+    return lambda wildcards: cluster.gpus(session.study, STAGES[rule], wildcards)
 
 
 def say_what_is_known():

@@ -17,6 +17,8 @@ from synthgain.evaluation.mask_agreement import agreement_rows
 from synthgain.images import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_manifest, write_table
+from synthgain.study.stages.report import described
+from synthgain.study.stages.table import STAGES
 
 MODEL, STRUCTURE = "unet", "polyp"
 REPLICATES, PATIENTS, SIZE = 5, 40, 32
@@ -344,6 +346,7 @@ def report_job(run: Path) -> Job:
         "rehearsal": False,
         "models": [MODEL],
         "image_level": [],
+        "stages": described(STAGES),
     }
     return job(run, "report.html", slice_, manifests(run))
 

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import PIL.Image
+from job_inputs import new_job
 
 from synthgain.images import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_json, write_manifest, write_table
+from synthgain.study.stages.report import described
+from synthgain.study.stages.table import STAGES
 
 MODEL = "cnn"
 ARMS = ["real", "real_long", "real_strong", "repeated", "supplemented", "synthetic_only"]
@@ -428,7 +431,7 @@ def make_run(run: Path, rehearsal: bool = False) -> Path:
 
 def job(run: Path, output: str, slice_: dict[str, Any], inputs: list[str]) -> Job:
     """Return the job that makes `output` (relative to the run folder)."""
-    return Job(slice_, dict.fromkeys(inputs, IDENTITY), "c" * 32, IDENTITY, run, [run / output], 1)
+    return new_job(slice_, dict.fromkeys(inputs, IDENTITY), "c" * 32, IDENTITY, run, [run / output], 1)
 
 
 def figures_job(run: Path, **changes: Any) -> Job:
@@ -521,6 +524,7 @@ def report_job(run: Path, **changes: Any) -> Job:
         "rehearsal": False,
         "models": [MODEL],
         "image_level": [],
+        "stages": described(STAGES),
         **changes,
     }
     inputs = [str(path.relative_to(run)) for path in sorted(run.rglob("manifest.json")) if "shard-" not in str(path)]

@@ -58,12 +58,12 @@ def audit_datasets(job: Job) -> None:
 
 def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:
     name = entry["name"]
-    folder = job.input_folder(f"datasets/{name}/manifest.json")
+    folder = job.inputs.datasets[name].folder()
     data = read_image_set(folder)
     quarantine = pd.read_csv(folder / "quarantine.csv", dtype=str, keep_default_na=False)
     parts = np.full(len(data), "test", dtype=object)
     if entry.get("split"):
-        split_folder = job.input_folder(f"splits/{name}/manifest.json")
+        split_folder = job.inputs.splits[name].folder()
         manifest = read_manifest(split_folder / "manifest.json")
         path = check_file(split_folder, "split.parquet", manifest["files"]["split.parquet"])
         split = read_table(path, manifest["identity"])

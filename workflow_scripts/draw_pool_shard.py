@@ -1,7 +1,6 @@
 """Draw one shard of a pool's replica: an ImageSet of synthetic images."""
 
 import shutil
-from pathlib import Path
 
 import pandas as pd
 
@@ -42,8 +41,7 @@ def draw_pool_shard(job: Job) -> None:
         pool_identity=part["pool_identity"],
         identity=job.identity,
         state=job.state_folder(),
-        folders={name: _folder(job, name) for name in job.inputs},
-        identities=job.inputs,
+        inputs=job.inputs,
         threads=job.threads,
         masks=part.get("masks"),
         inpainting=part.get("inpainting"),
@@ -72,15 +70,10 @@ def _source(job: Job) -> tuple[ImageSet | None, pd.DataFrame | None]:
     name = job.slice.get("rows_of")
     if name is None:
         return None, None
-    dataset, split = f"datasets/{name}/manifest.json", f"splits/{name}/manifest.json"
-    source = read_image_set(job.input_folder(dataset), job.inputs[dataset])
-    parts = read_table(job.input_folder(split) / "split.parquet", job.inputs[split])
+    dataset, split = job.inputs.datasets[name], job.inputs.splits[name]
+    source = read_image_set(dataset.folder(), dataset.identity)
+    parts = read_table(split.folder() / "split.parquet", split.identity)
     return source, training_rows(source.table, parts, name)
-
-
-def _folder(job: Job, name: str) -> Path:
-    """Return an input's folder; manifests are checked here, tables where they are read."""
-    return job.input_folder(name) if name.endswith("manifest.json") else (job.run / name).parent
 
 
 if __name__ == "__main__":

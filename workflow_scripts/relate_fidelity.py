@@ -14,7 +14,7 @@ from synthgain.seeds import random_generator
 def relate_fidelity(job: Job) -> None:
     """Write fidelity_utility/<model>/: points.csv (arm, ratio, replicate: gain), relation.csv, manifest.json."""
     settings, folder = job.slice, job.outputs[0].parent
-    statistics = job.input_folder(f"statistics/{settings['model']}/manifest.json")
+    statistics = job.inputs.statistics[settings["model"]].folder()
     metrics = read_table(statistics / "metrics.parquet")
     gains = pd.concat([_gains(metrics, settings, arm) for arm in settings["arms"]], ignore_index=True)
     fidelity = _fidelity(job)
@@ -60,13 +60,13 @@ def _endpoint(settings: dict[str, Any]) -> pd.Series:
 
 def _fidelity(job: Job) -> pd.DataFrame:
     tables = []
-    for name in job.inputs_below("fidelity/"):
-        folder = job.input_folder(name)
+    for measured in job.inputs.fidelity.values():
+        folder = measured.folder()
         manifest = read_json(folder / "manifest.json")
         table = pd.read_csv(folder / "fidelity.csv")
         tables.append(table[table["group"] == "all"].assign(pool=manifest["pool"], index=manifest["index"]))
     if not tables:
-        raise SynthGainError("fidelity against utility: no fidelity/ among this job's inputs; the rule must list them")
+        raise SynthGainError("fidelity against utility: no fidelity among this job's inputs; the rule must list it")
     return pd.concat(tables, ignore_index=True)[["pool", "index", "space", "reference", "metric", "excess"]]
 
 

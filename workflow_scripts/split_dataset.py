@@ -27,7 +27,7 @@ def split_dataset(job: Job) -> None:
     Without `stratify` all targets are kept in proportion; without targets, terciles of the first structure's area.
     """
     settings, name = job.slice, job.slice["dataset"]
-    data = read_image_set(job.input_folder(f"datasets/{name}/manifest.json"))
+    data = read_image_set(job.inputs.datasets[name].folder())
     table = data.table
     targets = {key: spec for key, spec in data.columns.items() if spec["role"] == "target"}
     stratify = settings.get("stratify")

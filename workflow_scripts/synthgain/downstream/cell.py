@@ -33,6 +33,7 @@ from synthgain.replicas import read_replicas
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest, read_table
+from synthgain.runtime.inputs import Input
 from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed
 
@@ -59,14 +60,12 @@ class Source:
 
 def read_source(job: Job, name: str, with_split: bool = True) -> Source:
     """Read a data set and its split from the job's inputs, identities compared."""
-    images = read_image_set(
-        job.input_folder(f"datasets/{name}/manifest.json"), job.inputs[f"datasets/{name}/manifest.json"]
-    )
+    dataset = job.inputs.datasets[name]
+    images = read_image_set(dataset.folder(), dataset.identity)
     if not with_split:
         return Source(name, images, None)
-    relative = f"splits/{name}/manifest.json"
-    folder = job.input_folder(relative)
-    listed = read_manifest(folder / "manifest.json")["files"]["split.parquet"]
+    folder, manifest = job.inputs.splits[name].folder(), job.inputs.splits[name].manifest()
+    listed = manifest["files"]["split.parquet"]
     return Source(name, images, read_table(check_file(folder, "split.parquet", listed)))
 
 
@@ -81,7 +80,7 @@ class Cell:
     task: TaskLike
     real: Source | None
     validation: Source
-    pools: dict[tuple[str, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
+    pools: dict[tuple[Path, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
 
     @property
     def where(self) -> str:
@@ -155,7 +154,7 @@ class Cell:
             return repeated(real, supplement_count(self.ratio, len(real)))
         if not self.arm.get("synthetic"):
             return None
-        pool = self._pool(job, tuple(job.slice["pools"][str(replicate)]), where)
+        pool = self._pool([job.inputs.replicas[tuple(key)] for key in job.slice["pools"][str(replicate)]], where)
         filtered = bool(self.arm.get("filtered"))
         if self.arm.get("sibling_probability") is not None:
             assert real is not None
@@ -167,14 +166,15 @@ class Cell:
         own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
         return supplement(pool, supplement_count(self.ratio, base), own, where, filtered)
 
-    def _pool(self, job: Job, paths: tuple[str, ...], where: str) -> Rows:
+    def _pool(self, replicas: list[Input], where: str) -> Rows:
         """Return all rows of these replicas, read and checked once where the replicates share them."""
+        paths = tuple(replica.path for replica in replicas)
         if paths not in self.pools:
             self.pools.clear()  # one at a time: what a large pool costs in memory is its table
             columns = {*POOL_COLUMNS, *self.task.columns}
-            replicas = [(job.run / path, job.inputs[path]) for path in paths]
-            arrays, table, masks = read_replicas(replicas, columns=columns)
-            planes = self._planes(job.run / paths[0], masks, where)
+            given = [(replica.path, replica.identity) for replica in replicas]
+            arrays, table, masks = read_replicas(given, columns=columns)
+            planes = self._planes(paths[0], masks, where)
             self.pools[paths] = synthetic_rows(arrays, table, self.task, planes)
         return self.pools[paths]
 

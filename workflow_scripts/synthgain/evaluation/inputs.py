@@ -53,8 +53,8 @@ def read_real(job: Job, names: Sequence[str]) -> Images:
     arrays, tables = [], []
     columns: dict[str, dict[str, Any]] = {}
     for name in names:
-        manifest = f"datasets/{name}/manifest.json"
-        image_set = read_image_set(job.input_folder(manifest), job.inputs[manifest])
+        dataset = job.inputs.datasets[name]
+        image_set = read_image_set(dataset.folder(), dataset.identity)
         tables.append(image_set.table.assign(dataset=name, part=_parts(job, name, image_set.table)))
         arrays.append(image_set.images)
         columns |= image_set.columns
@@ -66,11 +66,10 @@ def read_pool(job: Job, pool: str, index: int, columns: dict[str, dict[str, Any]
 
     Raises SynthGainError where the job has none of them or they hold no image.
     """
-    names = job.inputs_below(f"pools/{pool}/{index}/replica-")
-    if not names:
+    replicas = job.inputs.replicas.below(pool, index).values()
+    if not replicas:
         raise SynthGainError(f"pools/{pool}/{index}: no replica among this job's inputs; the rule must list them")
-    names.sort(key=lambda name: int(name.split("/replica-")[1].split("/")[0]))
-    arrays, table, _ = read_replicas([(job.run / name, job.inputs[name]) for name in names])
+    arrays, table, _ = read_replicas([(replica.path, replica.identity) for replica in replicas])
     if table.empty:
         raise SynthGainError(f"pools/{pool}/{index}: holds no image; check its filter, nothing can be measured")
     return Images(arrays, table, columns)
@@ -146,8 +145,7 @@ def _joint(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 
 
 def _parts(job: Job, name: str, table: pd.DataFrame) -> np.ndarray:
-    manifest = f"splits/{name}/manifest.json"
-    if manifest not in job.inputs:
+    if name not in job.inputs.splits:
         return np.full(len(table), "test", dtype=object)
-    split = read_table(job.input_folder(manifest) / "split.parquet").set_index("image_id")["part"]
+    split = read_table(job.inputs.splits[name].folder() / "split.parquet").set_index("image_id")["part"]
     return table["image_id"].map(split).fillna("excluded").to_numpy(dtype=object)

@@ -9,7 +9,6 @@ import pandas as pd
 from synthgain.images import read_image_set
 from synthgain.replicas import read_replicas, take
 from synthgain.runtime.command import Job
-from synthgain.runtime.files import read_manifest
 
 BLOCK = 256  # images whose masks are in memory at once
 
@@ -45,8 +44,8 @@ class Masks:
 
 def real_masks(job: Job, name: str) -> Masks | None:
     """Masks of a data set, None where it has none."""
-    manifest = f"datasets/{name}/manifest.json"
-    images = read_image_set(job.input_folder(manifest), job.inputs[manifest])
+    dataset = job.inputs.datasets[name]
+    images = read_image_set(dataset.folder(), dataset.identity)
     if images.masks is None or not images.mask_names:
         return None
     return Masks([images.masks], images.mask_names, images.table)
@@ -74,7 +73,7 @@ def planes_of(job: Job, table: pd.DataFrame, structures: Sequence[str]) -> tuple
 
 def pool_masks(job: Job, pool: str, index: int) -> Masks | None:
     """Masks of every replica of pools/<pool>/<index> among the job's inputs, None where a replica has none."""
-    names = job.inputs_below(f"pools/{pool}/{index}/replica-")
-    _, table, masks = read_replicas([(job.run / name, job.inputs[name]) for name in names])
-    structures = list(read_manifest(job.run / names[0], job.inputs[names[0]]).get("mask_names") or [])
+    replicas = list(job.inputs.replicas.below(pool, index).values())
+    _, table, masks = read_replicas([(replica.path, replica.identity) for replica in replicas])
+    structures = list(replicas[0].manifest().get("mask_names") or [])
     return Masks(masks, structures, table) if masks and structures else None

@@ -96,7 +96,7 @@ def prepare_run(job: Job) -> DiffusionRun:
     mask_by = checked_method(entry)
     accelerator = new_accelerator(options)
     data = job_training_data(job)
-    start = load(job.input_folder(entry["init_from"])) if entry.get("init_from") else None
+    start = load(job.inputs.start.only.folder()) if entry.get("init_from") else None
     formulation = build_formulation(entry, data, start)
     keys = {"study": entry["seed"], "generator": entry["generator"], "index": entry["index"]}
     torch.manual_seed(integer_seed(**keys, step="initial weights"))

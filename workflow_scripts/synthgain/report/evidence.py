@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 
 from synthgain.report.blocks import Picture
-from synthgain.report.costs import read_benchmarks
+from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.runtime.command import Job
-from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
+from synthgain.runtime.files import check_file, read_json, read_table
+from synthgain.runtime.inputs import Input, NamedInputs
 
 PAIRS = (
     "Each synthetic image beside the training image nearest to it, the most suspicious pairs first; r is their "
@@ -85,6 +86,11 @@ class Evidence:
         return dict(self.slice.get("config") or {})
 
     @property
+    def stages(self) -> dict[str, StageFacts]:
+        """Every stage of the workflow, by its rule."""
+        return {name: StageFacts(**facts) for name, facts in self.slice["stages"].items()}
+
+    @property
     def analysis(self) -> dict[str, Any]:
         """The pre-declared analysis."""
         return dict(self.slice["predeclared"]["analysis"])
@@ -110,31 +116,24 @@ def gather(job: Job) -> Evidence:
     return Evidence(
         slice=job.slice,
         models=[_model(job, name) for name in job.slice["models"]],
-        datasets={name.split("/")[1]: _dataset(job, name) for name in job.inputs_below("datasets/")},
-        splits={
-            name.split("/")[1]: read_table(job.input_folder(name) / "split.parquet")
-            for name in job.inputs_below("splits/")
-        },
-        generators={"/".join(name.split("/")[1:3]): _manifest(job, name) for name in job.inputs_below("generators/")},
-        pools={"/".join(name.split("/")[1:-1]): _manifest(job, name) for name in job.inputs_below("pools/")},
+        datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
+        splits={str(name): read_table(entry.folder() / "split.parquet") for name, entry in job.inputs.splits.items()},
+        generators={f"{name}/{i}": entry.manifest() for (name, i), entry in job.inputs.generators.keyed()},
+        pools={f"{name}/{i}/replica-{k}": entry.manifest() for (name, i, k), entry in job.inputs.replicas.keyed()},
         sample_grids=_sample_grids(job),
         audit=_audit(job),
         benchmarks=read_benchmarks(job.run / "benchmarks"),
-        fidelity=[_measured(job, name) for name in job.inputs_below("fidelity/")],
-        memorisation=[_measured(job, name) for name in job.inputs_below("memorisation/")],
-        consistency=[_measured(job, name) for name in job.inputs_below("label_consistency/")],
-        relations=[_measured(job, name) for name in job.inputs_below("fidelity_utility/")],
-        snapshots=[_measured(job, name) for name in job.inputs_below("snapshots/")],
-        forecast=next((_manifest(job, name) for name in job.inputs_below("forecast/")), {}),
+        fidelity=_measured(job.inputs.fidelity),
+        memorisation=_measured(job.inputs.memorisation),
+        consistency=_measured(job.inputs.consistency),
+        relations=_measured(job.inputs.relations),
+        snapshots=_measured(job.inputs.snapshots),
+        forecast=job.inputs.forecast.only.manifest() if job.inputs.forecast else {},
     )
 
 
-def _manifest(job: Job, name: str) -> dict[str, Any]:
-    return read_manifest(job.run / name, job.inputs[name])
-
-
 def _model(job: Job, name: str) -> ModelEvidence:
-    folder = job.input_folder(f"statistics/{name}/manifest.json")
+    folder = job.inputs.statistics[name].folder()
     model = ModelEvidence(name)
     for file, listed in read_json(folder / "manifest.json")["files"].items():
         path = check_file(folder, file, listed)
@@ -144,23 +143,22 @@ def _model(job: Job, name: str) -> ModelEvidence:
             model.facts[path.stem] = read_json(path)
         elif path.suffix == ".parquet":
             model.tables[path.stem] = read_table(path)
-    figures = f"figures/{name}/manifest.json"
-    if figures in job.inputs:
-        folder = job.input_folder(figures)
-        for place, entry in enumerate(_manifest(job, figures)["figures"]):
+    if name in job.inputs.figures:
+        figures = job.inputs.figures[name]
+        folder = figures.folder()
+        for place, entry in enumerate(figures.manifest()["figures"]):
             text = (folder / entry["file"]).read_text(encoding="utf-8")
             label = f"{entry['title']}. {entry['caption']}"
             svg = inline_svg(text, f"{name}-{place}", label)
             model.figures.append(Figure(entry["section"], Picture(entry["title"], entry["caption"], svg=svg)))
-    for manifest in job.inputs_below(f"downstream/{name}/"):
-        _, _, arm, ratio, _, _ = manifest.split("/")
-        model.trainings.append(_manifest(job, manifest) | {"arm": arm, "ratio": float(ratio)})
+    for (_, arm, ratio, _), trained in job.inputs.trainings.below(name).keyed():
+        model.trainings.append(trained.manifest() | {"arm": arm, "ratio": float(ratio)})
     return model
 
 
-def _dataset(job: Job, name: str) -> dict[str, Any]:
-    folder = job.input_folder(name)
-    manifest = _manifest(job, name)
+def _dataset(dataset: Input) -> dict[str, Any]:
+    folder = dataset.folder()
+    manifest = dataset.manifest()
     quarantine = folder / "quarantine.csv"
     if quarantine.exists() and quarantine.read_text(encoding="utf-8").strip():
         manifest["quarantine"] = pd.read_csv(quarantine)
@@ -169,23 +167,20 @@ def _dataset(job: Job, name: str) -> dict[str, Any]:
 
 
 def _audit(job: Job) -> dict[str, Any]:
-    path = job.run / "audit/audit.json"
-    found = read_json(path) if "audit/audit.json" in job.inputs and path.exists() else {}
-    return found if isinstance(found, dict) else {}
+    return job.inputs.audit.only.manifest() if job.inputs.audit else {}
 
 
 def _sample_grids(job: Job) -> list[Picture]:
     """The grids of the last snapshot of each generator of this study."""
-    last: dict[str, int] = {}
-    for name in job.inputs_below("samples/"):
-        folder, _, file = name.rpartition("/")
-        last[folder] = max(last.get(folder, -1), int(file.removesuffix(".png")))
+    last = {
+        (generator, index): (step, grid)
+        for (generator, index, step), grid in sorted(job.inputs.grids.keyed(), key=lambda entry: int(entry[0][2]))
+    }
     pictures = []
-    for folder, step in last.items():
-        _, generator, index = folder.split("/")
+    for (generator, index), (step, grid) in sorted(last.items()):
         title = f"{generator}, training {index}, snapshot {step}"
         caption = "One line per condition; the noise seeds are fixed, the images are not selected."
-        address = png_address(job.run / folder / f"{step}.png")
+        address = png_address(grid.path)
         pictures.append(Picture(title, caption, address=address, pixelated=True))
     return pictures
 
@@ -195,10 +190,16 @@ def pair_title(pool: str, index: str) -> str:
     return f"Pool {pool}{f', draw {index}' if index != '0' else ''}: the most suspicious pairs"
 
 
-def _measured(job: Job, name: str) -> Measured:
-    folder, manifest = job.input_folder(name), _manifest(job, name)
-    _, pool, *rest, _ = name.split("/")
-    index = rest[0] if rest else "0"
+def _measured(inputs: NamedInputs) -> list[Measured]:
+    """What was measured, by pool and draw, or by generator and training, or by model."""
+    return [
+        _measurement(str(key[0]), str(key[1]) if len(key) > 1 else "0", entry)
+        for key, entry in sorted(inputs.keyed(), key=lambda found: found[1].name)
+    ]
+
+
+def _measurement(pool: str, index: str, measured: Input) -> Measured:
+    folder, manifest = measured.folder(), measured.manifest()
     tables = {
         path.stem: pd.read_csv(path)
         for path in sorted(folder.glob("*.csv"))

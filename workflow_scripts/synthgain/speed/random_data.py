@@ -9,8 +9,9 @@ import pandas as pd
 
 from synthgain.images import write_image_set
 from synthgain.runtime.files import write_manifest, write_table
+from synthgain.runtime.inputs import Input, Key, NamedInputs
 
-IDENTITY = "random"
+IDENTITY, KINDS = "random", ("datasets", "splits")
 
 
 def write_random_data(
@@ -21,7 +22,7 @@ def write_random_data(
     targets: Sequence[str] = (),
     conditions: Sequence[str] = (),
     structures: Sequence[str] = (),
-) -> dict[str, str]:
+) -> dict[str, NamedInputs]:
     """Write a data set and its split into `run`, each image a patient; return the inputs of a job that reads them.
 
     counts: {part: images}; image: {size, channels}; targets become binary columns, conditions continuous ones (the
@@ -47,4 +48,9 @@ def write_random_data(
     split = table[["image_id", "patient_id"]].assign(part=part)
     write_table(run / "splits" / dataset / "split.parquet", split, IDENTITY)
     write_manifest(run / "splits" / dataset / "manifest.json", IDENTITY, ["split.parquet"])
-    return {f"{kind}/{dataset}/manifest.json": IDENTITY for kind in ("datasets", "splits")}
+    return {kind: one_input(kind, dataset, f"{kind}/{dataset}/manifest.json", run, IDENTITY) for kind in KINDS}
+
+
+def one_input(name: str, key: Key, path: str, run: Path, identity: str) -> NamedInputs:
+    """Return a job's only input of a name."""
+    return NamedInputs(name, {key: Input(path, run / path, identity)})

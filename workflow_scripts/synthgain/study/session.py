@@ -12,22 +12,15 @@ from synthgain.runtime.command import JOB_FILE_KEY
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import canonical_json, digest, read_manifest, write_json, write_text
 from synthgain.runtime.settings import VARIABLE
-from synthgain.study import (  # noqa: F401  (they register the plans)
-    plan_data,
-    plan_downstream,
-    plan_evaluation,
-    plan_forecast,
-    plan_pools,
-    plan_report,
-)
 from synthgain.study.code import CodeDigests
 from synthgain.study.job_settings import job_settings
 from synthgain.study.load import Place, parse_study, run_names
-from synthgain.study.plan_calibration import plan_calibration
-from synthgain.study.plan_data import snapshots_of
-from synthgain.study.plan_forecast import planned_outputs
-from synthgain.study.planner import OUTPUTS, PlannedJob, Planner
+from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.schema import Study
+from synthgain.study.stage import PlannedJob
+from synthgain.study.stages.forecast import planned_outputs
+from synthgain.study.stages.generators import snapshots_of
+from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import check_wildcards
 
 # Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
@@ -61,7 +54,7 @@ class Session:
         self.code.warm()
         seeds = self.study.study_seeds or [self.study.seed]
         self.planners = {
-            run: Planner(self.study, run, seed, self.code, results, self.root)
+            run: Planner(self.study, run, seed, self.code, results, self.root, STAGES)
             for run, seed in zip(run_names(self.study), seeds, strict=True)
         }
         self._set_environment(repository)
@@ -70,21 +63,20 @@ class Session:
         """Return the regular expression of this study's run folders."""
         return "|".join(re.escape(run) for run in self.planners)
 
-    def inputs(self, rule: str, **wildcards: str) -> list[tuple[str, bool]]:
-        """Return the input paths of a job, each with whether it is old whatever its time stamp says.
+    def inputs(self, rule: str, name: str, **wildcards: str) -> list[tuple[str, bool]]:
+        """Return the input paths of a job under one name, each with whether to mark it `ancient`.
 
-        So is a replica of a pool that is there with the identity it should have: cut into other shards it is written
-        anew, and is the same.
+        To be marked is a replica of a pool that is there with the identity it should have: cut into other shards it is
+        written again, and is the same.
         """
         folder, job = self._job(rule, **wildcards)
+        replicas = STAGES[rule].inputs[name] == "merge_pool_replica"
         return [
-            (f"{self.results}/{folder}/{path}", self._same_replica(rule, folder, path, identity))
-            for path, identity in job.inputs.items()
+            (f"{self.results}/{folder}/{path}", replicas and self._same_replica(folder, path, job.inputs[path]))
+            for _, path in job.named[name]
         ]
 
-    def _same_replica(self, rule: str, folder: str, path: str, identity: str) -> bool:
-        if rule == "merge_pool_replica" or not path.startswith("pools/"):
-            return False
+    def _same_replica(self, folder: str, path: str, identity: str) -> bool:
         place = self.results / folder / path
         if place not in self._replicas:
             try:
@@ -117,7 +109,7 @@ class Session:
         if run is not None:
             check_wildcards(self.planners[run], rule, wildcards)
             return run, self.planners[run].job(rule, **wildcards)
-        return self.study.study, plan_calibration(self.planners)
+        return self.study.study, plan_over_runs(rule, self.planners)
 
     def write_expected(self, path: Path) -> str:
         """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
@@ -153,8 +145,8 @@ class Session:
             plan.job("write_report")
         found = {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
         if self.study.study_seeds is not None:
-            summary = plan_calibration(self.planners)
-            found[self.study.study] = {summary.output: summary.identity}
+            summaries = [plan_over_runs(name, self.planners) for name, stage in STAGES.items() if stage.over_runs]
+            found[self.study.study] = {job.output: job.identity for job in summaries}
         return found
 
     def _set_environment(self, repository: Path) -> None:
@@ -173,17 +165,17 @@ class Session:
 def _targets(plan: Planner, kind: str) -> list[str]:
     study = plan.study
     if kind == "audit":
-        return [OUTPUTS["audit_datasets"]]
+        return [STAGES["audit_datasets"].output]
     if kind == "plan":
-        return [OUTPUTS["forecast_cost"]]
+        return [STAGES["forecast_cost"].output]
     if kind == "samples":
         return [
-            OUTPUTS["draw_sample_grid"].format(generator=name, index=index, snapshot=step)
+            STAGES["draw_sample_grid"].output.format(generator=name, index=index, snapshot=step)
             for name in study.generators
             for index in range(study.replicates.generators)
             for step in snapshots_of(plan, name)
         ]
     if kind == "exports":
         draws = range(plan.pool_draws())
-        return [OUTPUTS["export_pool"].format(pool=name, index=index) for name in study.pools for index in draws]
-    return [OUTPUTS["write_report"]]
+        return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]
+    return [STAGES["write_report"].output]

@@ -1,4 +1,4 @@
-"""Plans of downstream training, prediction and trivial floors."""
+"""Downstream models: training, prediction, trivial floors."""
 
 import math
 from typing import Any
@@ -6,25 +6,24 @@ from typing import Any
 from synthgain import registry
 from synthgain.registry import TASKS
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.planner import Draft, Planner, plans
+from synthgain.study.planner import Planner
 from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
+from synthgain.study.schema import Study
+from synthgain.study.stage import TORCH, Draft, Slice, Stage, one_gpu
+from synthgain.study.stages.data import Inputs, training_rows, whole_datasets
 from synthgain.study.training import NETWORKS, Model
+from synthgain.study.work import Term, model_kind, term
 
+NETWORK_COPIES = 2  # a downstream job keeps its finished weights as state beside the published ones
 TESTED_BY = {"tolerance", "keep_masks"}  # of a model: change what is measured, not what is trained
 
 
-@plans
 def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any) -> Draft:
     config, recipe = plan.study.models[model], plan.study.arms[arm]
     replicates = plan.replicates_of(chunk)
-    pools = {str(r): _replica_paths(plan, arm, int(ratio), r % plan.pool_draws()) for r in replicates}
+    pools = {str(r): _replicas(plan, arm, int(ratio), r % plan.pool_draws()) for r in replicates}
     validation = validation_dataset(plan.study, arm)
-    datasets = [name for name in dict.fromkeys((recipe.real, validation)) if name is not None]
-    inputs: list[tuple[str, dict[str, Any]]] = []
-    for name in datasets:
-        inputs += [("prepare_dataset", {"dataset": name}), ("split_dataset", {"dataset": name})]
-    for replica in dict.fromkeys(key for keys in pools.values() for key in keys):
-        inputs.append(("merge_pool_replica", dict(zip(("pool", "index", "replica"), replica, strict=True))))
+    replicas = dict.fromkeys(key for keys in pools.values() for key in keys)
     return Draft(
         {
             "model": {
@@ -45,21 +44,21 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
             },
             "ratio": int(ratio),
             "replicates": replicates,
-            "pools": {r: [_replica_output(plan, key) for key in keys] for r, keys in pools.items()},
+            "pools": {r: [list(key) for key in keys] for r, keys in pools.items()},
             "seed": plan.seed,
         },
-        tuple(inputs),
+        {
+            **training_rows(name for name in (recipe.real, validation) if name is not None),
+            "replicas": [{"pool": pool, "index": index, "replica": replica} for pool, index, replica in replicas],
+        },
         (network_module(config), TASKS[config.task]),
     )
 
 
-@plans
 def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any) -> Draft:
     config = plan.study.models[model]
     place = {"model": model, "arm": arm, "ratio": ratio, "chunk": chunk}
-    inputs: list[tuple[str, dict[str, Any]]] = [("train_downstream", place)]
     evaluate, read = _evaluated(plan, arm)
-    inputs += read
     return Draft(
         {
             "model": {
@@ -73,25 +72,17 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
             "replicates": plan.replicates_of(chunk),
             "evaluate": evaluate,
         },
-        tuple(inputs),
+        {"trainings": [place], **read},
         (network_module(config), TASKS[config.task]),
     )
 
 
-@plans
 def collect_predictions(plan: Planner, model: str, arm: str) -> Draft:
     place = {"model": model, "arm": arm}
-    cells = [
-        (ratio, {**place, "ratio": ratio, "chunk": chunk}) for ratio in plan.ratios(arm) for chunk in plan.chunks()
-    ]
-    listed = [{"ratio": r, "path": plan.job("predict_downstream", **w).output} for r, w in cells]
-    return Draft(
-        {"model": model, "arm": arm, "task": plan.study.models[model].task, "cells": listed},
-        tuple(("predict_downstream", w) for _, w in cells),
-    )
+    cells = [{**place, "ratio": ratio, "chunk": chunk} for ratio in plan.ratios(arm) for chunk in plan.chunks()]
+    return Draft({**place, "task": plan.study.models[model].task}, {"predictions": cells})
 
 
-@plans
 def trivial_floor(plan: Planner, model: str) -> Draft:
     config, arm = plan.study.models[model], floor_arm(plan, model)
     recipe = plan.study.arms[arm]
@@ -104,7 +95,7 @@ def trivial_floor(plan: Planner, model: str) -> Draft:
             "evaluate": evaluate,
             "seed": plan.seed,
         },
-        tuple(inputs),
+        inputs,
         (TASKS[config.task],),
     )
 
@@ -130,19 +121,15 @@ def tested_model(config: Model) -> dict[str, Any]:
     return {**fields, "structures": config.structures, **measured}
 
 
-def _evaluated(plan: Planner, arm: str) -> tuple[list[dict[str, Any]], list[tuple[str, dict[str, Any]]]]:
+def _evaluated(plan: Planner, arm: str) -> tuple[list[dict[str, Any]], Inputs]:
     """Return the parts of data sets on which an arm is predicted, and the jobs that make these sets."""
     evaluate: list[dict[str, Any]] = []
-    inputs: list[tuple[str, dict[str, Any]]] = []
     validation = validation_dataset(plan.study, arm)
     for name in dict.fromkeys((*plan.study.evaluate_on, *([validation] if validation else []))):
         has_split = plan.study.datasets[name].split is not None
         parts = ["validation"] * (name == validation) + ["test"] * (name in plan.study.evaluate_on)
         evaluate.append({"dataset": name, "split": has_split, "parts": parts})
-        inputs.append(("prepare_dataset", {"dataset": name}))
-        if has_split:
-            inputs.append(("split_dataset", {"dataset": name}))
-    return evaluate, inputs
+    return evaluate, whole_datasets(plan.study, [entry["dataset"] for entry in evaluate])
 
 
 def network_entry(model: Model) -> dict[str, Any]:
@@ -166,7 +153,7 @@ def _augmentation(model: Model, recipe: str) -> dict[str, Any]:
     return {"laterality": model.augmentation.laterality, recipe: overrides}
 
 
-def _replica_paths(plan: Planner, arm: str, ratio: int, index: int) -> list[tuple[str, int, int]]:
+def _replicas(plan: Planner, arm: str, ratio: int, index: int) -> list[tuple[str, int, int]]:
     """Return (pool, index, replica) of the replicas that a cell reads.
 
     With its own rows ⌈ratio/100⌉, so that raising the largest ratio touches no smaller cell; where
@@ -183,6 +170,93 @@ def _replica_paths(plan: Planner, arm: str, ratio: int, index: int) -> list[tupl
     return [(recipe.synthetic, index, replica) for replica in range(1, needed + 1)]
 
 
-def _replica_output(plan: Planner, key: tuple[str, int, int]) -> str:
-    pool, index, replica = key
-    return plan.job("merge_pool_replica", pool=pool, index=index, replica=replica).output
+def _cells(plan: Planner) -> list[dict[str, Any]]:
+    """Return the first chunk of every cell: the report reads how these were trained."""
+    return [
+        {"model": model, "arm": arm, "ratio": ratio, "chunk": 0}
+        for model in plan.study.models
+        for arm in plan.study.arms
+        for ratio in plan.ratios(arm)
+    ]
+
+
+def steps_of(model: Slice, arm: Slice, ratio: int) -> int:
+    """Return the optimiser steps of one replicate of a cell (`downstream/cell.py`, to the rounding of its counts)."""
+    steps = round(model["steps"] * arm["steps_factor"])
+    if arm["match"] != "epochs":
+        return steps
+    copies = ratio / 100 * (arm["sibling_probability"] or 1.0)
+    return round(steps * ((1.0 if arm["real"] else 0.0) + copies if ratio else 1.0))
+
+
+def _kind(job: Slice) -> str:
+    return model_kind(job["model"]["name"], job["arm"]["augmentation"])
+
+
+def _training_steps(job: Slice) -> list[Term]:
+    """Steps of all replicates, and the validation images that they look at."""
+    model, arm = job["model"], job["arm"]
+    steps, replicates = steps_of(model, arm, job["ratio"]), len(job["replicates"])
+    seen = {f"{arm['validation']}/validation": arm["real_fraction"]}
+    looks = replicates * math.ceil(steps / model["validate_every"])
+    learnt = term(_kind(job), "step", replicates * steps) | {"passes": model["batch_size"]}
+    return [learnt, term(_kind(job), "image", looks, seen)]
+
+
+def _weights(job: Slice) -> list[Term]:
+    return [term(_kind(job), "network", NETWORK_COPIES * len(job["replicates"]))]
+
+
+def _tested(study: Study, job: Slice) -> dict[str, str]:
+    return {"kind": model_kind(job["model"]["name"], study.arms[job["arm"]].augmentation)}
+
+
+def _tested_images(job: Slice) -> list[Term]:
+    """Images of every evaluation part, by each replicate."""
+    seen: dict[str, float] = {}
+    for entry in job["evaluate"]:
+        for part in entry["parts"]:
+            share = job["model"]["real_fraction"] if part == "validation" else 1.0
+            seen[f"{entry['dataset']}/{part if entry['split'] else 'all'}"] = share
+    return [term(job["kind"], "image", len(job["replicates"]), seen)]
+
+
+STAGES = (
+    Stage(
+        "train_downstream",
+        "Training downstream models",
+        "downstream/{model}/{arm}/{ratio}/{chunk}/manifest.json",
+        train_downstream,
+        {"datasets": "prepare_dataset", "splits": "split_dataset", "replicas": "merge_pool_replica"},
+        gpus=one_gpu,
+        loads=TORCH,
+        work=_training_steps,
+        disk=_weights,
+        shown=_cells,
+    ),
+    Stage(
+        "predict_downstream",
+        "Predicting",
+        "predictions/{model}/{arm}/{ratio}/{chunk}.parquet",
+        predict_downstream,
+        {"trainings": "train_downstream", "datasets": "prepare_dataset", "splits": "split_dataset"},
+        gpus=one_gpu,
+        loads=TORCH,
+        kinds=_tested,
+        work=_tested_images,
+    ),
+    Stage(
+        "collect_predictions",
+        "Collecting predictions",
+        "predictions/{model}/{arm}.parquet",
+        collect_predictions,
+        {"predictions": "predict_downstream"},
+    ),
+    Stage(
+        "trivial_floor",
+        "Scoring trivial segmentations",
+        "floors/{model}.parquet",
+        trivial_floor,
+        {"datasets": "prepare_dataset", "splits": "split_dataset"},
+    ),
+)
