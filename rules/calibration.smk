@@ -26,4 +26,4 @@ rule summarise_calibration:
     message:
         "Comparing known and found answers of {wildcards.study}"
     shell:
-        STUDY_JOB
+        script("summarise_calibration", "{wildcards.study}")

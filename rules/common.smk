@@ -16,13 +16,6 @@ from synthgain.study.sources import blamed, merged, read_sources
 RUN = "results/{run}"
 STUDY = "results/{study}"  # above the runs of a study with several seeds
 
-# How every job is called: by the name of its rule, with one param (docs/architecture.md).
-_JOB = (
-    'python "$SYNTHGAIN_SCRIPTS/{rule}.py" --job {params.job:q} --run results/%s'
-    " --threads {threads} --log {log:q} --output {output:q}"
-)
-RUN_JOB, STUDY_JOB = _JOB % "{wildcards.run}", _JOB % "{wildcards.study}"
-
 # Snakemake's own `config` passes over a key given twice: the same files and words are read again.
 try:
     sources = read_sources(
@@ -78,6 +71,14 @@ def needs(rule, name):
 
 def job(rule):
     return planned(rule, "parameter")
+
+
+def script(rule, folder="{wildcards.run}"):
+    """Return how every job is called: the script of the rule's name, with one param (docs/architecture.md)."""
+    return (
+        f'python "$SYNTHGAIN_SCRIPTS/{rule}.py" --job {{params.job:q}} --run results/{folder}'
+        " --threads {threads} --log {log:q} --output {output:q}"
+    )
 
 
 def targets(kind):

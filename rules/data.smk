@@ -19,7 +19,7 @@ rule prepare_dataset:
     message:
         "Reading data set {wildcards.dataset}"
     shell:
-        RUN_JOB
+        script("prepare_dataset")
 
 
 rule split_dataset:
@@ -38,7 +38,7 @@ rule split_dataset:
     message:
         "Dividing the patients of {wildcards.dataset}"
     shell:
-        RUN_JOB
+        script("split_dataset")
 
 
 rule audit_datasets:
@@ -66,4 +66,4 @@ rule audit_datasets:
     message:
         "Auditing the data sets"
     shell:
-        RUN_JOB
+        script("audit_datasets")

@@ -25,7 +25,7 @@ rule train_downstream:
     message:
         "Training {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        RUN_JOB
+        script("train_downstream")
 
 
 rule predict_downstream:
@@ -51,7 +51,7 @@ rule predict_downstream:
     message:
         "Predicting with {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        RUN_JOB
+        script("predict_downstream")
 
 
 rule collect_predictions:
@@ -70,7 +70,7 @@ rule collect_predictions:
     message:
         "Collecting the predictions of {wildcards.model}, arm {wildcards.arm}"
     shell:
-        RUN_JOB
+        script("collect_predictions")
 
 
 rule trivial_floor:
@@ -93,4 +93,4 @@ rule trivial_floor:
     message:
         "Scoring trivial segmentations beside {wildcards.model}"
     shell:
-        RUN_JOB
+        script("trivial_floor")

@@ -25,7 +25,7 @@ rule measure_fidelity:
     message:
         "Measuring the fidelity of pool {wildcards.pool} ({wildcards.index})"
     shell:
-        RUN_JOB
+        script("measure_fidelity")
 
 
 rule check_memorisation:
@@ -52,7 +52,7 @@ rule check_memorisation:
     message:
         "Looking for copies of training images in pool {wildcards.pool} ({wildcards.index})"
     shell:
-        RUN_JOB
+        script("check_memorisation")
 
 
 rule score_pool:
@@ -78,7 +78,7 @@ rule score_pool:
     message:
         "Scoring pool {wildcards.pool} ({wildcards.index}) with the real-only model"
     shell:
-        RUN_JOB
+        script("score_pool")
 
 
 rule evaluate_snapshots:
@@ -103,7 +103,7 @@ rule evaluate_snapshots:
     message:
         "Measuring the snapshots of generator {wildcards.generator} ({wildcards.index})"
     shell:
-        RUN_JOB
+        script("evaluate_snapshots")
 
 
 rule relate_fidelity:
@@ -123,4 +123,4 @@ rule relate_fidelity:
     message:
         "Setting fidelity beside the gain of {wildcards.model}"
     shell:
-        RUN_JOB
+        script("relate_fidelity")

@@ -31,7 +31,7 @@ rule measure_speed:
     message:
         "Measuring a few steps of every kind of work"
     shell:
-        RUN_JOB
+        script("measure_speed")
 
 
 rule forecast_cost:
@@ -50,4 +50,4 @@ rule forecast_cost:
     message:
         "Forecasting the cost of {wildcards.run}"
     shell:
-        RUN_JOB
+        script("forecast_cost")

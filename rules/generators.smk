@@ -25,7 +25,7 @@ rule train_generator:
     message:
         "Training generator {wildcards.generator} ({wildcards.index})"
     shell:
-        RUN_JOB
+        script("train_generator")
 
 
 rule draw_sample_grid:
@@ -59,4 +59,4 @@ rule draw_sample_grid:
     message:
         "Drawing samples of {wildcards.generator} ({wildcards.index}) after {wildcards.snapshot} steps"
     shell:
-        RUN_JOB
+        script("draw_sample_grid")

@@ -32,7 +32,7 @@ rule draw_pool_shard:
     message:
         "Drawing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}, shard {wildcards.shard}"
     shell:
-        RUN_JOB
+        script("draw_pool_shard")
 
 
 rule merge_pool_replica:
@@ -51,7 +51,7 @@ rule merge_pool_replica:
     message:
         "Closing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}"
     shell:
-        RUN_JOB
+        script("merge_pool_replica")
 
 
 rule export_pool:
@@ -70,4 +70,4 @@ rule export_pool:
     message:
         "Exporting pool {wildcards.pool} ({wildcards.index})"
     shell:
-        RUN_JOB
+        script("export_pool")

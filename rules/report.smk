@@ -27,7 +27,7 @@ rule draw_figures:
     message:
         "Drawing the figures of {wildcards.model}"
     shell:
-        RUN_JOB
+        script("draw_figures")
 
 
 rule write_report:
@@ -64,4 +64,4 @@ rule write_report:
     message:
         "Writing the report of {wildcards.run}"
     shell:
-        RUN_JOB
+        script("write_report")

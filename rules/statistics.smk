@@ -25,4 +25,4 @@ rule compare_arms:
     message:
         "Comparing the arms of {wildcards.model}"
     shell:
-        RUN_JOB
+        script("compare_arms")

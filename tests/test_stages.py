@@ -53,7 +53,8 @@ def test_a_rule_names_the_inputs_of_its_stage(name: str) -> None:
     assert re.findall(r'(\w+)=needs\("(\w+)", "(\w+)"\)', text) == [(given, name, given) for given in stage.inputs]
     assert (f'gpu=gpus("{name}")' in text) == stage.on_gpu
     assert f'job=job("{name}")' in text
-    assert text.rstrip().endswith("STUDY_JOB" if stage.over_runs else "RUN_JOB")
+    folder = ', "{wildcards.study}"' if stage.over_runs else ""
+    assert f'script("{name}"{folder})' in text
     log = re.search(rf'logs/{name}/([^"]+)\.log', text)
     assert log is not None
     below = {"study"} if stage.over_runs else set()

@@ -5,7 +5,7 @@ the config alone: what lies on disk is compared with it, never read for it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Planner:
         self.study, self.run, self.seed, self.code = study, run, seed, code
         self.folder, self.root, self.stages = results / run, root, stages
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
+        self._parts: dict[tuple[str, ...], dict[str, Any]] = {}
         self._checksums: dict[str, str] = {}
 
     def job(self, rule: str, **wildcards: Any) -> PlannedJob:
@@ -48,7 +49,9 @@ class Planner:
             code = self.code.digest(f"{rule}.py", tuple(sorted(set(draft.modules))))
             result = draft.result or {"slice": draft.slice, "inputs": inputs}
             identity = digest({"rule": rule, "code": code, **result})
-            self._jobs[key] = PlannedJob(rule, output, draft.slice, inputs, code, identity, named, wildcards)
+            self._jobs[key] = PlannedJob(
+                rule, output, draft.slice, inputs, code, identity, named, wildcards, stage.key(wildcards)
+            )
         return self._jobs[key]
 
     def inputs_of(self, stage: Stage, wanted: Mapping[str, Sequence[Wildcards]]) -> tuple[Named, dict[str, str]]:
@@ -57,17 +60,22 @@ class Planner:
         named: dict[str, list[tuple[tuple[str | int, ...], str]]] = {}
         identities: dict[str, str] = {}
         for name, rule in stage.inputs.items():
-            maker = self.stages[rule]
             named[name] = []
             for place in wanted.get(name, ()):
                 job = self.job(rule, **place)
                 identities[job.output] = job.identity
-                named[name].append((maker.key(place), job.output))
+                named[name].append((job.key, job.output))
         return named, identities
 
     def identities(self, rule: str, wanted: Mapping[str, Sequence[Wildcards]]) -> dict[str, str]:
         """Return {path: identity} of these inputs of a rule."""
         return self.inputs_of(self.stages[rule], wanted)[1]
+
+    def once(self, about: tuple[str, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a part of slices that many jobs share, made for the first of them; nobody may change it."""
+        if about not in self._parts:
+            self._parts[about] = make()
+        return self._parts[about]
 
     def jobs(self) -> list[PlannedJob]:
         """Return every job planned so far."""

@@ -43,6 +43,7 @@ class Session:
     ) -> None:
         self.study: Study = parse_study(config, source)
         self.results = results
+        self._asked: dict[tuple[str, ...], PlannedJob] = {}
         self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
         root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
         self.root = Path(root).expanduser().resolve() if root else None
@@ -107,8 +108,11 @@ class Session:
     def _job(self, rule: str, run: str | None = None, study: str = "", **wildcards: str) -> tuple[str, PlannedJob]:
         """Return a job and the folder of its paths: a run's, or the study's for the one job over all runs."""
         if run is not None:
-            check_wildcards(self.planners[run], rule, wildcards)
-            return run, self.planners[run].job(rule, **wildcards)
+            asked = (rule, run, *wildcards.values())  # once for each name of its inputs
+            if asked not in self._asked:
+                check_wildcards(self.planners[run], rule, wildcards)
+                self._asked[asked] = self.planners[run].job(rule, **wildcards)
+            return run, self._asked[asked]
         return self.study.study, plan_over_runs(rule, self.planners)
 
     def write_expected(self, path: Path) -> str:

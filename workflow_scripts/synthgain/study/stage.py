@@ -96,7 +96,7 @@ class Stage:
 class PlannedJob:
     """A job with its identity. inputs: {path relative to the run folder: identity}.
 
-    named: {input name: [key of the stage that makes it, path]}; place: the job's own wildcards.
+    named: {input name: [(key of the job that makes it, path)]}; place: the job's own wildcards; key: their values.
     """
 
     rule: str
@@ -107,6 +107,7 @@ class PlannedJob:
     identity: str
     named: Named = field(default_factory=dict)
     place: Wildcards = field(default_factory=dict)
+    key: tuple[str | int, ...] = ()
 
     def parameter(self) -> str:
         """Return the rule's one param: canonical JSON."""

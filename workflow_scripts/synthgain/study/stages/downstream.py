@@ -26,22 +26,8 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     replicas = dict.fromkeys(key for keys in pools.values() for key in keys)
     return Draft(
         {
-            "model": {
-                **config.dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
-                "name": model,
-                "task_module": config.task,
-                "augmentation": _augmentation(config, recipe.augmentation),
-                "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
-                "network": network_entry(config),
-            },
-            "arm": {
-                **recipe.dump(exclude={"description", "ratios", "baseline"}),
-                "name": arm,
-                "match": plan.study.match,
-                "validation": validation,
-                "source": source_dataset(plan.study, recipe.synthetic or ""),
-                "filtered": recipe.synthetic is not None and plan.study.pools[recipe.synthetic].of is not None,
-            },
+            "model": plan.once(("model", model, recipe.augmentation), lambda: _model(plan, model, recipe.augmentation)),
+            "arm": plan.once(("arm", arm), lambda: _arm(plan, arm)),
             "ratio": int(ratio),
             "replicates": replicates,
             "pools": {r: [list(key) for key in keys] for r, keys in pools.items()},
@@ -53,6 +39,30 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
         },
         (network_module(config), TASKS[config.task]),
     )
+
+
+def _model(plan: Planner, model: str, augmentation: str) -> dict[str, Any]:
+    config = plan.study.models[model]
+    return {
+        **config.dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
+        "name": model,
+        "task_module": config.task,
+        "augmentation": _augmentation(config, augmentation),
+        "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
+        "network": network_entry(config),
+    }
+
+
+def _arm(plan: Planner, arm: str) -> dict[str, Any]:
+    recipe = plan.study.arms[arm]
+    return {
+        **recipe.dump(exclude={"description", "ratios", "baseline"}),
+        "name": arm,
+        "match": plan.study.match,
+        "validation": validation_dataset(plan.study, arm),
+        "source": source_dataset(plan.study, recipe.synthetic or ""),
+        "filtered": recipe.synthetic is not None and plan.study.pools[recipe.synthetic].of is not None,
+    }
 
 
 def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any) -> Draft:
