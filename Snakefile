@@ -33,6 +33,7 @@ localrules:
     samples,
     exports,
     verify,
+    accept,
 
 
 # Everything, up to results/<study>/report.html.
@@ -86,6 +87,19 @@ rule verify:
         expected=expected,
     shell:
         'python "$SYNTHGAIN_SCRIPTS/verify_results.py" --expected {params.expected:q} --results results --log {log:q}'
+
+
+# Takes results as current whose code alone differs from the present one (docs/rerun.md); computes nothing.
+rule accept:
+    log:
+        "results/accept.log",
+    conda:
+        "envs/environment.yaml"
+    params:
+        acceptable=acceptable,
+    shell:
+        'python "$SYNTHGAIN_SCRIPTS/accept_results.py" --acceptable {params.acceptable:q} --results results'
+        " --log {log:q}"
 
 
 onstart:

@@ -1,9 +1,11 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
+import atexit
 import sys
 from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
@@ -11,6 +13,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.study import cluster
 from synthgain.study.session import Session
 from synthgain.study.stages.table import STAGES
+from synthgain.study.wildcards import wildcards_of_stages
 from synthgain.study.sources import blamed, merged, read_sources
 
 RUN = "results/{run}"
@@ -34,19 +37,9 @@ except SynthGainError as problem:
 
 
 wildcard_constraints:
+    **wildcards_of_stages(),
     run=session.run_pattern(),
     study=session.study.study,
-    dataset="[a-z][a-z0-9_]*",
-    generator="[a-z][a-z0-9_]*",
-    pool="[a-z][a-z0-9_]*",
-    model="[a-z][a-z0-9_]*",
-    arm="[a-z][a-z0-9_]*",
-    index=r"\d+",
-    replica=r"\d+",
-    shard=r"\d+",
-    ratio=r"\d+",
-    chunk=r"\d+",
-    snapshot=r"\d+",
 
 
 def planned(rule, method, *about):
@@ -64,9 +57,7 @@ def planned(rule, method, *about):
 def needs(rule, name):
     """Return the input function of what `rule` reads under this name."""
     ask = planned(rule, "inputs", name)
-    return lambda wildcards: [
-        ancient(path) if old else path for path, old in ask(wildcards)
-    ]
+    return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
 def job(rule):
@@ -92,6 +83,17 @@ def expected(wildcards):
     return session.write_expected(Path(".snakemake/synthgain_expected.json"))
 
 
+def recorded(path):
+    """Return the params with which Snakemake recorded a result."""
+    return workflow.persistence.params(IOFile(path))
+
+
+def acceptable(wildcards):
+    return session.write_acceptable(
+        Path(".snakemake/synthgain_acceptable.json"), recorded
+    )
+
+
 def planned_jobs(wildcards):
     return session.write_planned(Path(".snakemake/synthgain_planned.json"))
 
@@ -112,7 +114,22 @@ def gpus(rule):
     return lambda wildcards: cluster.gpus(session.study, STAGES[rule], wildcards)
 
 
+def say_what_changed():
+    """After a dry run: which keys and modules differ from those that made the results."""
+    if workflow.is_main_process and workflow.dryrun and workflow.persistence:
+        try:
+            text = session.changes(recorded)
+        except SynthGainError:  # said before
+            return
+        if text:
+            print(f"\n{text}", file=sys.stderr)
+
+
+atexit.register(say_what_changed)
+
+
 def say_what_is_known():
+    session.remember_code()
     if session.notice():
         print(session.notice(), file=sys.stderr)
 

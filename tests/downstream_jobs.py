@@ -12,8 +12,8 @@ import pandas as pd
 from devices import DEVICE
 from job_inputs import fields_of, named, new_job
 
-from synthgain.datasets.order import training_order
-from synthgain.images import read_image_set, write_image_set
+from synthgain.data.image_set import read_image_set, write_image_set
+from synthgain.data.order import training_order
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import canonical_json, digest, write_manifest, write_table
 

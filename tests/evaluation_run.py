@@ -15,7 +15,7 @@ import pandas as pd
 from job_inputs import fields_of, new_job
 from scipy.ndimage import gaussian_filter
 
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_manifest, write_table
 

@@ -9,7 +9,7 @@ import pandas as pd
 import PIL.Image
 from job_inputs import new_job
 
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_json, write_manifest, write_table
 from synthgain.study.stages.report import described

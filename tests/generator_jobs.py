@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from job_inputs import fields_of, new_job
 
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import canonical_json, digest, write_manifest, write_table
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from job_inputs import inputs_at, named
 
-from synthgain.images import ImageSet, write_image_set
+from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.shards import ShardRequest
 from synthgain.runtime.command import Job, run_script

@@ -236,6 +236,8 @@ class TestDeclarations:
             ("class Sampling", "KNOWN = {'a': 1}\n\n\nclass Sampling"),
             ("class Sampling", "STEPS: int = 18\n\n\nclass Sampling"),
             ("    steps: int", "    halve = lambda self: 2\n    steps: int"),
+            ("    steps: int", "    SHARES = (0.25, 0.5)\n    steps: int"),  # no field: in no slice
+            ("    steps: int", "    shares: ClassVar[tuple[float, ...]] = (0.25, 0.5)\n    steps: int"),
         ],
     )
     def test_options_that_do_more_count_whole(self, options: Path, old: str, new: str) -> None:
@@ -256,8 +258,9 @@ class TestDeclarations:
         before = digest(tree)
         registry.write_text('SOURCES = {"known": "synthgain.pools.known", "new": "synthgain.pools.new"}\n')
         assert digest(tree) == before
-        registry.write_text('SOURCES = {"known": "synthgain.pools.known"}\n\n\ndef size():\n    return 3\n')
-        assert digest(tree) != before
+        for more in ("def size():\n    return 3\n", "SIZES = {'known': 3}\n"):
+            registry.write_text(f'SOURCES = {{"known": "synthgain.pools.known"}}\n\n\n{more}')
+            assert digest(tree) != before
 
 
 def test_a_module_named_in_code_is_known_by_what_it_holds(tree: Path) -> None:
@@ -266,6 +269,19 @@ def test_a_module_named_in_code_is_known_by_what_it_holds(tree: Path) -> None:
     before = digest(tree)
     move(tree, "synthgain.other", "synthgain.pools.else_where")
     assert digest(tree) == before
+    edit(
+        tree,
+        "stage.py",
+        '"synthgain.pools.else_where", "synthgain.maths"',
+        '"synthgain.maths", "synthgain.pools.else_where"',
+    )
+    assert digest(tree) != before, "which comes first counts"
+    edit(
+        tree,
+        "stage.py",
+        '"synthgain.maths", "synthgain.pools.else_where"',
+        '"synthgain.pools.else_where", "synthgain.maths"',
+    )
     edit(tree, "synthgain/pools/else_where.py", "1", "2")
     assert digest(tree) != before
 
@@ -276,6 +292,17 @@ def test_data_files_count_by_name_and_bytes(tree: Path) -> None:
     before = digest(tree)
     (tree / "synthgain" / "words.txt").write_text("two")
     assert digest(tree) != before
+
+
+def test_data_files_of_one_name_in_two_folders_both_count(tree: Path) -> None:
+    for module in ("synthgain/maths.py", "synthgain/pools/draw.py"):
+        edit(tree, module, "def d", 'DATA_FILES = ("words.txt",)\n\n\ndef d')
+        (tree / module).with_name("words.txt").write_text("one")
+    found = {digest(tree)}
+    for module in ("synthgain/maths.py", "synthgain/pools/draw.py"):
+        (tree / module).with_name("words.txt").write_text("two")
+        found.add(digest(tree))
+    assert len(found) == 3
 
 
 def test_which_modules_differ_between_two_digests(tree: Path) -> None:

@@ -69,3 +69,13 @@ def test_what_does_not_vary_is_never_equivalent():
         for p in (still.p_value(), 0.001):
             assert verdict(still, p, 0.05, 0.02) == "inconclusive"
     assert verdict(orh.from_covariances(np.zeros(3), 0, 0), 1.0, 0.05, 0.02, copies=True) == "equivalent"
+
+
+def test_one_source_of_variance_is_enough():
+    """Seeds that agree beside patients that vary, or the other way round: either is a measured uncertainty."""
+    patients = orh.from_covariances(np.full(3, 0.05), 2e-4, 1e-4)
+    assert patients.seed_variance == 0
+    assert verdict(patients, patients.p_value(), 0.05, 0.02) == "helps"
+    seeds = orh.from_covariances(np.array([0.050, 0.051, 0.052]), 1e-4, 2e-4)
+    assert seeds.patient_variance == 0
+    assert verdict(seeds, seeds.p_value(), 0.05, 0.02) == "helps"

@@ -8,6 +8,8 @@ import pytest
 from test_statistics_script import quick_slice
 
 from synthgain.statistics.analysis import read_analysis
+from synthgain.statistics.delong import components
+from synthgain.statistics.information import of_auroc, of_ratios
 from synthgain.statistics.stage import Inputs, analyse
 
 PATIENTS, REPLICATES = 60, 4
@@ -69,13 +71,13 @@ def said(result: dict) -> tuple[str, str, str]:
 @pytest.mark.parametrize(
     ("arm", "real", "metric", "why"),
     [
-        (constant, constant, "auroc", "the scores of real do not vary"),
+        (constant, constant, "auroc", "the scores of real and supplemented do not vary"),
         (constant, noisy(), "auroc", "the scores of supplemented do not vary"),
         (noisy(), constant, "auroc", "the scores of real do not vary"),
-        (nearly_constant, nearly_constant, "auroc", "the scores of real do not vary"),
-        (constant, constant, "brier", "the scores of real do not vary"),
-        (constant, constant, "average_precision", "the scores of real do not vary"),
-        (constant, constant, "sensitivity", "the scores of real do not vary"),
+        (nearly_constant, nearly_constant, "auroc", "the scores of real and supplemented do not vary"),
+        (constant, constant, "brier", "the scores of real and supplemented do not vary"),
+        (constant, constant, "average_precision", "the scores of real and supplemented do not vary"),
+        (constant, constant, "sensitivity", "the scores of real and supplemented do not vary"),
         (perfect, perfect, "auroc", "no patient shows an error"),
         (perfect, perfect, "average_precision", "no patient shows an error"),
         (perfect, perfect, "f1", "no patient shows an error"),
@@ -191,8 +193,8 @@ def segmented(dice: dict[str, float], spread: float, metric: str) -> dict:
 @pytest.mark.parametrize(
     ("dice", "spread", "metric", "why"),
     [
-        ({"real": 0.0, "supplemented": 0.0}, 0.0, "dice", "the scores of real do not vary"),
-        ({"real": 0.7, "supplemented": 0.71}, 0.0, "dice", "the scores of real do not vary"),
+        ({"real": 0.0, "supplemented": 0.0}, 0.0, "dice", "the scores of real and supplemented do not vary"),
+        ({"real": 0.7, "supplemented": 0.71}, 0.0, "dice", "the scores of real and supplemented do not vary"),
         ({"real": 0.7, "supplemented": 0.71}, 0.01, "hd95", "neither seeds nor patients vary"),
         ({"real": 0.9, "supplemented": 0.91}, 0.01, "failure_rate", "no patient shows an error"),
     ],
@@ -201,3 +203,33 @@ def test_masks_without_spread_are_not_equivalent(dice: dict, spread: float, metr
     word, reason, _ = said(segmented(dice, spread, metric))
     assert word == "inconclusive"
     assert why in reason
+
+
+def test_informative_patients_by_hand() -> None:
+    truth, patient = np.array([1, 1, 1, 0, 0, 0]), np.array([0, 0, 1, 2, 3, 3])
+    scores = np.array([[0.9, 0.2, 0.8, 0.1, 0.3, 0.4], [0.9, 0.8, 0.7, 0.1, 0.2, 0.3]])
+    kinds = of_auroc(components(truth, scores, patient, 4), truth, patient, 4)
+    assert [name for name, _ in kinds] == ["an error", "a success"] * 2
+    assert kinds[0][1].tolist() == [[True, False, False, False], [False] * 4]  # one film of patient 0 lies below two
+    assert kinds[2][1].tolist() == [[False, False, False, True], [False] * 4]  # and these are of patient 3
+    assert kinds[1][1].tolist() == [[True, True, False, False]] * 2
+    sums = [(np.array([[2.0, 0.0, 1.0]]), np.array([[2.0, 1.0, 3.0]]))]
+    who = {name: found.tolist() for name, found in of_ratios(sums)}
+    assert who == {"an error": [[False, True, True]], "a success": [[True, False, True]]}
+    turned = {name: found.tolist() for name, found in of_ratios(sums, higher_is_better=False)}
+    assert turned == {"an error": who["a success"], "a success": who["an error"]}
+
+
+def test_one_flat_label_of_two_leaves_the_mean_estimable() -> None:
+    arms = {"supplemented": (300, 1), "real": (0, 2)}
+    tables = {
+        name: pd.concat([table(noisy(), *cell), table(constant, *cell, label="effusion")])
+        for name, cell in arms.items()
+    }
+    fields = quick_slice() | {"targets": ["opacity", "effusion"]}
+    fields["arms"] = {name: fields["arms"][name] for name in tables}
+    rows = analyse(Inputs(tables, fields["test_sets"], fields["targets"]), read_analysis(fields), 0)["comparisons.csv"]
+    reasons = rows.query("metric == 'auroc'").set_index("label")["reason"]
+    assert reasons.to_dict() == {
+        "macro": "", "opacity": "", "effusion": "the scores of real and supplemented do not vary",
+    }  # fmt: skip

@@ -36,9 +36,9 @@ def test_logits_are_the_last_layer_of_the_features(name: str, options: dict, siz
 
 
 def test_bad_options_give_one_line() -> None:
-    with pytest.raises(SynthGainError, match="multiples of 4"):
+    with pytest.raises(SynthGainError, match=r"network\.width: Input should be a multiple of 4"):
         build(1, 1, 32, width=6)
-    with pytest.raises(SynthGainError, match="unknown name 'vgg'"):
+    with pytest.raises(SynthGainError, match=r"network\.name: unknown 'vgg'; known: conv"):
         importlib.import_module(TORCHVISION).build(1, 1, 32, name="vgg")
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from studies import tiny
 
 from synthgain.datasets import table
+from synthgain.report.blocks import Text
 from synthgain.report.checklist_facts import known_facts
 from synthgain.report.evidence import Evidence, gather
 from synthgain.report.prose import methods
@@ -22,6 +23,7 @@ from synthgain.report.sections_utility import utility_sections
 from synthgain.report.verdicts import headlines
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_text
+from synthgain.speed.sizes import dataset_sizes
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
@@ -201,8 +203,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report_on(evidence: Evidence, facts: dict[str, Any]) -> None:
     """Make the parts of the report that read the study's config."""
     seen = replace(evidence, slice=facts)
-    assert all((methods(seen), known_facts(seen), headlines(seen), study_sections(seen)))
-    assert all(utility_sections(seen, model) for model in seen.models)
+    assert all((methods(seen), known_facts(seen), headlines(seen)))
+    sections = [*study_sections(seen), *(part for model in seen.models for part in utility_sections(seen, model))]
+    texts = [block.text for section in sections for block in section.blocks if isinstance(block, Text)]
+    assert not [text for text in texts if "section failed" in text]
 
 
 @pytest.mark.parametrize("rehearsal", [False, True], ids=["study", "rehearsal"])
@@ -308,3 +312,12 @@ def test_a_site_column_that_is_named_must_be_there(tmp_path: Path) -> None:
     pd.DataFrame({"image": ["0.png"]}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(SynthGainError, match="no column 'site'"):
         table.prepare({"table": "t.csv", "patient_id": None, "site": "site"}, {"size": 32, "channels": 1}, 0, tmp_path)
+
+
+def test_the_forecast_counts_validation_images_that_are_cut_from_training(tmp_path: Path) -> None:
+    pd.DataFrame({"part": ["train"] * 8 + ["test"] * 2}).to_csv(tmp_path / "t.csv", index=False)
+    entry = {"manifest": "datasets/a/manifest.json", "identity": "i", "table": {"path": "t.csv", "where": {}}}
+    column = {"name": "part", "map": {}}
+    for share, expected in ((None, (8, 0, 2)), (0.25, (6, 2, 2))):
+        found = dataset_sizes(tmp_path, {"a": {**entry, "column": {**column, "validation": share}}}, tmp_path)["a"]
+        assert (found["train"], found["validation"], found["test"]) == expected

@@ -12,7 +12,7 @@ from synthgain.datasets.phantom import COLUMNS, MASK_NAMES, draw, prepare
 from synthgain.datasets.phantom_anatomy import chest_integrals, chest_width, draw_anatomy
 from synthgain.datasets.phantom_bodies import Interval, ellipsoid, remaining_length, superellipsoid, tube
 from synthgain.datasets.phantom_film import Style, develop
-from synthgain.datasets.phantom_law import FINDINGS, make_law, read_options, read_style
+from synthgain.datasets.phantom_law import FINDINGS, make_law, read_options
 from synthgain.datasets.phantom_vessels import draw_tree, vessel_length
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
@@ -220,9 +220,9 @@ def test_sites_differ() -> None:
     a, b = (phantom({"size": 64}, patients=30, images_per_patient=[1, 1], style=style) for style in "ab")
     pd.testing.assert_frame_equal(a.table, b.table)
     assert abs(a.images.mean() - b.images.mean()) > 5
-    assert read_style(read_options({"site": "b"})) != read_style(read_options({"site": "a"}))
-    assert read_style(read_options({"site": "elsewhere"})) == read_style(read_options({"site": "a"}))
-    assert read_style(read_options({"style": {"base": "b", "marker": ""}})).marker == ""
+    assert read_options({"site": "b"}).film != read_options({"site": "a"}).film
+    assert read_options({"site": "elsewhere"}).film == read_options({"site": "a"}).film
+    assert read_options({"style": {"base": "b", "marker": ""}}).film.marker == ""
 
 
 def test_missing_values_hide_but_do_not_change_the_film() -> None:
@@ -310,7 +310,7 @@ def test_draw_rows_are_independent_and_take_nulls() -> None:
         ({"prevalence": {"fracture": 0.2}}, "fracture"),
         ({"missing": {"weight": 0.2}}, "weight"),
         ({"style": "z"}, "'z'"),
-        ({"style": {"contrasts": 1.0}}, "did you mean contrast"),
+        ({"style": {"contrasts": 1.0}}, "did you mean 'contrast'"),
         ({"style": {"contrast": 99}}, "style.contrast"),
         ({"age_range": [10, 40]}, "age_range"),
     ],

@@ -97,6 +97,45 @@ def new_family(shop: Workshop) -> None:
     (shop.folder / LIBRARY / "generators" / "flow.py").write_text('"""Another family."""\n\nVALUE = 1\n')
 
 
+def moved_modules(shop: Workshop) -> None:
+    """One that others import, and one that is registered."""
+    for old, new in (("pools.solvers", "pools.ode.steps"), ("networks.unet", "generators.plain_unet")):
+        source, target = (shop.folder / LIBRARY / (name.replace(".", "/") + ".py") for name in (old, new))
+        target.parent.mkdir(exist_ok=True)
+        source.rename(target)
+        for path in (shop.folder / "workflow_scripts").rglob("*.py"):
+            path.write_text(re.sub(rf"\bsynthgain\.{re.escape(old)}\b", f"synthgain.{new}", path.read_text()))
+
+
+def renamed(shop: Workshop) -> None:
+    path = shop.folder / LIBRARY / "pools" / "solvers.py"
+    assert "_unipc_weights" in path.read_text()
+    path.write_text(path.read_text().replace("_unipc_weights", "_weights_of_unipc"))
+
+
+def new_key(shop: Workshop) -> None:
+    path = f"{LIBRARY}/study/training.py"
+    key = "    smoothing: Annotated[float, OmittedWhen(0.0)] = Field(0.0, ge=0, description='Of labels.')\n"
+    shop.replace(path, "    steps: int = Field(ge=1", f"{key}    steps: int = Field(ge=1")
+    shop.replace(path, "from typing import", "from typing import Annotated,")
+    shop.replace(path, "from synthgain.entry import", "from synthgain.entry import OmittedWhen,")
+
+
+def accepted(shop: Workshop) -> None:
+    """Another sampler, taken as equal: what a dry run says before, and what the report and `verify` say after."""
+    shop.append(f"{LIBRARY}/pools/solvers.py", "\nEDITED = 1\n")
+    text = shop.snakemake("--cores", "2", "--dry-run", "--quiet", "all")
+    assert "draw_pool_shard ×4: code of pools/solvers.py" in text
+    assert "`snakemake accept` takes results as current" in text
+    results = list((shop.folder / "results" / "tiny").rglob("manifest.json"))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results}
+    text = shop.snakemake("--cores", "1", "accept", "--quiet", "all")
+    assert re.search(r"accept: \d+ results of older code are taken as current, 0 are not", text), text
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results} == before
+    assert "Results of older code" in (shop.folder / "results" / "tiny" / "report.html").read_text()
+    assert "0 differ" in shop.snakemake("--cores", "1", "verify", "--quiet", "all")
+
+
 def study(**changes: object) -> Callable[[Workshop], None]:
     return lambda shop: shop.write_study(**changes)
 
@@ -132,6 +171,25 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
     ),
     "a new adapter": new_adapter,
     "a new generator family": new_family,
+    "an error message in `runtime/`": lambda shop: shop.replace(
+        f"{LIBRARY}/runtime/files.py", "missing; run snakemake again", "not there; run snakemake once more"
+    ),
+    "an error message in a generator module": lambda shop: shop.replace(
+        f"{LIBRARY}/generators/run_state.py", ": not a multiple of the", ": must be a multiple of the"
+    ),
+    "a log line of the training loop": lambda shop: shop.replace(
+        f"{LIBRARY}/generators/run_state.py", "resumed at step %d of %d", "goes on at step %d of %d"
+    ),
+    "an exception's data argument": lambda shop: shop.replace(
+        f"{LIBRARY}/generators/run_state.py", "multiple of the {processes}", "multiple of the {processes + 0}"
+    ),
+    "a moved module": moved_modules,
+    "a renamed internal function": renamed,
+    "a new optional key": new_key,
+    "a changed default": lambda shop: shop.replace(
+        f"{LIBRARY}/study/training.py", "weight_decay: float = Field(1e-4", "weight_decay: float = Field(2e-4"
+    ),
+    "`accept` after a code change": accepted,
     "an image added to the table": image_added,
     "a moved data root": moved_data,
     "a touched file": touch,

@@ -30,7 +30,10 @@ ARM = {"real": "hospital_a", "synthetic": "drawn", "ratios": [100]}
         ({"targets": ["opacity"]}, "segmentation needs structures, and no targets"),
         ({"task": "classification"}, "classification needs targets, and no structures"),
         ({"structures": ["lungs", "lungs"]}, "must be different"),
-        ({"network": "small_cnn"}, "unknown network 'small_cnn' for segmentation; known: unet, segresnet"),
+        (
+            {"network": "small_cnn"},
+            "unknown network 'small_cnn' for segmentation; known: basic_unet_plusplus, fl",
+        ),
         ({"selection_metric": "auroc"}, "auroc is not for segmentation"),
         ({"task": "classification", "structures": [], "targets": ["opacity"], "window": 16}, "window is for task"),
         (

@@ -32,9 +32,9 @@ def test_sizes_and_options_that_do_not_fit_are_one_line() -> None:
         build(1, 1, 50, "unet")
     with pytest.raises(SynthGainError, match="unknown name 'vnet'"):
         build(1, 1, 32, "vnet")
-    with pytest.raises(SynthGainError, match="backbone 'vgg'") as caught:
+    with pytest.raises(SynthGainError, match="backbone: unknown 'vgg'") as caught:
         build(1, 1, 32, "flexible_unet", backbone="vgg")
     assert "\n" not in str(caught.value)
     entry = {"module": "monai_segmenters", "options": {"name": "unet", "width": 3}}
-    with pytest.raises(SynthGainError, match="network options"):
+    with pytest.raises(SynthGainError, match="model seg: network: unknown key 'width'"):
         build_network(entry, 1, 1, 32, "model seg")

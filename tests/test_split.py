@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from job_inputs import new_job
 
 from split_dataset import split_dataset
+from synthgain.data.image_set import write_image_set
 from synthgain.datasets.duplicates import exact_groups
 from synthgain.datasets.split import (
     assert_disjoint,
@@ -18,7 +19,6 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
-from synthgain.images import write_image_set
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table
 

@@ -461,7 +461,7 @@ def gated(gates: list[dict], arm: str = "supplemented", **spec) -> tuple[pd.Data
 def test_any_draw_with_a_copy_or_a_barred_set_speaks():
     copied = gate(exceeded=True, state="copies found", copies=1, sentence="Copies.")
     _, alarm = gated([gate(excess=0.009), copied, gate()])
-    assert alarm["rows"][0]["sentence"] == "Copies."
+    assert alarm["rows"][0]["sentence"] == "In draw 1, the worst of 3 draws of the pool (1 above the limit): Copies."
     assert (alarm["rows"][0]["copies"], alarm["rows"][0]["images"]) == (1, 400)
     large = gate(exceeded=True, state="exceeded", excess=0.2, sentence="Excess.")
     table, alarm = gated([large, gate(barred_sets=["hospital_a/test"])], cleaned=True)
@@ -469,4 +469,4 @@ def test_any_draw_with_a_copy_or_a_barred_set_speaks():
     assert table["verdict"].tolist() == ["barred", "barred"]  # also where the copying pool is on the baseline's side
     unknown = gate(excess=None, low=None, high=None, state="undecided", sentence="Not known.")
     assert not gated([unknown, gate()])[1]["raised"]
-    assert gated([unknown, copied])[1]["rows"][0]["sentence"] == "Copies."
+    assert gated([unknown, copied])[1]["rows"][0]["sentence"].endswith("Copies.")

@@ -19,6 +19,7 @@ from synthgain.study.schema import Study
 
 ROOT = Path(__file__).parent.parent
 
+TABLE = {"adapter": "table", "table": "t.csv", "patient_id": "p"}
 # (change, words that the one line must hold)
 REFUSED = [
     ({"analysis__alhpa": 0.1}, ["analysis", "'alhpa'", "'alpha'"]),
@@ -43,6 +44,12 @@ REFUSED = [
     ({"analysis__primary__arm": "supplement"}, ["analysis.primary.arm", "'supplemented'"]),
     ({"analysis__primary__test_set": "hospital_c"}, ["analysis.primary.test_set"]),
     ({"analysis__primary": None}, ["analysis.primary", "declare one comparison"]),
+    ({"study": 2024}, ["study: is 2024 to YAML, not text; put it in quotes"]),
+    (
+        {"datasets__hospital_b": {**TABLE, "targets": {"opacity": {"column": "o", "levels": [0, 1]}}}},
+        ["levels.0: is 0"],
+    ),
+    ({"datasets__hospital_b": {**TABLE, "image": False}}, ["hospital_b.image: is false to YAML, not text"]),
     ({"study": "../../x; rm"}, ["study", "is not a name"]),
     ({"datasets__Bad-Name": {"adapter": "phantom", "patients": 3}}, ["is not a name"]),
     ({"datasets__hospital_a__split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["must be 1", "0.9"]),
@@ -77,6 +84,17 @@ def test_key_given_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("study: a\nstudy: b\n")
     with pytest.raises(SynthGainError, match="'study' is given twice"):
         read_yaml(path)
+
+
+def test_words_that_yaml_takes_for_other_things_are_text_where_text_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("map: {yes: 1, no: 0, 0: 1, ~: 0, 2020-01-01: 1}\nday: 2020-01-01\n<<: {on: &a 1, b: *a}\n")
+    assert read_yaml(path) == {
+        "map": {"yes": 1, "no": 0, "0": 1, "~": 0, "2020-01-01": 1},
+        "day": "2020-01-01",
+        "on": 1,
+        "b": 1,
+    }
 
 
 @pytest.mark.parametrize(

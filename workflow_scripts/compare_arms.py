@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set
+from synthgain.data.dataset import read_split
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import read_json, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
@@ -28,7 +29,7 @@ def _inputs(job: Job) -> Inputs:
     }
     audit: dict[str, Any] = job.inputs.audit.only.manifest() if job.inputs.audit else {}
     datasets = {str(name): read_table(entry.folder() / "table.parquet") for name, entry in job.inputs.datasets.items()}
-    splits = {str(name): read_table(entry.folder() / "split.parquet") for name, entry in job.inputs.splits.items()}
+    splits = {str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()}
     gates = {
         arm: [read_json(job.inputs.memorisation[tuple(draw)].folder() / "gate.json") for draw in draws]
         for arm, draws in job.slice.get("gates", {}).items()

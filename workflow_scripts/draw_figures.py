@@ -5,12 +5,15 @@ pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. In
 exist replicas with their datasets and splits, generators, fidelity, snapshots; of segmentation consistency.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set
+from synthgain.attempts import Attempts
+from synthgain.data.dataset import read_split
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
 from synthgain.report.pair_sheet import pair_rows
@@ -22,14 +25,24 @@ from synthgain.runtime.files import read_json, read_table, write_manifest
 
 
 def draw_figures(job: Job) -> None:
-    """Write every figure whose data exist, then a manifest that lists them with section, title and caption."""
+    """Write every figure whose data exist, then a manifest that lists them with section, title and caption.
+
+    A figure that cannot be drawn is listed as `failed`, with its reason.
+    """
     folder = job.outputs[0].parent
     plans = [*_statistics(job), *_fidelity(job), *_agreement(job), *_snapshots(job), *_loss_curves(job)]
     plans += _sample_sheets(job)
+    attempt = Attempts(stops=(SynthGainError,))  # no disk to write to is no fault of the figure
     with style_context():
-        for plan in plans:
-            save_svg(plan.draw(), folder / plan.file)
-    write_manifest(job.outputs[0], job.identity, [p.file for p in plans], figures=[p.entry() for p in plans])
+        drawn = [plan for plan in plans if attempt(plan.file, partial(_draw, plan, folder), False)]
+    failed = [{**p.entry(), "reason": "; ".join(attempt.failed[p.file])} for p in plans if p.file in attempt.failed]
+    facts = {"figures": [plan.entry() for plan in drawn], "failed": failed}
+    write_manifest(job.outputs[0], job.identity, [plan.file for plan in drawn], **facts)
+
+
+def _draw(plan: Plan, folder: Path) -> bool:
+    save_svg(plan.draw(), folder / plan.file)
+    return True
 
 
 def _statistics(job: Job) -> list[Plan]:
@@ -179,7 +192,7 @@ def _kinship(title: str) -> str:
 def _training_ids(job: Job, dataset: str) -> set[str] | None:
     if dataset not in job.inputs.splits:
         return None
-    split = read_table(job.inputs.splits[dataset].folder() / "split.parquet")
+    split = read_split(job.inputs.splits[dataset].folder())
     return set(split.loc[split["part"] == "train", "image_id"])
 
 

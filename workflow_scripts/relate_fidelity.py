@@ -4,28 +4,41 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.evaluation.relation import relate
+from synthgain.attempts import Attempts
+from synthgain.evaluation.relation import COLUMNS, relate
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, read_table, write_manifest, write_text
 from synthgain.seeds import random_generator
 
+POINTS = ("configuration", "pool", "arm", "ratio", "replicate", "index", "gain")
+
 
 def relate_fidelity(job: Job) -> None:
-    """Write fidelity_utility/<model>/: points.csv (arm, ratio, replicate: gain), relation.csv, manifest.json."""
+    """Write fidelity_utility/<model>/: points.csv (arm, ratio, replicate: gain), relation.csv, manifest.json.
+
+    The relation only informs: where it cannot be computed the tables are empty and the manifest says why (`failed`).
+    """
     settings, folder = job.slice, job.outputs[0].parent
     statistics = job.inputs.statistics[settings["model"]].folder()
-    metrics = read_table(statistics / "metrics.parquet")
-    gains = pd.concat([_gains(metrics, settings, arm) for arm in settings["arms"]], ignore_index=True)
-    fidelity = _fidelity(job)
-    pools = gains[["configuration", "pool"]].drop_duplicates()
-    expanded = pools.merge(fidelity, on="pool")
-    rng = random_generator(study=settings["seed"], step="fidelity against utility", model=settings["model"])
-    found = relate(expanded, gains, rng)
+    metrics, fidelity = read_table(statistics / "metrics.parquet"), _fidelity(job)
+    attempt, nothing = Attempts(), (pd.DataFrame(columns=list(POINTS)), pd.DataFrame(columns=list(COLUMNS)))
+    gains, found = attempt("relation", lambda: _relation(metrics, fidelity, settings), nothing)
     write_text(folder / "points.csv", gains.to_csv(index=False))
     write_text(folder / "relation.csv", found.to_csv(index=False))
     facts = {"model": settings["model"], "configurations": int(gains["configuration"].nunique())}
+    facts |= {"failed": "; ".join(attempt.failed["relation"])} if attempt.failed else {}
     write_manifest(job.outputs[0], job.identity, ["points.csv", "relation.csv"], **facts)
+
+
+def _relation(
+    metrics: pd.DataFrame, fidelity: pd.DataFrame, settings: dict[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the gains of every cell, and how each fidelity number goes with them."""
+    gains = pd.concat([_gains(metrics, settings, arm) for arm in settings["arms"]], ignore_index=True)
+    expanded = gains[["configuration", "pool"]].drop_duplicates().merge(fidelity, on="pool")
+    rng = random_generator(study=settings["seed"], step="fidelity against utility", model=settings["model"])
+    return gains, relate(expanded, gains, rng)
 
 
 def _gains(metrics: pd.DataFrame, settings: dict[str, Any], arm: dict[str, Any]) -> pd.DataFrame:

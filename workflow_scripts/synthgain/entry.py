@@ -4,17 +4,21 @@ The options of a network, a recipe or a pool are declared once, beside the code 
 of these types, and the job makes the same type again from its slice.
 """
 
+import copy
 import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -38,15 +42,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(known)}" if known else "there are none"
-
-
-def given(options: Any) -> Any:
-    """Return a mapping without its nulls: an option with nothing behind it is left out."""
-    return {k: v for k, v in options.items() if v is not None} if isinstance(options, dict) else options
-
-
-# Options of a module that checks them itself.
-FreeOptions = Annotated[dict[str, Any], BeforeValidator(given)]
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Entry(BaseModel):
     def _absent_keys_of_a_slice(cls, data: Any, info: ValidationInfo) -> Any:
         if info.context is not _FROM_SLICE or not isinstance(data, dict):
             return data
-        absent = {name: frozen for name, frozen in cls._omitted().items() if not {name, cls._key(name)} & data.keys()}
+        absent = {name: mark.value for name, key, mark in _marks(cls) if mark and not {name, key} & data.keys()}
         return {**data, **absent}
 
     @classmethod
@@ -99,34 +94,25 @@ class Entry(BaseModel):
 
     def dump(self, **options: Any) -> dict[str, Any]:
         """Return this entry for a slice, as `model_dump(**options)`, without keys that have their frozen value."""
-        return self._without_omitted(self.model_dump(**options))
-
-    def _without_omitted(self, dumped: dict[str, Any]) -> dict[str, Any]:
-        omitted = self._omitted()
-        found = {}
-        for name in type(self).model_fields:
-            value, key = getattr(self, name), self._key(name) if self._key(name) in dumped else name
-            if key in dumped and not (name in omitted and value == omitted[name]):
-                found[key] = _dumped(value, dumped[key])
-        return found
-
-    @classmethod
-    def _omitted(cls) -> dict[str, Any]:
-        """Return {field: frozen value} of the keys that were added later."""
-        marked = ((name, mark) for name, field in cls.model_fields.items() for mark in field.metadata)
-        return {name: mark.value for name, mark in marked if isinstance(mark, OmittedWhen)}
-
-    @classmethod
-    def _key(cls, name: str) -> str:
-        return cls.model_fields[name].alias or name
+        return _without_omitted(self, self.model_dump(**options))
 
 
 class Options(Entry):
-    """Options of which only those that were given are written out: a default that changes later is a job's own."""
+    """Options that are written out word for word as they were given: what was not given stays away."""
+
+    _words: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _kept(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if isinstance(data, Mapping):
+            made._words = copy.deepcopy(dict(data))
+        return made
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, as they were."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return copy.deepcopy(self._words)
 
     @model_serializer
     def _as_given(self) -> Any:
@@ -156,29 +142,38 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
         message = f"unknown {kind} {shown(tag)!r}; {nearest(tag, known)} (known: {', '.join(known)})"
     elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
         known = re.findall(r"'([^']*)'", context["expected"])
-        hint = nearest(problem["input"], known)
-        more = "" if hint.startswith("known") else f" (known: {', '.join(known)})"
-        message = f"unknown {shown(problem['input'])!r}; {hint}{more}"
+        message = f"unknown {shown(problem['input'])!r}; {nearest(problem['input'], known)}"
     elif problem["type"] == "string_pattern_mismatch":
         message = f"{shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
+    elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
+        value = problem["input"]
+        message = f"is {str(value).lower() if isinstance(value, bool) else value} to YAML, not text; put it in quotes"
     elif problem["type"] == "missing":
         message = "is missing"
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
-    return [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")], message
+    keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")[1]]
+    inside = re.match(
+        r"([a-z_]+(?:\.[a-z0-9_]+)*): ", message
+    )  # a check of an entry as a whole names what is wrong in it
+    return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
 
 
-def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> list[int | str]:
-    """Return those parts of a place that are keys of the config; the others name a kind of entry."""
-    keys: list[int | str] = []
-    for position, part in enumerate(place):
-        here = range(len(config)) if isinstance(config, list) else config if isinstance(config, Mapping) else ()
-        if part in here:
-            config = config[part]
-        elif not (missing and position == len(place) - 1):
-            continue
-        keys.append(part)
-    return keys
+def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> tuple[bool, list[int | str]]:
+    """Return those parts of a place that are keys of the config, and whether the last one is.
+
+    The others name a kind of entry, which may be called as one of its keys is: `table`. What says most is taken.
+    """
+    if not place:
+        return False, []
+    part, rest = place[0], place[1:]
+    found = [_keys(rest, config, missing)]
+    if part in (range(len(config)) if isinstance(config, list) else config if isinstance(config, Mapping) else ()):
+        last, keys = _keys(rest, config[part], missing)
+        found.append((last or not rest, [part, *keys]))
+    elif missing and not rest and isinstance(config, Mapping):
+        found.append((True, [part]))
+    return max(found, key=lambda answer: (answer[0], len(answer[1])))
 
 
 def shown(name: str) -> str:
@@ -215,15 +210,32 @@ Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[int | float, BeforeValidator(_number)]
 
 
-def _dumped(value: Any, dumped: Any) -> Any:
-    """Return the dump of a field's value, with the entries in it without what they leave out."""
+@cache
+def _marks(kind: type[Entry]) -> tuple[tuple[str, str, OmittedWhen | None], ...]:
+    """Return (field, key in the config, mark of a key that was added later) of an entry's fields."""
+    return tuple(
+        (name, field.alias or name, next((mark for mark in field.metadata if isinstance(mark, OmittedWhen)), None))
+        for name, field in kind.model_fields.items()
+    )
+
+
+def _without_omitted(value: Any, dumped: Any) -> Any:
+    """Return what `dumped`, the dump of `value`, is without the keys that it and the entries in it leave out."""
     if isinstance(value, Entry) and isinstance(dumped, dict):
-        return value._without_omitted(dumped)
-    if isinstance(value, dict) and isinstance(dumped, dict):
-        return {key: _dumped(value.get(key), part) for key, part in dumped.items()}
-    if isinstance(value, list | tuple) and isinstance(dumped, list | tuple) and len(value) == len(dumped):
-        return type(dumped)(_dumped(one, part) for one, part in zip(value, dumped, strict=True))
+        for name, key, mark in _marks(type(value)):
+            own, place = getattr(value, name), key if key in dumped else name
+            if mark is not None and own == mark.value:
+                dumped.pop(place, None)
+            elif isinstance(own, _HOLDERS) and place in dumped:
+                dumped[place] = _without_omitted(own, dumped[place])
+    elif isinstance(value, dict) and isinstance(dumped, dict):
+        return {key: _without_omitted(value.get(key), part) for key, part in dumped.items()}
+    elif isinstance(value, list | tuple) and isinstance(dumped, list | tuple) and len(value) == len(dumped):
+        return type(dumped)(_without_omitted(one, part) for one, part in zip(value, dumped, strict=True))
     return dumped
+
+
+_HOLDERS = (Entry, dict, list, tuple)  # what may hold an entry
 
 
 def _takes_null(field: FieldInfo) -> bool:

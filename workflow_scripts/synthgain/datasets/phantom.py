@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ColumnSpec
 from synthgain.datasets.phantom_anatomy import Anatomy, chest_integrals, draw_anatomy
 from synthgain.datasets.phantom_film import Style, block_mean, develop
 from synthgain.datasets.phantom_findings import Findings, draw_findings, finding_integrals
@@ -23,7 +24,6 @@ from synthgain.datasets.phantom_law import (
     Patient,
     make_law,
     read_options,
-    read_style,
 )
 from synthgain.datasets.source import Prepared
 from synthgain.runtime.errors import SynthGainError
@@ -33,7 +33,7 @@ MASK_NAMES = ["lungs", "heart", "finding"]
 SIZES = (32, 256)
 _SHARP_SIZE = 128  # below it a pixel is wider than a rib's cortex, so four rays are averaged per pixel
 
-COLUMNS: dict[str, dict[str, Any]] = {
+COLUMNS: dict[str, ColumnSpec] = {
     **{name: {"role": "target", "kind": "binary"} for name in FINDINGS},
     "sex": {"role": "covariate", "kind": "category", "levels": list(SEXES)},
     "age": {"role": "covariate", "kind": "continuous"},
@@ -51,7 +51,7 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
     """
     settings = read_options(options)
     size, channels = _geometry(image)
-    law, style = make_law(settings), read_style(settings)
+    law, style = make_law(settings), settings.film
     low, high = settings.images_per_patient
     hidden_shares = {str(name): share for name, share in settings.missing.items()}
     rows: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ def draw(
         raise ValueError(f"{len(conditions)} rows but {len(seed_keys)} seed keys")
     settings = read_options(options)
     size, channels = _geometry(image)
-    law, style = make_law(settings), read_style(settings)
+    law, style = make_law(settings), settings.film
     known = [name for name in COLUMNS if name in conditions.columns]
     films, masks = [], []
     for keys, row in zip(seed_keys, conditions[known].to_dict("records"), strict=True):
@@ -187,11 +187,11 @@ def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(arrays) if arrays else np.zeros((0, *shape), dtype=np.uint8)
 
 
-def _values(patient: Patient) -> dict[str, Any]:
+def _values(patient: Patient) -> dict[str, object]:
     return {**patient.findings, "sex": patient.sex, "age": patient.age, "build": patient.build}
 
 
-def _hide(values: dict[str, Any], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, Any]:
+def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, object]:
     """Hide values completely at random, each column by a stream of its own."""
     hidden = {
         name

@@ -1,47 +1,9 @@
 """From attenuation to a film: Beer-Lambert, scatter, detector noise, tone, collimation, marker."""
 
-from typing import Literal
-
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-
-class Style(BaseModel):
-    """How one hospital takes and processes its films.
-
-    contrast: slope of the tone curve at its middle (1 = a straight line). brightness: grey level added.
-    exposure_sd: spread of the window between films, in grey levels. quantum_noise: relative noise of a
-    1 cm² patch behind a mean patient. scatter: scattered over mean primary intensity. equalisation: share of
-    the large-scale contrast that processing takes away. collimation: largest unexposed border as a share of
-    the side; border_grey its grey level (0-255). marker: burned-in letter and its corner ("" = none).
-    margin: film side over the patient's inner chest width. pose: factor on the spread of position and rotation.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    contrast: float = Field(1.25, gt=0.2, le=4.0)
-    brightness: float = Field(0.0, ge=-0.3, le=0.3)
-    exposure_sd: float = Field(0.025, ge=0.0, le=0.2)
-    quantum_noise: float = Field(0.004, ge=0.0, le=0.3)
-    scatter: float = Field(0.15, ge=0.0, le=3.0)
-    equalisation: float = Field(0.25, ge=0.0, lt=1.0)
-    collimation: float = Field(0.02, ge=0.0, le=0.2)
-    border_grey: int = Field(0, ge=0, le=255)
-    marker: Literal["L", "R", ""] = "L"
-    margin: float = Field(1.16, ge=1.0, le=1.6)
-    pose: float = Field(1.0, ge=0.0, le=3.0)
-
-
-# "a": a digital department with strong processing. "b": older cassettes, more scatter and noise, flatter and
-# brighter films, loose collimation with a grey border, patients less well placed.
-STYLES: dict[str, Style] = {
-    "a": Style(),
-    "b": Style(
-        contrast=0.85, brightness=0.05, exposure_sd=0.05, quantum_noise=0.007, scatter=0.45, equalisation=0.0,
-        collimation=0.06, border_grey=24, marker="R", margin=1.24, pose=1.6,
-    ),
-}  # fmt: skip
+from synthgain.datasets.options import Style
 
 _GLYPHS = {
     "L": ("1000", "1000", "1000", "1000", "1000", "1111"),

@@ -4,18 +4,17 @@ Sex, build and age are independent; each finding is independent given them, with
 The joint law of (sex, build, age) given any known labels is a finite table, so unknown values are drawn exactly.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from synthgain.datasets.phantom_film import STYLES, Style
+from synthgain.datasets.options import PhantomOptions
+from synthgain.entry import checked
 from synthgain.runtime.errors import SynthGainError
 
 FINDINGS = ("opacity", "nodule", "effusion", "cardiomegaly")
@@ -30,71 +29,12 @@ BUILD_SHARES = (0.3, 0.45, 0.25)
 AGE_SLOPES = {"opacity": 0.3, "nodule": 0.6, "effusion": 0.4, "cardiomegaly": 0.6}
 AGE_CENTRE, AGE_UNIT, AGE_SD = 55.0, 20.0, 18.0  # years; the age law is a normal cut to `age_range`
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
-
-class PhantomOptions(BaseModel):
-    """Options of the `phantom` adapter.
-
-    style: a name in `phantom_film.STYLES`, or a mapping {base: name, field: value …}; by default the
-    style named like the site, else "a". missing: share of values hidden from the table, per column,
-    completely at random. first_patient: number of the first patient, to draw new ones of the same law.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    patients: int = Field(200, ge=1)
-    images_per_patient: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 2)
-    site: str = Field("a", min_length=1)
-    style: str | dict[str, Any] | None = None
-    seed: int = 0
-    prevalence: dict[Literal["opacity", "nodule", "effusion", "cardiomegaly"], Share] = Field(default_factory=dict)
-    sex_ratio: Share = 0.5  # share of women
-    age_range: tuple[Annotated[int, Field(ge=18)], Annotated[int, Field(le=100)]] = (20, 90)
-    missing: dict[Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build"], Share] = Field(
-        default_factory=dict
-    )
-    first_patient: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "PhantomOptions":
-        for name in ("images_per_patient", "age_range"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} is [{low}, {high}]; give [smallest, largest]")
-        return self
-
-
-def read_options(options: Mapping[str, Any]) -> PhantomOptions:
+def read_options(options: Mapping[str, object]) -> PhantomOptions:
     """Return the checked options (null = default); SynthGainError with one line naming the key otherwise."""
-    try:
-        return PhantomOptions.model_validate({name: value for name, value in options.items() if value is not None})
-    except ValidationError as error:
-        raise SynthGainError(_one_line(error)) from error
-
-
-def read_style(options: PhantomOptions) -> Style:
-    """Return the site's film style; SynthGainError for an unknown name or field."""
-    chosen = options.style if options.style is not None else options.site if options.site in STYLES else "a"
-    fields = dict(chosen) if isinstance(chosen, dict) else {"base": chosen}
-    base = fields.pop("base", "a")
-    if base not in STYLES:
-        raise SynthGainError(f"phantom option style: {base!r} is not a style; known: {', '.join(STYLES)}")
-    try:
-        return Style.model_validate({**STYLES[base].model_dump(), **fields})
-    except ValidationError as error:
-        raise SynthGainError(_one_line(error, "style.", list(Style.model_fields))) from error
-
-
-def _one_line(error: ValidationError, prefix: str = "", known: list[str] | None = None) -> str:
-    first = error.errors()[0]
-    place = prefix + ".".join(str(part) for part in first["loc"] if part != "[key]")
-    if first["type"] == "extra_forbidden":
-        names = known or list(PhantomOptions.model_fields)
-        near = difflib.get_close_matches(str(first["loc"][-1]), names, 1) or names
-        return f"phantom option {place}: unknown key; did you mean {', '.join(near)}?"
-    reason = first["msg"].replace("\n", " ")
-    return f"phantom option {place}: {reason}, got {first['input']!r}" if place else f"phantom options: {reason}"
+    return checked(
+        PhantomOptions, {name: value for name, value in options.items() if value is not None}, "phantom options"
+    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +89,7 @@ class Law:
         return Patient(SEXES[sex], float(known.get("age", self.ages[age])), BUILDS[build], findings)
 
 
-def _others(levels: tuple[str, ...], value: Any, column: str) -> list[int]:
+def _others(levels: tuple[str, ...], value: object, column: str) -> list[int]:
     if value not in levels:
         raise SynthGainError(f"phantom column {column}: {value!r} is not one of {', '.join(levels)}")
     return [index for index, level in enumerate(levels) if level != value]

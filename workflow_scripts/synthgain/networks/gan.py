@@ -7,6 +7,7 @@ of the other; at widths that fit small sets.
 
 import itertools
 import math
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,21 +16,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synthgain.runtime.errors import SynthGainError
+from synthgain.entry import checked
+from synthgain.networks.generator_options import Gan
 
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU (He et al. 2015)
-LEAST_START, LARGEST_START = 4, 15  # px, side of the coarsest level
 LATENT_DIMENSION = 64  # Huang et al. 2024, table of hyper-parameters
-# {largest image size in px: channels of the finest level, most channels of a level, residual blocks per level}; up to
-# 64 px what two CPU cores can train, as the U-Net's defaults. Widths double from level to level.
-DEFAULT_SIZES: dict[int, tuple[int, int, int]] = {
-    32: (16, 96, 1),
-    64: (16, 128, 1),
-    128: (32, 256, 2),
-    256: (32, 384, 2),
-}
-_OPTIONS = ("channels", "blocks_per_level", "expansion", "group_size", "latent_dim")
 
 
 class ResidualBlock(nn.Module):
@@ -139,51 +131,19 @@ def build_generator(options: dict[str, Any], size: int, channels: int, condition
     that a grouped convolution mixes), latent_dim. Raises SynthGainError for an unknown option, a size that has no
     coarsest level of 4 to 15 px, or widths that do not fit it.
     """
-    latent = int(options.get("latent_dim") or LATENT_DIMENSION)
+    chosen = checked(Gan, options, "network")
     return GanNetwork(
-        size, channels, **_layout(options, size), latent_dim=latent, condition_dimension=condition_dimension
+        size,
+        channels,
+        **asdict(chosen.layout(size)),
+        latent_dim=chosen.latent_dim or LATENT_DIMENSION,
+        condition_dimension=condition_dimension,
     )
 
 
-def build_discriminator(options: dict[str, Any], size: int, channels: int) -> GanDiscriminator:
+def build_discriminator(options: dict[str, object], size: int, channels: int) -> GanDiscriminator:
     """Return the discriminator of the same options; its condition vector is as long as its widest level."""
-    return GanDiscriminator(size, channels, **_layout(options, size))
-
-
-def levels_of(size: int) -> int:
-    """Number of resolutions from `size` down to the coarsest. Raises SynthGainError where there is none."""
-    level = 0
-    while size % 2 == 0 and size // 2 >= LEAST_START:
-        size, level = size // 2, level + 1
-    if not LEAST_START <= size <= LARGEST_START:
-        raise SynthGainError(
-            f"image.size {size << level}: a gan needs {LEAST_START} to {LARGEST_START} px times a power of two, "
-            "such as 32, 48, 64, 96, 128, 224 or 256"
-        )
-    return level + 1
-
-
-def _layout(options: dict[str, Any], size: int) -> dict[str, Any]:
-    """Return the checked options that both networks share."""
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise SynthGainError(f"network options: unknown key {unknown[0]!r}; known: {', '.join(_OPTIONS)}")
-    levels = levels_of(size)
-    sizes = next((sizes for largest, sizes in DEFAULT_SIZES.items() if size <= largest), DEFAULT_SIZES[256])
-    finest, most, blocks = sizes
-    default = [min(finest << level, most) for level in range(levels)]
-    widths = [int(width) for width in options.get("channels") or default]
-    if len(widths) != levels:
-        raise SynthGainError(f"network channels {widths}: an image of {size} px needs {levels} widths, finest first")
-    expansion, group_size = int(options.get("expansion") or 2), int(options.get("group_size") or 16)
-    if min(widths) < 1 or any(width * expansion % min(group_size, width * expansion) for width in widths):
-        raise SynthGainError(f"network channels {widths}: each, times {expansion}, must be a multiple of {group_size}")
-    return {
-        "channels": widths,
-        "blocks_per_level": int(options.get("blocks_per_level") or blocks),
-        "expansion": expansion,
-        "group_size": group_size,
-    }
+    return GanDiscriminator(size, channels, **asdict(checked(Gan, options, "network").layout(size)))
 
 
 def _change_width(before: int, after: int) -> nn.Module:

@@ -6,11 +6,15 @@ import torch
 from monai.networks.nets import DenseNet121
 from torch import nn
 
+from synthgain.entry import checked
+from synthgain.networks.options import DenseNet
 
-def build(in_channels: int, outputs: int, image_size: int, dropout_prob: float = 0.0) -> nn.Module:
+
+def build(in_channels: int, outputs: int, image_size: int, **options: Any) -> nn.Module:
     """Return an untrained DenseNet121: (N, C, H, W) float in [-1, 1] → (N, outputs) logits. Any image size."""
+    dropout = checked(DenseNet, options, "network").dropout_prob
     return DenseNet121(
-        spatial_dims=2, in_channels=in_channels, out_channels=outputs, dropout_prob=dropout_prob, pretrained=False
+        spatial_dims=2, in_channels=in_channels, out_channels=outputs, dropout_prob=dropout, pretrained=False
     )
 
 

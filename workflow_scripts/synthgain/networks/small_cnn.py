@@ -4,10 +4,13 @@ Strided 3×3 convolutions down to a 4×4 map, group normalisation (no batch stat
 synthetic images of one batch do not touch each other), mean over the map, one linear layer.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from synthgain.runtime.errors import SynthGainError
+from synthgain.entry import checked
+from synthgain.networks.options import SmallCnn
 
 _GROUPS = 4
 _LAST_MAP = 4  # px: where halving stops
@@ -38,20 +41,13 @@ class SmallCNN(nn.Module):
         return logits
 
 
-def build(
-    in_channels: int, outputs: int, image_size: int, width: int = 16, max_width: int = 128, depth: int = 2
-) -> SmallCNN:
-    """Return an untrained SmallCNN.
+def build(in_channels: int, outputs: int, image_size: int, **options: Any) -> SmallCNN:
+    """Return an untrained SmallCNN; options: those of `networks.options.SmallCnn`.
 
-    width: channels of the first layer, doubled at each halving up to max_width (multiples of 4);
-    depth: convolutions per resolution. Raises SynthGainError for sizes it cannot be built with.
+    Raises SynthGainError for options that it cannot be built with.
     """
-    if width < _GROUPS or width % _GROUPS or max_width < width or max_width % _GROUPS or depth < 1 or image_size < 8:
-        raise SynthGainError(
-            f"network small_cnn: got width {width}, max_width {max_width}, depth {depth}, image size {image_size}; "
-            f"wanted widths that are multiples of {_GROUPS} with max_width ≥ width, depth ≥ 1, images of at least 8 px"
-        )
-    return SmallCNN(in_channels, outputs, image_size, width, max_width, depth)
+    chosen = checked(SmallCnn, options, "network")
+    return SmallCNN(in_channels, outputs, image_size, chosen.width, chosen.max_width, chosen.depth)
 
 
 def features(network: SmallCNN, images: torch.Tensor) -> torch.Tensor:

@@ -6,23 +6,20 @@ import torch
 from torch import nn
 from torchvision import models
 
-from synthgain.runtime.errors import SynthGainError
+from synthgain.entry import checked
+from synthgain.networks.options import TorchvisionClassifier
 
-ARCHITECTURES = ("resnet18", "resnet50", "convnext_tiny", "convnext_base")
 _SMALL_IMAGE = 64  # px: up to here ResNet's 7×7 stride-2 stem and pooling would leave almost no map
 
 
-def build(in_channels: int, outputs: int, image_size: int, name: str = "resnet18", stem: str = "auto") -> nn.Module:
+def build(in_channels: int, outputs: int, image_size: int, **options: Any) -> nn.Module:
     """Return an untrained torchvision classifier.
 
-    name: one of ARCHITECTURES. stem: "imagenet" (as published, which pretrained weights need),
-    "small" (3×3 stride 1 without pooling for ResNet, 2×2 stride 2 for ConvNeXt), or "auto": small for
-    images of up to 64 px. Raises SynthGainError for another name.
+    options: those of `networks.options.TorchvisionClassifier`. The stem for small images is 3×3 with stride 1 and no
+    pooling for ResNet, 2×2 with stride 2 for ConvNeXt. Raises SynthGainError for another name.
     """
-    if name not in ARCHITECTURES:
-        raise SynthGainError(f"network: unknown name {name!r}; known: {', '.join(ARCHITECTURES)}")
-    if stem not in ("auto", "imagenet", "small"):
-        raise SynthGainError(f"network {name}: stem {stem!r}; wanted auto, imagenet or small")
+    chosen = checked(TorchvisionClassifier, options, "network")
+    name, stem = chosen.name, chosen.stem
     small = stem == "small" or (stem == "auto" and image_size <= _SMALL_IMAGE)
     network: Any = getattr(models, name)(weights=None, num_classes=outputs)
     if name.startswith("resnet"):

@@ -1,6 +1,5 @@
 """Pixel-space U-Net of the diffusion family: diffusers' UNet2DModel with sizes that fit a study's budget."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,32 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from synthgain.device import memory_format
-from synthgain.runtime.errors import SynthGainError
+from synthgain.entry import checked
+from synthgain.networks.generator_options import UNet
 
-# {largest image size in px: channels per level, resnet layers per level}. Chosen by measurement on two CPU cores
-# (docs/performance.md): most of the cost is in the two upper levels, most of the parameters in the lower ones.
-DEFAULT_SIZES: dict[int, tuple[tuple[int, ...], int]] = {
-    32: ((16, 32, 64, 64), 1),
-    64: ((16, 32, 64, 96), 1),
-    128: ((32, 64, 128, 192, 192), 2),
-    256: ((64, 64, 128, 256, 256), 2),
-}
 ATTENTION_RESOLUTION = 8  # px; attention costs resolution⁴, and the middle block always attends
 HEAD_CHANNELS = 32
-_SIZE_OPTIONS = ("patch_size", "block_out_channels", "layers_per_block", "dropout", "norm_groups")
-_OPTIONS = (*_SIZE_OPTIONS, "attention_resolutions", "head_channels")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What any U-Net of the family is built with: `inner_size` px is what it sees of an image cut into patches."""
-
-    patch: int
-    inner_size: int
-    widths: tuple[int, ...]
-    layers: int
-    groups: int
-    dropout: float
 
 
 def build(options: dict[str, Any], image_size: int, channels: int, condition_channels: int = 0) -> UNet2DModel:
@@ -47,8 +25,8 @@ def build(options: dict[str, Any], image_size: int, channels: int, condition_cha
     The condition vector has 4 × block_out_channels[0] numbers.
     Raises SynthGainError for an unknown option or a size that the levels do not divide.
     """
-    sizes = checked_sizes(options, image_size, _OPTIONS)
-    attended = options.get("attention_resolutions")
+    chosen = checked(UNet, options, "network")
+    sizes, attended = chosen.sizes(image_size), chosen.attention_resolutions
     attends = [sizes.inner_size >> level in (attended if attended is not None else [ATTENTION_RESOLUTION])
                for level in range(len(sizes.widths))]  # fmt: skip
     return UNet2DModel(
@@ -59,29 +37,11 @@ def build(options: dict[str, Any], image_size: int, channels: int, condition_cha
         layers_per_block=sizes.layers,
         down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
         up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
-        attention_head_dim=min(int(options.get("head_channels") or HEAD_CHANNELS), *sizes.widths),
+        attention_head_dim=min(chosen.head_channels or HEAD_CHANNELS, *sizes.widths),
         norm_num_groups=sizes.groups,
         dropout=sizes.dropout,
         class_embed_type="identity",
     )
-
-
-def checked_sizes(options: dict[str, Any], image_size: int, known: tuple[str, ...] = _SIZE_OPTIONS) -> Sizes:
-    """Return the sizes that `options` ask for, with defaults by image size; SynthGainError as `build` says."""
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise SynthGainError(f"network options: unknown key {unknown[0]!r}; known: {', '.join(known)}")
-    default_channels, default_layers = _default_sizes(image_size)
-    widths = tuple(int(width) for width in options.get("block_out_channels") or default_channels)
-    patch = int(options.get("patch_size") or 1)
-    divisor = patch * 2 ** (len(widths) - 1)
-    if image_size % divisor:
-        raise SynthGainError(f"image.size {image_size}: {len(widths)} U-Net levels need a multiple of {divisor}")
-    groups = int(options.get("norm_groups") or min(8, min(widths)))
-    if any(width % groups for width in widths):
-        raise SynthGainError(f"network block_out_channels {list(widths)}: each must be a multiple of {groups}")
-    layers = int(options.get("layers_per_block") or default_layers)
-    return Sizes(patch, image_size // patch, widths, layers, groups, float(options.get("dropout") or 0.0))
 
 
 def evaluate(network: Any, images: Tensor, time: Tensor, vector: Tensor, **extra: Any) -> Tensor:
@@ -116,10 +76,3 @@ def condition_dimension(network: Any) -> int:
 def prepare_memory_format(network: torch.nn.Module) -> torch.nn.Module:
     """Lay a network's weights out as is fastest where they are."""
     return network.to(memory_format=memory_format(next(network.parameters()).device))
-
-
-def _default_sizes(image_size: int) -> tuple[tuple[int, ...], int]:
-    for largest, sizes in DEFAULT_SIZES.items():
-        if image_size <= largest:
-            return sizes
-    return DEFAULT_SIZES[max(DEFAULT_SIZES)]

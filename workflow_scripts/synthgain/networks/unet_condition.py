@@ -9,7 +9,9 @@ from typing import Any
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
-from synthgain.networks.unet import checked_sizes, evaluate, patch_size, to_patches
+from synthgain.entry import checked
+from synthgain.networks.generator_options import UNetCondition
+from synthgain.networks.unet import evaluate, patch_size, to_patches
 
 CONTROL_CHANNELS = 16  # of the layer that embeds the mask; diffusers' first width. One width: no downsampling
 
@@ -19,7 +21,7 @@ def build(options: dict[str, Any], image_size: int, channels: int, condition_cha
 
     Shapes, options (without attention) and errors as those of `synthgain.networks.unet.build`.
     """
-    sizes = checked_sizes(options, image_size)
+    sizes = checked(UNetCondition, options, "network").sizes(image_size)
     return UNet2DConditionModel(
         sample_size=sizes.inner_size,
         in_channels=(channels + condition_channels) * sizes.patch**2,

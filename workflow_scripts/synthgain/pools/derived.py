@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.replicas import read_replicas
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
-from synthgain.replicas import read_replica, take
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table
 from synthgain.seeds import random_generator
@@ -25,8 +25,9 @@ def draw(request: ShardRequest) -> Drawn:
     so that more replicas change none already drawn.
     """
     options, replica = request.options, request.keys.replica
-    base = request.inputs.replicas[options["of"], request.keys.index, replica]
-    arrays, table, masks = read_replica(base.path, base.identity)
+    given = request.inputs.replicas[options["of"], request.keys.index, replica]
+    base = read_replicas([(given.path, given.identity)])
+    table = base.table
     kept = survivors(read_scores(request, options["filter"]["column"]), table, options["filter"])
     if options.get("thin"):
         kept = thinned(len(table), int(kept.sum()), request)
@@ -35,11 +36,9 @@ def draw(request: ShardRequest) -> Drawn:
     start, stop = shard_bounds(len(table), request.shard, request.shards)
     positions = np.flatnonzero(kept[start:stop]) + start
     facts = {"of": options["of"], "kept": int(kept.sum()), "of_images": len(table)}
-    manifest = base.manifest()
-    columns = {name: manifest["columns"][name] for name in manifest["column_order"]}
-    drawn_masks = None if masks is None else take(masks, positions)
+    masks = None if base.planes is None else base.planes.gather(positions)
     chosen = table.iloc[positions].drop(columns="sha256")
-    return Drawn(take(arrays, positions), chosen, columns, drawn_masks, manifest["mask_names"], facts)
+    return Drawn(base.pixels.gather(positions), chosen, base.columns, masks, base.mask_names, facts)
 
 
 def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -> np.ndarray:

@@ -13,11 +13,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
+from synthgain.entry import checked
 from synthgain.pools.conditions import sample_seeds, without_level
+from synthgain.pools.options import Kind, KnownOptions, known_problem
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
 from synthgain.runtime.command import Progress
 from synthgain.runtime.errors import SynthGainError
@@ -116,7 +119,7 @@ BASES: dict[str, Callable[[ShardRequest, pd.DataFrame, np.ndarray], Pixels]] = {
     "jittered_copier": jittered_copier,
     "noise": noise,
 }
-KINDS = (*BASES, "label_shuffled", "wrong_prevalence", "mode_dropper")
+KINDS = get_args(Kind)
 
 
 def jitter(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
@@ -142,21 +145,16 @@ def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
 
 
 def _kinds(request: ShardRequest) -> tuple[str, str]:
-    options, where = request.options, f"pools.{request.keys.pool}"
-    kind = options.get("kind")
+    where = f"pools.{request.keys.pool}"
+    kind = str(request.options.get("kind"))
     if kind not in KINDS:
         raise SynthGainError(f"{where}.known: got {kind!r}; known are {', '.join(KINDS)}")
-    unknown = set(options) - {"kind", "base", "drop"}
-    if unknown:
-        raise SynthGainError(f"{where}.known_options.{min(unknown)}: unknown; known are base, drop")
-    base = kind if kind in BASES else options.get("base", "oracle")
-    if base not in BASES:
-        raise SynthGainError(f"{where}.known_options.base: got {base!r}; known are {', '.join(BASES)}")
-    if kind == "mode_dropper" and not options.get("drop"):
-        raise SynthGainError(f"{where}.known_options.drop: missing; say what to leave out, such as {{sex: F}}")
-    if kind == "wrong_prevalence" and request.conditions.get("mode") != "balanced":
-        raise SynthGainError(f"{where}.balance: missing; say the prevalence, such as {{opacity: 0.8}}")
-    return kind, base
+    given = {name: value for name, value in request.options.items() if name != "kind"}
+    options = checked(KnownOptions, given, f"{where}.known_options")
+    problem = known_problem(kind, options, request.conditions.get("mode") == "balanced")
+    if problem is not None:
+        raise SynthGainError(f"{where}.{problem}")
+    return kind, kind if kind in BASES else options.base
 
 
 def _mask_columns(request: ShardRequest, rows: pd.DataFrame, base: str) -> dict[str, np.ndarray]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.report.blocks import Picture
+from synthgain.data.dataset import read_split
+from synthgain.report.blocks import Picture, Text
 from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.runtime.command import Job
@@ -20,10 +21,10 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure and the section where it belongs."""
+    """A drawn figure, or why it could not be drawn, and the section where it belongs."""
 
     section: str
-    picture: Picture
+    picture: Picture | Text
 
 
 @dataclass
@@ -40,7 +41,7 @@ class ModelEvidence:
         """Return a table, empty where the file is not there."""
         return self.tables.get(name, pd.DataFrame())
 
-    def pictures(self, section: str) -> list[Picture]:
+    def pictures(self, section: str) -> list[Picture | Text]:
         """Return the figures of a section."""
         return [figure.picture for figure in self.figures if figure.section == section]
 
@@ -117,7 +118,7 @@ def gather(job: Job) -> Evidence:
         slice=job.slice,
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
-        splits={str(name): read_table(entry.folder() / "split.parquet") for name, entry in job.inputs.splits.items()},
+        splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},
         generators={f"{name}/{i}": entry.manifest() for (name, i), entry in job.inputs.generators.keyed()},
         pools={f"{name}/{i}/replica-{k}": entry.manifest() for (name, i, k), entry in job.inputs.replicas.keyed()},
         sample_grids=_sample_grids(job),
@@ -144,9 +145,12 @@ def _model(job: Job, name: str) -> ModelEvidence:
         elif path.suffix == ".parquet":
             model.tables[path.stem] = read_table(path)
     if name in job.inputs.figures:
-        figures = job.inputs.figures[name]
-        folder = figures.folder()
-        for place, entry in enumerate(figures.manifest()["figures"]):
+        folder, listed = job.inputs.figures[name].folder(), job.inputs.figures[name].manifest()
+        for entry in listed.get("failed", []):
+            model.figures.append(
+                Figure(entry["section"], Text(f"{entry['title']} failed: {entry['reason']}.", "warning"))
+            )
+        for place, entry in enumerate(listed["figures"]):
             text = (folder / entry["file"]).read_text(encoding="utf-8")
             label = f"{entry['title']}. {entry['caption']}"
             svg = inline_svg(text, f"{name}-{place}", label)

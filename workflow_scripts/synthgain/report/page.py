@@ -12,6 +12,7 @@ from synthgain.report import environment
 from synthgain.report.blocks import Details, Facts, Section, Text
 from synthgain.report.checklist import checklist_section
 from synthgain.report.evidence import Evidence
+from synthgain.report.failures import written
 from synthgain.report.prose import methods
 from synthgain.report.questions import banners
 from synthgain.report.sections_study import study_sections
@@ -31,7 +32,12 @@ def render(evidence: Evidence) -> str:
     )
     sections = [section for model in evidence.models for section in utility_sections(evidence, model)]
     sections += study_sections(evidence)
-    sections += [_methods(evidence), checklist_section(evidence), _provenance(evidence)]
+    more = [
+        written("methods", "Methods, drafted", lambda: _methods(evidence)),
+        written("checklist", "Reporting checklist", lambda: checklist_section(evidence)),
+        written("provenance", "Provenance", lambda: _provenance(evidence)),
+    ]
+    sections += [section for section in more if section is not None]
     cards = headlines(evidence)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return engine.get_template("report.html").render(

@@ -201,6 +201,8 @@ def _relation_blocks(measured: Measured) -> list[Any]:
 def relation_sentence(measured: Measured) -> str:
     """Return the answer in one sentence, or why there is none."""
     question = "Does fidelity predict usefulness here?"
+    if measured.manifest.get("failed"):
+        return f"{question} failed: {measured.manifest['failed']}."
     table = measured.tables.get("relation", pd.DataFrame())
     known = table.dropna(subset=["value", "low", "high"]) if len(table) else table
     if not len(known):

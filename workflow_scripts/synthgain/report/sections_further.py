@@ -19,6 +19,7 @@ from synthgain.report.blocks import (
     signed,
 )
 from synthgain.report.evidence import ModelEvidence
+from synthgain.report.failures import failed_tables
 from synthgain.report.style import arm_label, metric_name
 from synthgain.report.vocabulary import in_words
 
@@ -42,7 +43,8 @@ def dose_blocks(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
 
     chosen: the main endpoint, see `figure_plan.endpoint`.
     """
-    return [*_fits(model), *_equivalents(model, chosen), *_power(model)]
+    failed = failed_tables(model, "dose_response", "learning_curve", "power")
+    return [*failed, *_fits(model), *_equivalents(model, chosen), *_power(model)]
 
 
 def _fits(model: ModelEvidence) -> list[Any]:
@@ -73,6 +75,8 @@ def _fits(model: ModelEvidence) -> list[Any]:
 def _equivalents(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
     rows = pd.DataFrame(model.facts.get("learning_curve") or [])
     if not len(rows):
+        if failed_tables(model, "learning_curve"):
+            return []
         return [Text("Real-image equivalents: not done (they need real arms at several real fractions).", "missing")]
     columns = [
         *PLACE,
@@ -80,6 +84,7 @@ def _equivalents(model: ModelEvidence, chosen: Mapping[str, Any]) -> list[Any]:
         Column(("low", "high"), "Over replicates", "interval", 2),
         Column("extra_patients", "Extra real patients", "count"),
         Column("extrapolated", "Beyond the curve"),
+        Column("note", "Why not", optional=True),
     ]
     title = "Real-image equivalents"
     shown = rows.assign(extrapolated=rows["extrapolated"].map({True: "yes: a direction only", False: "no"}))
@@ -98,8 +103,11 @@ def equivalent_sentence(row: Mapping[str, Any]) -> str:
     """Return what an arm is worth in real patients, in one sentence."""
     arm = arm_label(str(row["arm"]), float(row["ratio"]))
     if pd.isna(row["fraction"]):
-        return f"{arm}: worth in real patients not estimable, since more real patients do not raise the metric here."
+        note = row.get("note")
+        return f"{arm}: worth in real patients {note if isinstance(note, str) and note else 'not estimable'}."
     ends = interval(row["low"], row["high"], 2)
+    if pd.isna(row["high"]):
+        ends = f"{number(row['low'], 2)} upwards, without a bound that can be told"
     text = f"On {row['dataset']}, {arm} does as well as {number(row['fraction'], 2)} times the real patients alone"
     extra = row.get("extra_patients")
     if extra is not None and pd.notna(extra):
@@ -142,8 +150,11 @@ def _power(model: ModelEvidence) -> list[Any]:
 def subgroup_section(model: ModelEvidence, level: str) -> Section:
     """Return results per subgroup and the change of the gaps between groups."""
     section = Section("subgroups", "Subgroups", lead="For whom it helped, and whether gaps between groups changed.")
-    table = model.table("subgroups")
+    table, failed = model.table("subgroups"), failed_tables(model, "subgroups")
+    section.blocks += failed
     if not len(table):
+        if failed:
+            return section
         section.blocks.append(Text("Not done: no subgroup was declared, or none is large enough to report.", "missing"))
         return section
     table = table.assign(metric=table["metric"].map(lambda name: metric_name(name)))
@@ -186,6 +197,7 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
     """Return operating points and calibration."""
     lead = "A moved threshold cannot pass for a gain: operating points come from real validation images only."
     section = Section("calibration", "Thresholds and calibration", lead=lead)
+    section.blocks += failed_tables(model, "thresholds", "calibration")
     thresholds, calibration = model.table("thresholds"), model.table("calibration")
     if len(thresholds):
         columns = [

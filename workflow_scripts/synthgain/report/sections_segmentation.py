@@ -6,6 +6,7 @@ import pandas as pd
 
 from synthgain.report.blocks import Column, Details, Section, Text, make_table, number
 from synthgain.report.evidence import Evidence, Measured, ModelEvidence
+from synthgain.report.failures import failed_tables
 from synthgain.report.vocabulary import in_words
 
 PLACE = [Column("arm", "Arm"), Column("ratio", "Ratio %", "ratio"), Column("dataset", "Test set", optional=True)]
@@ -53,9 +54,10 @@ def spread_section(model: ModelEvidence, level: str) -> Section:
     """Return quantiles over patients, Dice by size of the structure, trivial floors, images left out."""
     lead = "A mean hides failures: how scores spread over patients, and whether small structures are found."
     section = Section("spread", "Spread, small structures, floors", lead=lead)
-    table = model.table("spread")
+    table, failed = model.table("spread"), failed_tables(model, "spread", "coverage", "floor")
+    section.blocks += failed
     if not len(table):
-        section.blocks.append(Text("Not done.", "missing"))
+        section.blocks += [] if failed else [Text("Not done.", "missing")]
         return section
     note = (
         f"Dice of patients (mean over each one's images), mean over replicates. Changes are from the baseline; the "

@@ -6,6 +6,7 @@ import pandas as pd
 
 from synthgain.report.blocks import Column, Details, Section, Text, make_table, plain_table
 from synthgain.report.evidence import Evidence
+from synthgain.report.failures import written
 from synthgain.report.sections_cost import cost_section
 from synthgain.report.sections_families import families_section
 from synthgain.report.sections_fidelity import fidelity_section
@@ -17,17 +18,17 @@ PARTS = ("train", "validation", "test")
 
 def study_sections(evidence: Evidence) -> list[Section]:
     """Return the sections that every study has, in their order."""
-    families = families_section(evidence)
-    return [
-        *([families] if families else []),
-        fidelity_section(evidence),
-        _samples(evidence),
-        memorisation_section(evidence),
-        cost_section(evidence),
-        _arms(evidence),
-        _data(evidence),
-        _generators(evidence),
+    sections = [
+        written("families", "Families of generators", lambda: families_section(evidence)),
+        written("fidelity", "Fidelity and diversity", lambda: fidelity_section(evidence)),
+        written("samples", "What the images look like", lambda: _samples(evidence)),
+        written("memorisation", "Memorisation", lambda: memorisation_section(evidence)),
+        written("cost", "Cost", lambda: cost_section(evidence)),
+        written("arms", "Arms", lambda: _arms(evidence)),
+        written("data", "Data", lambda: _data(evidence)),
+        written("generators", "Generators", lambda: _generators(evidence)),
     ]
+    return [section for section in sections if section is not None]
 
 
 def _arms(evidence: Evidence) -> Section:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from synthgain.report.blocks import Column, Details, Facts, Section, Text, interval, make_table, signed
 from synthgain.report.evidence import Evidence, ModelEvidence
+from synthgain.report.failures import failed_tables, written
 from synthgain.report.figure_plan import endpoint
 from synthgain.report.floors import with_floor
 from synthgain.report.questions import MEMORISATION, STATES, UNREACHED, gate_answer
@@ -61,15 +62,18 @@ def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
     level = f"{100 * (1 - float(evidence.analysis.get('alpha', 0.05))):g} %"
     several = len(evidence.models) > 1
     segments = evidence.segments(model.name)
-    sections = [
-        _controls(evidence, model, level),
-        _result(evidence, model, level),
-        _dose(evidence, model, level),
-        _sites(evidence, model, level),
-        spread_section(model, level) if segments else subgroup_section(model, level),
-        _labels(evidence, model, level),
-        *([] if segments else [calibration_section(model, level)]),
+    spread = ("spread", "Spread, small structures, floors", lambda: spread_section(model, level))
+    subgroups = ("subgroups", "Subgroups", lambda: subgroup_section(model, level))
+    calibration = ("calibration", "Thresholds and calibration", lambda: calibration_section(model, level))
+    further = [
+        written("dose", "Dose–response", lambda: _dose(evidence, model, level)),
+        written("sites", "Test sites", lambda: _sites(evidence, model, level)),
+        written(*(spread if segments else subgroups)),
+        written("labels", "Other metrics", lambda: _labels(evidence, model, level)),
+        None if segments else written(*calibration),
     ]
+    sections = [_controls(evidence, model, level), _result(evidence, model, level)]
+    sections += [section for section in further if section is not None]
     if not several:
         return sections
     return [
@@ -103,9 +107,11 @@ def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     summary = _on(model.table("summary"), metric=chosen["metric"], label=chosen["labels"], dataset=chosen["test_set"])
     name = metric_name(chosen["metric"])
     lead = "Arms share seeds, initial weights and the order of common images, so replicates are paired."
+    failed = failed_tables(model, "summary", "patient_bootstrap")
     if not len(summary):
         text = f"{name} on {chosen['test_set']} is not estimable (too few {_too_few(evidence, model)})."
-        return Section("result", "Result", [Text(text, "missing"), *_all_metrics(model, level)], lead)
+        missing = failed or [Text(text, "missing")]
+        return Section("result", "Result", [*missing, *_all_metrics(model, level)], lead)
     strong = (summary["arm"] == chosen.get("arm")) & (summary["ratio"] == chosen.get("ratio"))
     table = make_table(
         f"{name} of every arm on {chosen['test_set']}",
@@ -114,7 +120,8 @@ def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         "summary.csv",
         strong,
     )
-    return Section("result", "Result", [*model.pictures("result"), table, *_all_metrics(model, level)], lead)
+    blocks = [*failed, *model.pictures("result"), table, *_all_metrics(model, level)]
+    return Section("result", "Result", blocks, lead)
 
 
 def _all_metrics(model: ModelEvidence, level: str) -> list[Details]:
@@ -237,5 +244,6 @@ def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         if tested < len(rows):
             lead += f" {len(rows) - tested} more could not be tested (one replicate, or not estimable)."
         blocks = [Text(lead), Details("Show them all, smallest adjusted p first", [shown])]
+    blocks = [*failed_tables(model, "metrics", "comparisons"), *blocks]
     title = "Structures and other metrics" if evidence.segments(model.name) else "Labels and other metrics"
     return Section("labels", title, blocks, "Exploratory: for ideas, not for claims.")

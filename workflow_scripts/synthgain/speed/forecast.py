@@ -11,8 +11,8 @@ SUMS = ("jobs", "steps", "passes", "seconds", "cpu_seconds", "gpu_seconds", "dis
 
 
 def forecast_groups(
-    groups: Sequence[Mapping[str, Any]], speed: Mapping[str, Any], sizes: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    groups: Sequence[Mapping[str, object]], speed: Mapping[str, object], sizes: Mapping[str, Mapping[str, object]]
+) -> list[dict[str, object]]:
     """Return each group of jobs with its sums.
 
     {rule, name, arm, jobs, steps, passes, seconds, cpu_seconds, gpu_seconds, start_up_seconds, disk_bytes, memory_gb,
@@ -66,9 +66,9 @@ def _forecast(
     }
 
 
-def start_up(group: Mapping[str, Any], times: Mapping[str, float]) -> float:
+def start_up(group: Mapping[str, object], times: Mapping[str, float]) -> float:
     """Return the seconds that one job of a group takes to load its libraries and to wake its GPU."""
-    libraries = times.get(group["loads"], times["torch"])
+    libraries = times.get(str(group["loads"]), times["torch"])
     return libraries + (times.get("device", 0.0) if group["gpu"] else 0.0)
 
 

@@ -12,7 +12,9 @@ from synthgain.runtime.files import read_manifest
 PARTS = ("train", "validation", "test")
 
 
-def dataset_sizes(run: Path, datasets: Mapping[str, Mapping[str, Any]], root: Path | None) -> dict[str, dict[str, Any]]:
+def dataset_sizes(
+    run: Path, datasets: Mapping[str, Mapping[str, object]], root: Path | None
+) -> dict[str, dict[str, object]]:
     """Return {data set: {all, train, validation, test (None: not known yet), known: how}}.
 
     datasets: as forecast_cost's slice has them; root: the data root, if known.
@@ -66,7 +68,11 @@ def _parts(entry: Mapping[str, Any], total: float, rows: pd.DataFrame | None) ->
         if rows is None or column["name"] not in rows:
             return dict.fromkeys(PARTS)
         named = rows[column["name"]].astype(str).map(lambda value: column["map"].get(value, value))
-        return {part: int((named == part).sum()) for part in PARTS}
+        counts: dict[str, float | None] = {part: int((named == part).sum()) for part in PARTS}
+        share, train = float(column.get("validation") or 0), int((named == "train").sum())
+        if share and not counts["validation"]:  # it is cut from training (split_from_column)
+            counts |= {"train": (1 - share) * train, "validation": share * train}
+        return counts
     if not shares:
         return {"train": 0, "validation": 0, "test": total}
     return {part: shares[part] * total for part in PARTS}

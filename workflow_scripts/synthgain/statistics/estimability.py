@@ -47,13 +47,12 @@ class Estimated(Protocol):
 def look_at(pairs: Sequence[Pair], panel: Panel, labels: Sequence[int], analysis: Analysis) -> list[Pair]:
     """Return the pairs with what their predictions show: equal ones, flat ones; labels: the estimable ones."""
     flat, prints = _flat(panel), [_fingerprint(panel, run) for run in range(len(panel.runs))]
-    names = {panel.labels[label]: [label] for label in labels} | {MACRO: list(labels)}
+    names = {panel.labels[label]: np.array([label]) for label in labels} | {MACRO: np.array(labels, dtype=np.int64)}
     seen = []
     for pair in pairs:
         sides = ((pair.baseline, pair.baseline_runs), (pair.arm, pair.arm_runs))
-        still = {
-            name: arm for name, at in names.items() for arm, runs in reversed(sides) if flat[np.ix_(runs, at)].all()
-        }
+        still = {name: [arm for arm, runs in sides if flat[np.ix_(runs, at)].all()] for name, at in names.items()}
+        still = {name: found for name, found in still.items() if found}
         equal = [prints[a] == prints[b] for a, b in zip(pair.arm_runs, pair.baseline_runs, strict=True)]
         moving = [bool(same) and not flat[run].all() for same, run in zip(equal, pair.arm_runs, strict=True)]
         one = [arm for arm, runs in sides if len(runs) > 1 and len({prints[run] for run in runs}) == 1]
@@ -95,7 +94,7 @@ def _obstacle(endpoint: Estimated, pair: Pair, contrast: Contrast) -> str:
     if not np.isfinite(contrast.difference):
         return "the metric is not defined in every run"
     if endpoint.label in pair.flat:
-        return f"the scores of {pair.flat[endpoint.label]} do not vary"
+        return f"the scores of {' and '.join(pair.flat[endpoint.label])} do not vary"
     if pair.copies:
         return COPIES
     if pair.unreached:

@@ -15,7 +15,7 @@ class Pair:
     """An arm at a ratio against a reference arm at a ratio; `control` where the reference is not its baseline.
 
     arm_runs, baseline_runs: (S,) positions of their runs of the same `replicates` (S,).
-    What the predictions show (`estimability.look_at`): flat, label → the arm whose scores do not vary; unreached,
+    What the predictions show (`estimability.look_at`): flat, label → arms whose scores do not vary; unreached,
     replicates in which both arms predict the same though they trained on other images; copied, an arm whose
     replicates all predict the same; copies, equal predictions of declared copies of the same training images.
     """
@@ -28,7 +28,7 @@ class Pair:
     arm_runs: np.ndarray
     baseline_runs: np.ndarray
     replicates: np.ndarray
-    flat: Mapping[str, str] = field(default_factory=dict)
+    flat: Mapping[str, list[str]] = field(default_factory=dict)
     unreached: int = 0
     copied: str = ""
     copies: bool = False

@@ -5,11 +5,13 @@ one run, then the mean over replicates. Intervals resample patients for these ve
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from synthgain.attempts import Attempts
 from synthgain.metrics import HIGHER_IS_BETTER
 from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.endpoints import SEGMENTATION, Resamples, endpoints
@@ -34,18 +36,23 @@ def segmentation_tables(
     sizes: Mapping[str, pd.DataFrame],
     floors: pd.DataFrame | None,
     excluded: Mapping[str, Collection[str]],
+    attempt: Attempts,
 ) -> dict[str, pd.DataFrame]:
     """Return the tables that only segmentation has: `spread.csv`, `floor.csv`, `coverage.csv`.
 
     sets: each test set's panel, its estimable labels and its patient resamples. sizes: data set → see `spread_table`.
+    attempt: none of them may stop the analysis.
     """
     spread, floor, coverage = [], [], []
     for panel, labels, resamples in sets:
-        pairs = planned_pairs(panel.runs, analysis)
-        spread.append(spread_table(panel, labels, pairs, sizes.get(panel.dataset), resamples, analysis.confidence))
-        coverage.append(coverage_table(panel, labels))
-        if floors is not None and (floors["dataset"] == panel.dataset).any():
-            floor.append(floor_table(floors, panel, labels, excluded.get(panel.dataset, ()), resamples))
+        pairs, here, none = planned_pairs(panel.runs, analysis), panel.dataset, pd.DataFrame()
+        areas, left_out = sizes.get(here), excluded.get(here, ())
+        make = partial(spread_table, panel, labels, pairs, areas, resamples, analysis.confidence)
+        spread.append(attempt("spread", make, none, here))
+        coverage.append(attempt("coverage", partial(coverage_table, panel, labels), none, here))
+        if floors is not None and (floors["dataset"] == here).any():
+            make = partial(floor_table, floors, panel, labels, left_out, resamples)
+            floor.append(attempt("floor", make, none, here))
     return {
         "spread.csv": _joined(spread, SPREAD_COLUMNS),
         "floor.csv": _joined(floor, FLOOR_COLUMNS),

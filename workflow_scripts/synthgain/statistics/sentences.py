@@ -66,7 +66,7 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if row["verdict"] == BARRED:
         return f"No verdict on {what}: its pool holds copies of images of {row['dataset']}."
     if not np.isfinite(row["low"]):
-        return f"{_upper(what)} is inconclusive: {endpoint} is not estimable: {row['reason']} ({_levels(row)})."
+        return f"{_upper(what)} is inconclusive: {endpoint} is not estimable: {row['reason']}; {_levels(row)}."
     change = _change(row, analysis)
     if row["verdict"] == HELPS:
         return f"{_upper(what)} helps: {change}."

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from synthgain.entry import nearest
+from synthgain.runtime.errors import SynthGainError
 from synthgain.study.check_masks import check_masks
 from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
+    from synthgain.networks.options import Network
     from synthgain.study.schema import Primary, Study
 
 SEGMENTATION_METRICS = ("dice", "iou", "nsd", "hd95", "failure_rate")
@@ -19,6 +21,7 @@ PHANTOM_COLUMNS = ("opacity", "nodule", "effusion", "cardiomegaly", "sex", "age"
 
 def check_references(study: Study) -> None:
     """Raise ValueError, one line naming the place and the nearest valid name, at the first broken reference."""
+    _check_networks(study)
     _check_data(study)
     _check_generation(study)
     _check_arms(study)
@@ -38,6 +41,18 @@ def columns_of(study: Study, dataset: str) -> set[str] | None:
         labels = set(config.multilabel.labels) if config.multilabel else set()
         return {*config.targets, *config.covariates, *config.constants, *labels}
     return None
+
+
+def _check_networks(study: Study) -> None:
+    """Every network must be one that can be built for the images that it will see."""
+    entries: dict[str, tuple[Network, int]]
+    entries = {f"generators.{name}.network": (g.network, study.image.size) for name, g in study.generators.items()}
+    entries |= {f"models.{name}.network": (m.chosen, m.window or study.image.size) for name, m in study.models.items()}
+    for place, (network, size) in entries.items():
+        try:
+            network.check_size(size)
+        except SynthGainError as error:
+            raise ValueError(f"{place}: {error}") from None
 
 
 def _check_data(study: Study) -> None:
@@ -70,6 +85,8 @@ def _check_generation(study: Study) -> None:
             raise ValueError(f"{place}.thin_to: pool {pool.thin_to!r} has no filter whose size could be taken")
         if pool.balance and pool.rows_of:
             _check_columns(study, pool.rows_of, pool.balance, f"{place}.balance")
+        if pool.known and pool.rows_of:
+            _check_columns(study, pool.rows_of, pool.known_options.drop, f"{place}.known_options.drop")
     _no_circle("pools", {name: pool.of for name, pool in study.pools.items()})
     if study.study_seeds is not None and any(pool.known is None and pool.of is None for pool in study.pools.values()):
         raise ValueError("study_seeds: only for studies whose pools are all of known truth (pools.*.known)")

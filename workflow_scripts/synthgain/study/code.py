@@ -21,7 +21,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json, write_text
 from synthgain.study.syntax import PACKAGE, facts_of
 
-_DUMP_VERSION = 3  # raise when `syntax.py` reads a file in another way
+_DUMP_VERSION = 4  # raise when `syntax.py` reads a file in another way
 DECLARATIONS = {"options": {"options"}, "registry": {"options", "registry"}}  # by file name: what it may hold
 REMEMBERED = 2000  # digests whose modules are kept, to name those that changed
 # Import names that differ from the package's name in the lock file.
@@ -71,20 +71,20 @@ class CodeDigests:
         closure = self.closure(script, modules)
         held = {path: self._content(path) for path in closure}
         data = {
-            file.relative_to(path.parent).as_posix(): _sha256(file)
+            (file.relative_to(path.parent).as_posix(), _sha256(file))
             for path in closure
             for pattern in self._of(path)["data"]
-            for file in sorted(path.parent.glob(pattern))
+            for file in path.parent.glob(pattern)
         }
         packages = {package for path in closure for package in self._of(path)["packages"]} - sys.stdlib_module_names
         versions = {package: self._version(package) for package in packages}
         found = digest(
-            {"modules": sorted(set(held.values())), "data": data, "packages": versions, "runtime": self._format}
+            {"modules": sorted(set(held.values())), "data": sorted(data), "packages": versions, "runtime": self._format}
         )
         trees = {path: str(self._of(path)["tree"]) for path in closure}
         names = {path.relative_to(self.scripts).as_posix().removeprefix(f"{PACKAGE}/"): trees[path] for path in closure}
         pinned = {f"{package} {version}": version for package, version in versions.items()}
-        self._parts[found] = {**names, **data, **pinned, f"runtime format {self._format}": str(self._format)}
+        self._parts[found] = {**names, **dict(data), **pinned, f"runtime format {self._format}": str(self._format)}
         return found
 
     def closure(self, script: str, modules: tuple[str, ...] = ()) -> list[Path]:
@@ -171,7 +171,7 @@ class CodeDigests:
         if path not in self._contents:
             facts = self._of(path)
             links = sorted([bound, name, self._label(dotted)] for bound, name, dotted in facts["links"])
-            named = sorted(self._label(dotted) for dotted in facts["named"])
+            named = [self._label(dotted) for dotted in facts["named"]]
             self._contents[path] = digest({"tree": facts["tree"], "links": links, "named": named})
         return self._contents[path]
 

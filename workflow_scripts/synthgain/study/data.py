@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from synthgain.entry import Entry, FreeOptions, Name
+from synthgain.datasets.options import Column, Finding, PhantomOptions, StyleChoice, style_choice
+from synthgain.entry import Entry, Name, Options
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.loading import load
 from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
@@ -77,13 +78,24 @@ class PhantomDataset(DatasetBase):
     patients: int = Field(ge=1, description="Number of patients.")
     images_per_patient: tuple[int, int] = Field((1, 2), description="Smallest and largest number of images a patient.")
     site: str = Field("a", description="Site label; sites a and b have styles of their own.")
-    style: str | FreeOptions | None = Field(None, description="Named style or its parameters; default: the site's.")
+    style: str | StyleChoice | None = Field(None, description="Name (a or b) or its values; default: the site's.")
     seed: int = Field(0, description="Draws other patients of the same law.")
-    prevalence: dict[str, Share] = Field(default_factory=dict, description="Share of patients with each finding.")
+    prevalence: dict[Finding, Share] = Field(default_factory=dict, description="Share of patients with each finding.")
     sex_ratio: Share | None = Field(None, description="Share of women.")
     age_range: tuple[float, float] | None = Field(None, description="Youngest and oldest age in years.")
-    missing: dict[str, Share] = Field(default_factory=dict, description="Share of unknown values per column.")
+    missing: dict[Column, Share] = Field(default_factory=dict, description="Share of unknown values per column.")
     first_patient: int = Field(0, ge=0, description="Number of the first patient.")
+
+    @field_validator("style", mode="wrap")
+    @classmethod
+    def _style(cls, value: Any, handler: Any) -> Any:
+        return style_choice(value)
+
+    @model_validator(mode="after")
+    def _as_the_job_takes_it(self) -> "PhantomDataset":
+        taken = {name: getattr(self, name) for name in PhantomOptions.model_fields}
+        PhantomOptions.model_validate({name: value for name, value in taken.items() if value is not None})
+        return self
 
 
 class Uncertain(Entry):
@@ -169,6 +181,22 @@ class TableDataset(DatasetBase):
     multilabel: MultiLabel | None = Field(None, description="Several findings in one column.")
     covariates: dict[Name, CovariateColumn] = Field(default_factory=dict, description="Covariates.")
     constants: dict[Name, str] = Field(default_factory=dict, description="Covariates equal in every row.")
+
+
+class Imported(Options, TableDataset):
+    """Your own synthetic images: the keys of a `table` data set, and which of its columns name the parents."""
+
+    adapter: Literal["table"] = "table"
+    patient_id: str | None = Field(None, description="Column with the patient; default: the parent's, or each its own.")
+    replica: str | None = Field(None, description="Column with the replica (1, 2 …); default: by the table's order.")
+    parent_image_id: str | None = Field(None, description="Column with the real image that an image was made from.")
+    parent_patient_id: str | None = Field(None, description="Column with that image's patient.")
+
+    @model_validator(mode="after")
+    def _has_no_split(self) -> "Imported":
+        if self.split is not None:
+            raise ValueError("split: synthetic images are not split")
+        return self
 
 
 class MedMNISTDataset(DatasetBase):

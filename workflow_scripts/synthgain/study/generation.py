@@ -1,11 +1,14 @@
 """Config of generators and pools."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from synthgain.entry import Entry, FreeOptions, Name
-from synthgain.study.data import Share
+from synthgain.entry import Entry, Name
+from synthgain.networks.generator_options import GENERATORS, Gan, UNet, UNetCondition
+from synthgain.networks.options import network_of
+from synthgain.pools.options import Kind, KnownOptions, known_problem
+from synthgain.study.data import Imported, Share
 
 MASK = "mask"  # among the conditions: the image's mask
 
@@ -28,6 +31,20 @@ class Formulation(Entry):
     schedule: Literal["cosine", "linear"] = Field("cosine", description="v-prediction: noise schedule.")
     zero_terminal_snr: bool = Field(True, description="v-prediction: end on pure noise (Lin 2023).")
     min_snr_gamma: float | None = Field(None, description="v-prediction: Min-SNR weight (Hang 2023).")
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> "Formulation":
+        own = {"p_mean", "p_std"} if self.kind == "edm" else set(type(self).model_fields) - {"p_mean", "p_std"}
+        for name, field in type(self).model_fields.items():
+            if name not in own | {"kind"} and getattr(self, name) != field.default:
+                other = "v_prediction" if self.kind == "edm" else "edm"
+                raise ValueError(f"{name} is for kind: {other}, not for {self.kind}")
+        if self.zero_terminal_snr and self.min_snr_gamma is not None:
+            raise ValueError(
+                f"min_snr_gamma {self.min_snr_gamma:g}: with zero_terminal_snr the last step, where every sample "
+                "starts, has weight 0; set min_snr_gamma: null or zero_terminal_snr: false"
+            )
+        return self
 
 
 class GeneratorTraining(Entry):
@@ -61,7 +78,6 @@ class GeneratorBase(Entry):
         default_factory=list, description="Table columns: labels and covariates; the word `mask`: the image's own mask."
     )
     structures: list[Name] = Field(default_factory=list, description="Masks used; images without one are left out.")
-    network: FreeOptions = Field(default_factory=dict, description="`name` and the network's options.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @property
@@ -84,9 +100,15 @@ class DiffusionGenerator(GeneratorBase):
         "concatenation",
         description="How a mask condition enters: as input channels, or by a ControlNet beside frozen `init_from`.",
     )
+    network: UNet | UNetCondition = Field(UNet(), description="`name` and the network's options.")
     formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")
     training: GeneratorTraining = Field(description="Training.")
     init_from: Name | None = Field(None, description="Start from this generator's weights (pretraining).")
+
+    @field_validator("network", mode="wrap")
+    @classmethod
+    def _of_the_family(cls, value: Any, handler: Any) -> Any:
+        return network_of(value, GENERATORS["diffusion"], "diffusion")
 
     @model_validator(mode="after")
     def _masks_make_sense(self) -> "DiffusionGenerator":
@@ -110,14 +132,26 @@ class GanTraining(GeneratorTraining):
     beta2: float = Field(0.99, gt=0, lt=1, description="Adam's second decay, at the end of its schedule.")
     augmentation_probability: Share = Field(0.6, description="Of each differentiable augmentation for each image.")
 
+    @model_validator(mode="after")
+    def _cannot_be_compiled(self) -> "GanTraining":
+        if self.compile:
+            raise ValueError("compile: a gan's gradient penalties cannot be compiled; set it to false")
+        return self
+
 
 class GanGenerator(GeneratorBase):
     """A conditional GAN, the baseline of diffusion."""
 
     family: Literal["gan"]
     output: Literal["image", "image+mask"] = Field("image", description="What is drawn, jointly.")
+    network: Gan = Field(Gan(), description="`name` and the network's options.")
     training: GanTraining = Field(description="Training.")
     init_from: None = Field(None, description="Not for GANs.")
+
+    @field_validator("network", mode="wrap")
+    @classmethod
+    def _of_the_family(cls, value: Any, handler: Any) -> Any:
+        return network_of(value, GENERATORS["gan"], "gan")
 
     @model_validator(mode="after")
     def _masks_make_sense(self) -> "GanGenerator":
@@ -129,7 +163,6 @@ class GanGenerator(GeneratorBase):
 
 
 Generator = Annotated[DiffusionGenerator | GanGenerator, Field(discriminator="family")]
-GENERATOR_NETWORKS = {"diffusion": ("unet", "unet_condition"), "gan": ("gan",)}
 
 
 class Sampling(Entry):
@@ -208,15 +241,9 @@ class Pool(Entry):
 
     from_: Name | None = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
-    known: str | None = Field(
-        None,
-        description="Pool of known truth: oracle, copier, jittered_copier, noise, label_shuffled, "
-        "wrong_prevalence, mode_dropper.",
-    )
-    known_options: FreeOptions = Field(default_factory=dict, description="Options of a known pool.")
-    imported: FreeOptions | None = Field(
-        None, description="Your own folder of synthetic images: the keys of a `table` data set."
-    )
+    known: Kind | None = Field(None, description="Pool of known truth.")
+    known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")
+    imported: Imported | None = Field(None, description="Your own folder of synthetic images, as a table.")
     of: Name | None = Field(None, description="Another pool, filtered or thinned.")
     filter: Filter | None = Field(None, description="Which images of `of` are kept.")
     thin_to: Name | None = Field(None, description="Control of a filtered pool: as many images of `of`, unselected.")
@@ -238,6 +265,11 @@ class Pool(Entry):
         given = [name for name in ("from_", "known", "imported", "of") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of from, known, imported, of")
+        if self.known is None and self.known_options.given():
+            raise ValueError("known_options: goes with known, and only with it")
+        problem = self.known and known_problem(self.known, self.known_options, bool(self.balance))
+        if problem:
+            raise ValueError(problem)
         if self.of is not None and (self.filter is None) == (self.thin_to is None):
             raise ValueError("a pool `of` another needs either filter or thin_to")
         if self.of is None and self.rows_of is None and self.imported is None:

@@ -15,8 +15,24 @@ from synthgain.entry import first_problem, shown
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.schema import Study
 
-Place = tuple[int | str, ...]  # keys and positions from the top of a config down to a value
-_MERGE = "tag:yaml.org,2002:merge"
+Place = tuple[str, ...]  # keys from the top of a config down to a value
+_MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
+
+
+class _Loader(yaml.SafeLoader):
+    """Keys are the text that is written, for a table may hold `yes` or 0; so are dates."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (as in the class that it overrides)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = _TEXT
+        return super().construct_mapping(node, deep=deep)
 
 
 class Repeated(SynthGainError):
@@ -70,22 +86,23 @@ def _json(text: str) -> Any:
     if repeated:
         with suppress(yaml.YAMLError):
             _yaml(text.replace("\t", " "))
-        raise Repeated(_twice(repeated[0]))
+        raise Repeated(_twice(repeated[0], repeated[0]))
     return value
 
 
 def _yaml(text: str) -> Any:
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        _refuse_repeated_keys(loader, node)
+        _refuse_repeated_keys(node)
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _refuse_repeated_keys(loader: yaml.SafeLoader, root: yaml.Node | None) -> None:
-    """Look through every mapping once, however often an alias names it. Keys are compared as Python compares them."""
+def _refuse_repeated_keys(root: yaml.Node | None) -> None:
+    """Look through every mapping once, however often an alias names it; 1 and 01 are one key, as YAML has it."""
+    values = yaml.SafeLoader("")
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -93,22 +110,21 @@ def _refuse_repeated_keys(loader: yaml.SafeLoader, root: yaml.Node | None) -> No
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            keys: set[Any] = set()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    continue
-                name = "<<" if key.tag == _MERGE else loader.construct_object(key)
-                if name in keys:
-                    raise Repeated(f"line {key.start_mark.line + 1}: {_twice(name)}")
-                keys.add(name)
+            first: dict[Any, str] = {}
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                value = key.value if key.tag == _MERGE else values.construct_object(key)
+                same = (type(value), value)
+                if same in first:
+                    raise Repeated(f"line {key.start_mark.line + 1}: {_twice(key.value, first[same])}")
+                first[same] = key.value
             waiting += [part for pair in node.value for part in pair]
         else:
             waiting += node.value
 
 
-def _twice(key: Any) -> str:
-    name = repr(shown(key)) if isinstance(key, str) else shown(str(key))
-    return f"the key {name} is given twice; keep one"
+def _twice(key: str, first: str) -> str:
+    otherwise = "" if key == first else f" (first as {shown(first)!r})"
+    return f"the key {shown(key)!r} is given twice{otherwise}; keep one"
 
 
 def parse_study(config: Mapping[str, Any], source: str | Callable[[Place], str] = "config") -> Study:
@@ -119,8 +135,9 @@ def parse_study(config: Mapping[str, Any], source: str | Callable[[Place], str] 
     try:
         study = Study.model_validate(dict(config))
     except ValidationError as error:
-        named = source if isinstance(source, str) else source(_place(error))
         keys, message = first_problem(error, config)
+        unknown = re.match(r"unknown key '(\w+)'", message)
+        named = source if isinstance(source, str) else source((*keys, *(unknown.groups() if unknown else ())))
         raise SynthGainError(": ".join([named, *([".".join(keys)] if keys else []), message])) from None
     return rehearse(study) if study.rehearsal else study
 
@@ -161,12 +178,3 @@ def run_names(study: Study) -> list[str]:
     if study.study_seeds is None:
         return [study.study]
     return [f"{study.study}/seed-{seed}" for seed in study.study_seeds]
-
-
-def _place(error: ValidationError) -> Place:
-    """Return where the first problem is: its location, and what its message says of a place or of an unknown key."""
-    problem = error.errors()[0]
-    message = problem["msg"].removeprefix("Value error, ")
-    path = re.match(r"([a-z][a-z0-9_.]*): ", message)
-    key = re.match(r"unknown key '(\w+)'", message)
-    return (*problem["loc"], *(path[1].split(".") if path else ()), *(key.groups() if key else ()))

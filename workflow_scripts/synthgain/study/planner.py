@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import digest, sha256_file
+from synthgain.runtime.files import sha256_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
-from synthgain.study.stage import Named, PlannedJob, Stage, Wildcards
+from synthgain.study.stage import Acceptance, Made, Named, PlannedJob, Stage, Wildcards, nothing_accepted
 
 
 class Planner:
@@ -31,9 +31,10 @@ class Planner:
         results: Path,
         root: Path | None,
         stages: Mapping[str, Stage],
+        accepted: Acceptance = nothing_accepted,
     ) -> None:
         self.study, self.run, self.seed, self.code = study, run, seed, code
-        self.folder, self.root, self.stages = results / run, root, stages
+        self.folder, self.root, self.stages, self.accepted = results / run, root, stages, accepted
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
         self._parts: dict[tuple[str, ...], dict[str, Any]] = {}
         self._checksums: dict[str, str] = {}
@@ -47,11 +48,8 @@ class Planner:
             draft = stage.plan(self, **wildcards)
             named, inputs = self.inputs_of(stage, draft.inputs)
             code = self.code.digest(f"{rule}.py", tuple(sorted(set(draft.modules))))
-            result = draft.result or {"slice": draft.slice, "inputs": inputs}
-            identity = digest({"rule": rule, "code": code, **result})
-            self._jobs[key] = PlannedJob(
-                rule, output, draft.slice, inputs, code, identity, named, wildcards, stage.key(wildcards)
-            )
+            made = Made(rule, output, draft.slice, inputs, code, draft, named, wildcards, stage.key(wildcards))
+            self._jobs[key] = made.planned(self.accepted)
         return self._jobs[key]
 
     def inputs_of(self, stage: Stage, wanted: Mapping[str, Sequence[Wildcards]]) -> tuple[Named, dict[str, str]]:
@@ -121,7 +119,7 @@ class Planner:
         return self.study.arms[arm].ratios or [0]
 
 
-def plan_over_runs(rule: str, planners: Mapping[str, Planner]) -> PlannedJob:
+def plan_over_runs(rule: str, planners: Mapping[str, Planner], accepted: Acceptance = nothing_accepted) -> PlannedJob:
     """Return the one job of a stage over all runs of a study; its paths are relative to the study's folder.
 
     planners: {run folder: planner}. The key of an input begins with its run: ("seed-3", "cnn").
@@ -138,8 +136,7 @@ def plan_over_runs(rule: str, planners: Mapping[str, Planner]) -> PlannedJob:
         for name, entries in of_run.items():
             named[name] += [((run, *key), f"{run}/{path}") for key, path in entries]
     code = first.code.digest(f"{rule}.py")
-    identity = digest({"rule": rule, "slice": draft.slice, "inputs": inputs, "code": code})
-    return PlannedJob(rule, stage.output, draft.slice, inputs, code, identity, named)
+    return Made(rule, stage.output, draft.slice, inputs, code, draft, named).planned(accepted)
 
 
 def run_below(study: Study, run: str) -> str:

@@ -105,7 +105,7 @@ def copies_real(study: Study, name: str) -> bool:
     if arm.synthetic is None:
         return arm.real is not None and arm.balance is None
     pool = study.pools[arm.synthetic]
-    changed = pool.shuffled or pool.misaligned or pool.balance is not None or pool.known_options
+    changed = pool.shuffled or pool.misaligned or pool.balance is not None or bool(pool.known_options.given())
     plain = arm.pretrain is None and arm.sibling_probability is None and arm.mixing.mode == "concat"
     return pool.known == "copier" and pool.rows_of == arm.real and not changed and plain
 

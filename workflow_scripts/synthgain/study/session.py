@@ -5,19 +5,23 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from synthgain.runtime.accepted import read_accepted
 from synthgain.runtime.command import JOB_FILE_KEY
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import canonical_json, digest, read_manifest, write_json, write_text
 from synthgain.runtime.settings import VARIABLE
+from synthgain.study.acceptance import FromRecords, chosen_rules, described, from_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.job_settings import job_settings
 from synthgain.study.load import Place, parse_study, run_names
 from synthgain.study.planner import Planner, plan_over_runs
+from synthgain.study.records import Recorded, record_of, told, what_changed
 from synthgain.study.schema import Study
-from synthgain.study.stage import PlannedJob
+from synthgain.study.stage import Acceptance, PlannedJob
 from synthgain.study.stages.forecast import planned_outputs
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.table import STAGES
@@ -26,6 +30,8 @@ from synthgain.study.wildcards import check_wildcards
 # Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
 LONGEST_PARAMETER = 64 * 1024
 JOB_FILES = Path(".snakemake") / "synthgain_jobs"
+DIGESTS = Path(".snakemake") / "synthgain_digests.json"
+ACCEPT = "accept"  # not a key of the study: which rules' results `snakemake accept` takes as current
 
 
 class Session:
@@ -41,7 +47,8 @@ class Session:
         results: Path,
         source: str | Callable[[Place], str] = "config",
     ) -> None:
-        self.study: Study = parse_study(config, source)
+        self.study: Study = parse_study({key: value for key, value in config.items() if key != ACCEPT}, source)
+        self._rules_to_accept = chosen_rules(config.get(ACCEPT))
         self.results = results
         self._asked: dict[tuple[str, ...], PlannedJob] = {}
         self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
@@ -54,11 +61,20 @@ class Session:
         )
         self.code.warm()
         seeds = self.study.study_seeds or [self.study.seed]
-        self.planners = {
-            run: Planner(self.study, run, seed, self.code, results, self.root, STAGES)
-            for run, seed in zip(run_names(self.study), seeds, strict=True)
-        }
+        self._seeds = dict(zip(run_names(self.study), seeds, strict=True))
+        folders = [*self._seeds, *([self.study.study] if self.study.study_seeds is not None else [])]
+        self.accepted = {folder: read_accepted(results / folder) for folder in folders}
+        self.planners = {run: self._planner(run, from_file(self.accepted[run])) for run in self._seeds}
         self._set_environment(repository)
+
+    def _planner(self, run: str, accepted: Acceptance) -> Planner:
+        return Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
+
+    def _over_runs(self, rule: str) -> PlannedJob:
+        return plan_over_runs(rule, self.planners, from_file(self.accepted[self.study.study]))
+
+    def _all_over_runs(self) -> list[PlannedJob]:
+        return [self._over_runs(name) for name, stage in STAGES.items() if stage.over_runs]
 
     def run_pattern(self) -> str:
         """Return the regular expression of this study's run folders."""
@@ -88,7 +104,10 @@ class Session:
 
     def parameter(self, rule: str, **wildcards: str) -> str:
         """Return the one param of a job: its JSON, or where that is too long the name of a file that holds it."""
-        text = self._job(rule, **wildcards)[1].parameter()
+        return self._parameter(self._job(rule, **wildcards)[1])
+
+    def _parameter(self, job: PlannedJob) -> str:
+        text = job.parameter()
         if len(shlex.quote(text)) <= LONGEST_PARAMETER:
             return text
         path = JOB_FILES / f"{digest(text)}.json"
@@ -113,7 +132,7 @@ class Session:
                 check_wildcards(self.planners[run], rule, wildcards)
                 self._asked[asked] = self.planners[run].job(rule, **wildcards)
             return run, self._asked[asked]
-        return self.study.study, plan_over_runs(rule, self.planners)
+        return self.study.study, self._over_runs(rule)
 
     def write_expected(self, path: Path) -> str:
         """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
@@ -130,6 +149,50 @@ class Session:
         """Write {run: [{path: identity} of each group of the forecast]} as JSON for print_plan.py; return the path."""
         write_json(path, {run: planned_outputs(plan) for run, plan in self.planners.items()})
         return str(path)
+
+    def write_acceptable(self, path: Path, recorded: Recorded) -> str:
+        """Write as JSON for accept_results.py which results may be taken as current, and return the path.
+
+        Only results whose code alone differs from what Snakemake recorded, of the rules in `--config accept=…`.
+        """
+        rules, found = self._rules_to_accept, {}
+        planners: dict[str, Planner] = {}
+        for run in self.planners:
+            acceptance = FromRecords(f"{self.results}/{run}", recorded, rules, self.accepted[run])
+            planners[run] = self._planner(run, acceptance)
+            planners[run].job("write_report")
+            for pool in self.study.pools:
+                if (self.results / run / STAGES["export_pool"].output.format(pool=pool, index=0)).exists():
+                    planners[run].job("export_pool", pool=pool, index=0)
+            found[run] = described(acceptance, planners[run].jobs())
+        if self.study.study_seeds is not None:
+            study = self.study.study
+            acceptance = FromRecords(f"{self.results}/{study}", recorded, rules, self.accepted[study])
+            found[study] = described(
+                acceptance,
+                [plan_over_runs(name, planners, acceptance) for name, stage in STAGES.items() if stage.over_runs],
+            )
+        write_json(path, found)
+        return str(path)
+
+    def changes(self, recorded: Recorded) -> str:
+        """Return in lines, rule by rule, which keys and modules differ from what made the results; "" where none do."""
+        runs = {run: plan for run, plan in self.planners.items() if (self.results / run).exists()}
+        jobs = [(run, job) for run, plan in runs.items() for job in plan.jobs()]
+        if self.study.study_seeds is not None:
+            jobs += [(self.study.study, job) for job in self._all_over_runs()]
+        changed = []
+        for run, job in jobs:
+            params = recorded(f"{self.results}/{run}/{job.output}")
+            record = record_of(params) if params and params != [repr(self._parameter(job))] else None
+            if record is not None:
+                changed.append((job, what_changed(record, job, partial(self.code.changed, kept=DIGESTS))))
+        accepted = [job for job, _ in changed if any(job.output in entries for entries in self.accepted.values())]
+        return told([(job.rule, reasons) for job, reasons in changed], len(accepted))
+
+    def remember_code(self) -> None:
+        """Keep what each code digest covers, so that a later call can say which modules changed."""
+        self.code.remember(DIGESTS)
 
     def notice(self) -> str:
         """Return a warning if results stand here without Snakemake's records of how they were made, else nothing."""
@@ -149,8 +212,7 @@ class Session:
             plan.job("write_report")
         found = {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
         if self.study.study_seeds is not None:
-            summaries = [plan_over_runs(name, self.planners) for name, stage in STAGES.items() if stage.over_runs]
-            found[self.study.study] = {job.output: job.identity for job in summaries}
+            found[self.study.study] = {job.output: job.identity for job in self._all_over_runs()}
         return found
 
     def _set_environment(self, repository: Path) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from string import Formatter
 from typing import Any
 
-from synthgain.runtime.files import canonical_json
+from synthgain.runtime.files import canonical_json, digest
 from synthgain.study.schema import Study
 from synthgain.study.work import Term
 
@@ -27,13 +27,15 @@ class Draft:
     """What a plan function says of a job: slice, inputs as {name: wildcards of their jobs}, dotted modules it loads.
 
     Which stage makes the inputs of a name is said once, in `Stage.inputs`.
-    result: what the identity rests on in place of slice and inputs, where these hold more than the result depends on.
+    result: what the identity rests on in place of slice and inputs, where these hold more than the result depends on;
+    basis: likewise what must be unchanged for a result of older code to stay accepted.
     """
 
     slice: Slice
     inputs: Mapping[str, Sequence[Wildcards]] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     result: Mapping[str, Any] | None = None
+    basis: Mapping[str, Any] | None = None
 
 
 def no_gpu(study: Study, wildcards: Wildcards) -> int:
@@ -113,3 +115,45 @@ class PlannedJob:
         """Return the rule's one param: canonical JSON."""
         fields = {"slice": self.slice, "inputs": self.inputs, "code": self.code, "identity": self.identity}
         return canonical_json({**fields, "named": self.named})
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a job's identity is made of, asked of an `Acceptance`. output: relative to the run folder."""
+
+    rule: str
+    output: str
+    slice: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    code: str
+    draft: Draft | None = None
+    named: Named = field(default_factory=dict)
+    place: Wildcards = field(default_factory=dict)
+    key: tuple[str | int, ...] = ()
+
+    @property
+    def _result(self) -> Mapping[str, Any]:
+        return (self.draft and self.draft.result) or {"slice": self.slice, "inputs": self.inputs}
+
+    def identity(self, code: str) -> str:
+        """Return the identity of the job's result if `code` made it."""
+        return digest({"rule": self.rule, "code": code, **self._result})
+
+    def basis(self) -> str:
+        """Return the digest of what the result rests on besides its code."""
+        return digest({"rule": self.rule, **((self.draft and self.draft.basis) or self._result)})
+
+    def planned(self, accepted: "Acceptance") -> PlannedJob:
+        """Return the job under the digest that is taken as its code's."""
+        code = accepted(self)
+        return PlannedJob(
+            self.rule, self.output, self.slice, self.inputs, code, self.identity(code), self.named, self.place, self.key
+        )
+
+
+Acceptance = Callable[[Made], str]  # the digest under which a job is planned: its code's, or an accepted older one
+
+
+def nothing_accepted(made: Made) -> str:
+    """Plan every job under the digest of its code."""
+    return made.code

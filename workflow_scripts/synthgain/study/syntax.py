@@ -15,7 +15,7 @@ PACKAGE = "synthgain"
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 LOGGERS = {"logger", "logging"}
 TEXT_METHODS = {"join", "format"}  # of a string constant: what goes in is text, what comes out too
-VALIDATORS = {"model_validator", "field_validator", "classmethod", "staticmethod"}
+VALIDATORS = {"model_validator", "field_validator"}
 _MODULE_NAME = re.compile(rf"{PACKAGE}(\.[A-Za-z_]\w*)+")
 
 
@@ -23,7 +23,7 @@ class Facts(TypedDict):
     """What the digest needs to know of one file.
 
     tree: SHA-256 of the dump; links: (name in this module, name in the other or "", dotted name) of imports from the
-    package; named: dotted names of the package that stand in the code as text; packages: others that it imports;
+    package; named: dotted names of the package that are text in the code, in order; packages: others that it imports;
     data: patterns of its data files; declares: "options", "registry" or "" for what it holds declarations of alone.
     """
 
@@ -44,7 +44,7 @@ def facts_of(source: bytes) -> Facts:
     return {
         "tree": hashlib.sha256(text.encode()).hexdigest(),
         "links": sorted(dump.links),
-        "named": sorted(dump.named),
+        "named": dump.named,
         "packages": sorted(dump.packages),
         "data": _data_files(tree),
         "declares": _declares(tree),
@@ -58,7 +58,7 @@ class _Dump:
         self.text: list[str] = []
         self.imports: set[str] = set()
         self.links: list[list[str]] = []
-        self.named: set[str] = set()
+        self.named: list[str] = []
         self.packages: set[str] = set()
 
     def node(self, node: object) -> None:
@@ -66,7 +66,7 @@ class _Dump:
         if isinstance(node, ast.Import | ast.ImportFrom):
             self._import(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE_NAME.fullmatch(node.value):
-            self.named.add(node.value)
+            self.named.append(node.value)
             self.text.append("Module")
         elif isinstance(node, ast.Raise):
             self._raise(node)
@@ -202,21 +202,43 @@ def _data_files(tree: ast.Module) -> list[str]:
 
 
 def _declares(tree: ast.Module) -> str:
-    """Return what a module declares and nothing else: "options" (classes and types), "registry" (tables too), or ""."""
-    allowed = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.Assign, ast.AnnAssign)
-    statements = [
-        node for node in tree.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-    ]
-    if not all(isinstance(node, allowed) for node in statements):
+    """Return what a module declares and nothing else: "options" (classes, types), "registry" (tables of names too), "".
+
+    Fields of classes are in slices, names choose modules of the closure; any other number or function is code.
+    """
+    statements = [node for node in tree.body if not _is_bare(node)]
+    if not all(isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | _ASSIGNMENTS) for node in statements):
         return ""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Lambda):
-            return ""
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            marks = {_last_name(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list}
-            if not marks or not marks <= VALIDATORS or marks <= {"classmethod", "staticmethod"}:
-                return ""
-    values = [node.value for node in statements if isinstance(node, ast.Assign | ast.AnnAssign)]
-    # A name, a subscript (`Literal[…]`, `Annotated[…]`) or a union of such is a type; numbers and tables are values.
-    types = all(isinstance(value, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp) for value in values)
-    return "options" if types else "registry"
+    if not all(_is_declared(node) for node in ast.walk(tree)):
+        return ""
+    values = [node.value for node in statements if isinstance(node, _ASSIGNMENTS)]
+    # A name, a subscript (`Literal[…]`, `Annotated[…]`) or a union of such is a type.
+    if all(isinstance(value, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp) for value in values):
+        return "options"
+    inner = (node for value in values if value is not None for node in ast.walk(value))
+    named = all(node.value is None or isinstance(node.value, str) for node in inner if isinstance(node, ast.Constant))
+    return "registry" if named else ""
+
+
+_ASSIGNMENTS = ast.Assign | ast.AnnAssign
+
+
+def _is_bare(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_declared(node: ast.AST) -> bool:
+    """False for functions other than validators, and for what a class holds besides fields."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        marks = {_last_name(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list}
+        return bool(marks & VALIDATORS) and marks <= {*VALIDATORS, "classmethod", "staticmethod"}
+    if isinstance(node, ast.ClassDef):
+        held = [inner for inner in node.body if not (_is_bare(inner) or isinstance(inner, ast.Pass | ast.FunctionDef))]
+        return all(_is_field(inner) for inner in held)
+    return not isinstance(node, ast.Lambda)
+
+
+def _is_field(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)] == ["model_config"]
+    return isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.dump(node.annotation)

@@ -2,24 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from synthgain.downstream.options import Augmentations
-from synthgain.entry import Entry, Name, given
+from synthgain.entry import Entry, Name
+from synthgain.networks.options import DOWNSTREAM, AnyDownstream, Network, network_of
 from synthgain.study.data import Share
-from synthgain.task_defaults import USUAL_NETWORKS, network_name
-
-# Name in the config: the registered module that builds it.
-CLASSIFIERS = {
-    "small_cnn": "small_cnn",
-    "resnet18": "torchvision_classifiers",
-    "resnet50": "torchvision_classifiers",
-    "convnext_tiny": "torchvision_classifiers",
-    "convnext_base": "torchvision_classifiers",
-    "densenet121": "monai_classifiers",
-}
-SEGMENTERS = dict.fromkeys(("unet", "segresnet", "flexible_unet", "basic_unet_plusplus"), "monai_segmenters")
-NETWORKS = {**CLASSIFIERS, **SEGMENTERS}
 
 
 class Model(Entry):
@@ -30,7 +18,7 @@ class Model(Entry):
         default_factory=list, description="Classification: table columns, one, several (multi-label), or a category."
     )
     structures: list[str] = Field(default_factory=list, description="Segmentation: names of mask planes.")
-    network: str | dict[str, Any] | None = Field(
+    network: str | AnyDownstream | None = Field(
         None, description="Name, or {name: …, options}; default small_cnn, for segmentation unet."
     )
     steps: int = Field(ge=1, description="Optimiser steps of every arm (but real_long).")
@@ -55,26 +43,26 @@ class Model(Entry):
     compile: bool = Field(False, description="Compile the network.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
+    @field_validator("network", mode="wrap")
+    @classmethod
+    def _of_the_task(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
+        task = info.data.get("task", "classification")
+        return None if value is None else network_of(value, DOWNSTREAM[task], task)
+
+    @property
+    def chosen(self) -> Network:
+        """The network with its options."""
+        return self.network if isinstance(self.network, Network) else network_of({}, DOWNSTREAM[self.task], self.task)
+
     @property
     def network_name(self) -> str:
         """Name of the network."""
-        return network_name(self.network, self.task)
+        return self.chosen.name
 
     @property
     def labels(self) -> list[str]:
         """Targets or structures, whichever the task has."""
         return self.targets or self.structures
-
-    @model_validator(mode="before")
-    @classmethod
-    def _network_named(cls, data: Any) -> Any:
-        """The default network depends on the task: it is named here, once, and not where the model is read."""
-        if not isinstance(data, dict):
-            return data
-        network, usual = data.get("network"), USUAL_NETWORKS.get(str(data.get("task") or "classification"), "")
-        if isinstance(network, dict):
-            return {**data, "network": {"name": usual, **given(network)}}
-        return {**data, "network": usual if network is None else network}
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> "Model":
@@ -84,9 +72,6 @@ class Model(Entry):
             raise ValueError(f"task: {self.task} needs {wanted}, and no {other}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"{wanted} must be different, got {self.labels}")
-        known = SEGMENTERS if segments else CLASSIFIERS
-        if self.network_name not in known:
-            raise ValueError(f"unknown network {self.network_name!r} for {self.task}; known: {', '.join(known)}")
         if self.selection_metric not in ("loss", "dice" if segments else "auroc"):
             raise ValueError(f"selection_metric: {self.selection_metric} is not for {self.task}")
         changed = [n for n in ("tolerance", "window", "keep_masks") if getattr(self, n) != _default(type(self), n)]

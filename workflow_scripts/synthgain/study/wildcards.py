@@ -6,8 +6,18 @@ from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.planner import Planner
 from synthgain.study.roles import root_pool
+from synthgain.study.stage import NUMBERS
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.pools import shards_of
+from synthgain.study.stages.table import STAGES
+
+NAME, NUMBER = "[a-z][a-z0-9_]*", r"\d+"
+
+
+def wildcards_of_stages() -> dict[str, str]:
+    """Return {wildcard: its regular expression} of all stages."""
+    names = {name for stage in STAGES.values() for name in stage.wildcards}
+    return {name: NUMBER if name in NUMBERS else NAME for name in sorted(names)}
 
 
 def check_wildcards(plan: Planner, rule: str, wildcards: Mapping[str, str]) -> None:

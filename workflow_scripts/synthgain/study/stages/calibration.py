@@ -56,7 +56,7 @@ def _arm(study: Study, arm: str, primary: Mapping[str, Any], declared: list[str]
         "primary": dict(primary),
         "kind": (pool.known if pool else None) or role_of(study, arm),
         "pool": recipe.synthetic,
-        "drop": dict(pool.known_options.get("drop", {})) if pool else {},
+        "drop": pool.known_options.given().get("drop", {}) if pool else {},
         "baseline": baseline_of(study, arm),
         "repeated": _repeated(study, arm, primary["ratio"]) if pool and pool.known == "copier" else None,
         "oracle": next((name for name in declared if _is_oracle(study, name)), None),

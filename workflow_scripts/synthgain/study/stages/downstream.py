@@ -3,15 +3,15 @@
 import math
 from typing import Any
 
-from synthgain import registry
-from synthgain.registry import TASKS
+from synthgain.networks.options import DOWNSTREAM
+from synthgain.registry import NETWORKS, TASKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.planner import Planner
 from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
 from synthgain.study.schema import Study
 from synthgain.study.stage import TORCH, Draft, Slice, Stage, one_gpu
 from synthgain.study.stages.data import Inputs, training_rows, whole_datasets
-from synthgain.study.training import NETWORKS, Model
+from synthgain.study.training import Model
 from synthgain.study.work import Term, model_kind, term
 
 NETWORK_COPIES = 2  # a downstream job keeps its finished weights as state beside the published ones
@@ -37,7 +37,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
             **training_rows(name for name in (recipe.real, validation) if name is not None),
             "replicas": [{"pool": pool, "index": index, "replica": replica} for pool, index, replica in replicas],
         },
-        (network_module(config), TASKS[config.task]),
+        (NETWORKS[config.chosen.module], TASKS[config.task]),
     )
 
 
@@ -83,7 +83,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
             "evaluate": evaluate,
         },
         {"trainings": [place], **read},
-        (network_module(config), TASKS[config.task]),
+        (NETWORKS[config.chosen.module], TASKS[config.task]),
     )
 
 
@@ -144,17 +144,11 @@ def _evaluated(plan: Planner, arm: str) -> tuple[list[dict[str, Any]], Inputs]:
 
 def network_entry(model: Model) -> dict[str, Any]:
     """Return a model's network as {module, options}; modules with several networks get the name as an option."""
-    named = model.network if isinstance(model.network, dict) else {}
-    options = {k: v for k, v in named.items() if k != "name"}
-    module = NETWORKS[model.network_name]
-    if list(NETWORKS.values()).count(module) > 1:
-        options["name"] = model.network_name
-    return {"module": module, "options": options}
-
-
-def network_module(model: Model) -> str:
-    """Return the dotted path of the module that builds a model's network."""
-    return registry.NETWORKS[NETWORKS[model.network_name]]
+    network = model.chosen
+    options = network.options()
+    if sum(kind.module == network.module for kinds in DOWNSTREAM.values() for kind in kinds.values()) > 1:
+        options["name"] = network.name
+    return {"module": network.module, "options": options}
 
 
 def _augmentation(model: Model, recipe: str) -> dict[str, Any]:

@@ -162,6 +162,8 @@ def _size(plan: Planner, name: str) -> dict[str, Any]:
         facts["shares"] = {part: getattr(split, part) for part in ("train", "validation", "test")}
         if split.column is not None:
             facts["column"] = {"name": split.column, "map": split.map}
+            if split.validation:
+                facts["column"]["validation"] = split.validation
     if isinstance(config, PhantomDataset):
         facts["images"] = config.patients * sum(config.images_per_patient) / 2
     elif isinstance(config, TableDataset):

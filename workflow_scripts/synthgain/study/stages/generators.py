@@ -4,9 +4,8 @@ import math
 from typing import Any
 
 from synthgain.network_passes import evaluations
-from synthgain.registry import FAMILIES, NETWORKS
-from synthgain.runtime.errors import SynthGainError
-from synthgain.study.generation import GENERATOR_NETWORKS, TRAINING_SETTINGS, DiffusionGenerator
+from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS
+from synthgain.study.generation import TRAINING_SETTINGS, DiffusionGenerator
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Slice, Stage, Wildcards, one_gpu
@@ -21,8 +20,7 @@ GAN_PASSES = 6  # forward, of one image in a step: 2 of the generator, 4 of the 
 
 def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
     config = plan.study.generators[generator]
-    networks = GENERATOR_NETWORKS[config.family]
-    network = _module(config.network, networks, f"generators.{generator}.network")
+    network = config.network
     training = config.training.dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     start = [] if config.init_from is None else [{"generator": config.init_from, "index": index}]
@@ -31,7 +29,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "generator": generator,
             "index": int(index),
             "module": config.family,
-            "network": network,
+            "network": {"module": network.module, "options": network.options()},
             "output": config.output,
             "structures": config.structures,
             "condition_on": config.columns,
@@ -44,7 +42,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "seed": plan.seed,
         },
         {**training_rows(config.train_on.datasets), "start": start},
-        (FAMILIES[config.family], NETWORKS[network["module"]]),
+        (FAMILY_TRAINING[config.family], NETWORKS[network.module]),
     )
 
 
@@ -87,13 +85,6 @@ def _grids(plan: Planner) -> list[dict[str, Any]]:
         for training in trainings(plan)
         for step in snapshots_of(plan, training["generator"])
     ]
-
-
-def _module(config: dict[str, Any], known: tuple[str, ...], place: str) -> dict[str, Any]:
-    name = config.get("name") or known[0]
-    if name not in known:
-        raise SynthGainError(f"{place}: unknown network {name!r}; known: {', '.join(known)}")
-    return {"module": name, "options": {key: value for key, value in config.items() if key != "name"}}
 
 
 def _processes(study: Study, wildcards: Wildcards) -> int:

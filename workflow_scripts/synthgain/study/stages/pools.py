@@ -44,8 +44,11 @@ def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: A
     }
     upstream = plan.identities("draw_pool_shard", inputs)
     identity = digest({"pool": facts, "inputs": upstream if config.of is None else sorted(upstream)})
-    facts.update(replica=int(replica), shard=int(shard), shards=shards_of(config), pool_identity=identity)
-    return Draft(facts, inputs, tuple(modules))
+    facts.update(replica=int(replica), pool_identity=identity)
+    # Accepted results stay so under another cut: the replica's identity rests on its first shard's code.
+    basis = {"slice": dict(facts), "inputs": upstream}
+    facts.update(shard=int(shard), shards=shards_of(config))
+    return Draft(facts, inputs, tuple(modules), basis=basis)
 
 
 def merge_pool_replica(plan: Planner, pool: str, index: Any, replica: Any) -> Draft:
@@ -111,15 +114,13 @@ def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[di
         return entries, {"generators": [{"generator": generator, "index": which}]}, [POOL_SOURCES[module], family]
     options: dict[str, Any]
     if config.known is not None:
-        options = {"kind": config.known, **config.known_options}
+        options = {"kind": config.known, **config.known_options.given()}
         return {"module": "known", "options": options}, {}, [POOL_SOURCES["known"]]
     if config.imported is not None:
         place = {"pool": pool, "index": index, "replica": replica, "shard": 0}
         recorded = plan.folder / plan.stages["draw_pool_shard"].output.format(**place)
-        if "table" not in config.imported:
-            raise SynthGainError(f"pools.{pool}.imported: table is missing; name the table of your images")
-        source = table_checksum(plan, config.imported["table"], f"pools.{pool}", recorded)
-        options = {**config.imported, "source": source}
+        source = table_checksum(plan, config.imported.table, f"pools.{pool}", recorded)
+        options = {**config.imported.given(), "source": source}
         return {"module": "imported", "options": options}, {}, [POOL_SOURCES["imported"]]
     base = {"pool": config.of, "index": index}
     rule = config.filter or plan.study.pools[config.thin_to or ""].filter
