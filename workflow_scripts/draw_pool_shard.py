@@ -4,8 +4,7 @@ import shutil
 
 import pandas as pd
 
-from synthgain.data.dataset import job_dataset
-from synthgain.data.image_set import ImageSet, write_image_set
+from synthgain.data.image_set import ImageSet, job_dataset, write_image_set
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts

@@ -32,7 +32,7 @@ from synthgain.runtime.loading import load
 from synthgain.runtime.settings import settings
 from synthgain.seeds import integer_seed
 
-CONDITION_DIMENSION = 64  # of the vector that the generator gets beside its latent numbers
+CONDITION_DIMENSION = 64  # of the vector that the generator gets besides its latent numbers
 MASKED_OUTPUTS = ("image+mask",)
 
 
