@@ -9,7 +9,7 @@ from pool_sources import call, job_line, shard_slice
 
 from draw_pool_shard import draw_pool_shard
 from synthgain.data.image_set import read_image_set
-from synthgain.generators import diffusion
+from synthgain.generators.training import train_family
 from synthgain.pools.inpainting import region_of
 from synthgain.pools.shards import positions_of
 from synthgain.runtime.files import digest, read_manifest
@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
         "masks": {"output": "mask", "structures": ["upper", "disc"]},
     }
     for name, changes in jobs.items():
-        diffusion.train(training_job(run, inputs, name=name, **{**PAIRED, **changes}))
+        train_family(training_job(run, inputs, name=name, **{**PAIRED, **changes}))
     names = [f"generators/{name}/0/manifest.json" for name in jobs]
     return run, {**inputs, **{name: read_manifest(run / name)["identity"] for name in names}}
 
@@ -43,7 +43,7 @@ def draw(trained, generator, shards=1, **changes):
     run, inputs = trained
     parts = []
     for shard in range(shards):
-        options = {"generator": f"generators/{generator}/0/manifest.json", "snapshot": None}
+        options = {"generator": [generator, 0], "snapshot": None}
         entry = {"module": "pairs", "options": options, "rows_of": "toy", "sampling": SAMPLING}
         part = shard_slice(shard, shards, pool=generator, **{**entry, **changes})
         output = f"pools/{generator}/0/replica-1/shard-{shard}/manifest.json"
@@ -54,7 +54,7 @@ def draw(trained, generator, shards=1, **changes):
     return images, masks, table, parts[0].manifest
 
 
-GENERATED = {"source": "generated", "transform": None, "generator": "generators/masks/0/manifest.json"}
+GENERATED = {"source": "generated", "transform": None, "generator": ["masks", 0]}
 INPAINTING = {"structure": "disc", "dilate": 0.0, "resamples": 2, "jump_length": 1, "redraw_mask": False}
 WAYS = {
     "joint": ("joint", {}),

@@ -323,7 +323,7 @@ def test_not_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path, mon
 
 
 def test_a_gan_starts_afresh(tmp_path: Path) -> None:
-    job = gan_job(tmp_path, write_data(tmp_path), init_from="generators/other/0/manifest.json")
+    job = gan_job(tmp_path, write_data(tmp_path), init_from="other")
     with pytest.raises(SynthGainError, match=r"generators.gan.init_from: a gan starts afresh"):
         train_family(job)
 

@@ -24,11 +24,11 @@ from synthgain.report.sections.verdicts import headlines
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_text
 from synthgain.speed.sizes import dataset_sizes
-from synthgain.study import session  # noqa: F401  (it registers the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
+from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 CLINIC = {
@@ -224,7 +224,7 @@ def test_every_optional_key_may_be_left_out_or_null(
                 if (same := study.model_dump_json()) in seen:  # null is what is left out, which is often the default
                     continue
                 seen.add(same)
-                job = Planner(study, "run", 0, code, tmp_path, root).job("write_report")
+                job = Planner(study, "run", 0, code, tmp_path, root, STAGES).job("write_report")
                 if not rehearsal:
                     report_on(evidence, dict(job.slice))
             except SynthGainError as error:
@@ -256,7 +256,7 @@ def test_the_report_names_the_network_whether_given_or_not(
 ) -> None:
     config = tiny(**(MASKS if task == "segmentation" else {}), models__cnn__network=network)
     study = parse_study(config)
-    plan = Planner(study, "run", 0, code, tmp_path, root)
+    plan = Planner(study, "run", 0, code, tmp_path, root, STAGES)
     text = " ".join(methods(replace(evidence, study=Study.model_validate(plan.job("write_report").slice["config"]))))
     assert f"Model cnn ({name}, {task} of " in text
     options = {key: value for key, value in network.items() if key != "name"} if isinstance(network, dict) else {}
@@ -288,7 +288,7 @@ def test_a_validation_share_beside_a_split_column_reaches_the_split(
 ) -> None:
     clinic = {**CLINIC, "split": {"column": "part", "validation": 0.2}}
     study = parse_study(tiny(datasets__clinic=clinic, evaluate_on=["hospital_a", "clinic"]))
-    job = Planner(study, "run", 0, code, tmp_path, root).job("split_dataset", dataset="clinic")
+    job = Planner(study, "run", 0, code, tmp_path, root, STAGES).job("split_dataset", dataset="clinic")
     assert job.slice["column"]["validation"] == 0.2
 
 
@@ -306,7 +306,7 @@ def test_a_table_without_a_site_is_one_site_named_like_the_data_set(
     rows.to_csv(tmp_path / "t.csv", index=False)
     clinic = {"adapter": "table", "table": "t.csv", "patient_id": "patient", "constants": {"opacity": "1"}, **given}
     study = parse_study(tiny(datasets__clinic=clinic, evaluate_on=["hospital_a", "clinic"]))
-    job = Planner(study, "run", 0, code, tmp_path, tmp_path).job("prepare_dataset", dataset="clinic").slice
+    job = Planner(study, "run", 0, code, tmp_path, tmp_path, STAGES).job("prepare_dataset", dataset="clinic").slice
     prepared = table.prepare(job["options"], job["image"], 0, tmp_path)
     assert prepared.table["site"].tolist() == sites.split()
 
@@ -320,7 +320,7 @@ def test_a_site_column_that_is_named_must_be_there(tmp_path: Path) -> None:
 
 def test_the_forecast_counts_validation_images_that_are_cut_from_training(tmp_path: Path) -> None:
     pd.DataFrame({"part": ["train"] * 8 + ["test"] * 2}).to_csv(tmp_path / "t.csv", index=False)
-    entry = {"identity": "i", "table": {"path": "t.csv", "where": {}}}
+    entry = {"manifest": "datasets/a/manifest.json", "identity": "i", "table": {"path": "t.csv", "where": {}}}
     column = {"name": "part", "map": {}}
     for share, expected in ((None, (8, 0, 2)), (0.25, (6, 2, 2))):
         found = dataset_sizes(tmp_path, {"a": {**entry, "column": {**column, "validation": share}}}, tmp_path)["a"]

@@ -14,8 +14,7 @@ from synthgain.report.facts import MeasuredFacts, PoolFacts
 from synthgain.report.sections.segmentation import yield_blocks
 from synthgain.statistics.memorisation_gate import BARRED, apply_gates
 from synthgain.study.load import parse_study
-from synthgain.study.plan_calibration import plan_calibration
-from synthgain.study.planner import Planner
+from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.session import Session
 
 ROOT = Path(__file__).parent.parent
@@ -60,8 +59,8 @@ def test_the_gates_cover_every_draw_that_arms_train_on(monkeypatch: pytest.Monke
     (plan,) = found.planners.values()
     job = plan.job("compare_arms", model="cnn")
     for arm in ("supplemented", "synthetic_only", "cleaned"):
-        assert named(job.slice["gates"][arm], r"memorisation/drawn/(\d+)/manifest\.json") == trained_on(plan, "drawn")
-    assert set(job.slice["gates"]["cleaned"]) <= set(job.inputs)
+        assert {tuple(draw) for draw in job.slice["gates"][arm]} == {("drawn", i) for i in trained_on(plan, "drawn")}
+    assert {tuple(draw) for draw in job.slice["gates"]["cleaned"]} <= {key for key, _ in job.named["memorisation"]}
     assert len(trained_on(plan, "drawn")) == plan.pool_draws()
 
 
@@ -88,7 +87,7 @@ def test_calibration_judges_every_draw(monkeypatch: pytest.MonkeyPatch) -> None:
         replicates={"count": 4, "pools": 2},
         analysis={"primary": [primary], "bootstrap": 100},
     )
-    job = plan_calibration(found.planners)
+    job = plan_over_runs("summarise_calibration", found.planners)
     assert job.slice["draws"] == 2
     for seed in (1, 2):
         assert named(job.inputs, rf"seed-{seed}/memorisation/drawn/(\d+)/manifest\.json") == {0, 1}

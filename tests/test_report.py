@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from job_inputs import new_job, paths_of
 from simulated_run import config, make_run, report_job, restate
 
 from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
-from synthgain.report.costs import device_hours, read_benchmarks, rule_times, synthesis_hours
+from synthgain.report.costs import StageFacts, device_hours, read_benchmarks, rule_times, synthesis_hours
 from synthgain.report.embedding import inline_svg
 from synthgain.report.evidence import Measured, gather
 from synthgain.report.facts import GateFacts, MeasuredFacts
@@ -28,6 +29,8 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
+from synthgain.study.stages.report import described
+from synthgain.study.stages.table import STAGES
 from write_report import write_report
 
 MODEL = "cnn"
@@ -331,8 +334,8 @@ def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> No
     verdict["alarms"]["a_a"]["raised"] = True
     restate(run / "statistics" / MODEL, "verdict.json", verdict | {"pilot": True})
     job = report_job(run)
-    inputs = {name: value for name, value in job.inputs.items() if not name.startswith("memorisation/")}
-    [card] = headlines(gather(type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)))
+    inputs = {name: value for name, value in paths_of(job.inputs).items() if not name.startswith("memorisation/")}
+    [card] = headlines(gather(new_job(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)))
     (_, belief, why), (_, safety, answer) = card.answers
     assert (belief, safety) == ("bad", "open")
     assert "1 of 3 controls raised an alarm. A pilot only: 5 replicates." in why
@@ -383,15 +386,18 @@ def test_too_few_configurations_are_no_answer() -> None:
     )
 
 
+STAGE_FACTS = {name: StageFacts(**facts) for name, facts in described(STAGES).items()}
+
+
 def test_gpu_hours_are_those_that_jobs_recorded() -> None:
     times = pd.DataFrame({"rule": ["train_generator", "train_downstream", "compare_arms"], "hours": [4.0, 2.0, 1.0]})
-    table = device_hours(times, {"train_generator": {"NVIDIA H100": 30.0, "cpu": 10.0}})
+    table = device_hours(times, {"train_generator": {"NVIDIA H100": 30.0, "cpu": 10.0}}, STAGE_FACTS)
     assert table.values.tolist() == [
         ["train_generator", "NVIDIA H100", 3.0],
         ["train_generator", "cpu", 1.0],
         ["train_downstream", "not recorded", 2.0],
     ]
-    assert device_hours(times, {}).empty
+    assert device_hours(times, {}, STAGE_FACTS).empty
 
 
 def test_an_edited_template_changes_the_report_and_no_figure(tmp_path: Path) -> None:
@@ -411,8 +417,8 @@ def test_an_edited_template_changes_the_report_and_no_figure(tmp_path: Path) -> 
 def test_what_is_missing_is_called_not_done(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     job = report_job(run)
-    inputs = {name: identity for name, identity in job.inputs.items() if name.startswith("statistics/")}
-    bare = type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)
+    inputs = {name: identity for name, identity in paths_of(job.inputs).items() if name.startswith("statistics/")}
+    bare = new_job(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)
     write_report(bare)
     html = bare.outputs[0].read_text(encoding="utf-8")
     for name in ("fidelity", "memorisation", "samples", "data"):
@@ -438,8 +444,8 @@ def test_a_test_set_without_estimate_is_named(tmp_path: Path) -> None:
 
 def test_only_declared_inputs_are_read(run: Path) -> None:
     job = report_job(run)
-    inputs = {name: identity for name, identity in job.inputs.items() if not name.startswith("fidelity/")}
-    found = gather(type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1))
+    inputs = {name: identity for name, identity in paths_of(job.inputs).items() if not name.startswith("fidelity/")}
+    found = gather(new_job(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1))
     assert found.fidelity == []
     assert len(found.memorisation) == 1
 
@@ -518,7 +524,7 @@ def test_costs_survive_odd_benchmark_files(run: Path, tmp_path: Path) -> None:
     times = rule_times(jobs).set_index("rule")
     assert times.loc["train_downstream", "jobs"] == 12
     assert times.loc["train_generator", "hours"] == pytest.approx(310 / 3600)
-    assert synthesis_hours(times.reset_index()) == pytest.approx((310 + 44 + 47.5) / 3600)
+    assert synthesis_hours(times.reset_index(), STAGE_FACTS) == pytest.approx((310 + 44 + 47.5) / 3600)
     folder = tmp_path / "quick"
     folder.mkdir()
     (folder / "a.tsv").write_text("s\tmax_rss\tcpu_time\n0.2\tNA\tNA\n")

@@ -1,10 +1,8 @@
 """Draw the figures of one model as SVG, from its statistics, its pools and the training curves.
 
 Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, endpoint: the main one,
-pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics/<model>/manifest.json;
-as they exist pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
-generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json, snapshots/<g>/<i>/manifest.json; of segmentation
-label_consistency/<p>/<i>/manifest.json.
+pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics; as they
+exist replicas with their datasets and splits, generators, fidelity, snapshots; of segmentation consistency.
 """
 
 from functools import partial
@@ -48,7 +46,7 @@ def _draw(plan: Plan, folder: Path) -> bool:
 
 def _statistics(job: Job) -> list[Plan]:
     model = job.slice["model"]
-    folder = job.input_folder(f"statistics/{model}/manifest.json")
+    folder = job.inputs.statistics[model].folder()
     tables = {path.name: pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if not _is_empty(path)}
     for needed in ("summary.csv", "comparisons.csv"):
         if needed not in tables:
@@ -64,10 +62,9 @@ def _is_empty(path: Path) -> bool:
 
 def _fidelity(job: Job) -> list[Plan]:
     tables, references = {}, {}
-    for name in job.inputs_below("fidelity/"):
-        _, pool, index, _ = name.split("/")
-        folder = job.input_folder(name)
-        title = pool if index == "0" else f"{pool} (draw {index})"
+    for (pool, index), measured in job.inputs.fidelity.keyed():
+        folder = measured.folder()
+        title = _drawn(pool, index)
         tables[title] = pd.read_csv(folder / "fidelity.csv")
         references[title] = read_json(folder / "manifest.json").get("reference", "held_out")
     rows = fidelity.floor_rows(tables, references)
@@ -82,15 +79,17 @@ def _fidelity(job: Job) -> list[Plan]:
     return [Plan("fidelity_floors.svg", "fidelity", "Fidelity beside its floor", caption, draw)]
 
 
+def _drawn(pool: str | int, index: str | int) -> str:
+    return f"{pool} (draw {index})" if index else str(pool)
+
+
 def _agreement(job: Job) -> list[Plan]:
     """Dice between mask and prediction on every scored pool, where the model segments."""
     scores = {}
-    for name in job.inputs_below("label_consistency/"):
-        _, pool, index, _ = name.split("/")
-        folder = job.input_folder(name)
+    for (pool, index), scored in job.inputs.consistency.keyed():
+        folder = scored.folder()
         if (folder / "real_scores.parquet").exists():
-            title = pool if index == "0" else f"{pool} (draw {index})"
-            scores[title] = tuple(
+            scores[_drawn(pool, index)] = tuple(
                 _with_objects(read_table(folder / file)) for file in ("scores.parquet", "real_scores.parquet")
             )
     if not scores:
@@ -112,9 +111,8 @@ def _with_objects(scores: pd.DataFrame) -> np.ndarray:
 
 def _snapshots(job: Job) -> list[Plan]:
     tables = {}
-    for name in job.inputs_below("snapshots/"):
-        _, generator, index, _ = name.split("/")
-        table = pd.read_csv(job.input_folder(name) / "snapshots.csv")
+    for (generator, index), measured in job.inputs.snapshots.keyed():
+        table = pd.read_csv(measured.folder() / "snapshots.csv")
         if len(table):
             tables[f"{generator} (training {index})"] = table
     if not tables:
@@ -129,9 +127,8 @@ def _snapshots(job: Job) -> list[Plan]:
 
 def _loss_curves(job: Job) -> list[Plan]:
     curves = {}
-    for name in job.inputs_below("generators/"):
-        _, generator, index, _ = name.split("/")
-        table = pd.read_csv(job.input_folder(name) / "training.csv")
+    for (generator, index), trained in job.inputs.generators.keyed():
+        table = pd.read_csv(trained.folder() / "training.csv")
         if {"step", "loss"} <= set(table.columns) and len(table):
             curves[f"{generator} (training {index})"] = table
     if not curves:
@@ -147,16 +144,15 @@ def _sample_sheets(job: Job) -> list[Plan]:
     plans = []
     rows_of = {entry["pool"]: entry["rows_of"] for entry in job.slice["pools"]}
     parents = {entry["pool"]: entry.get("parent") for entry in job.slice["pools"]}
-    for name in job.inputs_below("pools/"):
-        _, pool, index, _, _ = name.split("/")
+    for (pool, index, _), replica in job.inputs.replicas.keyed():
         dataset = rows_of.get(pool)
-        if dataset is None or f"datasets/{dataset}/manifest.json" not in job.inputs:
+        if dataset is None or dataset not in job.inputs.datasets:
             continue
-        real = read_image_set(job.input_folder(f"datasets/{dataset}/manifest.json"))
+        real, drawn = read_image_set(job.inputs.datasets[dataset].folder()), first_shard(replica.folder())
         if job.slice["task"] == "segmentation":
-            plans += _pair_sheet(job, name, real, _training_ids(job, dataset), parents[pool])
+            plans += _pair_sheet(job, f"{pool}-{index}", drawn, real, _training_ids(job, dataset), parents[pool])
             continue
-        rows = sheet_rows(real, _training_ids(job, dataset), first_shard(job.input_folder(name)), job.slice["targets"])
+        rows = sheet_rows(real, _training_ids(job, dataset), drawn, job.slice["targets"])
         if rows:
             caption = (
                 f"Left: training images of {dataset}; right: images of pool {pool}, drawn for the same condition. "
@@ -167,10 +163,11 @@ def _sample_sheets(job: Job) -> list[Plan]:
     return plans
 
 
-def _pair_sheet(job: Job, name: str, real: ImageSet, training: set[str] | None, parent: str | None) -> list[Plan]:
-    """The sheet of one pool of pairs, none where it holds no mask of the model's structures."""
-    _, pool, index, _, _ = name.split("/")
-    synthetic, structures = first_shard(job.input_folder(name)), job.slice["targets"]
+def _pair_sheet(
+    job: Job, name: str, synthetic: ImageSet, real: ImageSet, training: set[str] | None, parent: str | None
+) -> list[Plan]:
+    """The sheet of one draw (`pool-index`) of pairs, none where it holds no mask of the model's structures."""
+    structures, pool = job.slice["targets"], name.rpartition("-")[0]
     rows = pair_rows(real, training, synthetic, structures, parent)
     if not rows:
         return []
@@ -180,7 +177,7 @@ def _pair_sheet(job: Job, name: str, real: ImageSet, training: set[str] | None, 
     )
     named = [entry for entry in structures if entry in synthetic.mask_names and entry in real.mask_names]
     draw = lambda: pairs.pair_sheet(rows, named)  # noqa: E731
-    return [Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Pairs: {pool}", caption, draw)]
+    return [Plan(f"sample_sheet-{name}.svg", "samples", f"Pairs: {pool}", caption, draw)]
 
 
 def _kinship(title: str) -> str:
@@ -191,10 +188,9 @@ def _kinship(title: str) -> str:
 
 
 def _training_ids(job: Job, dataset: str) -> set[str] | None:
-    manifest = f"splits/{dataset}/manifest.json"
-    if manifest not in job.inputs:
+    if dataset not in job.inputs.splits:
         return None
-    split = read_split(job.input_folder(manifest))
+    split = read_split(job.inputs.splits[dataset].folder())
     return set(split.loc[split["part"] == "train", "image_id"])
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from synthgain.data.image_set import read_split
 from synthgain.report.blocks import Picture, Text
-from synthgain.report.costs import read_benchmarks
+from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.report.facts import (
     AuditFacts,
@@ -20,6 +20,7 @@ from synthgain.report.facts import (
     MeasuredFacts,
     PoolFacts,
     PowerFacts,
+    Read,
     TrainingFacts,
     VerdictFacts,
     alarms_apart,
@@ -28,6 +29,7 @@ from synthgain.report.facts import (
 )
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
+from synthgain.runtime.inputs import Input, NamedInputs
 from synthgain.statistics.metric_registry import SEGMENTATION, MainEndpoint
 from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
@@ -123,6 +125,7 @@ class Evidence:
     sample_grids: list[Picture]
     audit: AuditFacts
     benchmarks: pd.DataFrame
+    stages: dict[str, StageFacts]  # every stage of the workflow, by its rule
     fidelity: list[Measured]
     memorisation: list[Measured]
     consistency: list[Measured]
@@ -175,39 +178,33 @@ def gather(job: Job) -> Evidence:
         seed=job.slice["seed"],
         predeclared=job.slice["predeclared"],
         models=[_model(job, name) for name in job.slice["models"]],
-        datasets={name.split("/")[1]: _dataset(job, name) for name in job.inputs_below("datasets/")},
-        splits={name.split("/")[1]: read_split(job.input_folder(name)) for name in job.inputs_below("splits/")},
-        generators={
-            "/".join(name.split("/")[1:3]): read_manifest_facts(GeneratorFacts, job.run / name, job.inputs[name])
-            for name in job.inputs_below("generators/")
-        },
+        datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
+        splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},
+        generators={f"{name}/{i}": _facts(GeneratorFacts, entry) for (name, i), entry in job.inputs.generators.keyed()},
         pools={
-            "/".join(name.split("/")[1:-1]): read_manifest_facts(PoolFacts, job.run / name, job.inputs[name])
-            for name in job.inputs_below("pools/")
+            f"{name}/{i}/replica-{k}": _facts(PoolFacts, entry) for (name, i, k), entry in job.inputs.replicas.keyed()
         },
         sample_grids=_sample_grids(job),
         audit=_audit(job),
         benchmarks=read_benchmarks(job.run / "benchmarks"),
-        fidelity=[_measured(job, name) for name in job.inputs_below("fidelity/")],
-        memorisation=[_measured(job, name) for name in job.inputs_below("memorisation/")],
-        consistency=[_measured(job, name) for name in job.inputs_below("label_consistency/")],
-        relations=[_measured(job, name) for name in job.inputs_below("fidelity_utility/")],
-        snapshots=[_measured(job, name) for name in job.inputs_below("snapshots/")],
-        forecast=next(
-            (
-                read_manifest_facts(ForecastFacts, job.run / name, job.inputs[name])
-                for name in job.inputs_below("forecast/")
-            ),
-            None,
-        ),
+        stages={name: StageFacts(**facts) for name, facts in job.slice["stages"].items()},
+        fidelity=_measured(job.inputs.fidelity),
+        memorisation=_measured(job.inputs.memorisation),
+        consistency=_measured(job.inputs.consistency),
+        relations=_measured(job.inputs.relations),
+        snapshots=_measured(job.inputs.snapshots),
+        forecast=_facts(ForecastFacts, job.inputs.forecast.only) if job.inputs.forecast else None,
     )
 
 
+def _facts(kind: type[Read], entry: Input) -> Read:
+    return read_manifest_facts(kind, entry.path, entry.identity)
+
+
 def _model(job: Job, name: str) -> ModelEvidence:
-    manifest = f"statistics/{name}/manifest.json"
-    folder = job.input_folder(manifest)
+    folder = job.inputs.statistics[name].folder()
     model = ModelEvidence(name)
-    for file, listed in read_manifest(job.run / manifest)["files"].items():
+    for file, listed in read_manifest(folder / "manifest.json")["files"].items():
         path = check_file(folder, file, listed)
         if path.suffix == ".csv" and not _is_empty(path):
             model.tables[path.stem] = pd.read_csv(path)
@@ -225,18 +222,16 @@ def _model(job: Job, name: str) -> ModelEvidence:
         elif path.name == "learning_curve.json":
             model.equivalents = pd.DataFrame(read_json(path))
     model.figures = list(_figures(job, name))
-    for place in job.inputs_below(f"downstream/{name}/"):
-        _, _, arm, ratio, _, _ = place.split("/")
-        found = read_manifest_facts(TrainingFacts, job.run / place, job.inputs[place])
+    for (_, arm, ratio, _), trained in job.inputs.trainings.below(name).keyed():
+        found = _facts(TrainingFacts, trained)
         model.trainings.append(found.model_copy(update={"arm": arm, "ratio": float(ratio)}))
     return model
 
 
 def _figures(job: Job, model: str) -> Iterable[Figure]:
-    name = f"figures/{model}/manifest.json"
-    if name not in job.inputs:
+    if model not in job.inputs.figures:
         return
-    folder, listed = job.input_folder(name), read_manifest(job.run / name)
+    folder, listed = job.inputs.figures[model].folder(), job.inputs.figures[model].manifest()
     for entry in listed["failed"]:
         yield Figure(entry["section"], Text(f"{entry['title']} failed: {entry['reason']}.", "warning"))
     for place, entry in enumerate(listed["figures"]):
@@ -245,9 +240,8 @@ def _figures(job: Job, model: str) -> Iterable[Figure]:
         yield Figure(entry["section"], Picture(entry["title"], entry["caption"], svg=svg))
 
 
-def _dataset(job: Job, name: str) -> DatasetEvidence:
-    folder = job.input_folder(name)
-    facts = read_manifest_facts(DatasetFacts, job.run / name, job.inputs[name])
+def _dataset(dataset: Input) -> DatasetEvidence:
+    folder, facts = dataset.folder(), _facts(DatasetFacts, dataset)
     path = folder / "quarantine.csv"
     quarantine = pd.read_csv(path) if path.exists() and not _is_empty(path) else pd.DataFrame()
     return DatasetEvidence(facts, read_table(folder / "table.parquet", facts.identity), quarantine)
@@ -258,22 +252,20 @@ def _is_empty(path: Path) -> bool:
 
 
 def _audit(job: Job) -> AuditFacts:
-    path = job.run / "audit/audit.json"
-    return read_facts(AuditFacts, path) if "audit/audit.json" in job.inputs and path.exists() else AuditFacts()
+    return _facts(AuditFacts, job.inputs.audit.only) if job.inputs.audit else AuditFacts()
 
 
 def _sample_grids(job: Job) -> list[Picture]:
     """The grids of the last snapshot of each generator of this study."""
-    last: dict[str, int] = {}
-    for name in job.inputs_below("samples/"):
-        folder, _, file = name.rpartition("/")
-        last[folder] = max(last.get(folder, -1), int(file.removesuffix(".png")))
+    last = {
+        (generator, index): (step, grid)
+        for (generator, index, step), grid in sorted(job.inputs.grids.keyed(), key=lambda entry: int(entry[0][2]))
+    }
     pictures = []
-    for folder, step in last.items():
-        _, generator, index = folder.split("/")
+    for (generator, index), (step, grid) in sorted(last.items()):
         title = f"{generator}, training {index}, snapshot {step}"
         caption = "One line per condition; the noise seeds are fixed, the images are not selected."
-        address = png_address(job.run / folder / f"{step}.png")
+        address = png_address(grid.path)
         pictures.append(Picture(title, caption, address=address, pixelated=True))
     return pictures
 
@@ -283,11 +275,16 @@ def pair_title(pool: str, index: str) -> str:
     return f"Pool {pool}{f', draw {index}' if index != '0' else ''}: the most suspicious pairs"
 
 
-def _measured(job: Job, name: str) -> Measured:
-    folder = job.input_folder(name)
-    manifest = read_manifest_facts(MeasuredFacts, job.run / name, job.inputs[name])
-    _, pool, *rest, _ = name.split("/")
-    index = rest[0] if rest else "0"
+def _measured(inputs: NamedInputs) -> list[Measured]:
+    """What was measured, by pool and draw, or by generator and training, or by model."""
+    return [
+        _measurement(str(key[0]), str(key[1]) if len(key) > 1 else "0", entry)
+        for key, entry in sorted(inputs.keyed(), key=lambda found: found[1].name)
+    ]
+
+
+def _measurement(pool: str, index: str, measured: Input) -> Measured:
+    folder, manifest = measured.folder(), _facts(MeasuredFacts, measured)
     listed = [path for path in sorted(folder.iterdir()) if path.name in manifest.files]
     tables = {path.stem: pd.read_csv(path) for path in listed if path.suffix == ".csv" and not _is_empty(path)}
     pictures = [

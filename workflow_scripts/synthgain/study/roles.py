@@ -25,6 +25,16 @@ def source_dataset(study: Study, pool: str) -> str | None:
     return config.rows_of
 
 
+def reference_dataset(study: Study, pool: str) -> str:
+    """Return the real data that a pool is held against: its source, or the real data of an arm that uses it."""
+    source = source_dataset(study, pool)
+    if source is not None:
+        return source
+    real = [arm.real for arm in study.arms.values() if arm.synthetic == pool and arm.real is not None]
+    split = [name for name, dataset in study.datasets.items() if dataset.split is not None]
+    return (real or split)[0]
+
+
 def base_pool(study: Study, pool: str) -> str:
     """Return the name of the pool at the end of the `of` chain: the one whose images were drawn."""
     of = study.pools[pool].of

@@ -26,12 +26,12 @@ def cost_section(evidence: Evidence) -> Section:
     if not len(times):
         section.blocks.append(Text("Not done: no benchmark files in the run's folder.", "missing"))
         return section
-    total, synthesis = float(times["hours"].sum()), synthesis_hours(times)
+    total, synthesis = float(times["hours"].sum()), synthesis_hours(times, evidence.stages)
     facts = [
         ("Job hours in all", f"{number(total, 2)} h ({number(times['cpu_hours'].sum(), 2)} h of CPU time)"),
         ("of these for generators and pools", f"{number(synthesis, 2)} h"),
     ]
-    devices = device_hours(times, recorded_seconds(evidence))
+    devices = device_hours(times, recorded_seconds(evidence), evidence.stages)
     if len(devices):
         facts.append(("of all, on a GPU", _gpu_hours(devices)))
     facts.append(("Price of a point", _price(evidence, synthesis)))

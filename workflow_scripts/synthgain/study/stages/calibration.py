@@ -1,21 +1,17 @@
-"""Plan of the one job that looks over all study seeds: known answers beside found ones."""
+"""The one job that looks over all study seeds: known answers next to found ones."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from synthgain.study.plan_evaluation import measured_pools
-from synthgain.study.planner import OUTPUTS, Acceptance, Made, PlannedJob, Planner, nothing_accepted
+from synthgain.study.planner import Planner, run_below
 from synthgain.study.roles import baseline_of, role_of, root_pool
 from synthgain.study.schema import Study
+from synthgain.study.stage import Draft, Stage
+from synthgain.study.stages.measured import measured_pools
 
-RULE = "summarise_calibration"
 
-
-def plan_calibration(planners: Mapping[str, Planner], accepted: Acceptance = nothing_accepted) -> PlannedJob:
-    """Return the job; its paths are relative to the study's folder, `seed-3/statistics/…`.
-
-    planners: {run folder: planner} of a study with `study_seeds`.
-    """
+def summarise_calibration(planners: Mapping[str, Planner]) -> Draft:
+    """Draft the job of a study with `study_seeds`, {run folder: planner}; its inputs are wanted of every run."""
     first = next(iter(planners.values()))
     study = first.study
     declared = {entry.arm: entry.dump() for entry in study.analysis.primaries}
@@ -27,7 +23,7 @@ def plan_calibration(planners: Mapping[str, Planner], accepted: Acceptance = not
     facts = {
         "study": study.study,
         "title": study.title or study.study,
-        "runs": {_below(study, run): plan.seed for run, plan in planners.items()},
+        "runs": {run_below(study, run): plan.seed for run, plan in planners.items()},
         "models": models,
         "arms": arms,
         "gated": gated,
@@ -37,28 +33,18 @@ def plan_calibration(planners: Mapping[str, Planner], accepted: Acceptance = not
         "margin": study.analysis.margin,
         "replicates": study.replicates.count,
     }
-    wanted: list[tuple[str, dict[str, Any]]] = [
-        *(("compare_arms", {"model": model}) for model in models),
-        *(("check_memorisation", {"pool": p, "index": i}) for p in gated for i in range(first.pool_draws())),
-        *(("measure_fidelity", {"pool": pool, "index": 0}) for pool in measured),
-        *(
-            ("collect_predictions", {"model": entry["primary"]["model"], "arm": arm})
-            for name, entry in arms.items()
-            if entry["repeated"] is not None
-            for arm in (name, entry["repeated"])
-        ),
-    ]
-    inputs = {
-        f"{_below(study, run)}/{job.output}": job.identity
-        for run, plan in planners.items()
-        for job in (plan.job(rule, **wildcards) for rule, wildcards in wanted)
-    }
-    code = first.code.digest(f"{RULE}.py")
-    return Made(RULE, OUTPUTS[RULE], facts, inputs, code).planned(accepted)
-
-
-def _below(study: Study, run: str) -> str:
-    return run.removeprefix(f"{study.study}/")
+    repeated = [(entry["primary"]["model"], name, entry["repeated"]) for name, entry in arms.items()]
+    return Draft(
+        facts,
+        {
+            "statistics": [{"model": model} for model in models],
+            "memorisation": [{"pool": p, "index": i} for p in gated for i in range(first.pool_draws())],
+            "fidelity": [{"pool": pool, "index": 0} for pool in measured],
+            "predictions": [
+                {"model": model, "arm": arm} for model, *pair in repeated if pair[1] is not None for arm in pair
+            ],
+        },
+    )
 
 
 def _arm(study: Study, arm: str, primary: Mapping[str, Any], declared: list[str]) -> dict[str, Any]:
@@ -89,3 +75,20 @@ def _repeated(study: Study, arm: str, ratio: int) -> str | None:
 def _is_oracle(study: Study, arm: str) -> bool:
     pool = study.arms[arm].synthetic
     return pool is not None and root_pool(study, pool).known == "oracle"
+
+
+STAGES = (
+    Stage(
+        "summarise_calibration",
+        "Comparing known and found answers",
+        "calibration.json",
+        summarise_calibration,
+        {
+            "statistics": "compare_arms",
+            "memorisation": "check_memorisation",
+            "fidelity": "measure_fidelity",
+            "predictions": "collect_predictions",
+        },
+        over_runs=True,
+    ),
+)

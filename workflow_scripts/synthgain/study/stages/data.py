@@ -1,23 +1,24 @@
-"""Plans of the data stages and generators."""
+"""The data stages: read and prepared, divided by patient, audited."""
 
-import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgain.registry import ADAPTERS, FAMILIES, FAMILY_TRAINING, LAYOUTS, NETWORKS
+from synthgain.registry import ADAPTERS, LAYOUTS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
 from synthgain.runtime.listing import source_identity
+from synthgain.study.check_masks import structures_of
 from synthgain.study.data import COMMON, PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import TRAINING_SETTINGS, DiffusionGenerator
-from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
+from synthgain.study.planner import Planner
+from synthgain.study.schema import Study
+from synthgain.study.stage import Draft, Slice, Stage, Wildcards
+from synthgain.study.work import Term, term
 
-# Sampling of the grids that show a generator's progress: small, and apart from any pool.
-GRID_STEPS, GRID_COLUMNS = 18, 8
+Inputs = Mapping[str, list[Wildcards]]
 DATA_ROOT = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
 
 
-@plans
 def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     config = plan.study.datasets[dataset]
     modules = [ADAPTERS[config.adapter]]
@@ -44,7 +45,6 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     )
 
 
-@plans
 def split_dataset(plan: Planner, dataset: str) -> Draft:
     split = plan.study.datasets[dataset].split
     assert split is not None, dataset
@@ -63,14 +63,13 @@ def split_dataset(plan: Planner, dataset: str) -> Draft:
             "split_seed": split.seed,
             "seed": plan.seed,
         },
-        (("prepare_dataset", {"dataset": dataset}),),
+        {"datasets": [{"dataset": dataset}]},
     )
 
 
-@plans
 def audit_datasets(plan: Planner) -> Draft:
     used = used_datasets(plan)
-    split = [name for name in used if plan.study.datasets[name].split is not None]
+    split = with_split(plan.study, used)
     return Draft(
         {
             "datasets": [
@@ -82,64 +81,7 @@ def audit_datasets(plan: Planner) -> Draft:
                 for name in used
             ]
         },
-        (
-            *(("prepare_dataset", {"dataset": name}) for name in used),
-            *(("split_dataset", {"dataset": name}) for name in split),
-        ),
-    )
-
-
-@plans
-def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
-    config = plan.study.generators[generator]
-    network = config.network
-    training = config.training.dump(exclude=TRAINING_SETTINGS)
-    training["snapshots"] = snapshots_of(plan, generator)
-    inputs = [*data_inputs(config.train_on.datasets)]
-    start = None
-    if config.init_from is not None:
-        start = plan.job("train_generator", generator=config.init_from, index=index).output
-        inputs.append(("train_generator", {"generator": config.init_from, "index": index}))
-    return Draft(
-        {
-            "generator": generator,
-            "index": int(index),
-            "module": config.family,
-            "network": {"module": network.module, "options": network.options()},
-            "output": config.output,
-            "structures": config.structures,
-            "condition_on": config.columns,
-            "mask_by": config.mask_by if isinstance(config, DiffusionGenerator) and config.mask_conditioned else None,
-            "formulation": config.formulation.dump() if isinstance(config, DiffusionGenerator) else None,
-            "training": training,
-            "train_on": config.train_on.dump(),
-            "init_from": start,
-            "image": {"size": plan.study.image.size, "channels": plan.study.image.channels},
-            "seed": plan.seed,
-        },
-        tuple(inputs),
-        (FAMILY_TRAINING[config.family], NETWORKS[network.module]),
-    )
-
-
-@plans
-def draw_sample_grid(plan: Planner, generator: str, index: Any, snapshot: Any) -> Draft:
-    config = plan.study.generators[generator]
-    return Draft(
-        {
-            "generator": generator,
-            "index": int(index),
-            "snapshot": int(snapshot),
-            "condition_on": config.columns,
-            "columns": GRID_COLUMNS,
-            "sampling": {"solver": "dpmpp_2m", "steps": GRID_STEPS},
-            "seed": plan.seed,
-        },
-        (
-            ("train_generator", {"generator": generator, "index": index}),
-            *data_inputs(config.train_on.datasets[:1]),
-        ),
-        (FAMILIES[config.family], "synthgain.pools.solvers"),
+        whole_datasets(plan.study, used),
     )
 
 
@@ -152,16 +94,25 @@ def used_datasets(plan: Planner) -> list[str]:
     return [name for name in study.datasets if name in used]
 
 
-def snapshots_of(plan: Planner, generator: str) -> list[int]:
-    """Return the steps at which a generator is kept: as configured, or a quarter, a half and all."""
-    training = plan.study.generators[generator].training
-    wanted = training.snapshots or [math.ceil(training.steps / 4), math.ceil(training.steps / 2)]
-    return sorted({*(step for step in wanted if step < training.steps), training.steps})
+def whole_datasets(study: Study, names: Iterable[str]) -> Inputs:
+    """Return the inputs of a reader of whole data sets: each set, and its split where it has one."""
+    names = list(dict.fromkeys(names))
+    return {"datasets": _named(names), "splits": _named(with_split(study, names))}
 
 
-def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the inputs that a reader of training rows needs: data set and split of each name."""
-    return [(rule, {"dataset": name}) for name in names for rule in ("prepare_dataset", "split_dataset")]
+def training_rows(names: Iterable[str]) -> Inputs:
+    """Return the inputs of a reader of training rows: each set, and its split, which it must have."""
+    names = list(dict.fromkeys(names))
+    return {"datasets": _named(names), "splits": _named(names)}
+
+
+def with_split(study: Study, names: Iterable[str]) -> list[str]:
+    """Return the data sets that are divided; the others are for testing only."""
+    return [name for name in names if study.datasets[name].split is not None]
+
+
+def _named(names: list[str]) -> list[Wildcards]:
+    return [{"dataset": name} for name in names]
 
 
 def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str:
@@ -179,7 +130,7 @@ def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str
 def _source_checksum(plan: Planner, dataset: str) -> str | None:
     """Checksum of a data set's files: from the data root, or as recorded where the root is not at hand."""
     config = plan.study.datasets[dataset]
-    recorded = plan.folder / OUTPUTS["prepare_dataset"].format(dataset=dataset)
+    recorded = plan.folder / plan.stages["prepare_dataset"].output.format(dataset=dataset)
     if isinstance(config, TableDataset):
         return table_checksum(plan, config.table, f"datasets.{dataset}", recorded)
     if not isinstance(config, PublishedDataset):
@@ -207,3 +158,43 @@ def _recorded_source(manifest: Path) -> str | None:
 
 def _lacking(plan: Planner) -> str:
     return f"not in {plan.root}" if plan.root else "but the data root is not known"
+
+
+def _planes(study: Study, job: Slice) -> dict[str, int]:
+    return {"planes": len(structures_of(study, job["dataset"]) or ())}
+
+
+def _pixels(job: Slice) -> list[Term]:
+    """Images and masks of a whole data set."""
+    planes = job["image"]["channels"] + job["planes"]
+    return [term("", "bytes", job["image"]["size"] ** 2 * planes, {f"{job['dataset']}/all": 1.0})]
+
+
+STAGES = (
+    Stage(
+        "prepare_dataset",
+        "Reading data sets",
+        "datasets/{dataset}/manifest.json",
+        prepare_dataset,
+        kinds=_planes,
+        disk=_pixels,
+        shown=lambda plan: whole_datasets(plan.study, used_datasets(plan))["datasets"],
+    ),
+    Stage(
+        "split_dataset",
+        "Dividing patients",
+        "splits/{dataset}/manifest.json",
+        split_dataset,
+        {"datasets": "prepare_dataset"},
+        shown=lambda plan: whole_datasets(plan.study, used_datasets(plan))["splits"],
+        values={"dataset": lambda study: with_split(study, study.datasets)},
+    ),
+    Stage(
+        "audit_datasets",
+        "Auditing data sets",
+        "audit/audit.json",
+        audit_datasets,
+        {"datasets": "prepare_dataset", "splits": "split_dataset"},
+        shown=lambda plan: [{}],
+    ),
+)
