@@ -33,11 +33,13 @@ from split_dataset import split_dataset
 from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.evaluation import agreement, mask_agreement, membership, relation
 from synthgain.evaluation.inputs import parents, read_pool, read_real
+from synthgain.runtime import command
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import read_json, read_table, write_json, write_manifest, write_table
-from synthgain.study import session  # noqa: F401  (it registers the plans)
 from synthgain.study.load import parse_study
-from synthgain.study.planner import PlannedJob, Planner
+from synthgain.study.planner import Planner
+from synthgain.study.stage import PlannedJob
+from synthgain.study.stages.table import STAGES
 from trivial_floor import trivial_floor
 
 STRUCTURE = "finding"
@@ -154,14 +156,17 @@ class SimulatedRun:
     def __init__(self, name: str, results: Path) -> None:
         self.study = parse_study(copy.deepcopy(STUDIES[name]))
         code: Any = Code()
-        self.plan = Planner(self.study, name, 0, code, results, None)
+        self.plan = Planner(self.study, name, 0, code, results, None, STAGES)
         self.folder = self.plan.folder
 
     def job(self, planned: PlannedJob, run: Path) -> Job:
         """Return a planned job as its script gets it, in this run's folder or in a copy of it."""
-        slice_ = json.loads(json.dumps(dict(planned.slice)))
-        inputs = {name: identity for name, identity in planned.inputs.items() if not name.startswith(NOT_MADE)}
-        return Job(slice_, inputs, planned.code, planned.identity, run, [run / planned.output], 1)
+        fields = json.loads(planned.parameter())
+        fields["named"] = {
+            name: [entry for entry in entries if not entry[1].startswith(NOT_MADE)]
+            for name, entries in fields["named"].items()
+        }
+        return command.job_of(fields, run, [run / planned.output])
 
     def make(self) -> None:
         """Make every job behind the report, each after its inputs."""
@@ -255,15 +260,15 @@ def _training(job: Job) -> None:
 def _predictions(job: Job) -> None:
     """Scores of one arm: each patient and each image has an effect that all arms share, each run one of its own."""
     run, own, frames = job.run, _rng(job), []
-    for cell in job.slice["cells"]:
+    for (_, _, ratio, _), _ in job.inputs.predictions.keyed():
         for dataset, level in LEVELS.items():
             images = read_image_set(run / "datasets" / dataset)
             part = _parts(run, dataset, images)
             shared = np.random.default_rng(ord(dataset[-1]))
             _, patient = np.unique(images.table["patient_id"], return_inverse=True)
             effect = (0.5 * shared.normal(size=patient.max() + 1)[patient], 0.8 * shared.normal(size=len(images)))
-            gain = GAINS.get(job.slice["arm"], 0.0) * (1 if cell["ratio"] in (0, 100) else 1.3)
-            for replicate in _replicates(job, cell):
+            gain = GAINS.get(job.slice["arm"], 0.0) * (1 if int(ratio) in (0, 100) else 1.3)
+            for replicate in _replicates(job, ratio):
                 noise = 0.05 * own.normal() + 0.25 * own.normal(size=len(images))
                 latent = sum(effect) + noise
                 rows = (
@@ -271,7 +276,7 @@ def _predictions(job: Job) -> None:
                     if job.slice["task"] == "segmentation"
                     else _labels_scored(images, level + gain, latent)
                 )
-                place = {"ratio": cell["ratio"], "replicate": replicate, "dataset": dataset}
+                place = {"ratio": int(ratio), "replicate": replicate, "dataset": dataset}
                 columns = {"part": part, "image_id": images.table["image_id"], "patient_id": images.table["patient_id"]}
                 for label, values in rows.items():
                     frame = pd.DataFrame({**columns, "label": label, **values}).assign(**place)
@@ -281,8 +286,8 @@ def _predictions(job: Job) -> None:
     write_table(job.outputs[0], table[first + [name for name in table if name not in first]], job.identity)
 
 
-def _replicates(job: Job, cell: Mapping[str, Any]) -> range:
-    folder = job.run / "downstream" / job.slice["model"] / job.slice["arm"] / str(cell["ratio"]) / "0"
+def _replicates(job: Job, ratio: str | int) -> range:
+    folder = job.run / "downstream" / job.slice["model"] / job.slice["arm"] / str(ratio) / "0"
     return range(len(read_json(folder / "manifest.json")["replicates"]))
 
 
