@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from job_inputs import new_job, paths_of
+from job_inputs import inputs_at, new_job, paths_of
 from simulated_run import config, make_run, report_job, restate
 
 from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
@@ -471,7 +471,9 @@ def test_several_models_get_sections_and_cards_of_their_own(tmp_path: Path) -> N
     given = config()
     given["models"]["second"] = given["models"][MODEL]
     two = report_job(run, models=["second", MODEL], config=given)
-    two.inputs["statistics/second/manifest.json"] = two.inputs[f"statistics/{MODEL}/manifest.json"]
+    paths = paths_of(two.inputs)
+    paths["statistics/second/manifest.json"] = paths[f"statistics/{MODEL}/manifest.json"]
+    two = replace(two, inputs=inputs_at(run, paths))
     write_report(two)
     page = Page(two.outputs[0].read_text(encoding="utf-8"))
     assert {f"result-{MODEL}", "result-second"} <= set(page.ids)
