@@ -199,7 +199,7 @@ def test_what_is_measured_and_counted_again(
         ("generators/gan_training.py", False),
         ("datasets/phantom.py", False),
         ("statistics/analysis.py", False),
-        ("report/style.py", False),
+        ("report/figures/style.py", False),
     ],
 )
 def test_which_code_is_measured_again(
@@ -208,8 +208,8 @@ def test_which_code_is_measured_again(
     before = planner(monkeypatch, tiny()).job("measure_speed").code
     for name in ("workflow_scripts", "envs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "workflow_scripts" / "synthgain" / module).open("a") as file:
-        file.write("\nEDITED = 1\n")
+    path = tmp_path / "workflow_scripts" / "synthgain" / module
+    path.write_text(path.read_text() + "\nEDITED = 1\n")
     edited = next(iter(Session(tiny(), tmp_path, Path("results")).planners.values()))
     assert (edited.job("measure_speed").code != before) == behind
 
