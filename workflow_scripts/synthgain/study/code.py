@@ -21,7 +21,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json, write_text
 from synthgain.study.syntax import PACKAGE, facts_of
 
-_DUMP_VERSION = 4  # raise when `syntax.py` reads a file in another way
+_DUMP_VERSION = 5  # raise when `syntax.py` reads a file in another way
 DECLARATIONS = {"options": {"options"}, "registry": {"options", "registry"}}  # by file name: what it may hold
 REMEMBERED = 2000  # digests whose modules are kept, to name those that changed
 # Import names that differ from the package's name in the lock file.

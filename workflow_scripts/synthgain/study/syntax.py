@@ -1,7 +1,7 @@
 """What of a module's source text counts in the code digest: its syntax tree, read as a program and not as prose.
 
-Left out are comments, positions, docstrings and bare strings, and the text that only people read: strings inside the
-arguments of `raise` and of logging and progress calls. Expressions in them stay, since an exception may carry data.
+Left out are comments, positions, docstrings and bare strings, and the text that only people read: descriptions of config
+keys, and strings inside the arguments of `raise` and of logging and progress calls. Expressions in them stay, since an exception may carry data.
 Import statements are gathered apart, sorted, so that neither their order nor a project module's path counts.
 The dump is our own, so that it does not depend on the Python version.
 """
@@ -72,6 +72,10 @@ class _Dump:
             self._raise(node)
         elif isinstance(node, ast.Call) and _is_told(node.func):
             self._call(node, keywords_are_text=True)
+        elif isinstance(node, ast.Call) and _last_name(node.func) == "Field":  # a config key: its description is prose
+            told = [keyword for keyword in node.keywords if keyword.arg != "description"]
+            self.text.append("Field(")
+            self.node([*node.args, *told])
         elif isinstance(node, ast.AST):
             self.text.append(type(node).__name__ + "(")
             for name in node._fields:
