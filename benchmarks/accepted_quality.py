@@ -17,11 +17,11 @@ import torch
 from measure import Options, Row, interleaved, speed_up
 from study_jobs import StudyJobs, default_study, study_jobs
 
+from synthgain.data.image_set import read_image_set
 from synthgain.datasets.phantom import draw as draw_phantom
 from synthgain.evaluation.distances import kernel_distance, kernel_matrix
 from synthgain.evaluation.resampling import jackknife_se, patient_groups
 from synthgain.generators.loading import load_generator
-from synthgain.images import read_image_set
 from synthgain.networks.downstream_features import build as build_extractor
 from synthgain.pools.sampling import FinishedBatches, draw_rows, noise_of
 from synthgain.pools.solvers import karras_sigmas

@@ -8,9 +8,9 @@ import torch
 from measure import Options, Row, clock_for, flops_of, interleaved, matmul_rate, multiply_matrices, speed_up
 from study_jobs import default_study, study_jobs
 
+from synthgain.data.batch_order import PassOrder
 from synthgain.device import chosen_device
-from synthgain.generators.training import DiffusionRun, prepare_run
-from synthgain.generators.training_data import PassOrder
+from synthgain.generators.diffusion_training import DiffusionRun, prepare_run
 from synthgain.networks.unet import condition_dimension, evaluate
 
 REACH = 1.1

@@ -10,9 +10,9 @@ import torch
 from measure import Options, Row, clock_for, flops_of, interleaved, matmul_rate, multiply_matrices, speed_up
 from study_jobs import default_study, study_jobs
 
+from synthgain.data.image_set import read_image_set
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
-from synthgain.images import read_image_set
 from synthgain.networks.unet import condition_dimension, evaluate
 from synthgain.pools.sampling import FinishedBatches, draw_rows
 

@@ -21,7 +21,7 @@ import yaml
 from measure import Options, Row
 from study_jobs import ROOT, StudyJobs, default_study, study_jobs
 
-from synthgain.images import read_image_set
+from synthgain.data.image_set import read_image_set
 from synthgain.networks.unet import build
 
 REACH = 3.0

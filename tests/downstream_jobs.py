@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from devices import DEVICE
 
-from synthgain.datasets.order import training_order
-from synthgain.images import read_image_set, write_image_set
+from synthgain.data.image_set import read_image_set, write_image_set
+from synthgain.data.order import training_order
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import canonical_json, digest, write_manifest, write_table
 

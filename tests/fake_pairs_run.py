@@ -12,9 +12,9 @@ import pandas as pd
 from fake_run import IDENTITY, job
 
 from compare_arms import compare_arms
+from synthgain.data.image_set import write_image_set
 from synthgain.evaluation.mask_agreement import COLUMNS as AGREEMENT_COLUMNS
 from synthgain.evaluation.mask_agreement import agreement_rows
-from synthgain.images import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_manifest, write_table
 

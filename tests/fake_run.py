@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import write_json, write_manifest, write_table
 

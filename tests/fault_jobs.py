@@ -15,7 +15,7 @@ from downstream_jobs import model_slice, train_job, write_dataset
 from generator_jobs import training_job, write_data
 from watched_script import start_watched
 
-from synthgain.generators.training import train_diffusion
+from synthgain.generators.training import train_family
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import canonical_json, digest
 
@@ -145,7 +145,7 @@ def shard_job(run: Path, solver_steps: int = SOLVER_STEPS, batch_size: int = 2) 
     """A shard of a pool of 80 images drawn from a generator that is trained here; a batch is a state."""
     generator = generator_job(run, steps=2, patients=80)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    train_diffusion(generator)
+    train_family(generator)
     for number, handler in handlers.items():  # else this process would no longer end on SIGTERM
         signal.signal(number, handler)
     relative = str(generator.outputs[0].relative_to(run))

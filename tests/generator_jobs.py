@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import canonical_json, digest, write_manifest, write_table
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pool_sources import COLUMNS, SIZE, make_table, write_split
 
-from synthgain.images import ImageSet, write_image_set
+from synthgain.data.image_set import ImageSet, write_image_set
 
 SPREAD, LENGTH = 0.5, 2.0  # standard deviation and correlation length (pixels) of the Gaussian fields
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from evaluation_run import IDENTITY
 
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 from synthgain.runtime.files import write_manifest, write_table
 
 SIZE, STRUCTURE = 24, "spot"

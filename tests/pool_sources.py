@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.images import ImageSet, write_image_set
+from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.shards import ShardRequest
 from synthgain.runtime.command import Job, run_script

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.datasets.audit import (
     AuditedSet,
     audit_between,
@@ -20,7 +21,6 @@ from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import COLUMNS, OUTLINES, SIDE, contact_sheet
 from synthgain.datasets.duplicates import calibrated_threshold, near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import area_strata, mask_areas, strata_of
-from synthgain.images import ImageSet, write_image_set
 from synthgain.runtime.errors import SynthGainError
 
 COLUMN = {"opacity": {"role": "target", "kind": "binary"}, "age": {"role": "covariate", "kind": "continuous"}}

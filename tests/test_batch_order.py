@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain.downstream.batch_order import Phase, Stream, copy_keys, mix, row_keys
+from synthgain.data.batch_order import Phase, Stream, copy_keys, mix, row_keys
 
 
 def keys_of(ids: list[str], copy: int = 0, seed: int = 7) -> np.ndarray:

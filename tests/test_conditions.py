@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_sources import COLUMNS, KEYS, make_table
 
-from synthgain.datasets.order import training_order
+from synthgain.data.order import training_order
 from synthgain.pools.conditions import (
     replica_rows,
     sample_seeds,
     shuffled_targets,
     synthetic_table,
-    training_rows,
     without_level,
 )
 from synthgain.pools.raking import level_names
@@ -76,14 +75,6 @@ def test_pools_share_the_order_of_the_training_rows():
     first = replica_rows(table, COLUMNS, {}, KEYS, "a")["image_id"]
     assert list(first) == list(replica_rows(table, COLUMNS, {}, other(pool="second"), "a")["image_id"])
     assert list(first) == list(table["image_id"].iloc[training_order(table, COLUMNS, KEYS.study, "a")])
-
-
-def test_training_rows_are_those_of_the_split():
-    table = make_table(6)
-    split = table[["image_id"]].assign(part=["train" if i % 2 else "test" for i in range(len(table))])
-    assert list(training_rows(table, split, "a")["image_id"]) == list(split.loc[split["part"] == "train", "image_id"])
-    with pytest.raises(SynthGainError, match=r"datasets\.a"):
-        training_rows(table, split.assign(part="test"), "a")
 
 
 # Seeds

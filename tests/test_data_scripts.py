@@ -15,7 +15,7 @@ from PIL import Image
 from audit_datasets import audit_datasets
 from prepare_dataset import prepare_dataset
 from split_dataset import split_dataset
-from synthgain.images import read_image_set
+from synthgain.data.image_set import read_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, read_table

@@ -7,7 +7,7 @@ from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
 
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
-from synthgain.replicas import read_replica, take
+from synthgain.data.replicas import read_replicas
 from synthgain.runtime.files import read_manifest, write_manifest, write_table
 
 
@@ -27,8 +27,8 @@ def run(tmp_path):
 
 
 def pixels(manifest):
-    images, table, _ = read_replica(manifest)
-    return take(images, np.arange(len(table))), table
+    pool = read_replicas([(manifest, None)])
+    return pool.pixels.gather(), pool.table
 
 
 def derived_inputs(run, scores, stage="memorisation"):
@@ -102,22 +102,22 @@ def test_an_image_without_score_is_named(run, capfd):
 
 def test_mask_agreement_filters_pairs_and_keeps_their_masks(run):
     path = run / "pools/drawn/0/replica-1/manifest.json"
-    _, table, base = read_replica(path)
-    base = take(base, np.arange(len(table)))
+    pool = read_replicas([(path, None)])
+    table, base = pool.table, pool.planes.gather()
     dice = np.random.default_rng(1).random(len(table))
     dice[::3] = np.nan  # mask and prediction both empty: nothing to disagree about
     scores = pd.DataFrame({"image_id": table["image_id"], "dice_lung": dice, "dice": dice})
     inputs = derived_inputs(run, scores, "label_consistency")
     rule = {"scores": "mask_agreement", "column": "dice", "keep": "above", "quantile": 0.5, "threshold": None}
     path = draw_derived(run, "agreed", {"of": "drawn", "filter": rule}, inputs, shards=2)
-    _, kept, masks = read_replica(path)
+    survivors = read_replicas([(path, None)])
     expected = dice >= np.nanquantile(dice, 0.5)
     unscored = np.flatnonzero(np.isnan(dice))
     expected[unscored[: round(expected.sum() / (len(dice) - len(unscored)) * len(unscored))]] = True
     assert 0 < expected[unscored].sum() < len(unscored)  # as many as of the others
-    assert list(kept["image_id"]) == list(table["image_id"][expected])
-    assert np.array_equal(take(masks, np.arange(len(kept))), base[expected])
-    assert list(kept["has_mask_lung"]) == list(table["has_mask_lung"][expected])
+    assert list(survivors.table["image_id"]) == list(table["image_id"][expected])
+    assert np.array_equal(survivors.planes.gather(), base[expected])
+    assert list(survivors.table["has_mask_lung"]) == list(table["has_mask_lung"][expected])
     assert read_manifest(path)["mask_names"] == ["lung"]
 
 

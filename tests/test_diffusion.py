@@ -211,7 +211,7 @@ def test_device_asked_for_and_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", params=["edm", "v_prediction"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from synthgain.generators.training import train_diffusion
+    from synthgain.generators.training import train_family
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHGAIN_DEVICE", "cpu")
@@ -219,7 +219,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         job = training_job(
             run, write_data(run), formulation={"kind": request.param}, training={"steps": 4}, network=TINY_NETWORK
         )
-        train_diffusion(job)
+        train_family(job)
     return job.outputs[0].parent
 
 

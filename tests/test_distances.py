@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from synthgain.evaluation.distances import (
     frechet_distance,
-    frechet_infinity,
     kernel_distance,
     kernel_distance_p,
     kernel_matrix,
@@ -123,15 +122,6 @@ def test_permutations_of_patients_are_wider_than_of_images() -> None:
     by_image = kernel_distance_p(kernel, 60, np.arange(120), np.random.default_rng(0), 199)
     by_patient = kernel_distance_p(kernel, 60, patients, np.random.default_rng(0), 199)
     assert by_image < 0.05 < by_patient
-
-
-def test_extrapolated_distance_is_nearer_to_the_truth() -> None:
-    x, y = _features(400, 64, 5), _features(4000, 64, 6)
-    infinite, spread = frechet_infinity(x, y, np.random.default_rng(0), points=8, repeats=3)
-    assert abs(infinite) < frechet_distance(x, y)
-    assert spread > 0
-    with pytest.raises(ValueError, match="at least 20 images, got 10"):
-        frechet_infinity(x[:10], y, np.random.default_rng(0))
 
 
 @settings(max_examples=50, deadline=None)

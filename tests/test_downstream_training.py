@@ -12,8 +12,8 @@ from downstream_jobs import model_slice, train_job, write_dataset, write_pool
 from synthgain.downstream import cell as cell_module
 from synthgain.downstream.augmentation import STRONG
 from synthgain.downstream.cell import read_cell
+from synthgain.downstream.classification import Task, masked_loss
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.tasks import Task, masked_loss
 from synthgain.downstream.training import Progressed, Recipe, Trainer, learning_rate
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Terminated

@@ -8,8 +8,8 @@ from generator_jobs import training_job, write_data
 from pool_sources import call, job_line, shard_slice
 
 from draw_pool_shard import draw_pool_shard
+from synthgain.data.image_set import read_image_set
 from synthgain.generators import diffusion
-from synthgain.images import read_image_set
 from synthgain.pools.inpainting import region_of
 from synthgain.pools.shards import positions_of
 from synthgain.runtime.files import digest, read_manifest

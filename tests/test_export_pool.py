@@ -14,8 +14,8 @@ from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
 from draw_pool_shard import draw_pool_shard
 from export_pool import export_pool
 from merge_pool_replica import merge_pool_replica
+from synthgain.data.replicas import read_replicas
 from synthgain.pools.export import datasheet, mask_summary, write_png
-from synthgain.replicas import read_replicas, take
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest
 
@@ -43,9 +43,8 @@ def exported(tmp_path):
 
 
 def pool(run):
-    arrays, table, masks = read_replicas([(run / f"{BASE}/replica-{k}/manifest.json", f"replica-{k}") for k in (1, 2)])
-    everything = np.arange(len(table))
-    return take(arrays, everything), table, take(masks, everything)
+    drawn = read_replicas([(run / f"{BASE}/replica-{k}/manifest.json", f"replica-{k}") for k in (1, 2)])
+    return drawn.pixels.gather(), drawn.table, drawn.planes.gather()
 
 
 def test_png_and_csv_hold_the_pool(exported):

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 import predict_downstream as predict_script
 import train_downstream as train_script
+from synthgain.data.image_set import read_image_set
+from synthgain.data.replicas import read_replicas
 from synthgain.downstream import training as downstream_training
 from synthgain.downstream.training import Trainer
 from synthgain.generators.loading import load_generator
-from synthgain.generators.training import train_diffusion
-from synthgain.images import read_image_set
+from synthgain.generators.training import train_family
 from synthgain.pools.sampling import FinishedBatches
-from synthgain.replicas import read_replica
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest, read_table, remove_parts, write_table
@@ -174,10 +174,10 @@ def test_a_damaged_shard_is_one_clear_line(run: Path, harm: Callable[[Path], Non
         kept = (shard / name).read_bytes()
         harm(shard / name)
         with pytest.raises(SynthGainError) as caught:
-            read_replica(run / "pools/p/0/replica-1/manifest.json")
+            read_replicas([(run / "pools/p/0/replica-1/manifest.json", None)])
         assert_one_line(caught.value, shard / name)
         (shard / name).write_bytes(kept)
-    read_replica(run / "pools/p/0/replica-1/manifest.json")
+    read_replicas([(run / "pools/p/0/replica-1/manifest.json", None)])
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         job = generator_job(tmp_path_factory.mktemp("generator"), steps=2)
-        train_diffusion(job)
+        train_family(job)
     return job.outputs[0].parent
 
 
@@ -260,7 +260,7 @@ WRITER = """
 import sys; sys.path.insert(0, {scripts!r})
 import numpy as np, pandas as pd
 from pathlib import Path
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
 table = pd.DataFrame({{"image_id": [f"i{{row}}" for row in range(64)]}})
 table = table.assign(patient_id="p", site="a", origin="real")
 for number in range(10**6):

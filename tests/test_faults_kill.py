@@ -22,7 +22,7 @@ from fault_jobs import (
 from safetensors.torch import load_file
 
 import predict_downstream as predict_script
-from synthgain.images import read_image_set
+from synthgain.data.image_set import read_image_set
 from synthgain.runtime.checkpoints import tensor_digest
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest, read_table

@@ -13,11 +13,10 @@ from generator_jobs import training_job, write_data
 
 from evaluate_snapshots import evaluate_snapshots
 from measure_fidelity import measure_fidelity
-from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_matrix
+from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_matrix, prdc, squared_distances
 from synthgain.evaluation.diversity import vendi_score
 from synthgain.evaluation.fidelity import COLUMNS, METRICS, Pairs, compare
-from synthgain.evaluation.prdc import prdc, squared_distances
-from synthgain.generators.diffusion import train
+from synthgain.generators.training import train_family
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
@@ -120,7 +119,7 @@ def test_snapshots_are_measured_with_one_noise_and_one_null(tmp_path: Path, monk
     training = training_job(
         tmp_path, inputs, image={"size": 16, "channels": 1}, training={"steps": 8, "snapshots": [2]}
     )
-    train(training)
+    train_family(training)
     trained = "generators/ddpm/0/manifest.json"
     settings = {
         "generator": "ddpm", "index": 0, "snapshots": [2, 8], "train_on": ["toy"], "n": 30, "seed": 0,

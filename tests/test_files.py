@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain.images import read_image_set, write_image_set
+from synthgain.data.image_set import read_image_set, write_image_set
 from synthgain.runtime import command, files
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, run_script

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from synthgain.generators import gan_training, loop
+from synthgain.data.image_set import write_image_set
+from synthgain.generators import gan_training, training
 from synthgain.generators.differentiable_augmentation import NUMBERS, augment
 from synthgain.generators.gan_options import gan_options
-from synthgain.generators.gan_training import Draws, discriminator_loss, prepare_run, train_gan
+from synthgain.generators.gan_training import Draws, discriminator_loss, prepare_run
 from synthgain.generators.loading import load_generator
-from synthgain.images import write_image_set
+from synthgain.generators.training import train_family
 from synthgain.networks.gan import GanDiscriminator, GanNetwork, build_discriminator, build_generator
 from synthgain.networks.generator_options import levels_of
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
@@ -243,7 +244,7 @@ def test_bad_training_options(config: dict, message: str) -> None:
 
 def test_killed_and_stopped_it_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gan_job(tmp_path / "whole", write_data(tmp_path / "whole"))
-    train_gan(whole)
+    train_family(whole)
     job = gan_job(tmp_path, write_data(tmp_path), training={"save_every": 2})
     original = gan_training.train_step
 
@@ -260,12 +261,12 @@ def test_killed_and_stopped_it_ends_in_the_same_bits(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(gan_training, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_gan(job)
+        train_family(job)
     monkeypatch.setattr(gan_training, "train_step", stopped)
     with pytest.raises(Terminated, match="state saved at step 9 of 12"):
-        train_gan(job)
+        train_family(job)
     monkeypatch.setattr(gan_training, "train_step", original)
-    train_gan(job)
+    train_family(job)
     assert weights_digest(job) == weights_digest(whole)
     facts = json.loads(job.outputs[0].read_text())
     assert facts["environments"] == json.loads(whole.outputs[0].read_text())["environments"]
@@ -281,9 +282,9 @@ def test_manifest_log_and_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         def since_last(self) -> float:
             return 2.5
 
-    monkeypatch.setattr(loop, "EnergyMeter", Metered)
+    monkeypatch.setattr(training, "EnergyMeter", Metered)
     job = gan_job(tmp_path, write_data(tmp_path), training={"steps": 6, "snapshots": [2]})
-    train_gan(job)
+    train_family(job)
     facts, folder = json.loads(job.outputs[0].read_text()), job.outputs[0].parent
     assert facts["module"] == "gan"
     assert facts["image_shape"] == [1, 8, 8]
@@ -314,7 +315,7 @@ def test_not_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path, mon
 
     monkeypatch.setattr(gan_training, "train_step", exploding)
     with pytest.raises(SynthGainError, match=r"not finite at step 6 .*lower training.learning_rate"):
-        train_gan(job)
+        train_family(job)
     found = Checkpoints(job.state_folder(), job.identity).load_latest()
     assert found is not None
     assert found[0] == 4
@@ -324,13 +325,13 @@ def test_not_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path, mon
 def test_a_gan_starts_afresh(tmp_path: Path) -> None:
     job = gan_job(tmp_path, write_data(tmp_path), init_from="generators/other/0/manifest.json")
     with pytest.raises(SynthGainError, match=r"generators.gan.init_from: a gan starts afresh"):
-        train_gan(job)
+        train_family(job)
 
 
 def test_image_and_mask_are_drawn_together(tmp_path: Path) -> None:
     job = gan_job(tmp_path, write_masked_data(tmp_path), output="image+mask", structures=["disc"])
     assert prepare_run(job).image_channels == 1  # photometric augmentation leaves the mask alone
-    train_gan(job)
+    train_family(job)
     generator = load_generator(job.outputs[0].parent)
     assert generator.kind == "gan"
     assert generator.image_shape == (2, 8, 8)
@@ -359,7 +360,7 @@ def test_learns_images_and_their_condition(tmp_path: Path) -> None:
             "r1_gamma": 0.2,
         },
     )
-    train_gan(job)
+    train_family(job)
     findings = np.repeat([1.0, 0.0], 32).astype(np.float32)
     real = torch.from_numpy(disc_images(findings, 8, seed=5).transpose(0, 3, 1, 2) / 127.5 - 1).float()
     distances, contrasts, spreads = [], [], []
@@ -378,7 +379,7 @@ def test_learns_images_and_their_condition(tmp_path: Path) -> None:
 
 def test_what_cannot_be_loaded_or_conditioned_on(tmp_path: Path) -> None:
     job = gan_job(tmp_path, write_data(tmp_path), training={"steps": 2, "snapshots": [1]})
-    train_gan(job)
+    train_family(job)
     folder = job.outputs[0].parent
     with pytest.raises(SynthGainError, match="no snapshot 7; kept are 1, 2"):
         load_generator(folder, 7)

@@ -7,8 +7,8 @@ from generator_jobs import COLUMNS, training_job, write_data
 from pool_sources import call, job_line, shard_slice
 
 from draw_pool_shard import draw_pool_shard
-from synthgain.generators.diffusion import train
-from synthgain.images import read_image_set
+from synthgain.data.image_set import read_image_set
+from synthgain.generators.training import train_family
 from synthgain.runtime.files import digest, read_manifest
 
 SAMPLING = {"solver": "dpmpp_2m", "steps": 3, "batch_size": 8}
@@ -21,7 +21,7 @@ def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     inputs = write_data(run)
     job = training_job(run, inputs)
-    train(job)
+    train_family(job)
     return run, {**inputs, GENERATOR: read_manifest(run / GENERATOR)["identity"]}
 
 

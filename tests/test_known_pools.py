@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from pool_sources import COLUMNS, SIZE, make_request, make_source, training_of
 
+from synthgain.data.image_set import write_image_set
 from synthgain.datasets import phantom
-from synthgain.images import write_image_set
 from synthgain.pools import known
 from synthgain.pools.shards import positions_of
 from synthgain.runtime.errors import SynthGainError

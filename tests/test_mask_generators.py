@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 from test_generator_training import kill_after, weights_digest
 from torch import Tensor
 
-from synthgain.generators import training
+from synthgain.data.image_set import read_image_set
+from synthgain.generators import diffusion_training
+from synthgain.generators.diffusion_training import prepare_run
 from synthgain.generators.loading import load_generator
 from synthgain.generators.mask_condition import checked_masks
-from synthgain.generators.mask_planes import MaskPlanes
-from synthgain.generators.training import prepare_run, train_diffusion
-from synthgain.generators.training_data import TrainingData, job_training_data, read_training_data
-from synthgain.images import read_image_set
+from synthgain.generators.training import train_family
+from synthgain.generators.training_data import MaskPlanes, TrainingData, job_training_data, read_training_data
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.finished import KEPT
+from synthgain.runtime.guarded import KEPT
 
 DISC = {"structures": ["disc"]}
 CONCATENATED = DISC | {"mask_by": "concatenation", "condition_on": ["finding"]}
@@ -102,7 +102,7 @@ def test_structures_that_cannot_be_learned(
 
 def write_hollow(run: Path) -> None:
     """A data set whose masks are there, and all empty."""
-    from synthgain.images import write_image_set
+    from synthgain.data.image_set import write_image_set
 
     inputs = write_data(run, "hollow", masks=True)
     folder = run / "datasets" / "hollow"
@@ -127,7 +127,7 @@ def write_hollow(run: Path) -> None:
 )
 def test_impossible_slices(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(SynthGainError, match=message):
-        train_diffusion(training_job(tmp_path, write_data(tmp_path, masks=True), **changes))
+        train_family(training_job(tmp_path, write_data(tmp_path, masks=True), **changes))
 
 
 # Masks drawn beside the image, or alone
@@ -141,10 +141,10 @@ def test_pairs_interrupted_end_in_the_bits_of_the_uninterrupted(
         inputs = write_data(tmp_path / name, masks=True, without_disc=(3,))
         changes: dict[str, Any] = {"output": "image+mask", "structures": ["upper", "disc"]}
         jobs.append(training_job(tmp_path / name, inputs, training={"save_every": 2, "steps": 7}, **changes))
-    train_diffusion(jobs[0])
+    train_family(jobs[0])
     for steps in (3, 2):
         kill_after(monkeypatch, steps, jobs[1])
-    train_diffusion(jobs[1])
+    train_family(jobs[1])
     assert weights_digest(jobs[0]) == weights_digest(jobs[1])
 
     facts = json.loads(jobs[0].outputs[0].read_text())
@@ -163,7 +163,7 @@ def test_small_mask_diffusion_draws_discs(tmp_path: Path) -> None:
     """A generator of masks alone: its samples are binary, and about as large as the training masks."""
     inputs = write_data(tmp_path, patients=40, masks=True)
     job = training_job(tmp_path, inputs, output="mask", condition_on=[], training=QUICK, **DISC)
-    train_diffusion(job)
+    train_family(job)
     generator = load_generator(job.outputs[0].parent)
     assert (generator.output, generator.image_shape, generator.image_channels) == ("mask", (1, 8, 8), 0)
     noise = torch.randn(32, *generator.image_shape, generator=torch.Generator().manual_seed(0))
@@ -179,7 +179,7 @@ def test_small_mask_diffusion_draws_discs(tmp_path: Path) -> None:
 
 def test_image_follows_the_concatenated_mask(tmp_path: Path) -> None:
     job = training_job(tmp_path, write_data(tmp_path, patients=40, masks=True), training=QUICK, **CONCATENATED)
-    train_diffusion(job)
+    train_family(job)
     generator = load_generator(job.outputs[0].parent)
     assert (generator.image_shape, generator.mask_by, generator.structures) == ((1, 8, 8), "concatenation", ("disc",))
     masks = torch.from_numpy(disc_masks(16, 8, seed=5)[..., :1].transpose(0, 3, 1, 2).astype(np.float32)) * 2 - 1
@@ -199,7 +199,7 @@ def concatenated(tmp_path_factory: pytest.TempPathFactory) -> Job:
         patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         run = tmp_path_factory.mktemp("concatenated")
         job = training_job(run, write_data(run, masks=True), training={"steps": 4}, **CONCATENATED)
-        train_diffusion(job)
+        train_family(job)
     return job
 
 
@@ -239,7 +239,7 @@ def test_masks_given_wrongly(concatenated: Job, tmp_path: Path) -> None:
     with pytest.raises(SynthGainError, match="condition masks hold 0 to 1; give -1 outside and 1 inside"):
         generator.encode_conditions(table, torch.ones(2, 1, 8, 8).tril())
     job = training_job(tmp_path, write_data(tmp_path), training={"steps": 1}, condition_on=["finding"])
-    train_diffusion(job)
+    train_family(job)
     with pytest.raises(SynthGainError, match="without `mask` in its condition_on"):
         load_generator(job.outputs[0].parent).encode_conditions(table, torch.ones(2, 1, 8, 8))
 
@@ -278,10 +278,10 @@ def test_mask_is_dropped_with_the_columns(
 def test_image_generator_is_a_start_for_a_mask_conditioned_one(tmp_path: Path) -> None:
     inputs = write_data(tmp_path, masks=True)
     first = training_job(tmp_path, inputs, "base", condition_on=["finding"], training={"steps": 2})
-    train_diffusion(first)
+    train_family(first)
     changes = CONCATENATED | {"init_from": BASE, "training": {"steps": 1, "learning_rate": 1e-12}}
     job = training_job(tmp_path, {**inputs, BASE: first.identity}, "tuned", **changes)
-    train_diffusion(job)
+    train_family(job)
     before, after = (weights_of(finished, "network") for finished in (first, job))
     other = [name for name in before if before[name].shape != after[name].shape]
     assert other == ["conv_in.weight"]
@@ -315,9 +315,9 @@ def steered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         run = tmp_path_factory.mktemp("steered")
         inputs, formulation = write_data(run, masks=True), {"kind": request.param}
         base = base_job(run, inputs, formulation=formulation)
-        train_diffusion(base)
+        train_family(base)
         job = control_job(run, inputs, base, formulation=formulation)
-        train_diffusion(job)
+        train_family(job)
     return base, job
 
 
@@ -398,14 +398,14 @@ def test_plain_diffusers_runs_network_and_control(steered: tuple[Job, Job]) -> N
 def test_control_interrupted_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = write_data(tmp_path, masks=True)
     base = base_job(tmp_path, inputs)
-    train_diffusion(base)
+    train_family(base)
     whole = control_job(tmp_path, inputs, base)
-    train_diffusion(whole)
+    train_family(whole)
     expected = weights_digest(whole)
     whole.outputs[0].unlink()
     (whole.state_folder() / KEPT).unlink()  # else it is taken over, not trained again
     kill_after(monkeypatch, 3, whole)
-    train_diffusion(whole)
+    train_family(whole)
     assert weights_digest(whole) == expected
 
 
@@ -428,7 +428,7 @@ def test_bases_that_cannot_be_steered(tmp_path: Path, base_changes: dict, change
     inputs = write_data(tmp_path, masks=True)
     base = base_job(tmp_path, inputs, **base_changes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train_step", lambda *_: torch.zeros(2))
-        train_diffusion(base)
+        patch.setattr(diffusion_training, "train_step", lambda *_: torch.zeros(2))
+        train_family(base)
     with pytest.raises(SynthGainError, match=message):
-        train_diffusion(control_job(tmp_path, inputs, base, **changes))
+        train_family(control_job(tmp_path, inputs, base, **changes))

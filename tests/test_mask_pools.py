@@ -15,14 +15,14 @@ import synthgain.pools.generated
 import synthgain.pools.mask_conditions
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
-from synthgain.datasets.order import training_order
-from synthgain.images import write_image_set
+from synthgain.data.image_set import write_image_set
+from synthgain.data.order import training_order
+from synthgain.data.replicas import read_replicas
 from synthgain.pools import known, pairs
 from synthgain.pools.inpainting import region_of
 from synthgain.pools.misaligned import draw_misaligned, partners
 from synthgain.pools.pair_decoding import clean, decode_planes
 from synthgain.pools.shards import positions_of
-from synthgain.replicas import read_replica, take
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_manifest, write_json
@@ -83,13 +83,12 @@ def draw(run, shards=1, replica=1, **changes):
         parts[output] = digest(part)
     merged = {"pool": "drawn", "index": 0, "replica": replica, "shards": shards}
     call(merge_pool_replica, job_line(run, f"{base}/manifest.json", merged, parts, "merged"))
-    images, table, masks = read_replica(run / base / "manifest.json")
-    every = np.arange(len(table))
-    return take(images, every), table, take(masks, every), read_manifest(run / base / "manifest.json")
+    pool = read_replicas([(run / base / "manifest.json", None)])
+    return pool.pixels.gather(), pool.table, pool.planes.gather(), read_manifest(run / base / "manifest.json")
 
 
 def sources(run):
-    from synthgain.images import read_image_set
+    from synthgain.data.image_set import read_image_set
 
     source = read_image_set(run / "datasets/a")
     return source, training_of(source)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from synthgain.evaluation.prdc import prdc, squared_distances
+from synthgain.evaluation.distances import prdc, squared_distances
 
 
 def _prdc(real: np.ndarray, synthetic: np.ndarray, neighbours: int = 5) -> dict[str, float]:

@@ -6,9 +6,8 @@ import pytest
 import torch
 from downstream_jobs import COLUMNS, table_of
 
-from synthgain.downstream.collection import same_images
-from synthgain.downstream.prediction import PREDICTION_COLUMNS, prediction_table
-from synthgain.downstream.tasks import task_of
+from collect_predictions import same_images
+from synthgain.downstream.classification import PREDICTION_COLUMNS, prediction_table, task_of
 from synthgain.runtime.errors import SynthGainError
 
 

@@ -15,8 +15,9 @@ import pytest
 import torch
 from generator_jobs import SCRIPTS, start_script, training_job, write_data
 
-from synthgain.generators import gan_training, training
+from synthgain.generators import diffusion_training, gan_training
 from synthgain.generators.loading import load_generator
+from synthgain.generators.training import train_family
 from synthgain.runtime.command import EXIT_TERMINATED, Job
 from synthgain.runtime.files import canonical_json
 
@@ -166,13 +167,9 @@ def start(job: Job, monkeypatch: pytest.MonkeyPatch, processes: int = 2) -> subp
     return start_script(job)
 
 
-def in_this_process(job: Job) -> None:
-    (gan_training.train_gan if "gan" in job.slice["module"] else training.train_diffusion)(job)
-
-
 def killed_after(steps: int, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in this process and break off in the step after `steps`."""
-    module: Any = gan_training if "gan" in job.slice["module"] else training
+    module: Any = gan_training if "gan" in job.slice["module"] else diffusion_training
     original = module.train_step
 
     def breaking(run: Any, *arguments: Any) -> torch.Tensor:
@@ -183,7 +180,7 @@ def killed_after(steps: int, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(module, "train_step", breaking)
         with pytest.raises(KeyboardInterrupt):
-            in_this_process(job)
+            train_family(job)
 
 
 def losses(job: Job) -> np.ndarray:
@@ -219,7 +216,7 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_processes_equal_one(tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first two steps by one process, the other ten by two gloo processes: as all twelve by one."""
     whole = job_of(tmp_path / "one", family)
-    in_this_process(whole)
+    train_family(whole)
     job = job_of(tmp_path / "two", family)
     killed_after(2, job, monkeypatch)
     process = start(job, monkeypatch)
@@ -258,7 +255,7 @@ def test_killed_stopped_and_resumed_with_fewer(tmp_path: Path, monkeypatch: pyte
     stopped_at = max(steps_saved(job))
     assert last == f"stopped: state saved at step {stopped_at} of {steps}; run snakemake again to go on"
 
-    in_this_process(job)
+    train_family(job)
     assert environments(job) == [(0, 2), (stopped_at, 1)]
     assert losses(job)[-20:].mean() < losses(job)[:20].mean()
 
@@ -267,7 +264,7 @@ def test_uneven_batch_is_refused_before_anything_is_read(tmp_path: Path, monkeyp
     monkeypatch.setenv("WORLD_SIZE", "3")
     job = training_job(tmp_path, {})
     with pytest.raises(Exception, match="batch_size 8: not a multiple of the 3 processes"):
-        in_this_process(job)
+        train_family(job)
 
 
 def wait_for_state(job: Job, process: subprocess.Popen[str]) -> None:

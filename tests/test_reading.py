@@ -15,14 +15,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from synthgain.datasets.geometry import fit_image, fit_mask
-from synthgain.datasets.reading import (
-    MAX_PIXELS,
-    Pixels,
-    UnreadableImage,
-    read_label_map,
-    read_pixels,
-    structure_mask,
-)
+from synthgain.datasets.pixels import MAX_PIXELS, Pixels, UnreadableImage
+from synthgain.datasets.reading import read_label_map, read_pixels, structure_mask
 from synthgain.runtime.errors import SynthGainError
 
 GEOMETRY = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}

@@ -12,7 +12,7 @@ from generator_jobs import training_job, write_data
 
 from synthgain.device import chosen_device
 from synthgain.generators.diffusion import DiffusionGenerator, load
-from synthgain.generators.training import train_diffusion
+from synthgain.generators.training import train_family
 from synthgain.networks import recording
 from synthgain.pools.sampling import Sampler, checked_sampling
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         job = training_job(place, write_data(place))
-        train_diffusion(job)
+        train_family(job)
         yield job.outputs[0].parent
 
 
@@ -70,6 +70,6 @@ def test_compiled_training_goes_the_same_way(tmp_path, monkeypatch):
     for compiled in (False, True):
         place = tmp_path / str(compiled)
         job = training_job(place, write_data(place), training={"compile": compiled, "dropout": 0.0})
-        train_diffusion(job)
+        train_family(job)
         losses[compiled] = pd.read_csv(job.outputs[0].parent / "training.csv")["loss"].to_numpy()
     np.testing.assert_allclose(losses[True], losses[False], rtol=0.02)

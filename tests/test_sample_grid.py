@@ -10,7 +10,7 @@ from devices import DEVICE
 from generator_jobs import training_job, write_data
 
 from draw_sample_grid import CONTOUR_COLOURS, Panels, condition_groups, draw_grid, draw_sample_grid
-from synthgain.generators.training import train_diffusion
+from synthgain.generators.training import train_family
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
@@ -87,7 +87,7 @@ def test_script_draws_a_trained_snapshot_again_to_the_byte(
     monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
     inputs = write_data(tmp_path, masks=bool(changes), without_disc=(2,))
     training = training_job(tmp_path, inputs, training={"steps": 2}, **changes)
-    train_diffusion(training)
+    train_family(training)
     entry = {
         "generator": "ddpm",
         "index": 0,

@@ -9,8 +9,9 @@ import pytest
 import torch
 from pool_sources import COLUMNS, KEYS, GaussianGenerator, make_table
 
+from synthgain.data.pixels import to_uint8
 from synthgain.pools.conditions import replica_rows, sample_seeds
-from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows, noise_of, to_uint8
+from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows, noise_of
 from synthgain.pools.shards import shard_bounds
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 from scipy import ndimage
 
-from synthgain.mask_runs import decode_mask, encode_mask
+from synthgain.data.run_lengths import decode_runs, encode_runs
 from synthgain.metrics import mask_scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(is all 0|has been deprecated)")  # of MONAI
@@ -82,14 +82,14 @@ def test_scores_have_their_ranges(truth: np.ndarray) -> None:
 
 @given(MASKS)
 def test_masks_survive_as_text(mask: np.ndarray) -> None:
-    text = encode_mask(mask)
-    assert np.array_equal(decode_mask(text, mask.shape), mask)
+    text = encode_runs(mask)
+    assert np.array_equal(decode_runs(text, mask.shape, "coco"), mask)
     assert len(text.split()) <= mask.size + 1
 
 
 def test_run_lengths_go_down_the_columns_zeros_first() -> None:
     mask = np.array([[0, 1], [0, 1], [1, 0]])
-    assert encode_mask(mask) == "2 3 1"
-    assert encode_mask(1 - mask) == "0 2 3 1"
+    assert encode_runs(mask) == "2 3 1"
+    assert encode_runs(1 - mask) == "0 2 3 1"
     with pytest.raises(ValueError, match="cover 6 pixels"):
-        decode_mask("2 3 1", (2, 2))
+        decode_runs("2 3 1", (2, 2), "coco")

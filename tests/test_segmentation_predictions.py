@@ -24,12 +24,10 @@ from downstream_jobs import (
 import predict_downstream as predict_script
 import train_downstream as train_script
 import trivial_floor as floor_script
+from synthgain.data.image_set import read_image_set
+from synthgain.data.run_lengths import decode_runs
 from synthgain.downstream.arms import real_rows
-from synthgain.downstream.floors import floor_masks, mean_masks
-from synthgain.downstream.planes import planes_of
-from synthgain.downstream.segmentation import Segmentation
-from synthgain.images import read_image_set
-from synthgain.mask_runs import decode_mask
+from synthgain.downstream.segmentation import Segmentation, floor_masks, mean_masks
 from synthgain.metrics import dice
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -130,7 +128,7 @@ def test_kept_masks_have_the_scores_that_the_table_says(
     rows = images.table.set_index("image_id")
     for row in table[(table["dataset"] == "b") & ~table["truth_empty"]].itertuples():
         truth = images.masks[rows.index.get_loc(row.image_id), :, :, images.mask_names.index(row.label)]
-        predicted = decode_mask(row.mask_rle, truth.shape)
+        predicted = decode_runs(row.mask_rle, truth.shape, "coco")
         assert dice(truth, predicted) == pytest.approx(row.dice, abs=1e-6)
         assert predicted.any() != row.predicted_empty
 
@@ -195,8 +193,7 @@ def test_trivial_floors_are_scored_on_the_same_images(trained: tuple[Job, dict[s
 def test_the_mean_mask_is_cut_where_validation_dice_is_best(tmp_path: Path) -> None:
     write_pairs(tmp_path, "a", lesion=np.arange(60) % 3 != 0)
     images, task = read_image_set(tmp_path / "datasets/a"), Segmentation(STRUCTURES)
-    planes = planes_of(images.masks, images.mask_names, STRUCTURES)
-    rows = real_rows(images.images, images.table, np.arange(60), task, planes)
+    rows = real_rows(images.images, images.table, np.arange(60), task, (images.planes(STRUCTURES),))
     known = images.table["has_mask_lesion"].to_numpy()
     mean = mean_masks(rows, "w")
     np.testing.assert_allclose(mean[..., 0], images.masks[known, :, :, 0].mean(axis=0))
@@ -234,7 +231,7 @@ def test_a_model_with_a_window_sees_crops_and_predicts_whole_images(tmp_path: Pa
         ("a", "validation"): 12,
         ("b", "test"): 6,
     }
-    assert decode_mask(table["mask_rle"].iloc[0], (16, 16)).shape == (16, 16)
+    assert decode_runs(table["mask_rle"].iloc[0], (16, 16), "coco").shape == (16, 16)
 
 
 def test_bad_input_is_one_line_without_traceback(tmp_path: Path) -> None:

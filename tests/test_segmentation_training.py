@@ -9,13 +9,13 @@ import torch
 from downstream_jobs import STRUCTURES, pairs_of, segmenter_slice, train_job, write_dataset, write_pairs, write_pool
 from monai.losses import DiceCELoss
 
-from synthgain.downstream.arms import chosen_parents
+from synthgain.downstream.arms import TrainingSet, chosen_parents
 from synthgain.downstream.augmentation import STRONG, Augmentation, augment, random_crops
-from synthgain.downstream.cell import read_cell
+from synthgain.downstream.cell import read_cell, rows_of
 from synthgain.downstream.prediction import build_network
+from synthgain.downstream.rows import batch_targets
 from synthgain.downstream.segmentation import Segmentation
 from synthgain.downstream.training import Progressed, Recipe, Trainer, log_columns
-from synthgain.downstream.training_set import TrainingSet, batch_targets
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError
@@ -206,7 +206,7 @@ def test_siblings_are_the_children_of_half_the_images(run: Run) -> None:
 def test_parents_nest_over_probabilities(run: Run) -> None:
     job = train_job(run[0], run[1], {}, model=segmenter_slice())
     cell = read_cell(job)
-    real = cell.real.rows("train", cell.task, 1.0, 0)
+    real = rows_of(cell.real, "train", cell.task, 1.0, 0)
     some, more = (set(chosen_parents(real, p, 7).image_ids) for p in (0.3, 0.7))
     assert some < more
     assert len(chosen_parents(real, 1.0, 7)) == len(real)

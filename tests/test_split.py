@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from split_dataset import split_dataset
+from synthgain.data.image_set import write_image_set
 from synthgain.datasets.duplicates import exact_groups
 from synthgain.datasets.split import (
     assert_disjoint,
@@ -17,7 +18,6 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
-from synthgain.images import write_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from synthgain.datasets.reading import is_below
-from synthgain.datasets.table import prepare, source_checksum
+from synthgain.datasets.table import prepare
 from synthgain.runtime.errors import SynthGainError
 
 IMAGE = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}
@@ -173,13 +173,6 @@ def test_sixteen_bit_without_a_rule_stops(root: Path) -> None:
     with pytest.raises(SynthGainError, match=r"images/0.png: more than 8 bits.*image.intensity: minmax"):
         prepare(options(), IMAGE, 0, root)
     assert len(prepare(options(), {**IMAGE, "intensity": "percentile"}, 0, root).table) == 6
-
-
-def test_checksum_follows_the_table(root: Path) -> None:
-    before = source_checksum(options(), root)
-    with (root / "set/table.csv").open("a") as table:
-        table.write("images/0.png,,normal,A,1,p9,h1,4\n")
-    assert source_checksum(options(), root) != before
 
 
 @pytest.mark.parametrize(("text", "fine"), [("a/b.png", True), ("", False), ("/a", False), ("a/../b", False),

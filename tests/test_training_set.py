@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from synthgain.downstream.arms import (
     Rows,
+    TrainingSet,
     fraction_positions,
     hold_out_patients,
     real_rows,
@@ -21,10 +22,8 @@ from synthgain.downstream.arms import (
     supplement_count,
     synthetic_rows,
 )
-from synthgain.downstream.balance import balance_weights
-from synthgain.downstream.cell import Cell, read_cell
-from synthgain.downstream.tasks import task_of
-from synthgain.downstream.training_set import TrainingSet
+from synthgain.downstream.cell import Cell, read_cell, rows_of
+from synthgain.downstream.classification import balance_weights, task_of
 from synthgain.runtime.errors import SynthGainError
 
 TASK = task_of(["opacity"], COLUMNS, "m")
@@ -105,7 +104,7 @@ def test_small_real_part_uses_children_of_its_own_rows_only(run: Any) -> None:
     folder, inputs, _ = run
     job = train_job(folder, inputs, supplemented(real_fraction=0.5), 300, pool_inputs=run[2])
     cell = read_cell(job)
-    real = cell.real.rows("train", cell.task, 0.5, 0)
+    real = rows_of(cell.real, "train", cell.task, 0.5, 0)
     added = cell._added(job, 0, real, "w")
     assert set(added.source_ids) == set(real.image_ids)
     assert len(cell.validation_rows()) == 6  # of 12: cut like the training part
@@ -218,7 +217,7 @@ def test_zero_training_images_is_one_clear_line(run: Any) -> None:
     folder, inputs, _ = run
     job = train_job(folder, inputs, {})
     cell: Cell = read_cell(job)
-    empty = dataclasses.replace(cell.real, split=cell.real.split.assign(part="test"))
+    empty = dataclasses.replace(cell.real, parts=np.full(len(cell.real.parts), "test"))
     with pytest.raises(SynthGainError, match="zero training images in a"):
         dataclasses.replace(cell, real=empty).build(job, 0)
 

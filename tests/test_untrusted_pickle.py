@@ -17,17 +17,17 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from synthgain.data.image_set import _open_array
 from synthgain.datasets.medmnist import prepare as prepare_medmnist
 from synthgain.datasets.table import prepare as prepare_table
 from synthgain.generators.loading import load_generator
-from synthgain.images import _open_array
 from synthgain.networks.extractors import load_state_dict, load_torchscript
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.networks.small_cnn import build
 from synthgain.pools.sampling import FinishedBatches
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import sha256_file, write_json, write_manifest
+from synthgain.runtime.files import write_manifest
 from synthgain.study.load import read_yaml
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
@@ -158,7 +158,7 @@ def test_arrays_of_image_sets_and_finished_batches(tmp_path: Path, mark: Path) -
     batches.save(0, np.zeros((1, 2, 2, 1), np.uint8))
     (path,) = (tmp_path / "state").glob("*.npy")
     path.write_bytes(object_array(mark))
-    write_json(path.with_suffix(".json"), {"sha256": sha256_file(path), "identity": "i" * 32, "environment": {}})
+    write_manifest(path.with_suffix(".json"), "i" * 32, [path.name], environment={})
     assert batches.load(0) is None
     assert not mark.exists()
 
@@ -171,7 +171,7 @@ def test_checkpoints_with_a_right_checksum(tmp_path: Path, mark: Path) -> None:
     for content in (pickle.dumps(Payload(mark)), torch_file(mark)):
         checkpoints.save(2, {"weights": torch.zeros(2)})
         path.write_bytes(content)
-        write_json(path.with_suffix(".json"), {"sha256": sha256_file(path), "identity": "i" * 32, "step": 2})
+        write_manifest(path.with_suffix(".json"), "i" * 32, [path.name], step=2)
         found = checkpoints.load_latest()
         assert found is not None
         assert found[0] == 1  # the earlier state is used

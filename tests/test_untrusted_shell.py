@@ -9,7 +9,7 @@ from studies import tiny
 from test_untrusted_tables import HOSTILE, hostile_table, readable
 from workshop import Workshop, new_workshop
 
-from synthgain.images import read_image_set
+from synthgain.data.image_set import read_image_set
 
 FOLDER = "a b; touch pwned $(touch pwned) `touch pwned` 'q \"d *"  # Snakemake itself fails in a folder with braces
 PROSE = "$(touch pwned); touch pwned `touch pwned` ' \" {params.job} {{x}} \\ \n%s"

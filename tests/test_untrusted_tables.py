@@ -22,10 +22,10 @@ from studies import tiny
 from audit_datasets import audit_datasets
 from export_pool import export_pool
 from prepare_dataset import prepare_dataset
+from synthgain.data.image_set import read_image_set, write_image_set
 from synthgain.datasets.columns import MAX_LEVEL, text_table
 from synthgain.datasets.table import prepare
 from synthgain.entry import Name
-from synthgain.images import read_image_set, write_image_set
 from synthgain.pools import imported
 from synthgain.pools.conditions import PoolKeys
 from synthgain.runtime.command import Job

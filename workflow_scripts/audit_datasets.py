@@ -4,9 +4,9 @@ import io
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from synthgain.data.dataset import job_dataset
 from synthgain.datasets.audit import (
     AuditedSet,
     audit_between,
@@ -18,9 +18,8 @@ from synthgain.datasets.audit import (
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import contact_sheet
 from synthgain.datasets.mask_area import strata_of
-from synthgain.images import read_image_set
 from synthgain.runtime.command import Job, logger, run_script
-from synthgain.runtime.files import atomic_path, check_file, read_manifest, read_table, write_json, write_text
+from synthgain.runtime.files import atomic_path, write_json, write_text
 from synthgain.seeds import random_generator
 
 FAIL_ON = ["patients", "exact_duplicates", "impossible_labels"]
@@ -58,17 +57,10 @@ def audit_datasets(job: Job) -> None:
 
 def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:
     name = entry["name"]
-    folder = job.input_folder(f"datasets/{name}/manifest.json")
-    data = read_image_set(folder)
-    quarantine = pd.read_csv(folder / "quarantine.csv", dtype=str, keep_default_na=False)
-    parts = np.full(len(data), "test", dtype=object)
-    if entry.get("split"):
-        split_folder = job.input_folder(f"splits/{name}/manifest.json")
-        manifest = read_manifest(split_folder / "manifest.json")
-        path = check_file(split_folder, "split.parquet", manifest["files"]["split.parquet"])
-        split = read_table(path, manifest["identity"])
-        parts = split.set_index("image_id")["part"].reindex(data.table["image_id"]).to_numpy(object)
-    return AuditedSet(name, data, parts, quarantine)
+    data = job_dataset(job, name, bool(entry.get("split")))
+    quarantine = job.input_folder(f"datasets/{name}/manifest.json") / "quarantine.csv"
+    listed = pd.read_csv(quarantine, dtype=str, keep_default_na=False)
+    return AuditedSet(name, data.images, data.parts, listed)
 
 
 def _sheet_png(one: AuditedSet, seed: int) -> bytes:

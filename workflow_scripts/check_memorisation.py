@@ -11,8 +11,7 @@ from synthgain.device import chosen_device
 from synthgain.evaluation import membership, memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
 from synthgain.evaluation.features import cached_features, open_extractor
-from synthgain.evaluation.inputs import Images, kinds, parents, read_pool, read_real, strata
-from synthgain.evaluation.masks import planes_of
+from synthgain.evaluation.inputs import Images, kinds, masks_of_rows, parents, read_pool, read_real, strata
 from synthgain.evaluation.nearest import FeatureSpace, Neighbours, PixelSpace
 from synthgain.evaluation.resampling import rate_interval
 from synthgain.generators.loading import load_generator
@@ -189,7 +188,7 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
         rng = random_generator(**keys, pool=job.slice["pool"], of=name)
         masks = None
         if structures:  # images without a mask of each were no training images of this generator
-            known, masks = planes_of(job, images.table, structures)
+            known, masks = masks_of_rows(job, images.table, structures)
             images = images.subset(known)
         if not len(images):
             return membership.not_applicable(f"no {name} image has masks of {', '.join(structures)}")

@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set
+from synthgain.data.dataset import read_split
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import read_json, read_manifest, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
@@ -35,7 +36,7 @@ def _inputs(job: Job) -> Inputs:
         if (name := f"datasets/{entry['dataset']}/manifest.json") in job.inputs
     }
     splits = {
-        entry["dataset"]: read_table(job.input_folder(name) / "split.parquet")
+        entry["dataset"]: read_split(job.input_folder(name))
         for entry in job.slice["test_sets"]
         if (name := f"splits/{entry['dataset']}/manifest.json") in job.inputs
     }

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from synthgain.attempts import Attempts
-from synthgain.images import ImageSet, read_image_set
+from synthgain.data.dataset import read_split
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
 from synthgain.report.pair_sheet import pair_rows
@@ -195,7 +196,7 @@ def _training_ids(job: Job, dataset: str) -> set[str] | None:
     manifest = f"splits/{dataset}/manifest.json"
     if manifest not in job.inputs:
         return None
-    split = read_table(job.input_folder(manifest) / "split.parquet")
+    split = read_split(job.input_folder(manifest))
     return set(split.loc[split["part"] == "train", "image_id"])
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set, write_image_set
-from synthgain.pools.conditions import PoolKeys, training_rows
+from synthgain.data.dataset import job_dataset
+from synthgain.data.image_set import ImageSet, write_image_set
+from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
 from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.command import Job, run_script
-from synthgain.runtime.files import read_table
-from synthgain.runtime.finished import keep_manifest, put_manifest_back
+from synthgain.runtime.guarded import keep_manifest, put_manifest_back
 from synthgain.runtime.loading import load
 
 
@@ -72,10 +72,8 @@ def _source(job: Job) -> tuple[ImageSet | None, pd.DataFrame | None]:
     name = job.slice.get("rows_of")
     if name is None:
         return None, None
-    dataset, split = f"datasets/{name}/manifest.json", f"splits/{name}/manifest.json"
-    source = read_image_set(job.input_folder(dataset), job.inputs[dataset])
-    parts = read_table(job.input_folder(split) / "split.parquet", job.inputs[split])
-    return source, training_rows(source.table, parts, name)
+    data = job_dataset(job, name)
+    return data.images, data.images.table.iloc[data.training_rows()].reset_index(drop=True)
 
 
 def _folder(job: Job, name: str) -> Path:

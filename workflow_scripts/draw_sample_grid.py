@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.pixels import to_signed, to_uint8
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
-from synthgain.generators.mask_planes import MaskPlanes
-from synthgain.generators.training_data import TrainingData, read_training_data, to_unit_range
+from synthgain.generators.training_data import MaskPlanes, TrainingData, read_training_data
 from synthgain.pools.pair_decoding import decode_planes
-from synthgain.pools.sampling import Sampler, checked_sampling, to_uint8
+from synthgain.pools.sampling import Sampler, checked_sampling
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import atomic_path
 from synthgain.seeds import integer_seed, random_generator
@@ -140,7 +140,7 @@ def _grid_row(
     distinct = random_generator(**keys).permutation(group)[:REAL_COLUMNS]
     # The same noise in every row and snapshot: what changes down a column is the condition's doing.
     seeds = [integer_seed(study=entry["seed"], step="sample grid noise", column=column) for column in range(count)]
-    given = {} if data.masks is None else {"masks": to_unit_range(data.masks[chosen])}
+    given = {} if data.masks is None else {"masks": to_signed(data.masks[chosen])}
     drawn = sampler.draw(np.array(seeds), lambda: generator.encode_conditions(data.table.iloc[chosen], **given))
     real, synthetic = np.transpose(data.images[distinct].numpy(), (0, 2, 3, 1)), to_uint8(drawn)
     if data.masks is not None:  # behind the images, as where they are drawn

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, kinds, read_real
@@ -13,7 +14,7 @@ from synthgain.evaluation.memorisation import PIXELS, Compared, count_copies, ne
 from synthgain.evaluation.nearest import PixelSpace
 from synthgain.evaluation.snapshots import COLUMNS, has_copies, kid_with_se, recommend
 from synthgain.generators.loading import load_generator
-from synthgain.pools.sampling import noise_of, to_uint8
+from synthgain.pools.sampling import noise_of
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.errors import SynthGainError

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.replicas import read_replicas
 from synthgain.pools.export import datasheet, mask_summary, metadata_table, write_png
 from synthgain.pools.shards import label_counts
-from synthgain.replicas import read_replica, take
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.files import atomic_path, read_manifest, write_manifest, write_text
 
@@ -27,16 +27,17 @@ def export_pool(job: Job) -> None:
     tables: list[pd.DataFrame] = []
     areas: dict[str, list[float]] = {}
     for name in names:
-        images, table, masks = read_replica(job.run / name, job.inputs[name])
-        mask_names = manifests[0]["mask_names"] if masks is not None else []
+        pool = read_replicas([(job.run / name, job.inputs[name])])
+        table, masks = pool.table, pool.planes
+        mask_names = pool.mask_names if masks is not None else []
         for start in range(0, len(table), BATCH):
             positions = np.arange(start, min(start + BATCH, len(table)))
             ids = table["image_id"].iloc[positions]
-            for image_id, pixels in zip(ids, take(images, positions), strict=True):
+            for image_id, pixels in zip(ids, pool.pixels.gather(positions), strict=True):
                 write_png(folder / "images" / f"{image_id}.png", pixels)
             if masks is not None:
                 for structure, shares in _write_masks(
-                    folder, table.iloc[positions], take(masks, positions), mask_names
+                    folder, table.iloc[positions], masks.gather(positions), mask_names
                 ).items():
                     areas.setdefault(structure, []).extend(shares)
             progress.advance(len(positions))

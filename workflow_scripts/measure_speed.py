@@ -24,7 +24,7 @@ from synthgain.runtime.settings import settings  # noqa: E402
 
 # In this order: what each takes more than the ones before is what jobs of that sort need to start.
 LIBRARIES = {
-    "tables": "synthgain.images",
+    "tables": "synthgain.data.image_set",
     "torch": SPEED["downstream"],
     "drawing": SPEED["generators"],
 }

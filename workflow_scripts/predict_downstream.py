@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from synthgain.device import chosen_device, make_deterministic, memory_format
-from synthgain.downstream.evaluation_parts import evaluation_parts
+from synthgain.downstream.cell import evaluation_parts, rows_at
 from synthgain.downstream.prediction import Place, build_network
 from synthgain.registry import TASKS
 from synthgain.runtime.command import Job, Progress, run_script
@@ -42,7 +42,7 @@ def predict_downstream(job: Job) -> None:
             if shape != expected:
                 raise SynthGainError(f"datasets.{source.name}: images are {shape}, {where} trained on {expected}")
             place = Place(f"{where}, data set {source.name}", ratio, replicate, source.name, part, device)
-            rows, table = source.at(positions, task), source.images.table.iloc[positions]
+            rows, table = rows_at(source.images, positions, task), source.images.table.iloc[positions]
             tables.append(module.predictions(network, task, rows, table, model, place))
             progress.advance()
     write_table(job.outputs[0], pd.concat(tables, ignore_index=True), job.identity)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from synthgain.data.image_set import write_image_set
 from synthgain.datasets.source import Prepared
-from synthgain.images import write_image_set
 from synthgain.registry import ADAPTERS
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.errors import SynthGainError

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from synthgain.device import chosen_device
+from synthgain.downstream.classification import Task, probabilities, target_matrix
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.tasks import Task, probabilities, target_matrix
 from synthgain.evaluation.agreement import COLUMNS, agreement, consistency_rows, logits_of
 from synthgain.evaluation.features import trained_weights
 from synthgain.evaluation.inputs import Images, groups_of, median_cuts, parents, read_pool, read_real

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from synthgain.data.dataset import SPLIT_FILE, job_dataset
 from synthgain.datasets.duplicates import exact_groups, near_pairs
 from synthgain.datasets.split import (
     PARTS,
@@ -14,7 +15,6 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
-from synthgain.images import read_image_set
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest, write_table
@@ -27,7 +27,7 @@ def split_dataset(job: Job) -> None:
     Without `stratify` all targets are kept in proportion; without targets, terciles of the first structure's area.
     """
     settings, name = job.slice, job.slice["dataset"]
-    data = read_image_set(job.input_folder(f"datasets/{name}/manifest.json"))
+    data = job_dataset(job, name, with_split=False).images
     table = data.table
     targets = {key: spec for key, spec in data.columns.items() if spec["role"] == "target"}
     stratify = settings.get("stratify")
@@ -55,12 +55,12 @@ def split_dataset(job: Job) -> None:
     split = pd.DataFrame({"image_id": table["image_id"], "patient_id": table["patient_id"], "part": parts})
     assert_disjoint(split, groups)
     folder = job.outputs[0].parent
-    write_table(folder / "split.parquet", split, job.identity)
+    write_table(folder / SPLIT_FILE, split, job.identity)
     counts = part_counts(table, parts, [key for key, spec in targets.items() if spec["kind"] != "continuous"])
     write_manifest(
         folder / "manifest.json",
         job.identity,
-        ["split.parquet"],
+        [SPLIT_FILE],
         dataset=name,
         parts=counts,
         unit=data.manifest.get("split_unit", "patient"),

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from synthgain.downstream.training import Progressed, Recipe, Trainer, log_colum
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, StopSignal, logger, run_script
-from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import atomic_path, check_file, read_manifest, write_manifest
+from synthgain.runtime.files import atomic_path, read_manifest, write_manifest
+
+FINISHED = "finished"  # a replicate's result in its state folder: weights, log and facts
 
 
 def train_downstream(job: Job) -> None:
-    """Train or take over each replicate, then publish all of them with one manifest."""
+    """Train each replicate that is not finished, then publish all of them with one manifest."""
     torch.set_num_threads(job.threads)
     stop = StopSignal()
     device = chosen_device()
@@ -33,10 +35,11 @@ def train_downstream(job: Job) -> None:
         identity = replicate_identity(job, replicate)
         # Beside the chunks, so that another cut of replicates into jobs finds what is finished.
         folder = job.state_folder().parents[1] / f"replicate-{replicate}"
-        if not is_finished(folder / "finished", identity):
+        kept = Checkpoints(folder, identity)
+        if kept.find(FINISHED) is None:
             cell = cell or read_cell(job)
-            train_replicate(job, cell, replicate, folder, identity, device, stop)
-        finished[replicate] = folder / "finished"
+            train_replicate(job, cell, replicate, kept, device, stop)
+        finished[replicate] = folder / FINISHED
     publish(job, finished)
 
 
@@ -47,21 +50,10 @@ def replicate_identity(job: Job, replicate: int) -> str:
     return job.part_identity(without=("replicates", "pools"), inputs=inputs, replicate=replicate, pool=pools)
 
 
-def is_finished(folder: Path, identity: str) -> bool:
-    """True where `folder` holds this replicate's whole result."""
-    try:
-        manifest = read_manifest(folder / "manifest.json", identity)
-        for name, listed in manifest["files"].items():
-            check_file(folder, name, listed)
-    except SynthGainError:
-        return False
-    return True
-
-
 def train_replicate(
-    job: Job, cell: Cell, replicate: int, folder: Path, identity: str, device: torch.device, stop: StopSignal
+    job: Job, cell: Cell, replicate: int, checkpoints: Checkpoints, device: torch.device, stop: StopSignal
 ) -> None:
-    """Train one replicate from where its state stands and write its result into `folder/finished`."""
+    """Train one replicate from where its state stands and keep its result as FINISHED."""
     where = f"{cell.where}, replicate {replicate}"
     data, validation = cell.build(job, replicate)
     torch.manual_seed(cell.seed_of("initialisation", replicate))
@@ -77,14 +69,13 @@ def train_replicate(
     recipe = Recipe.of(cell.model)
     seed = cell.seed_of("augmentation", replicate)
     trainer = Trainer(network, cell.task, data, validation, recipe, augmentation, seed, device, where)
-    checkpoints = Checkpoints(folder, identity)
     latest = checkpoints.load_latest()
     if latest is not None:
         logger.info("[%s] resuming at step %d", where, latest[0])
     done = trainer.train(checkpoints, stop)
     facts |= training_facts(cell.task.metric, done, data.steps, recipe)
     facts["weights"] = tensor_digest(done.best)
-    write_result(folder / "finished", identity, done, log_columns(cell.task), facts)
+    checkpoints.keep(FINISHED, partial(write_result, done=done, columns=log_columns(cell.task)), facts=facts)
     checkpoints.clear()
 
 
@@ -105,17 +96,13 @@ def training_facts(metric: str, done: Progressed, steps: int, recipe: Recipe) ->
     }
 
 
-def write_result(
-    folder: Path, identity: str, done: Progressed, columns: tuple[str, ...], facts: dict[str, Any]
-) -> None:
-    """Write weights, log and facts of one finished replicate."""
-    with atomic_path(folder / "weights.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in done.best.items()}, temporary)
-    with atomic_path(folder / "training.csv") as temporary, temporary.open("w", newline="") as handle:
+def write_result(folder: Path, done: Progressed, columns: tuple[str, ...]) -> None:
+    """Write weights and log of one finished replicate."""
+    save_file({name: value.contiguous() for name, value in done.best.items()}, folder / "weights.safetensors")
+    with (folder / "training.csv").open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(columns)
         writer.writerows(done.log)
-    write_manifest(folder / "manifest.json", identity, ["weights.safetensors", "training.csv"], facts=facts)
 
 
 def publish(job: Job, finished: dict[int, Path]) -> None:

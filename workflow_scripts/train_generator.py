@@ -1,10 +1,9 @@
-"""Train one generator on training patients; outputs: its manifest.json, beside network and condition encoder."""
+"""Train one generator on training patients; outputs: its manifest.json, next to network and condition encoder."""
 
 import sys
 
-from synthgain.registry import FAMILIES
+from synthgain.generators.training import train_family
 from synthgain.runtime.command import Job, run_script
-from synthgain.runtime.loading import load
 from synthgain.runtime.processes import is_one_of_several, launch, leave_with_launcher
 from synthgain.runtime.settings import settings
 
@@ -16,7 +15,7 @@ def train_generator(job: Job) -> None:
         launch([sys.executable, *sys.argv], count, job.threads)
         return
     leave_with_launcher()
-    load(FAMILIES, job.slice["module"]).train(job)
+    train_family(job)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.downstream.cell import read_source
-from synthgain.downstream.evaluation_parts import evaluation_parts
-from synthgain.downstream.floors import floor_masks
-from synthgain.downstream.mask_predictions import mask_table
+from synthgain.data.dataset import job_dataset
+from synthgain.downstream.cell import evaluation_parts, rows_at, rows_of
 from synthgain.downstream.prediction import Place
-from synthgain.downstream.training_set import mask_store
+from synthgain.downstream.rows import mask_store
+from synthgain.downstream.segmentation import floor_masks, mask_table
 from synthgain.registry import TASKS
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import write_table
@@ -20,15 +19,15 @@ def trivial_floor(job: Job) -> None:
     """Write a prediction table with the further column `floor`: all_foreground, mean_mask."""
     model, arm = job.slice["model"], job.slice["arm"]
     where = f"trivial floors of model {model['name']}"
-    source = read_source(job, arm["real"])
+    source = job_dataset(job, arm["real"])
     task = load(TASKS, model["task_module"]).new_task(model, source.images, where)
     fraction, seed = float(arm["real_fraction"]), int(job.slice["seed"])
-    training, validation = (source.rows(part, task, fraction, seed) for part in ("train", "validation"))
+    training, validation = (rows_of(source, part, task, fraction, seed) for part in ("train", "validation"))
     task.check([training], where)
     floors = floor_masks(training, validation, where)
     tables = []
     for tested, part, positions in evaluation_parts(job, source.name, fraction, seed):
-        rows = tested.at(positions, task)
+        rows = rows_at(tested.images, positions, task)
         masks = mask_store([rows], f"{where}, data set {tested.name}")
         place = Place(where, 0, 0, tested.name, part, torch.device("cpu"))
         for name, mask in floors.items():

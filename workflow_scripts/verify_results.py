@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from synthgain.images import image_hashes
+from synthgain.data.image_set import image_hashes
 from synthgain.registry import ADAPTERS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table, write_text

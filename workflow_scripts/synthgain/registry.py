@@ -21,7 +21,10 @@ LAYOUTS = {
 }
 FAMILIES = {"diffusion": "synthgain.generators.diffusion", "gan": "synthgain.generators.gan"}
 # The part of the package that trains a family: imported there only by the jobs that train.
-FAMILY_TRAINING = {"diffusion": "synthgain.generators.training", "gan": "synthgain.generators.gan_training"}
+FAMILY_TRAINING = {
+    "diffusion": "synthgain.generators.diffusion_training",
+    "gan": "synthgain.generators.gan_training",
+}
 NETWORKS = {
     "small_cnn": "synthgain.networks.small_cnn",
     "torchvision_classifiers": "synthgain.networks.torchvision_classifiers",

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ImageSet
 from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import mask_areas
 from synthgain.datasets.split import PARTS, class_counts, part_counts
-from synthgain.images import ImageSet
 from synthgain.runtime.errors import SynthGainError
 
 LISTED = 200  # rows of a finding that audit.json lists; the counts are always whole
@@ -38,7 +38,7 @@ def with_copies(audited: AuditedSet) -> AuditedSet:
     return AuditedSet(audited.name, audited.data, audited.parts, audited.quarantine, copies)
 
 
-def audit_one(audited: AuditedSet) -> dict[str, Any]:
+def audit_one(audited: AuditedSet) -> dict[str, object]:
     """Return the facts of one data set as JSON values."""
     table, columns = audited.table, audited.data.columns
     manifest = audited.data.manifest
@@ -84,11 +84,11 @@ def audit_one(audited: AuditedSet) -> dict[str, Any]:
 
 def audit_between(
     first: AuditedSet, second: AuditedSet, thresholds: tuple[float | None, float | None]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what two data sets share: equal images, near duplicates above both thresholds, equal patient ids."""
     equal = first.table[["image_id", "sha256"]].merge(second.table[["image_id", "sha256"]], on="sha256")
     patients = sorted(set(first.table["patient_id"]) & set(second.table["patient_id"]))
-    near: list[dict[str, Any]] = []
+    near: list[dict[str, object]] = []
     comparable = first.copies.shape[1] == second.copies.shape[1] and None not in thresholds
     if comparable:
         limit = max(float(threshold or 0) for threshold in thresholds)
@@ -124,7 +124,7 @@ def excluded_images(sets: list[AuditedSet]) -> dict[str, list[str]]:
     return excluded
 
 
-def exact_duplicates(table: pd.DataFrame, parts: np.ndarray) -> list[dict[str, Any]]:
+def exact_duplicates(table: pd.DataFrame, parts: np.ndarray) -> list[dict[str, object]]:
     """Return groups of pixel-identical images: their ids, patients and parts."""
     twins = table.assign(part=parts)[table["sha256"].duplicated(keep=False)]
     return [
@@ -139,13 +139,13 @@ def crossing(keys: pd.Series, parts: np.ndarray) -> int:
     return int((pd.Series(parts).groupby(keys.to_numpy()).nunique() > 1).sum())
 
 
-def mask_facts(data: ImageSet) -> dict[str, dict[str, Any]]:
+def mask_facts(data: ImageSet) -> dict[str, dict[str, object]]:
     """Return {structure: counts of its masks}: with_mask, without_mask, empty, full, area (share of the image) …
 
     Where the source's files were read, their own counts (`masks.Findings`) join and stand for `empty` and `full`:
     padding hides that a mask fills its image.
     """
-    facts: dict[str, dict[str, Any]] = {}
+    facts: dict[str, dict[str, object]] = {}
     for plane, name in enumerate(data.mask_names):
         present = data.table[f"has_mask_{name}"].to_numpy(bool)
         areas = mask_areas(data, plane)[present]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ColumnSpec, Role
 from synthgain.runtime.errors import SynthGainError
 
 RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
@@ -19,7 +20,6 @@ _SHOWN = 80  # characters of a cell that a reason quotes
 # Control characters but tab and line end, bidirectional overrides, surrogates: no name needs them, and they break CSV
 # (a lone carriage return), XML, terminals and the reader's eye (Unicode TR 36, 2.10).
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-Spec = dict[str, Any]
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Columns:
     """
 
     values: dict[str, pd.Series] = field(default_factory=dict)
-    specs: dict[str, Spec] = field(default_factory=dict)
+    specs: dict[str, ColumnSpec] = field(default_factory=dict)
     quarantined: dict[int, str] = field(default_factory=dict)
     impossible: dict[str, int] = field(default_factory=dict)
 
@@ -61,7 +61,8 @@ def read_columns(table: pd.DataFrame, options: Mapping[str, Any], file: str) -> 
     counted. Raises SynthGainError for a column that is not there or a spec that makes no sense.
     """
     result = Columns()
-    for role in ("target", "covariate"):
+    roles: tuple[Role, ...] = ("target", "covariate")
+    for role in roles:
         for name, spec in (options.get(f"{role}s") or {}).items():
             _check_name(name, result, file)
             cells = named_column(table, spec.get("column", name), file, f"{role}s.{name}")
@@ -75,16 +76,19 @@ def read_columns(table: pd.DataFrame, options: Mapping[str, Any], file: str) -> 
     return result
 
 
-def _add_column(result: Columns, name: str, role: str, spec: Mapping[str, Any], cells: pd.Series, file: str) -> None:
+def _add_column(
+    result: Columns, name: str, role: Role, spec: Mapping[str, object], cells: pd.Series, file: str
+) -> None:
     kind = spec.get("kind", "binary" if role == "target" else "category")
     if kind == "continuous":
-        values, added = _continuous(result, name, spec, cells)
+        values, made = _continuous(result, name, spec, cells)
     elif kind in ("binary", "category"):
         mapped = _mapped(result, name, spec, cells)
-        values, added = (_binary if kind == "binary" else _category)(result, name, spec, mapped)
+        values, made = (_binary if kind == "binary" else _category)(result, name, spec, mapped)
     else:
         raise SynthGainError(f"{file}: {role}s.{name}.kind is {kind!r}; known: binary, category, continuous")
-    result.values[name], result.specs[name] = values, {"role": role, **added}
+    made["role"] = role
+    result.values[name], result.specs[name] = values, made
 
 
 def _mapped(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Series) -> list[str]:
@@ -111,7 +115,7 @@ def _mapped(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Serie
     return mapped
 
 
-def _binary(result: Columns, name: str, spec: Mapping[str, Any], cells: list[str]) -> tuple[pd.Series, Spec]:
+def _binary(result: Columns, name: str, spec: Mapping[str, object], cells: list[str]) -> tuple[pd.Series, ColumnSpec]:
     known = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "0.0": 0.0, "1.0": 1.0}
     for row, cell in enumerate(cells):
         if cell and cell.lower() not in known:
@@ -120,7 +124,7 @@ def _binary(result: Columns, name: str, spec: Mapping[str, Any], cells: list[str
     return pd.Series(values, dtype=np.float32), {"kind": "binary"}
 
 
-def _category(result: Columns, name: str, spec: Mapping[str, Any], cells: list[str]) -> tuple[pd.Series, Spec]:
+def _category(result: Columns, name: str, spec: Mapping[str, Any], cells: list[str]) -> tuple[pd.Series, ColumnSpec]:
     declared = spec.get("levels") or sorted({_text(value) for value in (spec.get("map") or {}).values()} - {""})
     levels = [_text(level) for level in declared] or sorted({cell for cell in cells if 0 < len(cell) <= MAX_LEVEL})
     for row, cell in enumerate(cells):
@@ -131,7 +135,7 @@ def _category(result: Columns, name: str, spec: Mapping[str, Any], cells: list[s
     return pd.Series(values, dtype=object), {"kind": "category", "levels": levels}
 
 
-def _continuous(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Series) -> tuple[pd.Series, Spec]:
+def _continuous(result: Columns, name: str, spec: Mapping[str, Any], cells: pd.Series) -> tuple[pd.Series, ColumnSpec]:
     """Numbers; what is no finite number or lies outside `range` becomes unknown and is counted."""
     numbers = pd.to_numeric(cells.where(cells != "", None), errors="coerce").astype(np.float64)
     low, high = spec.get("range") or (-np.inf, np.inf)
@@ -185,7 +189,7 @@ def _check_name(name: str, result: Columns, file: str) -> None:
         raise SynthGainError(f"{file}: {name!r} is declared twice among targets, covariates and constants")
 
 
-def _text(cell: Any) -> str:
+def _text(cell: object) -> str:
     if cell is None or (isinstance(cell, float) and not np.isfinite(cell)) or cell is pd.NA or cell is pd.NaT:
         return ""
     if isinstance(cell, bool | np.bool_):

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthgain.datasets.reading import Pixels
+from synthgain.datasets.pixels import Pixels
 from synthgain.runtime.errors import SynthGainError
 
 # nnU-Net clips intensities at these percentiles (Isensee et al., Nat Methods 2021;18:203).
 PERCENTILES = (0.5, 99.5)
-FITS = ("pad", "crop", "stretch")
-INTENSITIES = ("none", "minmax", "percentile")
 
 
 def fit_image(pixels: Pixels, image: Mapping[str, Any], name: str) -> np.ndarray:
@@ -31,7 +29,7 @@ def fit_image(pixels: Pixels, image: Mapping[str, Any], name: str) -> np.ndarray
     return _to_bytes(np.stack(resized, axis=2))
 
 
-def fit_mask(mask: np.ndarray, image: Mapping[str, Any]) -> np.ndarray:
+def fit_mask(mask: np.ndarray, image: Mapping[str, object]) -> np.ndarray:
     """Return (size, size) uint8 in {0, 1}: a (H, W) bool mask box-averaged to the geometry and cut at one half."""
     return (_resize(mask.astype(np.float32), image, Image.Resampling.BOX) >= 0.5).astype(np.uint8)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synthgain.images import ImageSet
+from synthgain.data.image_set import ImageSet
 
 SIZES = ("small", "medium", "large")  # terciles of the area
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.run_lengths import EMPTY, ENCODINGS, SEPARATOR, decode_runs
 from synthgain.datasets.columns import named_column
+from synthgain.datasets.pixels import UnreadableImage
 from synthgain.datasets.reading import (
     DICOM_SUFFIXES,
     FORMATS,
-    UnreadableImage,
     is_below,
     label_values,
     largest_label,
@@ -24,7 +25,6 @@ from synthgain.datasets.reading import (
     safe_path,
     structure_mask,
 )
-from synthgain.datasets.run_length import EMPTY, ENCODINGS, decode_runs
 from synthgain.runtime.errors import SynthGainError
 
 FILE_ENCODINGS = ("file", "grey")  # grey: cut at half of what its depth can hold
@@ -98,7 +98,7 @@ class Findings:
         for value in one.values:
             self.values[value] = self.values.get(value, 0) + 1
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the counts for the manifest."""
         return {
             "empty": self.empty,
@@ -142,6 +142,19 @@ def run_length_columns(options: Mapping[str, Any]) -> list[str]:
     """Return the columns that hold run lengths."""
     entries = mask_entries(options)
     return list(dict.fromkeys(entry.get("column", "mask") for entry in entries if entry.get("encoding") in ENCODINGS))
+
+
+def join_rows(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return `table` with rows that differ in nothing but the run-length `columns` made one, runs joined by ";"."""
+    others = [name for name in table.columns if name not in columns]
+    if not columns or not others or not table.duplicated(others).any():
+        return table
+    merged = table.groupby(others, sort=False, as_index=False, dropna=False)[columns].agg(_join)
+    return merged[list(table.columns)]
+
+
+def _join(cells: pd.Series) -> str:
+    return SEPARATOR.join(dict.fromkeys(cell for cell in cells if cell))
 
 
 def quarantine_shared(structures: Structures, shown: pd.Series, quarantined: dict[int, str]) -> None:
@@ -234,8 +247,15 @@ def _joined(
             mask.plane[_structure_of(files[cell], source, name, shape)] = True
             mask.values.update(label_values(files[cell]))
         else:
-            mask.plane[decode_runs(cell, shape, source.encoding, source.order)] = True
+            mask.plane[_decoded_runs(cell, shape, source)] = True
     return mask
+
+
+def _decoded_runs(cell: str, shape: tuple[int, int], source: MaskColumn) -> np.ndarray:
+    try:
+        return decode_runs(cell, shape, source.encoding, source.order)
+    except ValueError as error:
+        raise UnreadableImage(str(error)) from error
 
 
 def _structure_of(labels: np.ndarray, source: MaskColumn, name: str, shape: tuple[int, int]) -> np.ndarray:

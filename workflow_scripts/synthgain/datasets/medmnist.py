@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ColumnSpec
 from synthgain.datasets.download import download
 from synthgain.datasets.geometry import fit_image
-from synthgain.datasets.reading import BYTE_RANGE, Pixels, is_below
+from synthgain.datasets.pixels import BYTE_RANGE, Pixels
+from synthgain.datasets.reading import is_below
 from synthgain.datasets.source import Prepared
 from synthgain.runtime.errors import SynthGainError
 
@@ -101,9 +103,9 @@ def prepare(
         [_part_table(str(name), part, labels, known) for part, (_, labels) in zip(PARTS, parts, strict=True)],
         ignore_index=True,
     )
-    specs: dict[str, dict[str, Any]] = {}
+    specs: dict[str, ColumnSpec] = {}
     for target in known.classes if known.task == "multilabel" else (known.target,):
-        kind: dict[str, Any] = {"kind": "binary"}
+        kind: ColumnSpec = {"kind": "binary"}
         if known.task == "category":
             kind = {"kind": "category", "levels": list(known.classes)}
         specs[target] = {"role": "target", **kind}

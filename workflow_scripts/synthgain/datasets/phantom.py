@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import ColumnSpec
 from synthgain.datasets.phantom_anatomy import Anatomy, chest_integrals, draw_anatomy
 from synthgain.datasets.phantom_film import Style, block_mean, develop
 from synthgain.datasets.phantom_findings import Findings, draw_findings, finding_integrals
@@ -32,7 +33,7 @@ MASK_NAMES = ["lungs", "heart", "finding"]
 SIZES = (32, 256)
 _SHARP_SIZE = 128  # below it a pixel is wider than a rib's cortex, so four rays are averaged per pixel
 
-COLUMNS: dict[str, dict[str, Any]] = {
+COLUMNS: dict[str, ColumnSpec] = {
     **{name: {"role": "target", "kind": "binary"} for name in FINDINGS},
     "sex": {"role": "covariate", "kind": "category", "levels": list(SEXES)},
     "age": {"role": "covariate", "kind": "continuous"},
@@ -186,11 +187,11 @@ def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(arrays) if arrays else np.zeros((0, *shape), dtype=np.uint8)
 
 
-def _values(patient: Patient) -> dict[str, Any]:
+def _values(patient: Patient) -> dict[str, object]:
     return {**patient.findings, "sex": patient.sex, "age": patient.age, "build": patient.build}
 
 
-def _hide(values: dict[str, Any], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, Any]:
+def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, object]:
     """Hide values completely at random, each column by a stream of its own."""
     hidden = {
         name

@@ -30,7 +30,7 @@ AGE_SLOPES = {"opacity": 0.3, "nodule": 0.6, "effusion": 0.4, "cardiomegaly": 0.
 AGE_CENTRE, AGE_UNIT, AGE_SD = 55.0, 20.0, 18.0  # years; the age law is a normal cut to `age_range`
 
 
-def read_options(options: Mapping[str, Any]) -> PhantomOptions:
+def read_options(options: Mapping[str, object]) -> PhantomOptions:
     """Return the checked options (null = default); SynthGainError with one line naming the key otherwise."""
     return checked(
         PhantomOptions, {name: value for name, value in options.items() if value is not None}, "phantom options"
@@ -89,7 +89,7 @@ class Law:
         return Patient(SEXES[sex], float(known.get("age", self.ages[age])), BUILDS[build], findings)
 
 
-def _others(levels: tuple[str, ...], value: Any, column: str) -> list[int]:
+def _others(levels: tuple[str, ...], value: object, column: str) -> list[int]:
     if value not in levels:
         raise SynthGainError(f"phantom column {column}: {value!r} is not one of {', '.join(levels)}")
     return [index for index, level in enumerate(levels) if level != value]

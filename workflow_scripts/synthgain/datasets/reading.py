@@ -1,18 +1,12 @@
 """Pixels and masks from files: PNG, JPEG, TIFF, DICOM. Only pixel values leave this module, never header fields."""
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# 8,192 × 8,192: above any plane radiograph or mammogram; a header that asks for more is refused before decoding.
-MAX_PIXELS = 1 << 26
-# Scans of one JPEG: each costs a pass over the whole image and ten bytes of file. Encoders write about ten;
-# libjpeg-turbo's own fuzzers stop at this number.
-MAX_SCANS = 500
-_SCAN = b"\xff\xda"  # stands nowhere else in a JPEG but in an embedded preview
-BYTE_RANGE = (0.0, 255.0)
+from synthgain.datasets.pixels import BYTE_RANGE, MAX_PIXELS, Pixels, UnreadableImage, check_scans, check_size
+
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 DICOM_SUFFIXES = (".dcm", ".dicom")
 _JPEG_NOISE = 16  # grey levels between the channels of a grey JPEG that was saved in colour
@@ -20,22 +14,6 @@ _TIFF_PHOTOMETRIC = 262
 _TIFF_WHITE_IS_ZERO = 0
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-
-
-class UnreadableImage(Exception):
-    """A file that cannot be used; the text says why and goes into the quarantine list."""
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Decoded pixels: `values` (H, W) or (H, W, 3), uint8 or float32.
-
-    `value_range` is the (black, white) that the file declares: (0, 255) for 8-bit files and for DICOM with a
-    window; None where nothing declares it (16-bit, float), so that the study's `image.intensity` must.
-    """
-
-    values: np.ndarray
-    value_range: tuple[float, float] | None
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -47,7 +25,7 @@ def read_pixels(path: Path) -> Pixels:
     suffix = path.suffix.lower()
     _check_file(path)
     if suffix in DICOM_SUFFIXES or (suffix not in FORMATS and _has_dicom_mark(path)):
-        from synthgain.datasets.dicom import read_dicom  # pydicom only where there is DICOM
+        from synthgain.datasets.dicom import read_dicom  # loads pydicom: only where there is DICOM
 
         return read_dicom(path)
     image = _decoded(path, suffix)
@@ -125,18 +103,6 @@ def safe_path(folder: Path, text: str) -> Path:
     if not is_below(text):
         raise UnreadableImage("path is empty, absolute or holds '..'; paths are relative to the images folder")
     return folder / text
-
-
-def check_size(width: int, height: int, what: str = "") -> None:
-    """Raise UnreadableImage if a header promises no pixels or more than MAX_PIXELS."""
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{what}header promises {width} × {height} pixels (limit {MAX_PIXELS:,})")
-
-
-def check_scans(data: bytes, what: str = "") -> None:
-    """Raise UnreadableImage for a JPEG stream of more than MAX_SCANS scans."""
-    if data.count(_SCAN) > MAX_SCANS:
-        raise UnreadableImage(f"{what}JPEG of {data.count(_SCAN):,} scans (limit {MAX_SCANS})")
 
 
 def _decoded(path: Path, suffix: str, what: str = "") -> Image.Image:

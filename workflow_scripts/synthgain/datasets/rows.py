@@ -19,13 +19,14 @@ from synthgain.datasets.masks import (
     check_not_all_empty,
     declared_structures,
     files_without_image,
+    join_rows,
     mask_facts,
     quarantine_shared,
     read_masks,
     run_length_columns,
 )
-from synthgain.datasets.reading import UnreadableImage, read_pixels, safe_path
-from synthgain.datasets.run_length import join_rows
+from synthgain.datasets.pixels import UnreadableImage
+from synthgain.datasets.reading import read_pixels, safe_path
 from synthgain.datasets.source import Prepared
 from synthgain.runtime.command import Progress
 from synthgain.runtime.errors import SynthGainError
@@ -94,7 +95,7 @@ def read_rows(
     )
 
 
-def _filtered(rows: pd.DataFrame, where: Mapping[str, Any], file: str) -> pd.DataFrame:
+def _filtered(rows: pd.DataFrame, where: Mapping[str, object], file: str) -> pd.DataFrame:
     for name, wanted in where.items():
         values = {str(value) for value in (wanted if isinstance(wanted, list) else [wanted])}
         rows = rows[named_column(rows, name, file, f"where.{name}").isin(values)]

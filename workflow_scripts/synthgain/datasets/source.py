@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import Columns
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -20,7 +22,7 @@ class Prepared:
 
     images: np.ndarray
     table: pd.DataFrame
-    columns: dict[str, dict[str, Any]]
+    columns: Columns
     masks: np.ndarray | None = None
     mask_names: list[str] = field(default_factory=list)
     quarantine: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"image": [], "reason": []}, dtype=str))

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import Columns, ImageSet
 from synthgain.datasets.mask_area import strata_of
-from synthgain.images import ImageSet
 from synthgain.runtime.errors import SynthGainError
 
 PARTS = ("train", "validation", "test")
@@ -148,9 +148,7 @@ def assert_disjoint(split: pd.DataFrame, groups: np.ndarray | None = None) -> No
         )
 
 
-def check_classes(
-    table: pd.DataFrame, parts: np.ndarray, targets: Mapping[str, Mapping[str, Any]], expected: Sequence[str], name: str
-) -> None:
+def check_classes(table: pd.DataFrame, parts: np.ndarray, targets: Columns, expected: Sequence[str], name: str) -> None:
     """Raise SynthGainError where a part of `expected` is empty or lacks a class of a binary or category target.
 
     A target of which the whole data set knows a single class is not refused here: the tasks that need two say so.
@@ -177,9 +175,9 @@ def check_classes(
                 )
 
 
-def part_counts(table: pd.DataFrame, parts: np.ndarray, columns: Sequence[str]) -> dict[str, Any]:
+def part_counts(table: pd.DataFrame, parts: np.ndarray, columns: Sequence[str]) -> dict[str, object]:
     """Return {part: {images, patients, classes: {column: {level: images}}}} for the parts that have images."""
-    counts: dict[str, Any] = {}
+    counts: dict[str, object] = {}
     for part in PARTS:
         rows = table[parts == part]
         if len(rows):

@@ -40,11 +40,6 @@ def prepare(
     return replace(prepared, facts={**prepared.facts, "source": sha256_file(path), "source_table": file})
 
 
-def source_checksum(options: Mapping[str, Any], root: Path | None) -> str:
-    """Return the SHA-256 of the table file (64 hex digits); SynthGainError where it is missing."""
-    return sha256_file(_table_path(options, root))
-
-
 def check_root(root: Path | None) -> Path:
     """Return the data root; SynthGainError in one line where there is none."""
     if root is None:

@@ -1,17 +1,18 @@
-"""Arms: which rows of which images make up a training set. Pure functions of tables."""
+"""Arms: which rows of which images make up a training set, and which of them each step draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synthgain.datasets.order import patient_fraction, training_order
-from synthgain.downstream.batch_order import copy_keys, mix, row_keys
-from synthgain.downstream.planes import Planes
+from synthgain.data.batch_order import Phase, Stream, mix, row_keys
+from synthgain.data.image_set import Columns, Planes
+from synthgain.data.order import patient_fraction, training_order
+from synthgain.downstream.rows import BatchStore, Rows, mask_store
 from synthgain.downstream.tasks import TaskLike
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest
 
 SYNTHETIC_VALIDATION_SHARE = 0.2  # of the parent patients, held out where `selection: synthetic`
 POOL_COLUMNS = ("image_id", "parent_image_id", "parent_patient_id", "replica")  # of a pool's table, beside targets
@@ -19,55 +20,10 @@ _WORDS = 2.0**64  # how many 64-bit hashes there are
 _OCCURRENCE_SHIFT = np.int64(32)  # a row drawn twice within one replica still has keys of its own
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one source of images in an arm's order.
-
-    arrays: uint8 (n, H, W, C) each, as if joined; positions: (N,) int64 rows of the joined arrays;
-    image_ids: (N,) str; source_ids: (N,) str, the real row behind each image (own id where there is none);
-    patients: (N,) str; copies: (N,) int64, 0 for real images, k for repeat or replica k;
-    targets: (N, K) float32, NaN where unknown (of a structure: 1 where its mask is known);
-    planes: the masks of each array, none for a classifier.
-    """
-
-    arrays: Sequence[np.ndarray | Planes]
-    positions: np.ndarray
-    image_ids: np.ndarray
-    source_ids: np.ndarray
-    patients: np.ndarray
-    copies: np.ndarray
-    targets: np.ndarray
-    planes: Sequence[Planes] = ()
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def take(self, chosen: np.ndarray) -> "Rows":
-        """Return the rows `chosen` (int64 positions or a bool mask), in that order."""
-        names = ("positions", "image_ids", "source_ids", "patients", "copies", "targets")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
-
-    def labelled(self) -> "Rows":
-        """Return the rows of which at least one target or mask is known: the others cannot teach anything."""
-        return self.take(~np.isnan(self.targets).all(axis=1))
-
-    def keys(self, seed: int) -> np.ndarray:
-        """Return the (N,) uint64 hashes that order the rows in replicate `seed`."""
-        return copy_keys(row_keys(self.source_ids), self.copies, seed)
-
-
-def split_positions(table: pd.DataFrame, split: pd.DataFrame | None, part: str) -> np.ndarray:
-    """Return the (n,) int64 rows of `table` in `part` of the split; without a split all rows are test."""
-    if split is None:
-        return np.arange(len(table)) if part == "test" else np.arange(0)
-    inside = set(split.loc[split["part"] == part, "image_id"])
-    return np.flatnonzero(table["image_id"].isin(inside).to_numpy())
-
-
 def fraction_positions(
     table: pd.DataFrame,
     positions: np.ndarray,
-    columns: Mapping[str, Mapping[str, Any]],
+    columns: Columns,
     fraction: float,
     seed: int,
     dataset: str,
@@ -163,3 +119,86 @@ def hold_out_patients(rows: Rows) -> tuple[Rows, Rows]:
     held = order[len(order) - max(1, round(SYNTHETIC_VALIDATION_SHARE * len(order))) :]
     outside = np.isin(rows.patients.astype(str), held.astype(str))
     return rows.take(~outside), rows.take(outside)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """An arm's union of rows: real ones first, then synthetic ones or repeats.
+
+    masks: of the same rows, None for a classifier; targets: (N, K) float32, NaN unknown; weights: (N,) float32
+    loss weights of mean 1; synthetic: (N,) bool, False for real images and their repeats; phases: what is drawn in
+    which steps; facts: JSON values.
+    """
+
+    store: BatchStore
+    masks: BatchStore | None
+    targets: np.ndarray
+    weights: np.ndarray
+    synthetic: np.ndarray
+    phases: tuple[Phase, ...]
+    facts: dict[str, object]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Return (index of the phase, step within it) of the overall step."""
+        for index, phase in enumerate(self.phases):
+            if step < phase.steps:
+                return index, step
+            step -= phase.steps
+        raise IndexError(f"step beyond the last of {self.steps}")
+
+
+def training_set(
+    real: Rows | None,
+    added: Rows | None,
+    phases: tuple[Phase, ...],
+    weights: np.ndarray | None,
+    where: str,
+    repeats: bool = False,
+    **facts: object,
+) -> TrainingSet:
+    """Join the rows of an arm. `phases` index the union: real rows first, then synthetic ones or repeats."""
+    parts = [rows for rows in (real, added) if rows is not None]
+    targets = np.concatenate([rows.targets for rows in parts])
+    counts = (0 if real is None else len(real), 0 if added is None else len(added))
+    return TrainingSet(
+        BatchStore(parts, where),
+        mask_store(parts, where) if any(rows.planes for rows in parts) else None,
+        targets,
+        np.ones(len(targets), np.float32) if weights is None else weights.astype(np.float32),
+        np.repeat([False, not repeats], counts),
+        phases,
+        {"ids": digest([sorted(map(str, rows.image_ids)) for rows in parts]), **facts},
+    )
+
+
+def arm_phases(
+    real: Rows | None,
+    added: Rows | None,
+    steps: int,
+    order_seed: int,
+    rates: np.ndarray | None = None,
+    fixed_share: float | None = None,
+    pretrain_share: float | None = None,
+) -> tuple[Phase, ...]:
+    """Return what an arm draws: its union; a fixed share of added rows; or first added rows, then real ones.
+
+    rates: (N,) how often each row of the union comes in a pass, None for once each.
+    """
+    keys = np.concatenate([rows.keys(order_seed) for rows in (real, added) if rows is not None])
+    union = np.arange(len(keys))
+    cut = 0 if real is None else len(real)
+
+    def stream(rows: np.ndarray) -> Stream:
+        return Stream(rows, keys[rows], None if rates is None else rates[rows])
+
+    if pretrain_share is not None:
+        first = round(pretrain_share * steps)
+        return (Phase(first, stream(union[cut:])), Phase(steps - first, stream(union[:cut])))
+    if fixed_share is not None:
+        return (Phase(steps, stream(union[:cut]), stream(union[cut:]), fixed_share),)
+    return (Phase(steps, stream(union)),)

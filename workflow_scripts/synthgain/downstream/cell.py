@@ -1,73 +1,53 @@
 """One cell of the study, model × arm × ratio: its inputs read once, its training set per replicate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from synthgain.data.dataset import Dataset, job_dataset
+from synthgain.data.image_set import ImageSet, Planes, planes_of
+from synthgain.data.replicas import Replicas, read_replicas
 from synthgain.downstream.arms import (
     POOL_COLUMNS,
-    Rows,
+    TrainingSet,
+    arm_phases,
     chosen_parents,
     fraction_positions,
     hold_out_patients,
     real_rows,
     repeated,
     siblings,
-    split_positions,
     supplement,
     supplement_count,
     synthetic_rows,
+    training_set,
 )
-from synthgain.downstream.balance import balance_weights
-from synthgain.downstream.planes import Planes, planes_of
-from synthgain.downstream.tasks import Task, TaskLike
+from synthgain.downstream.classification import Task, balance_weights
+from synthgain.downstream.rows import Rows
+from synthgain.downstream.tasks import TaskLike
 from synthgain.downstream.training import Validation
-from synthgain.downstream.training_set import TrainingSet, arm_phases, training_set
-from synthgain.images import ImageSet, read_image_set
 from synthgain.registry import TASKS
-from synthgain.replicas import read_replicas
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import check_file, read_manifest, read_table
 from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed
 
-
-@dataclass(frozen=True)
-class Source:
-    """A data set as a job sees it: images with table, and its split (None: for testing only)."""
-
-    name: str
-    images: ImageSet
-    split: pd.DataFrame | None
-
-    def rows(self, part: str, task: TaskLike, fraction: float, seed: int) -> Rows:
-        """Return the rows of one part in the data set's order, cut to `fraction` of its patients."""
-        positions = split_positions(self.images.table, self.split, part)
-        positions = fraction_positions(self.images.table, positions, self.images.columns, fraction, seed, self.name)
-        return self.at(positions, task)
-
-    def at(self, positions: np.ndarray, task: TaskLike) -> Rows:
-        """Return the rows at these positions of the table."""
-        planes = planes_of(self.images.masks, self.images.mask_names, task.structures)
-        return real_rows(self.images.images, self.images.table, positions, task, planes)
+Part = tuple[Dataset, str, np.ndarray]  # a data set, the name of a part, its row positions
 
 
-def read_source(job: Job, name: str, with_split: bool = True) -> Source:
-    """Read a data set and its split from the job's inputs, identities compared."""
-    images = read_image_set(
-        job.input_folder(f"datasets/{name}/manifest.json"), job.inputs[f"datasets/{name}/manifest.json"]
-    )
-    if not with_split:
-        return Source(name, images, None)
-    relative = f"splits/{name}/manifest.json"
-    folder = job.input_folder(relative)
-    listed = read_manifest(folder / "manifest.json")["files"]["split.parquet"]
-    return Source(name, images, read_table(check_file(folder, "split.parquet", listed)))
+def rows_of(data: Dataset, part: str, task: TaskLike, fraction: float, seed: int) -> Rows:
+    """Return the rows of one part in the data set's order, cut to `fraction` of its patients."""
+    images = data.images
+    positions = fraction_positions(images.table, data.part(part), images.columns, fraction, seed, data.name)
+    return rows_at(images, positions, task)
+
+
+def rows_at(images: ImageSet, positions: np.ndarray, task: TaskLike) -> Rows:
+    """Return the rows at these positions of the table, with the task's masks where it and the images have any."""
+    planes = () if images.masks is None or not task.structures else (images.planes(task.structures),)
+    return real_rows(images.images, images.table, positions, task, planes)
 
 
 @dataclass(frozen=True)
@@ -79,8 +59,8 @@ class Cell:
     ratio: int
     seed: int
     task: TaskLike
-    real: Source | None
-    validation: Source
+    real: Dataset | None
+    validation: Dataset
     pools: dict[tuple[str, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
 
     @property
@@ -99,12 +79,12 @@ class Cell:
 
     def validation_rows(self) -> Rows:
         """Return the real validation rows, cut like the training rows."""
-        return self.validation.rows("validation", self.task, self.fraction, self.seed)
+        return rows_of(self.validation, "validation", self.task, self.fraction, self.seed)
 
     def build(self, job: Job, replicate: int) -> tuple[TrainingSet, Validation]:
         """Assemble the arm of one replicate. Raises SynthGainError for what cannot be trained on."""
         where = f"{self.where}, replicate {replicate}"
-        real = None if self.real is None else self.real.rows("train", self.task, self.fraction, self.seed)
+        real = None if self.real is None else rows_of(self.real, "train", self.task, self.fraction, self.seed)
         if real is not None and len(real) == 0:
             raise SynthGainError(f"{where}: zero training images in {self.arm['real']}; see its split")
         # Before anything is counted: 100 % means as many images as the real arm can train on.
@@ -173,9 +153,8 @@ class Cell:
             self.pools.clear()  # one at a time: what a large pool costs in memory is its table
             columns = {*POOL_COLUMNS, *self.task.columns}
             replicas = [(job.run / path, job.inputs[path]) for path in paths]
-            arrays, table, masks = read_replicas(replicas, columns=columns)
-            planes = self._planes(job.run / paths[0], masks, where)
-            self.pools[paths] = synthetic_rows(arrays, table, self.task, planes)
+            pool = read_replicas(replicas, columns=columns)
+            self.pools[paths] = synthetic_rows(pool.arrays, pool.table, self.task, self._planes(pool, where))
         return self.pools[paths]
 
     def _parents(self, real: Rows, replicate: int) -> Rows:
@@ -183,25 +162,23 @@ class Cell:
         seed = integer_seed(study=self.seed, step="siblings", replicate=replicate)
         return chosen_parents(real, float(self.arm["sibling_probability"]), seed)
 
-    def _planes(self, replica: Path, masks: Sequence[np.ndarray] | None, where: str) -> tuple[Planes, ...]:
+    def _planes(self, pool: Replicas, where: str) -> tuple[Planes, ...]:
         """Return the task's mask planes of every shard. Raises SynthGainError for a pool without them."""
         if not self.task.structures:
             return ()
-        shard = read_manifest(replica)["shards"][0]
-        names = read_manifest(replica.parent / shard / "manifest.json")["mask_names"]
-        missing = [name for name in self.task.structures if name not in names]
-        if masks is None or missing:
-            lacking = "masks" if masks is None else f"masks of {missing[0]!r}"
+        missing = [name for name in self.task.structures if name not in pool.mask_names]
+        if pool.masks is None or missing:
+            lacking = "masks" if pool.masks is None else f"masks of {missing[0]!r}"
             raise SynthGainError(
                 f"{where}: pool {self.arm['synthetic']} has no {lacking}; a segmenter needs image-mask pairs "
                 "(a generator with output: image+mask or condition_on: [mask])"
             )
-        return tuple(plane for part in masks for plane in planes_of(part, names, self.task.structures))
+        return tuple(planes_of(masks, pool.mask_names, self.task.structures) for masks in pool.masks)
 
     def _base(self, pool: Rows | None) -> int:
         """Return how many labelled rows the pool copies: its source's for training, else those of a replica."""
         if self.arm.get("source") == self.validation.name:
-            return len(self.validation.rows("train", self.task, 1.0, self.seed).labelled())
+            return len(rows_of(self.validation, "train", self.task, 1.0, self.seed).labelled())
         assert pool is not None
         return int((pool.copies == pool.copies.min()).sum())
 
@@ -218,10 +195,36 @@ class Cell:
 def read_cell(job: Job) -> Cell:
     """Read what all replicates of a train_downstream job share."""
     model, arm = job.slice["model"], job.slice["arm"]
-    validation = read_source(job, arm["validation"])
+    validation = job_dataset(job, arm["validation"])
     real = None
     if arm.get("real"):
-        real = validation if arm["real"] == arm["validation"] else read_source(job, arm["real"])
+        real = validation if arm["real"] == arm["validation"] else job_dataset(job, arm["real"])
     # By name, so that a segmenter's code is none of a classifier's job.
     task = load(TASKS, model["task_module"]).new_task(model, (real or validation).images, f"model {model['name']}")
     return Cell(model, arm, int(job.slice["ratio"]), int(job.slice["seed"]), task, real, validation)
+
+
+def evaluation_parts(job: Job, validation: str | None, fraction: float, seed: int) -> list[Part]:
+    """Return (data set, part, row positions) for each entry of the job's `evaluate`.
+
+    The validation part of `validation`, the arm's own data set, is cut to `fraction` as it was in training. An entry
+    without `parts` gives validation and test where it has a split, else test alone. Raises SynthGainError for an
+    empty part or a data set without any of the targets or structures.
+    """
+    module = load(TASKS, job.slice["model"]["task_module"])
+    parts: list[Part] = []
+    for entry in job.slice["evaluate"]:
+        source = job_dataset(job, entry["dataset"], entry["split"])
+        lacking = module.lacks(job.slice["model"], source.images)
+        if lacking:
+            raise SynthGainError(f"datasets.{source.name}: has {lacking}, or leave it out of evaluate_on")
+        for part in entry.get("parts", ["validation", "test"] if entry["split"] else ["test"]):
+            table = source.images.table
+            positions = source.part(part)
+            if part == "validation" and source.name == validation:
+                cut = (fraction, seed, source.name)
+                positions = np.sort(fraction_positions(table, positions, source.images.columns, *cut))
+            if len(positions) == 0:
+                raise SynthGainError(f"datasets.{source.name}: no image in its {part} part; give its split one")
+            parts.append((source, part, positions))
+    return parts

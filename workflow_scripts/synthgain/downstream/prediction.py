@@ -1,32 +1,20 @@
-"""Outputs of a trained network, and the long table that a classifier's become."""
+"""A model's network and what it puts out for stored images."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
 from synthgain.device import memory_format
-from synthgain.downstream.tasks import PREDICTION_BATCH, Task, probabilities, target_matrix
-from synthgain.downstream.training_set import ImageStore
+from synthgain.downstream.rows import BatchStore
 from synthgain.registry import NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.loading import load
 
-PREDICTION_COLUMNS = (
-    "ratio",
-    "replicate",
-    "dataset",
-    "part",
-    "image_id",
-    "patient_id",
-    "label",
-    "truth",
-    "score",
-)
+PREDICTION_BATCH = 256  # images; fixed, since the sums inside a convolution may depend on it
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ def build_network(entry: Mapping[str, Any], in_channels: int, outputs: int, imag
 
 def predict_logits(
     network: nn.Module,
-    store: ImageStore,
+    store: BatchStore,
     device: torch.device,
     precision: str = "float32",
     batch_size: int = PREDICTION_BATCH,
@@ -66,7 +54,7 @@ def predict_logits(
 
 def predict_batches(
     forward: Callable[[torch.Tensor], torch.Tensor],
-    store: ImageStore,
+    store: BatchStore,
     device: torch.device,
     precision: str,
     batch_size: int,
@@ -77,29 +65,3 @@ def predict_batches(
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             outputs = forward(images.contiguous(memory_format=memory_format(device)))
         yield outputs
-
-
-def prediction_table(
-    task: Task, table: pd.DataFrame, logits: torch.Tensor, dataset: str, part: str, ratio: int, replicate: int
-) -> pd.DataFrame:
-    """Return N × K rows of PREDICTION_COLUMNS: image by image, label by label.
-
-    `truth` is float32 in {0, 1} or NaN, `score` a probability, float32; `part` is validation or test.
-    Raises SynthGainError where a score is not finite.
-    """
-    scores = probabilities(task, logits).numpy()
-    if not np.isfinite(scores).all():
-        raise SynthGainError(f"predictions on {dataset}, replicate {replicate}: a score is not finite; train again")
-    count = len(task.labels)
-    columns = {
-        "ratio": np.full(len(table) * count, ratio, dtype=np.int64),
-        "replicate": np.full(len(table) * count, replicate, dtype=np.int64),
-        "dataset": dataset,
-        "part": part,
-        "image_id": np.repeat(table["image_id"].astype(str).to_numpy(dtype=object), count),
-        "patient_id": np.repeat(table["patient_id"].astype(str).to_numpy(dtype=object), count),
-        "label": np.tile(np.array(task.labels, dtype=object), len(table)),
-        "truth": target_matrix(task, table).reshape(-1),
-        "score": scores.reshape(-1).astype(np.float32),
-    }
-    return pd.DataFrame(columns)[list(PREDICTION_COLUMNS)]

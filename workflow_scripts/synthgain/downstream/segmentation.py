@@ -1,6 +1,6 @@
 """The segmentation task: structures as independent masks, Dice and cross-entropy, scores per image and structure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,17 +12,20 @@ from monai.inferers import sliding_window_inference
 from monai.losses import DiceLoss
 from torch import nn
 
-from synthgain.downstream.arms import Rows
-from synthgain.downstream.mask_predictions import mask_table
+from synthgain.data.image_set import ImageSet
+from synthgain.data.run_lengths import encode_runs
 from synthgain.downstream.prediction import Place, predict_batches
+from synthgain.downstream.rows import BatchStore, Rows, mask_store
 from synthgain.downstream.tasks import Batches
-from synthgain.downstream.training_set import ImageStore, mask_store
-from synthgain.images import ImageSet
+from synthgain.metrics import mask_scores
 from synthgain.runtime.errors import SynthGainError
 
 OVERLAP = 0.25  # of neighbouring windows: MONAI's default
 WINDOWS_AT_ONCE = 16  # windows that go through the network together
 PREDICTION_BATCH = 64  # images; a batch of masks takes far more memory than one of class scores
+SCORES = ("dice", "iou", "nsd", "hd95")
+FLOOR_LEVELS = np.arange(1, 20) / 20  # thresholds tried, as shares of the mean mask's maximum
+_AT_ONCE = 256  # masks in memory together
 _DICE = DiceLoss(sigmoid=True, reduction="none")
 
 
@@ -142,7 +145,7 @@ def predictions(
 
     model: slice with `tolerance` (px), and optionally `keep_masks` and `precision`.
     """
-    store, masks = ImageStore([rows], place.where), mask_store([rows], place.where)
+    store, masks = BatchStore([rows], place.where), mask_store([rows], place.where)
     precision = model.get("precision", "float32")
     network.eval()
     forward = lambda images: task.logits(network, images)  # noqa: E731
@@ -151,6 +154,105 @@ def predictions(
     return mask_table(
         predicted, masks, rows, task.labels, place, float(model["tolerance"]), bool(model.get("keep_masks", False))
     )
+
+
+def mask_table(
+    predicted: Iterable[np.ndarray],
+    masks: BatchStore,
+    rows: Rows,
+    labels: Sequence[str],
+    place: Place,
+    tolerance: float,
+    keep_masks: bool,
+) -> pd.DataFrame:
+    """Return one row per image and structure whose mask is known, image by image.
+
+    predicted: batches of (B, H, W, K) bool in the order of `rows`; masks: the true ones of the same rows.
+    Columns: ratio, replicate, dataset, part, image_id, patient_id, label (the structure), truth (1 where it is
+    present, else 0), score (Dice), SCORES by the rules of `mask_scores`, truth_empty, predicted_empty (bool), and with
+    keep_masks `mask_rle` (`encode_runs`). Raises SynthGainError where no image has a mask of any structure.
+    """
+    found: list[dict[str, object]] = []
+    first = 0
+    for batch in predicted:
+        truth = masks.gather(np.arange(first, first + len(batch)))
+        for offset, (true_planes, planes) in enumerate(zip(truth, batch, strict=True)):
+            row = first + offset
+            for k in np.flatnonzero(rows.targets[row] == 1):
+                scores = _row(true_planes[..., k], planes[..., k], tolerance, keep_masks)
+                found.append({"row": row, "label": labels[int(k)], **scores})
+        first += len(batch)
+    if not found:
+        raise SynthGainError(
+            f"datasets.{place.dataset}: no image of its {place.part} part has a mask of {', '.join(labels)}; "
+            "add masks or leave it out of evaluate_on"
+        )
+    table = pd.DataFrame(found)
+    order = table.pop("row").to_numpy()
+    head = {
+        "ratio": np.int64(place.ratio),
+        "replicate": np.int64(place.replicate),
+        "dataset": place.dataset,
+        "part": place.part,
+        "image_id": rows.image_ids[order],
+        "patient_id": rows.patients[order],
+    }
+    for position, (name, values) in enumerate(head.items()):
+        table.insert(position, name, values)
+    return table.astype(dict.fromkeys(("truth", "score", *SCORES), np.float32))
+
+
+def _row(truth: np.ndarray, predicted: np.ndarray, tolerance: float, keep_masks: bool) -> dict[str, object]:
+    scores = mask_scores(truth, predicted, tolerance)
+    present, drawn = bool(truth.any()), bool(predicted.any())
+    row: dict[str, object] = {"truth": float(present), "score": scores["dice"], **scores}
+    row |= {"truth_empty": not present, "predicted_empty": not drawn}
+    return row | {"mask_rle": encode_runs(predicted)} if keep_masks else row
+
+
+def floor_masks(training: Rows, validation: Rows, where: str) -> dict[str, np.ndarray]:
+    """Return segmentations that look at no image, {floor: (H, W, K) bool}: what a Dice must beat to mean anything.
+
+    `all_foreground`, and `mean_mask`, the training masks' mean cut at a threshold: for each structure that with the
+    highest mean Dice over the validation masks that are not empty. Raises SynthGainError where a structure has no
+    such mask.
+    """
+    mean = mean_masks(training, where)
+    cut = [mean[..., k] > _best_level(mean[..., k], validation, k, where) for k in range(mean.shape[-1])]
+    return {"all_foreground": np.ones(mean.shape, dtype=bool), "mean_mask": np.stack(cut, axis=-1)}
+
+
+def mean_masks(rows: Rows, where: str) -> np.ndarray:
+    """Return the (H, W, K) float64 mean of the masks of these rows, each structure over the rows that have it."""
+    sums = [(masks * known[:, None, None, :]).sum(axis=0, dtype=np.float64) for masks, known in _batches(rows, where)]
+    count = (rows.targets == 1).sum(axis=0)
+    return np.asarray(np.sum(sums, axis=0) / np.maximum(count, 1))
+
+
+def _best_level(mean: np.ndarray, validation: Rows, k: int, where: str) -> float:
+    candidates = FLOOR_LEVELS * mean.max()
+    drawn = (mean[..., None] > candidates).reshape(-1, len(FLOOR_LEVELS))
+    size = drawn.sum(axis=0)
+    total, count = np.zeros(len(FLOOR_LEVELS)), 0
+    for masks, known in _batches(validation, where):
+        truth = masks[known[:, k], :, :, k].reshape(-1, drawn.shape[0])
+        truth = truth[truth.any(axis=1)].astype(np.float32)
+        overlap = truth @ drawn.astype(np.float32)
+        total += (2 * overlap / (truth.sum(axis=1, keepdims=True) + size)).sum(axis=0)
+        count += len(truth)
+    if count == 0:
+        raise SynthGainError(
+            f"{where}: no validation mask that is not empty; give the split a validation part with masks"
+        )
+    return float(candidates[np.argmax(total)])
+
+
+def _batches(rows: Rows, where: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (n, H, W, K) uint8 masks and (n, K) bool, which of them are known."""
+    store = mask_store([rows], where)
+    for start in range(0, len(store), _AT_ONCE):
+        chosen = np.arange(start, min(start + _AT_ONCE, len(store)))
+        yield store.gather(chosen), rows.targets[chosen] == 1
 
 
 def _planes(targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from synthgain.data.batch_order import mix
 from synthgain.device import compiled, load_optimizer, memory_format
-from synthgain.downstream.arms import Rows
+from synthgain.downstream.arms import TrainingSet
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
-from synthgain.downstream.batch_order import mix
 from synthgain.downstream.prediction import predict_batches
+from synthgain.downstream.rows import BatchStore, Rows, batch_targets, mask_store
 from synthgain.downstream.tasks import Batches, TaskLike
-from synthgain.downstream.training_set import ImageStore, TrainingSet, batch_targets, mask_store
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Progress, StopSignal, Terminated
 from synthgain.runtime.environment import environment, note_environment
@@ -55,8 +55,8 @@ class Recipe:
 class Validation:
     """The images that choose the checkpoint, real in all arms unless the study says otherwise."""
 
-    store: ImageStore
-    masks: ImageStore | None
+    store: BatchStore
+    masks: BatchStore | None
     targets: np.ndarray
 
     @classmethod
@@ -65,7 +65,7 @@ class Validation:
         rows = rows.labelled()
         if len(rows) == 0:
             raise SynthGainError(f"{where}: no labelled validation image; give the split a validation part")
-        return cls(ImageStore([rows], where), mask_store([rows], where) if rows.planes else None, rows.targets)
+        return cls(BatchStore([rows], where), mask_store([rows], where) if rows.planes else None, rows.targets)
 
     def batches(self, task: TaskLike, network: nn.Module, device: torch.device, precision: str) -> Batches:
         """Yield (logits, targets) of all images; the network is left in eval mode."""

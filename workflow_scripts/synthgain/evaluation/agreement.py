@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from synthgain.data.pixels import to_batch
 from synthgain.metrics import auroc
 
 COLUMNS = (
@@ -28,7 +29,7 @@ def logits_of(network: nn.Module, images: np.ndarray, device: torch.device) -> t
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             batch = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
-            parts.append(network(batch.permute(0, 3, 1, 2).float() / 127.5 - 1.0).float().cpu())
+            parts.append(network(to_batch(batch)).float().cpu())
     return torch.cat(parts)
 
 

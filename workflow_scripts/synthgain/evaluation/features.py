@@ -1,5 +1,6 @@
 """Features of image sets, computed once per content and kept."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -9,13 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthgain.images import image_hashes
+from synthgain.data.image_set import image_hashes
 from synthgain.networks.extractors import Extractor
 from synthgain.registry import SPACES
-from synthgain.runtime.command import Job, logger
+from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import atomic_path, check_file, read_manifest, write_manifest
+from synthgain.runtime.files import check_file, read_manifest
+from synthgain.runtime.guarded import GuardedFolder
 from synthgain.runtime.loading import load
+
+FEATURES = "features.npy"
 
 
 def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> Extractor:
@@ -58,17 +62,18 @@ def content_key(extractor: Extractor, images: np.ndarray) -> str:
 
 
 def cached_features(extractor: Extractor, images: np.ndarray, cache: Path) -> np.ndarray:
-    """Return extract(images), (N, d) float32, from `cache`/<key>/features.npy where it stands there whole."""
+    """Return extract(images), (N, d) float32, from `cache`/<key>/features.npy where it is there and whole."""
     key = content_key(extractor, images)
-    folder = cache / key
-    try:
-        manifest = read_manifest(folder / "manifest.json", key)
-        path = check_file(folder, "features.npy", manifest["files"]["features.npy"])
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (SynthGainError, KeyError, ValueError, OSError):
-        logger.debug("features %s: not kept yet", key)
+    kept = GuardedFolder(cache / key, key, shared=True)
+    path = kept.folder / FEATURES
+    if kept.find(FEATURES) is not None:
+        with contextlib.suppress(ValueError):
+            return np.asarray(np.load(path, allow_pickle=False))
     features = extractor.extract(images)
-    with atomic_path(folder / "features.npy") as temporary, temporary.open("wb") as handle:
-        np.save(handle, features, allow_pickle=False)
-    write_manifest(folder / "manifest.json", key, ["features.npy"], label=extractor.label, images=len(images))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as handle:
+            np.save(handle, features, allow_pickle=False)
+
+    kept.keep(FEATURES, write, label=extractor.label, images=len(images))
     return features

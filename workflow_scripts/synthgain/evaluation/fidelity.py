@@ -10,9 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_distance_p, kernel_matrix
+from synthgain.evaluation.distances import (
+    frechet_distance,
+    kernel_distance,
+    kernel_distance_p,
+    kernel_matrix,
+    prdc,
+    squared_distances,
+)
 from synthgain.evaluation.diversity import vendi_score
-from synthgain.evaluation.prdc import prdc, squared_distances
 from synthgain.evaluation.resampling import Z_95, disjoint_halves, jackknife_se, largest_half, patient_groups
 
 COLUMNS = (

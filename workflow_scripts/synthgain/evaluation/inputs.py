@@ -1,18 +1,20 @@
-"""What the evaluation scripts read: real images with their part, and a pool as one long table."""
+"""What the evaluation scripts read: real images with their part, a pool as one long table, and the masks of both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from synthgain.images import read_image_set
-from synthgain.replicas import read_replicas, take
+from synthgain.data.dataset import job_dataset
+from synthgain.data.image_set import Columns, planes_of
+from synthgain.data.replicas import Replicas, read_replicas
+from synthgain.data.store import ImageStore
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_table
 
+BLOCK = 256  # images whose masks are in memory at once
 HELD_OUT = ("validation", "test")
 
 
@@ -25,7 +27,7 @@ class Images:
 
     arrays: list[np.ndarray]
     table: pd.DataFrame
-    columns: dict[str, dict[str, Any]]
+    columns: Columns
 
     def __len__(self) -> int:
         return len(self.table)
@@ -37,7 +39,11 @@ class Images:
 
     def pixels(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Return a copy of these rows' pixels, (n, H, W, C) uint8."""
-        return take(self.arrays, np.arange(len(self)) if rows is None else rows)
+        return self._store.gather(rows)
+
+    @cached_property
+    def _store(self) -> ImageStore:
+        return ImageStore(self.arrays)
 
     def rows_of(self, *parts: str) -> np.ndarray:
         """Row positions of these parts of the split."""
@@ -50,30 +56,90 @@ class Images:
 
 def read_real(job: Job, names: Sequence[str]) -> Images:
     """Read data sets with their splits, joined; a data set without a split is all test."""
-    arrays, tables = [], []
-    columns: dict[str, dict[str, Any]] = {}
-    for name in names:
-        manifest = f"datasets/{name}/manifest.json"
-        image_set = read_image_set(job.input_folder(manifest), job.inputs[manifest])
-        tables.append(image_set.table.assign(dataset=name, part=_parts(job, name, image_set.table)))
-        arrays.append(image_set.images)
-        columns |= image_set.columns
-    return Images(arrays, pd.concat(tables, ignore_index=True), columns)
+    sets = [job_dataset(job, name) for name in names]
+    tables = [data.images.table.assign(dataset=data.name, part=data.parts) for data in sets]
+    columns = {name: spec for data in sets for name, spec in data.images.columns.items()}
+    return Images([data.images.images for data in sets], pd.concat(tables, ignore_index=True), columns)
 
 
-def read_pool(job: Job, pool: str, index: int, columns: dict[str, dict[str, Any]]) -> Images:
+def read_pool(job: Job, pool: str, index: int, columns: Columns) -> Images:
     """Read every replica of pools/<pool>/<index> among the job's inputs, replica by replica.
 
     Raises SynthGainError where the job has none of them or they hold no image.
     """
+    found = _replicas(job, pool, index)
+    if found.table.empty:
+        raise SynthGainError(f"pools/{pool}/{index}: holds no image; check its filter, nothing can be measured")
+    return Images(found.arrays, found.table, columns)
+
+
+def _replicas(job: Job, pool: str, index: int) -> Replicas:
     names = job.inputs_below(f"pools/{pool}/{index}/replica-")
     if not names:
         raise SynthGainError(f"pools/{pool}/{index}: no replica among this job's inputs; the rule must list them")
     names.sort(key=lambda name: int(name.split("/replica-")[1].split("/")[0]))
-    arrays, table, _ = read_replicas([(job.run / name, job.inputs[name]) for name in names])
-    if table.empty:
-        raise SynthGainError(f"pools/{pool}/{index}: holds no image; check its filter, nothing can be measured")
-    return Images(arrays, table, columns)
+    return read_replicas([(job.run / name, job.inputs[name]) for name in names])
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks still on disk. arrays: (n, H, W, K) uint8 pieces, memory-mapped; names: the K structures; table: the rows.
+
+    The table has image_id and, per structure, has_mask_<name>.
+    """
+
+    arrays: list[np.ndarray]
+    names: list[str]
+    table: pd.DataFrame
+
+    def positions(self, image_ids: Sequence[str] | np.ndarray, structure: str) -> np.ndarray:
+        """Row of each image here, (N,) int64; -1 where it is unknown or has no mask of the structure."""
+        if structure not in self.names:
+            return np.full(len(image_ids), -1)
+        known = self.table[f"has_mask_{structure}"].to_numpy(dtype=bool)
+        rows = pd.Series(np.flatnonzero(known), index=self.table["image_id"].astype(str).to_numpy()[known])
+        return rows.reindex(np.asarray(image_ids, dtype=str), fill_value=-1).to_numpy(dtype=np.int64)
+
+    def plane(self, rows: np.ndarray, structure: str) -> np.ndarray:
+        """Masks of one structure, (n, H, W) bool, of these rows."""
+        planes = [planes_of(array, self.names, [structure]) for array in self.arrays]
+        return ImageStore(planes).gather(rows)[..., 0] == 1
+
+    def blocks(self, rows: np.ndarray, structure: str) -> Iterator[np.ndarray]:
+        """The same in blocks that fit in memory."""
+        for start in range(0, len(rows), BLOCK):
+            yield self.plane(rows[start : start + BLOCK], structure)
+
+
+def real_masks(job: Job, name: str) -> Masks | None:
+    """Masks of a data set, None where it has none."""
+    images = job_dataset(job, name, with_split=False).images
+    return None if images.masks is None else Masks([images.masks], images.mask_names, images.table)
+
+
+def pool_masks(job: Job, pool: str, index: int) -> Masks | None:
+    """Masks of every replica of pools/<pool>/<index> among the job's inputs, None where a replica has none."""
+    found = _replicas(job, pool, index)
+    return Masks(found.masks, found.mask_names, found.table) if found.masks and found.mask_names else None
+
+
+def masks_of_rows(job: Job, table: pd.DataFrame, structures: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a table of real images (with its column `dataset`) that have a mask of every structure, and the masks.
+
+    Returns positions (n,) int64 and (n, H, W, K) uint8 in {0, 1}, planes in the order of `structures`.
+    """
+    rows, planes = [np.zeros(0, np.int64)], []
+    for name, part in table.reset_index(drop=True).groupby("dataset", sort=False):
+        images = job_dataset(job, str(name), with_split=False).images
+        if images.masks is None or not set(structures) <= set(images.mask_names):
+            continue
+        places = pd.Index(images.table["image_id"].astype(str)).get_indexer(pd.Index(part["image_id"].astype(str)))
+        known = images.has_masks(structures)[places]
+        rows.append(part.index.to_numpy()[known])
+        planes.append(images.planes(structures)[places[known]])
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    found = np.concatenate(planes) if planes else np.zeros((0, 1, 1, len(structures)), np.uint8)
+    return np.concatenate(rows)[order], found[order]
 
 
 def parents(table: pd.DataFrame) -> np.ndarray:
@@ -89,7 +155,7 @@ def parents(table: pd.DataFrame) -> np.ndarray:
 
 
 def groups_of(
-    table: pd.DataFrame, by: Sequence[str], columns: dict[str, dict[str, Any]], cuts: dict[str, float]
+    table: pd.DataFrame, by: Sequence[str], columns: Columns, cuts: dict[str, float]
 ) -> dict[str, np.ndarray]:
     """Return {"all": …, "opacity=1": …, "age<55": …}: a bool mask of rows per level of each column of `by`.
 
@@ -109,9 +175,7 @@ def groups_of(
     return groups
 
 
-def median_cuts(
-    table: pd.DataFrame, by: Sequence[str], columns: dict[str, dict[str, Any]], where: str
-) -> dict[str, float]:
+def median_cuts(table: pd.DataFrame, by: Sequence[str], columns: Columns, where: str) -> dict[str, float]:
     """Median of each continuous column of `by`; SynthGainError for a column that the data set lacks."""
     for name in by:
         if name not in columns:
@@ -120,7 +184,7 @@ def median_cuts(
     return {name: float(np.nanmedian(table[name].to_numpy(np.float64, na_value=np.nan))) for name in continuous}
 
 
-def strata(table: pd.DataFrame, columns: dict[str, dict[str, Any]]) -> np.ndarray:
+def strata(table: pd.DataFrame, columns: Columns) -> np.ndarray:
     """Class of each row: its joint known target values, (N,) str ("" without targets)."""
     return _joint(table, [name for name in _discrete(columns) if columns[name]["role"] == "target"])
 
@@ -134,7 +198,7 @@ def kinds(pool: Images, *real: Images) -> list[np.ndarray]:
     return [_joint(images.table, names) for images in (pool, *real)]
 
 
-def _discrete(columns: dict[str, dict[str, Any]]) -> list[str]:
+def _discrete(columns: Columns) -> list[str]:
     return [name for name, spec in columns.items() if spec["kind"] != "continuous"]
 
 
@@ -143,11 +207,3 @@ def _joint(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     for name in names:
         joined = joined + "|" + table[name].astype(str).to_numpy().astype(object)
     return joined.astype(str)
-
-
-def _parts(job: Job, name: str, table: pd.DataFrame) -> np.ndarray:
-    manifest = f"splits/{name}/manifest.json"
-    if manifest not in job.inputs:
-        return np.full(len(table), "test", dtype=object)
-    split = read_table(job.input_folder(manifest) / "split.parquet").set_index("image_id")["part"]
-    return table["image_id"].map(split).fillna("excluded").to_numpy(dtype=object)

@@ -5,14 +5,13 @@ images: masks do not follow the object (below 0.5 a bad pair). Higher: the synth
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.evaluation.inputs import Images
-from synthgain.evaluation.masks import Masks, pool_masks, real_masks
+from synthgain.data.pixels import to_batch
+from synthgain.evaluation.inputs import Images, Masks, pool_masks, real_masks
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
@@ -24,7 +23,6 @@ BAD_PAIR = 0.5  # Dice below which a pair counts as bad
 LOWEST_SHARE = 0.05
 RESAMPLES = 500
 BATCH = 64
-HALF_RANGE = 127.5  # downstream networks see pixels in [−1, 1]
 Predict = Callable[[np.ndarray], np.ndarray]  # (n, H, W, C) uint8 -> (n, H, W, K) bool
 
 
@@ -35,7 +33,7 @@ def predictor(logits: Callable[[torch.Tensor], torch.Tensor], device: torch.devi
     """
 
     def predict(images: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / HALF_RANGE - 1.0
+        x = to_batch(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         with torch.inference_mode():
             return (logits(x) > 0).permute(0, 2, 3, 1).cpu().numpy()
 
@@ -94,7 +92,7 @@ def agreement_rows(
     real: tuple[pd.DataFrame, np.ndarray, Mapping[str, np.ndarray]],
     minimum: int,
     rng: np.random.Generator,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One row per group of one structure. Each side: `dice_scores`, patients (N,), groups {name: (N,) bool}.
 
     Only images whose own mask is not empty count; `empty` says how many synthetic ones are. Intervals of the mean
@@ -104,7 +102,7 @@ def agreement_rows(
     for group, members in synthetic[2].items():
         ours = _summary(synthetic, structure, members, minimum, rng)
         theirs = _summary(real, structure, real[2].get(group, np.zeros(len(real[0]), dtype=bool)), minimum, rng)
-        row: dict[str, Any] = {"structure": structure, "group": group, **ours}
+        row: dict[str, object] = {"structure": structure, "group": group, **ours}
         row |= {f"real_{name}": value for name, value in theirs.items() if name != "empty"}
         row["difference"] = ours["mean"] - theirs["mean"]
         short = [name for name, side in (("synthetic", ours), ("real", theirs)) if np.isnan(side["mean"])]

@@ -10,8 +10,7 @@ from scipy import ndimage
 from scipy.stats import wasserstein_distance
 
 from synthgain.evaluation.fidelity import EVERYONE, Row, Side, common_size, empty_row
-from synthgain.evaluation.inputs import Images
-from synthgain.evaluation.masks import Masks, pool_masks, real_masks
+from synthgain.evaluation.inputs import Images, Masks, pool_masks, real_masks
 from synthgain.evaluation.resampling import Z_95, disjoint_halves, jackknife_se, patient_groups
 from synthgain.runtime.command import Job
 

@@ -5,12 +5,13 @@ training images than on held-out ones means a leak, also where no sample is a co
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.pixels import mask_batch, to_batch
+from synthgain.generators.loading import Denoiser
 from synthgain.metrics import auroc
 from synthgain.seeds import random_generator
 
@@ -27,7 +28,7 @@ COARSE = "fewer than 100 held-out images: TPR at 1 % FPR is coarse"
 
 
 def denoising_losses(
-    generator: Any,
+    generator: Denoiser,
     images: np.ndarray,
     table: pd.DataFrame,
     levels: Sequence[float],
@@ -45,8 +46,8 @@ def denoising_losses(
     losses = np.zeros((len(images), len(levels)))
     for start in range(0, len(images), BATCH):
         rows = slice(start, start + BATCH)
-        clean = torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        planes = None if masks is None else torch.from_numpy(masks[rows]).permute(0, 3, 1, 2).float() * 2.0 - 1.0
+        clean = to_batch(torch.from_numpy(np.array(images[rows])))
+        planes = None if masks is None else mask_batch(masks[rows])
         if planes is not None and generator.mask_by is None:
             clean, planes = torch.cat([clean, planes], dim=1), None
         clean = clean.to(device)
@@ -70,7 +71,7 @@ def membership_rows(
     train_patients: np.ndarray,
     held_out_patients: np.ndarray,
     rng: np.random.Generator,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One row per noise level and one for "all" (mean of log losses) from (N, levels) losses.
 
     A training image counts as positive, its score is minus the loss. Intervals resample patients.
@@ -99,7 +100,7 @@ def membership_rows(
     return rows
 
 
-def not_applicable(reason: str) -> list[dict[str, Any]]:
+def not_applicable(reason: str) -> list[dict[str, object]]:
     """The one row of a pool without a diffusion generator."""
     blank = dict.fromkeys(COLUMNS, np.nan)
     return [{**blank, "noise_level": "all", "leak": "not applicable", "note": reason}]

@@ -24,7 +24,6 @@ PIXEL_QUANTILE = 0.999  # of validation → nearest training similarities
 FEATURE_QUANTILE = 0.95  # of training → nearest validation similarities (Dar et al.)
 ALPHA = 0.5  # Carlini et al.: nearer than half of the usual distance to the 50 nearest
 NEAR_EXACT = 1 / 3  # nearer than a third of it: the same picture up to noise and a shift
-LIMIT = 0.01
 LEVEL = 0.025  # of the one-sided p, adjusted for the number of rules
 PIXELS = "pixels"
 Pair = tuple[Flagged, Flagged]  # of the pool, and of held-out real images

@@ -1,7 +1,6 @@
 """MS-SSIM diversity: how alike images of one class are, beside the same among real images."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ def measure_pixels(
     seeded: Callable[..., np.random.Generator],
     pairs: int = PAIRS,
     splits: int = 5,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Rows `ms_ssim` (within the pool) and `ms_ssim_cross` (pool against real), space "pixels", n = pairs.
 
     Pairs share their class (joint target values) and never their patient. The floor is the same statistic

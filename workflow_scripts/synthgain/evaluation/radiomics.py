@@ -8,7 +8,6 @@ import importlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +24,7 @@ KEYS = {"space": "radiomics", "reference": "held_out", "metric": "frd"}
 
 def measure_radiomics(
     synthetic: Images, held_out: Images, seeded: Callable[..., np.random.Generator], limits: Mapping[str, int]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One row `frd` = log of the distance (the paper's form), or one that says why there is none.
 
     The floor is real against other patients' real images at the same n, mean over `floor_splits`.

@@ -1,7 +1,5 @@
 """Does a fidelity number predict usefulness here? Rank correlation over pools, linear relation within replicates."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
@@ -33,7 +31,7 @@ def relate(fidelity: pd.DataFrame, gains: pd.DataFrame, rng: np.random.Generator
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _spearman(means: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+def _spearman(means: pd.DataFrame, rng: np.random.Generator) -> dict[str, object]:
     if len(means) < LEAST_CONFIGURATIONS:
         return {"note": _too_few(len(means))}
     x, y = means["excess"].to_numpy(), means["gain"].to_numpy()
@@ -49,7 +47,7 @@ def _spearman(means: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
     return {"value": float(found.statistic), "low": float(low), "high": float(high), "p": float(found.pvalue)}
 
 
-def _within(joined: pd.DataFrame) -> dict[str, Any]:
+def _within(joined: pd.DataFrame) -> dict[str, object]:
     """Repeated-measures correlation (Bakdash & Marusich 2017): common slope of gain on excess within replicates."""
     means = joined.groupby(["replicate", "configuration"], as_index=False)[["excess", "gain"]].mean()
     if means["configuration"].nunique() < LEAST_CONFIGURATIONS:

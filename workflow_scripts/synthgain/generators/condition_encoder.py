@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from synthgain.data.image_set import Columns
 from synthgain.runtime.errors import SynthGainError
 
 CONTINUOUS_HIDDEN = 32  # width of the two-layer network that embeds one standardised number
@@ -94,7 +95,7 @@ class _Number(nn.Module):
         return self.outer(hidden)
 
 
-def column_specs(names: list[str], columns: dict[str, dict[str, Any]], table: pd.DataFrame) -> list[dict[str, Any]]:
+def column_specs(names: list[str], columns: Columns, table: pd.DataFrame) -> list[dict[str, object]]:
     """Return what the encoder must know of each column: levels as declared (or found), mean and sd of `table`.
 
     columns: {name: {kind, levels?}} of the data sets. Raises SynthGainError for an unknown column.
@@ -104,7 +105,7 @@ def column_specs(names: list[str], columns: dict[str, dict[str, Any]], table: pd
         if name not in columns:
             raise SynthGainError(f"condition_on: no column {name!r}; the data has {', '.join(columns) or 'none'}")
         kind = columns[name]["kind"]
-        spec: dict[str, Any] = {"name": name, "kind": kind}
+        spec: dict[str, object] = {"name": name, "kind": kind}
         known = table[name].dropna()
         if kind == "category":
             spec["levels"] = [str(level) for level in columns[name].get("levels") or sorted(known.astype(str).unique())]

@@ -12,21 +12,20 @@ from torch import Tensor, nn
 
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.formulations import Formulation, formulation_from
+from synthgain.generators.loading import Condition, saved_parts
 from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
 from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import prepare_memory_format
-from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import check_file, read_json, read_manifest
+from synthgain.runtime.files import read_json
 
-Condition = dict[str, Tensor]
 NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel")  # of diffusers
 
 
 class ConditionalNetwork(nn.Module):
     """U-Net, encoder and control network (or None) as one module for one optimiser, average and DDP wrapper.
 
-    Beside a control network the other two stay as they are: frozen, and without dropout.
+    With a control network the other two stay as they are: frozen, and without dropout.
     """
 
     def __init__(self, network: Any, encoder: ConditionEncoder, control: Any = None) -> None:
@@ -142,20 +141,13 @@ class DiffusionGenerator:
 
 def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> DiffusionGenerator:
     """Load a trained generator's averaged weights; every file is compared with the manifest's checksum."""
-    manifest = read_manifest(folder / "manifest.json")
-    steps = manifest["snapshots"]
-    if snapshot is not None and snapshot not in steps:
-        raise SynthGainError(f"{folder}: no snapshot {snapshot}; kept are {', '.join(map(str, steps))}")
-    part = "" if snapshot is None else f"snapshots/{snapshot}/"
-    for name, listed in manifest["files"].items():
-        if name.startswith((f"{part}network/", f"{part}condition_encoder/", f"{part}control_network/")):
-            check_file(folder, name, listed)
+    manifest, parts = saved_parts(folder, snapshot, ("network", "condition_encoder", "control_network"))
     place = torch.device(device)
     shape, mask_by = tuple(manifest["image_shape"]), manifest.get("mask_by")
-    control = _saved("ControlNetModel", folder / part / "control_network", place) if mask_by == CONTROLNET else None
+    control = _saved("ControlNetModel", parts / "control_network", place) if mask_by == CONTROLNET else None
     return DiffusionGenerator(
-        _saved(_network_class(folder / part / "network"), folder / part / "network", place),
-        _saved(ConditionEncoder, folder / part / "condition_encoder", place),
+        _saved(_network_class(parts / "network"), parts / "network", place),
+        _saved(ConditionEncoder, parts / "condition_encoder", place),
         formulation_from(manifest["formulation"]),
         shape,
         place,
@@ -193,10 +185,3 @@ def fitting_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[st
     """Return those of `weights` that `module` has by name and shape (its other weights stay as they are)."""
     own = module.state_dict()
     return {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-
-
-def train(job: Job) -> None:
-    """Train as job.slice says and write the generator's folder; resumes from its own state."""
-    from synthgain.generators.training import train_diffusion  # keeps accelerate out of jobs that only draw
-
-    train_diffusion(job)

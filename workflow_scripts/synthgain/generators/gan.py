@@ -10,12 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.saved import saved_parts
+from synthgain.generators.loading import Condition, saved_parts
 from synthgain.networks.gan import GanNetwork
-from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-
-Condition = dict[str, Tensor]
 
 
 class ConditionalGenerator(nn.Module):
@@ -101,10 +98,3 @@ def save_parts(folder: Path, module: ConditionalGenerator) -> None:
     """Write `network/` and `condition_encoder/` as diffusers does: config.json and safetensors."""
     module.network.save_pretrained(folder / "network", safe_serialization=True)
     module.encoder.save_pretrained(folder / "condition_encoder", safe_serialization=True)
-
-
-def train(job: Job) -> None:
-    """Train as job.slice says and write the generator's folder; resumes from its own state."""
-    from synthgain.generators.gan_training import train_gan  # keeps accelerate out of jobs that only draw
-
-    train_gan(job)

@@ -23,9 +23,8 @@ from synthgain.generators.condition_encoder import ConditionEncoder, column_spec
 from synthgain.generators.differentiable_augmentation import NUMBERS, augment
 from synthgain.generators.gan import ConditionalGenerator, save_parts
 from synthgain.generators.gan_options import FIRST_BETA2, LAST_GAMMA, GanOptions, gan_options
-from synthgain.generators.loop import train_family
-from synthgain.generators.run_state import Run, new_accelerator, weight_average
-from synthgain.generators.training_data import PlacedData, TrainingData, job_training_data
+from synthgain.generators.run import Run, common_parts, weight_average
+from synthgain.generators.training_data import PlacedData, TrainingData
 from synthgain.registry import NETWORKS
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -116,20 +115,13 @@ class GanRun(Run):
         }
 
 
-def train_gan(job: Job) -> None:
-    """Train, snapshot and publish; resumes from the job's state. Raises Terminated after a signal, state saved."""
-    train_family(job, prepare_run)
-
-
 def prepare_run(job: Job) -> GanRun:
     """Read the data and build both networks, average and optimisers as the slice says."""
     entry = job.slice
     options = gan_options({**entry["training"], **settings("generators", entry["generator"])})
     if entry.get("init_from"):
         raise SynthGainError(f"generators.{entry['generator']}.init_from: a gan starts afresh; leave it out")
-    accelerator = new_accelerator(options)
-    data = job_training_data(job)
-    keys = {"study": entry["seed"], "generator": entry["generator"], "index": entry["index"]}
+    data, accelerator, keys = common_parts(job, options)
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
     generator, discriminator = build_modules(entry, data)
     generator.to(accelerator.device)

@@ -1,27 +1,95 @@
-"""Opens a trained generator of any family."""
+"""Opens a trained generator of any family, and finds its whole weights."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import pandas as pd
 import torch
+from torch import Tensor, nn
 
+from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.registry import FAMILIES
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_manifest
+from synthgain.runtime.files import check_file, read_manifest
 from synthgain.runtime.loading import load
 
+Condition = dict[str, Tensor]
 
-def load_generator(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> Any:
+
+class Generator(Protocol):
+    """A trained generator of any family: what it draws, where, and under which conditions.
+
+    image_shape: (channels, H, W) of what it draws; output: image, image+mask (the first `image_channels` are the image,
+    the others the masks of `structures`) or mask.
+    """
+
+    kind: str
+    output: str
+    structures: tuple[str, ...]
+    image_channels: int
+    image_shape: tuple[int, int, int]
+    device: torch.device
+    network: nn.Module
+    encoder: ConditionEncoder
+
+    def null_condition(self, n: int) -> Condition:
+        """Return the condition of `n` samples of which nothing is known."""
+
+    def encode_conditions(self, table: pd.DataFrame, masks: Tensor | None = None) -> Condition:
+        """Return the condition of each row; masks: (N, K, H, W) in {-1, 1}, where the generator takes them."""
+
+
+class Denoiser(Generator, Protocol):
+    """A generator that takes noise away step by step."""
+
+    sigma_min: float
+    sigma_max: float
+    sigma_data: float
+    mask_by: str | None
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        """Return the expected clean image (N, C, H, W) float32 of x = x0 + sigma · noise, sigma (N,)."""
+
+    def record(self) -> None:
+        """Replay the network from now on as a CUDA graph."""
+
+
+class OneStep(Generator, Protocol):
+    """A generator that makes an image of latent numbers at once."""
+
+    latent_dim: int
+
+    def generate(self, z: Tensor, condition: Condition) -> Tensor:
+        """Return images (N, C, H, W) float32 in [-1, 1] of z (N, latent_dim), standard normal."""
+
+
+def load_generator(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> Generator:
     """Return the generator in `folder` (that of its manifest.json) with the weights of `snapshot` (None: the last).
 
-    It offers `kind`, `output`, `structures`, `image_channels`, `image_shape`, `device`, `null_condition(n)` and
-    `encode_conditions(table)`; of kind "diffusion" also `denoise(x, sigma, condition)`, `sigma_min`, `sigma_max`,
-    `sigma_data`, `mask_by` and `encode_conditions(table, masks)`; of kind "gan" `generate(z, condition)` and
-    `latent_dim`. Raises SynthGainError if it is damaged or has no such snapshot.
+    Of kind "diffusion" it is a Denoiser, of kind "gan" OneStep. Raises SynthGainError if it is damaged or has no such
+    snapshot.
     """
     manifest = read_manifest(folder / "manifest.json")
     try:
         family = load(FAMILIES, manifest.get("module", ""))
     except SynthGainError as error:
         raise SynthGainError(f"{folder}/manifest.json: the generator family {error}") from None
-    return family.load(folder, snapshot, device)
+    generator: Generator = family.load(folder, snapshot, device)
+    return generator
+
+
+def saved_parts(folder: Path, snapshot: int | None, parts: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
+    """Return a generator's manifest and the folder that holds `parts` of `snapshot` (None: the last).
+
+    parts: names of subfolders, every file of which is compared with the manifest's checksum. Raises SynthGainError
+    if one is damaged or there is no such snapshot.
+    """
+    manifest = read_manifest(folder / "manifest.json")
+    steps = manifest["snapshots"]
+    if snapshot is not None and snapshot not in steps:
+        raise SynthGainError(f"{folder}: no snapshot {snapshot}; kept are {', '.join(map(str, steps))}")
+    place = "" if snapshot is None else f"snapshots/{snapshot}/"
+    for name, listed in manifest["files"].items():
+        if name.startswith(tuple(f"{place}{part}/" for part in parts)):
+            check_file(folder, name, listed)
+    return manifest, folder / place

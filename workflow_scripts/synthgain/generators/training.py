@@ -1,173 +1,246 @@
-"""Training of the diffusion family: what a run is made of, and its step; the loop is every family's.
+"""The training of every family: its loop with log, snapshots, saves and signals, and the folder that it publishes.
 
-Everything random at a step comes from (seed, generator, index, step) and the slot in the global batch, so that an
-interrupted run goes on to the same weights and any number of processes draws the same batch.
+A family says how a step is taken (`Run.take_step`). Everything random at a step comes from (seed, generator, index,
+step) and the slot in the global batch, so that an interrupted run goes on to the same weights and any number of
+processes draws the same batch. Snapshots are kept in the state first and linked to their declared places at the end:
+Snakemake deletes the declared outputs of a failed or restarted job, and must not delete these.
 """
 
-import copy
-from dataclasses import dataclass
+import csv
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from synthgain.device import compiled, memory_format
-from synthgain.generators.building import build_formulation, build_module, controlled_module, take_over_weights
-from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.diffusion import ConditionalNetwork, load, save_parts
-from synthgain.generators.formulations import Formulation
-from synthgain.generators.loop import train_family
-from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_method
-from synthgain.generators.options import TrainingOptions, training_options
-from synthgain.generators.run_state import Run, new_accelerator, weight_average
-from synthgain.generators.scheduler import scheduler_of
-from synthgain.generators.training_data import PlacedData, job_training_data
-from synthgain.networks.unet import prepare_memory_format
-from synthgain.runtime.command import Job
-from synthgain.runtime.settings import settings
-from synthgain.seeds import integer_seed
+from synthgain.data.batch_order import PassOrder
+from synthgain.generators.run import Run, check_agreement, resume, snapshots_of, state_of
+from synthgain.registry import FAMILY_TRAINING
+from synthgain.runtime.checkpoints import Checkpoints
+from synthgain.runtime.command import Job, Progress, StopSignal, Terminated, logger
+from synthgain.runtime.energy import EnergyMeter, total_energy
+from synthgain.runtime.environment import environment, note_environment
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import atomic_path, files_below, write_manifest, write_text
+from synthgain.runtime.guarded import GuardedFolder, keep_manifest, put_manifest_back
+from synthgain.runtime.loading import load
 
-LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
+TAIL_SHARE = 0.1  # of the logged rows: the loss that the manifest calls final
+CHECK_STEPS = 10  # between looks at losses, clock and signals, where a look costs time
 
 
-@dataclass
-class DiffusionRun(Run):
-    """Network, encoder and formulation; `forward` is `module` as compiled and as accelerate wraps it."""
+def train_family(job: Job, prepare: Callable[[Job], Run] | None = None) -> None:
+    """Train, snapshot and publish; resumes from the job's state. Raises Terminated after a signal, state saved.
 
-    formulation: Formulation
-    module: ConditionalNetwork
-    averaged: ConditionalNetwork
-    average: EMAModel
-    optimizer: torch.optim.Optimizer
-    mask_by: str | None = None
-    forward: Any = None
-    prepared_optimizer: Any = None
-    placed: PlacedData | None = None
+    prepare: builds the run of a job; None: that of the family in the job's slice.
+    """
+    if put_manifest_back(job):
+        return
+    stop = StopSignal()
+    torch.set_num_threads(max(1, job.threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    run = (prepare or load(FAMILY_TRAINING, job.slice["module"]).prepare_run)(job)
+    main = run.accelerator.is_main_process
+    with run.accelerator.main_process_first():  # it removes another job's state before anyone reads it
+        checkpoints, snapshots = Checkpoints(job.state_folder(), job.identity), snapshots_of(job)
+    resume(run, checkpoints, snapshots)
+    check_agreement(run)
+    now = environment(run.accelerator.device, processes=run.accelerator.num_processes, precision=run.options.precision)
+    note_environment(run.environments, now, from_step=run.step)
+    train_steps(run, checkpoints, snapshots, job.slice["generator"], stop)
+    if main:
+        write_generator(run, job)
+        keep_manifest(job)
+        checkpoints.clear()
+        snapshots.clear()
+    run.accelerator.wait_for_everyone()
+    run.accelerator.end_training()
 
-    @property
-    def encoder(self) -> ConditionEncoder:
-        return self.module.encoder
 
-    @property
-    def stateful(self) -> dict[str, Any]:
-        return {"module": self.module, "average": self.average, "optimizer": self.optimizer}
+def train_steps(run: Run, checkpoints: Checkpoints, snapshots: GuardedFolder, name: str, stop: StopSignal) -> None:
+    """Run the remaining steps, with the log, snapshots, saves and signals in between."""
+    options, device, processes = run.options, run.accelerator.device, run.accelerator.num_processes
+    run.start()
+    order = PassOrder(len(run.data), options.batch_size, run.seed_keys)
+    own = torch.arange(run.accelerator.process_index, options.batch_size, processes)
+    kept_steps = set(options.snapshot_steps())
+    check_every = steps_between_looks(device, processes)
+    unchecked: list[Tensor] = []
+    progress = Progress(f"generator {name}", options.steps, run.step)
+    meter = started_meter(run)
+    saved_at, clock, logged_at = time.monotonic(), time.monotonic(), (run.step, run.seconds)
+    while run.step < options.steps:
+        rate = options.learning_rate_at(run.step)
+        unchecked.append(run.take_step(torch.from_numpy(order.batch(run.step))[own], own))
+        run.step += 1
+        notes = [f"loss {run.losses[-1][0]:.4f}"] if run.losses else []
+        told = stop.requested and processes == 1  # the flag alone costs no look at the GPU
+        due = options.save_every is not None and run.step % options.save_every == 0
+        if told or due or run.step % check_every == 0 or run.step % options.log_every == 0 or run.step in kept_steps:
+            run.losses += finite_losses(run, unchecked, rate)
+            unchecked = []
+            now = time.monotonic()
+            run.seconds, clock = run.seconds + now - clock, now
+            run.energy_joules = total_energy(run.energy_joules, meter.since_last())
+            if run.step % options.log_every == 0 or run.step == options.steps:
+                logged_at = add_log_row(run, rate, logged_at)
+            if run.step in kept_steps and run.accelerator.is_main_process:
+                snapshots.keep(str(run.step), run.save_parts, step=run.step)
+            stopping = agreed(run, stop.requested) and run.step < options.steps
+            due |= time.monotonic() - saved_at >= options.save_every_seconds
+            if (due or stopping or run.step == options.steps) and run.accelerator.is_main_process:
+                checkpoints.save(run.step, state_of(run))
+                saved_at = time.monotonic()
+            if stopping:
+                run.accelerator.wait_for_everyone()
+                raise Terminated(f"state saved at step {run.step} of {options.steps}")
+        if run.log:
+            notes.append(f"{run.log[-1]['images_per_second']:.0f} images/s")
+        if run.accelerator.is_main_process:
+            progress.advance(1, ", ".join(notes))
 
-    def start(self) -> None:
-        model = compiled(self.module, self.accelerator.device) if self.options.compile else self.module
-        self.forward, self.prepared_optimizer = self.accelerator.prepare(model, self.optimizer)
-        self.forward.train()
-        self.placed = PlacedData.of(self.data, self.module.encoder, self.accelerator.device)
 
-    def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
-        assert self.placed is not None  # start() was called
-        set_learning_rate(self.prepared_optimizer, self.options, self.step)
-        clean, values, null = self.placed.batch(rows)
-        return train_step(self, self.prepared_optimizer, clean, values, null, self.placed.condition_masks(rows), own)
+def steps_between_looks(device: torch.device, processes: int) -> int:
+    """Return after how many steps the loop looks at losses and clock; reading a loss stops a GPU's queue."""
+    return 1 if device.type == "cpu" and processes == 1 else CHECK_STEPS
 
-    def save_parts(self, folder: Path) -> None:
-        self.average.copy_to(self.averaged.parameters())
-        save_parts(folder, self.averaged)
 
-    def save_extras(self, folder: Path) -> list[str]:
-        scheduler_of(self.formulation).save_pretrained(folder / "scheduler")
-        return ["scheduler/scheduler_config.json"]
+def started_meter(run: Run) -> EnergyMeter:
+    """Return a meter that counts from now, and note what it reads."""
+    count = run.accelerator.num_processes if run.accelerator.device.type == "cuda" else 0
+    if count > max(torch.cuda.device_count(), 1):  # processes on several machines: the others' GPUs cannot be read
+        run.energy_joules = None
+        count = 1
+    meter = EnergyMeter([torch.device("cuda", number) for number in range(count)])
+    if meter.source is not None and meter.source not in run.energy_sources:
+        run.energy_sources.append(meter.source)
+    return meter
 
-    def facts(self) -> dict[str, Any]:
-        return {
-            "formulation": self.formulation.config(),
-            "sigma_data": self.formulation.sigma_data,
-            "mask_by": self.mask_by,
-            "parameters": sum(parameter.numel() for parameter in self.module.parameters()),
-            "trained_parameters": sum(parameter.numel() for parameter in self.module.trained_parameters()),
+
+def finite_losses(run: Run, unchecked: list[Tensor], rate: float) -> list[list[float]]:
+    """Return the losses of the last steps; SynthGainError if one, or a gradient, is not finite."""
+    numbers = run.accelerator.reduce(torch.stack(unchecked), "mean").cpu()
+    bad = (~torch.isfinite(numbers).all(dim=1)).nonzero()
+    if len(bad):
+        step = run.step - len(unchecked) + int(bad[0]) + 1
+        raise SynthGainError(
+            f"loss not finite at step {step} (learning rate {rate:.3g}): lower training.learning_rate, lengthen "
+            "warmup_steps or use precision float32; the last good state is kept"
+        )
+    losses: list[list[float]] = numbers[:, : len(run.loss_names)].tolist()
+    return losses
+
+
+def add_log_row(run: Run, rate: float, logged_at: tuple[int, float]) -> tuple[int, float]:
+    """Add a row to the log: mean losses and throughput since the last; returns where this one is."""
+    steps, seconds = run.step - logged_at[0], run.seconds - logged_at[1]
+    columns = zip(*run.losses, strict=True)
+    run.log.append(
+        {
+            "step": run.step,
+            **{name: sum(column) / len(column) for name, column in zip(run.loss_names, columns, strict=True)},
+            "learning_rate": rate,
+            "images_per_second": steps * run.options.batch_size / max(seconds, 1e-9),
+            "seconds": run.seconds,
         }
-
-
-def train_diffusion(job: Job) -> None:
-    """Train, snapshot and publish; resumes from the job's state. Raises Terminated after a signal, state saved."""
-    train_family(job, prepare_run)
-
-
-def prepare_run(job: Job) -> DiffusionRun:
-    """Read the data and build network, encoder, average and optimiser as the slice says."""
-    entry = job.slice
-    options = training_options({**entry["training"], **settings("generators", entry["generator"])})
-    mask_by = checked_method(entry)
-    accelerator = new_accelerator(options)
-    data = job_training_data(job)
-    start = load(job.input_folder(entry["init_from"])) if entry.get("init_from") else None
-    formulation = build_formulation(entry, data, start)
-    keys = {"study": entry["seed"], "generator": entry["generator"], "index": entry["index"]}
-    torch.manual_seed(integer_seed(**keys, step="initial weights"))
-    module = build_module(entry, options, data)
-    if mask_by == CONTROLNET:
-        module = controlled_module(module, start, entry, data)
-    elif start is not None:
-        take_over_weights(module, start, entry["init_from"])
-    prepare_memory_format(module.to(accelerator.device))
-    average = weight_average(module, options)
-    optimizer = torch.optim.AdamW(
-        module.trained_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
     )
-    averaged = copy.deepcopy(module)
-    return DiffusionRun(options, data, accelerator, keys, formulation, module, averaged, average, optimizer, mask_by)
+    run.losses = []
+    return run.step, run.seconds
 
 
-def train_step(
-    run: DiffusionRun,
-    optimizer: Any,
-    clean: Tensor,
-    values: Tensor,
-    null: Tensor,
-    masks: Tensor | None,
-    own: Tensor,
-) -> Tensor:
-    """One optimiser step on this process's slots `own` of the global batch; returns (loss, gradient norm) (2,).
+def agreed(run: Run, requested: bool) -> bool:
+    """True if any process was asked to stop."""
+    if run.accelerator.num_processes == 1:
+        return requested
+    flag = torch.tensor(float(requested), device=run.accelerator.device)
+    return bool(run.accelerator.reduce(flag, "sum") > 0)
 
-    clean (B,C,H,W), masks (B,K,H,W) float32 in {-1, 1} or None; condition dropout takes columns and mask together.
+
+def write_generator(run: Run, job: Job) -> None:
+    """Write network/, condition_encoder/, the family's extras, snapshots/, training.csv and, last, manifest.json.
+
+    run: at its last step. Raises SynthGainError if a snapshot in the state is damaged.
     """
-    level, noise, draws = step_draws(run, clean)
-    slots = own.to(clean.device, non_blocking=True)
-    dropped = draws[slots] < run.options.condition_dropout
-    null = null | dropped[:, None]
-    if masks is not None:
-        masks = masks.masked_fill(dropped[:, None, None, None], UNKNOWN)
-    clean = clean.contiguous(memory_format=memory_format(clean.device))
-    loss = run.formulation.loss(
-        lambda scaled, moment: run.forward(scaled, moment, values, null, masks), clean, noise[slots], level[slots]
-    ).mean()
-    run.accelerator.backward(loss)
-    norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.options.gradient_clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    run.average.step(run.module.parameters())
-    return torch.stack([loss.detach(), norm.detach()])
+    target, kept = job.outputs[0].parent, snapshots_of(job)
+    steps = run.options.snapshot_steps()
+    damaged = [step for step in steps if kept.find(str(step)) is None]
+    if damaged:
+        raise SynthGainError(f"{kept.folder}/{damaged[0]}: snapshot missing or damaged; run snakemake again to train")
+    files = publish(kept.folder, steps, target)
+    write_text(target / "training.csv", log_table(run.log))
+    files += [*run.save_extras(target), "training.csv"]
+    write_manifest(target / "manifest.json", job.identity, files, **facts_of(run, job, steps))
+    logger.info("generator written to %s", target)
 
 
-def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return noise levels (B,) in (0, 1), noise (B,C,H,W) and dropout numbers (B,) of the whole global batch.
+def facts_of(run: Run, job: Job, steps: list[int]) -> dict[str, Any]:
+    """Return the manifest's facts: what it is, what it saw, what it cost, how the loss fell."""
+    seen = run.step * run.options.batch_size
+    losses = [row[run.loss_names[0]] for row in run.log]
+    tail = losses[-max(1, round(TAIL_SHARE * len(losses))) :]
+    shape = list(run.data.images.shape[1:])
+    output, structures = job.slice.get("output", "image"), list(job.slice.get("structures") or [])
+    return {
+        "generator": job.slice["generator"],
+        "index": job.slice["index"],
+        "module": job.slice["module"],
+        "network_module": job.slice["network"]["module"],
+        "image_shape": shape,
+        "image_channels": shape[0] - (0 if output == "image" else len(structures)),
+        "output": output,
+        "structures": structures,
+        "condition_on": list(job.slice["condition_on"]),
+        "condition_columns": run.encoder.columns,
+        "steps": run.step,
+        "snapshots": steps,
+        "final": steps[-1],
+        "images_seen": seen,
+        "epochs": seen / len(run.data),
+        "saw": run.data.saw(),
+        "train_on": job.slice["train_on"],
+        "environments": run.environments,
+        "loss": {"first": losses[0], "lowest": min(losses), "final": sum(tail) / len(tail)},
+        "seconds": round(run.seconds, 3),
+        "energy_joules": None if run.energy_joules is None else round(run.energy_joules, 3),
+        "energy_source": "; ".join(run.energy_sources) or None,
+        "images_per_second": seen / max(run.seconds, 1e-9),
+        **run.facts(),
+    }
 
-    The levels are one uniform number and its B equal shifts (Kingma et al. 2021, "Variational diffusion
-    models", I.1): every batch covers all noise levels, and each slot alone is uniform.
-    """
-    generator = torch.Generator(clean.device)
-    generator.manual_seed(integer_seed(**run.seed_keys, step="noise", number=run.step))
-    # Only a network's own dropout draws from the global stream; it must not remember how often a job was killed.
-    process = run.accelerator.process_index
-    other = {"process": process} if process else {}  # each process its own, where there are several
-    torch.manual_seed(integer_seed(**run.seed_keys, step="dropout", number=run.step, **other))
-    size, device = run.options.batch_size, clean.device
-    start = torch.rand(1, generator=generator, device=device)
-    level = (start + torch.arange(size, device=device) / size) % 1.0
-    dropped = torch.rand(size, generator=generator, device=device)
-    noise = torch.randn(size, *clean.shape[1:], generator=generator, device=device)
-    return level.clamp(LEVEL_MARGIN, 1 - LEVEL_MARGIN), noise, dropped
+
+def log_table(log: list[dict[str, float]]) -> str:
+    """Return the training log as CSV: step, the losses, learning_rate, images_per_second, seconds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(log[0])
+    writer.writerows([int(row["step"]), *(f"{row[key]:.6g}" for key in row if key != "step")] for row in log)
+    return text.getvalue()
 
 
-def set_learning_rate(optimizer: Any, options: TrainingOptions, step: int) -> float:
-    """Set and return the learning rate of `step` (from 0)."""
-    rate = options.learning_rate_at(step)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    return rate
+def publish(folder: Path, steps: list[int], target: Path) -> list[str]:
+    """Link the snapshots below `target/snapshots` and the last one's parts into `target`; return the files' names."""
+    for part in ("snapshots", "network", "condition_encoder", "control_network"):
+        shutil.rmtree(target / part, ignore_errors=True)
+    names = []
+    for step in steps:
+        source = folder / str(step)
+        places = [f"snapshots/{step}/", *([""] if step == steps[-1] else [])]
+        for name in files_below(source):
+            for place in places:
+                _link(source / name, target / f"{place}{name}")
+                names.append(f"{place}{name}")
+    return names
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard-link where the file system can, else copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)

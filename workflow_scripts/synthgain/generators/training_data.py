@@ -11,16 +11,45 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from synthgain.datasets.order import patient_fraction, training_order
+from synthgain.data.dataset import open_dataset
+from synthgain.data.image_set import Columns, ColumnSpec, ImageSet
+from synthgain.data.order import patient_fraction, training_order
+from synthgain.data.pixels import fits, to_signed
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.mask_planes import IMAGES_ONLY, MaskPlanes, check_masks, read_masks, rows_with_masks
-from synthgain.images import ImageSet, read_image_set
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import check_file, read_manifest, read_table
-from synthgain.seeds import random_generator
 
-GPU_MEMORY_SHARE = 0.5  # of the free GPU memory that the training images may take
+OUTPUTS = ("image", "image+mask", "mask")
+INSIDE = 255  # level of a mask's pixels as a training plane, so that images and masks are scaled alike to [-1, 1]
+
+
+@dataclass(frozen=True)
+class MaskPlanes:
+    """What a generator draws (`output`), and the structures whose masks it draws, or takes where `conditioned`.
+
+    place: where the config says so, for errors. Raises SynthGainError for an impossible combination.
+    """
+
+    output: str = "image"
+    structures: tuple[str, ...] = ()
+    conditioned: bool = False
+    place: str = "train_on"
+
+    def __post_init__(self) -> None:
+        if self.output not in OUTPUTS:
+            raise SynthGainError(f"{self.place}.output {self.output!r}: known are {', '.join(OUTPUTS)}")
+        if self.conditioned and self.output != "image":
+            raise SynthGainError(f"{self.place}.condition_on: what draws masks cannot be conditioned on them as well")
+        if self.used and not self.structures:
+            raise SynthGainError(f"{self.place}.structures: missing; name the masks that are drawn or conditioned on")
+
+    @property
+    def used(self) -> bool:
+        """True where masks are needed at all."""
+        return self.conditioned or self.output != "image"
+
+
+IMAGES_ONLY = MaskPlanes()
 
 
 @dataclass(frozen=True)
@@ -35,7 +64,7 @@ class TrainingData:
     images: Tensor
     table: pd.DataFrame
     labelled: np.ndarray
-    columns: dict[str, dict[str, Any]]
+    columns: Columns
     masks: Tensor | None = None
     left_out: int = 0
 
@@ -113,16 +142,10 @@ def read_training_data(
     )
 
 
-def training_rows(table: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
-    """Return the row positions (int64) of `table` whose split part is "train"; nothing else is ever trained on."""
-    chosen = set(split.loc[split["part"] == "train", "image_id"])
-    return np.flatnonzero(table["image_id"].isin(chosen).to_numpy())
-
-
 def measure_sigma_data(images: Tensor) -> float:
     """Standard deviation of all pixels of (N,C,H,W) uint8 images scaled to [-1, 1]; exact, from the histogram."""
     counts = torch.bincount(images.reshape(-1), minlength=256).double()
-    levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    levels = to_signed(torch.arange(256, dtype=torch.float64))
     mean = (counts * levels).sum() / counts.sum()
     variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
     if variance <= 0:
@@ -130,16 +153,9 @@ def measure_sigma_data(images: Tensor) -> float:
     return variance**0.5
 
 
-def to_unit_range(images: Tensor) -> Tensor:
-    """Return uint8 images as float32 in [-1, 1]."""
-    return images.to(torch.float32) / 127.5 - 1
-
-
 def place(tensor: Tensor, device: torch.device) -> Tensor:
     """Move the whole training set to the GPU where it fits well, else leave it in host memory."""
-    if device.type == "cuda" and tensor.nbytes > GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return tensor
-    return tensor.to(device)
+    return tensor.to(device) if fits(device, tensor.nbytes) else tensor
 
 
 def taken(tensor: Tensor, rows: Tensor, device: torch.device) -> Tensor:
@@ -176,7 +192,7 @@ class PlacedData:
         """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
         device = self.values.device
         placed = rows.to(device, non_blocking=True)
-        return to_unit_range(taken(self.images, rows, device)), self.values[placed], self.null[placed]
+        return to_signed(taken(self.images, rows, device)), self.values[placed], self.null[placed]
 
     def condition_masks(self, rows: Tensor) -> Tensor | None:
         """Return masks (B, K, H, W) float32 in {-1, 1} of `rows`, all 0 where unlabelled; None without a condition."""
@@ -184,28 +200,7 @@ class PlacedData:
             return None
         device = self.values.device
         known = self.labelled[rows.to(device, non_blocking=True)]
-        return to_unit_range(taken(self.masks, rows, device)) * known[:, None, None, None]
-
-
-class PassOrder:
-    """Rows of each step: passes through the data, each a permutation by its own seed; any step can be asked for."""
-
-    def __init__(self, rows: int, batch_size: int, seed_keys: Mapping[str, str | int]) -> None:
-        self.rows, self.batch_size, self.seed_keys = rows, batch_size, dict(seed_keys)
-        self._cached: dict[int, np.ndarray] = {}
-
-    def batch(self, step: int) -> np.ndarray:
-        """Return the row positions (batch_size,) int64 of `step` (from 0)."""
-        positions = step * self.batch_size + np.arange(self.batch_size)
-        passes, within = np.divmod(positions, self.rows)
-        needed = range(int(passes[0]), int(passes[-1]) + 1)
-        kept = {number: self._cached[number] for number in needed if number in self._cached}
-        self._cached = kept | {number: self._permutation(number) for number in needed if number not in kept}
-        return np.array([self._cached[number][place] for number, place in zip(passes, within, strict=True)])
-
-    def _permutation(self, number: int) -> np.ndarray:
-        keys: dict[str, str | int] = {**self.seed_keys, "step": "order", "pass": number}
-        return random_generator(**keys).permutation(self.rows)
+        return to_signed(taken(self.masks, rows, device)) * known[:, None, None, None]
 
 
 def _read_part(
@@ -217,10 +212,8 @@ def _read_part(
     study_seed: int,
     planes: MaskPlanes,
 ) -> TrainingData:
-    image_set = read_image_set(dataset)
-    rows = training_rows(image_set.table, _read_split(split))
-    if not len(rows):
-        raise SynthGainError(f"data set {name!r}: its split has no training images")
+    data = open_dataset(dataset, split)
+    image_set, rows = data.images, data.training_rows()
     rows = _fraction(image_set, rows, real_fraction, study_seed, name)
     labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, name)
     before, rows = len(rows), rows_with_masks(image_set, rows, planes, name)
@@ -229,13 +222,6 @@ def _read_part(
     masks = read_masks(image_set, rows, planes) if planes.used else None
     labelled = np.isin(rows, labelled_rows)
     return TrainingData(images, table, labelled, image_set.columns, masks, before - len(rows))
-
-
-def _read_split(folder: Path) -> pd.DataFrame:
-    manifest = read_manifest(folder / "manifest.json")
-    path = check_file(folder, "split.parquet", manifest["files"]["split.parquet"])
-    table: pd.DataFrame = read_table(path, columns=["image_id", "part"])
-    return table
 
 
 def _fraction(image_set: ImageSet, rows: np.ndarray, fraction: float, study_seed: int, dataset: str) -> np.ndarray:
@@ -249,9 +235,9 @@ def _fraction(image_set: ImageSet, rows: np.ndarray, fraction: float, study_seed
     return rows[np.sort(patient_fraction(table, order, fraction))]
 
 
-def _joined_columns(parts: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+def _joined_columns(parts: Sequence[Columns]) -> Columns:
     """Columns of all sets; kinds must agree, levels are united in order of appearance."""
-    joined: dict[str, dict[str, Any]] = {}
+    joined: dict[str, ColumnSpec] = {}
     for name in dict.fromkeys(name for columns in parts for name in columns):
         specs = [columns[name] for columns in parts if name in columns]
         if len({spec["kind"] for spec in specs}) > 1:
@@ -259,3 +245,43 @@ def _joined_columns(parts: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dic
         levels = list(dict.fromkeys(str(level) for spec in specs for level in spec.get("levels") or []))
         joined[name] = {**specs[0], **({"levels": levels} if levels else {})}
     return joined
+
+
+def rows_with_masks(image_set: ImageSet, rows: np.ndarray, planes: MaskPlanes, dataset: str) -> np.ndarray:
+    """Return those of `rows` (int64) that have a mask of every structure; all rows where no masks are used.
+
+    Raises SynthGainError for a structure that the data set does not know.
+    """
+    if not planes.used:
+        return rows
+    known = image_set.mask_names if image_set.masks is not None else []
+    for name in planes.structures:
+        if name not in known:
+            raise SynthGainError(
+                f"{planes.place}.structures: data set {dataset!r} has no structure {name!r}; "
+                f"known: {', '.join(known) or 'none, it has no masks'}"
+            )
+    return rows[image_set.has_masks(planes.structures)[rows]]
+
+
+def read_masks(image_set: ImageSet, rows: np.ndarray, planes: MaskPlanes) -> Tensor:
+    """Return the masks (N, K, H, W) uint8 of `rows`, 0 outside and INSIDE inside, in the order of the structures."""
+    masks = np.ascontiguousarray(image_set.planes(planes.structures)[rows].transpose(0, 3, 1, 2))
+    return torch.from_numpy(masks * np.uint8(INSIDE))
+
+
+def check_masks(masks: Tensor, planes: MaskPlanes, datasets: Sequence[str]) -> None:
+    """Raise SynthGainError where no training image has all masks, or a structure is empty in every one."""
+    where = f"the training images of {', '.join(datasets)}"
+    if not len(masks):
+        names = " and ".join(repr(name) for name in planes.structures)
+        raise SynthGainError(
+            f"{planes.place}.structures: none of {where} has a mask of {names}; "
+            "name structures that they have, or add a data set with these masks to train_on.datasets"
+        )
+    for name, filled in zip(planes.structures, masks.flatten(2).any(dim=2).any(dim=0), strict=True):
+        if not filled:
+            raise SynthGainError(
+                f"{planes.place}.structures: the masks of {name!r} are empty in all of {where}: nothing to learn; "
+                "leave the structure out or mend the masks"
+            )

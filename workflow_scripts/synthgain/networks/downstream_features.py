@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
+from synthgain.data.pixels import to_signed
 from synthgain.networks.extractors import Extractor, check_weights, load_state_dict
 from synthgain.registry import NETWORKS
 from synthgain.runtime.loading import load
-
-HALF_RANGE = 127.5  # downstream networks see pixels in [−1, 1]
 
 
 def build(options: dict[str, Any], weights: Path | None, device: torch.device) -> Extractor:
@@ -31,7 +30,7 @@ def build(options: dict[str, Any], weights: Path | None, device: torch.device) -
     network = network.eval().to(device)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        return module.features(network, x / HALF_RANGE - 1.0)
+        return module.features(network, to_signed(x))
 
     return Extractor(
         label="real-only downstream model",

@@ -28,7 +28,7 @@ class Extractor:
 
     label: str
     weights_sha256: str
-    settings: dict[str, Any]
+    settings: dict[str, object]
     forward: Callable[[torch.Tensor], torch.Tensor]
     device: torch.device
     batch: int = 256

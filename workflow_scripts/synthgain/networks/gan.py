@@ -141,7 +141,7 @@ def build_generator(options: dict[str, Any], size: int, channels: int, condition
     )
 
 
-def build_discriminator(options: dict[str, Any], size: int, channels: int) -> GanDiscriminator:
+def build_discriminator(options: dict[str, object], size: int, channels: int) -> GanDiscriminator:
     """Return the discriminator of the same options; its condition vector is as long as its widest level."""
     return GanDiscriminator(size, channels, **asdict(checked(Gan, options, "network").layout(size)))
 

@@ -8,10 +8,11 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from synthgain.generators.loading import Denoiser, Generator
 from synthgain.network_passes import evaluations
 from synthgain.runtime.command import logger
 
@@ -25,7 +26,11 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def with_compile_decided(
-    options: Mapping[str, Any], generator: Any, rows: int, state: Path, inpainting: Mapping[str, Any] | None = None
+    options: Mapping[str, Any],
+    generator: Generator,
+    rows: int,
+    state: Path,
+    inpainting: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return sampling options with `compile` true or false where it was auto.
 
@@ -41,7 +46,9 @@ def with_compile_decided(
     return {**options, "compile": wanted}
 
 
-def pays(options: Mapping[str, Any], generator: Any, rows: int, inpainting: Mapping[str, Any] | None = None) -> bool:
+def pays(
+    options: Mapping[str, object], generator: Generator, rows: int, inpainting: Mapping[str, object] | None = None
+) -> bool:
     """True where drawing `rows` images takes so many operations that compiling the network is repaid."""
     if generator.kind != "diffusion" or generator.device.type not in WORTHWHILE_FLOPS:
         return False
@@ -50,14 +57,15 @@ def pays(options: Mapping[str, Any], generator: Any, rows: int, inpainting: Mapp
     return passes * LARGEST_FLOPS >= enough and passes * flops_of_pass(generator) >= enough
 
 
-def flops_of_pass(generator: Any) -> float:
+def flops_of_pass(generator: Generator) -> float:
     """Return the floating point operations (2 a multiplication with its addition) of one image through the network."""
     from torch.utils.flop_counter import FlopCounterMode  # loads much that the usual, small pool has no use for
 
+    denoiser = cast(Denoiser, generator)
     condition = generator.null_condition(1)
     noisy = torch.zeros(1, *generator.image_shape, device=generator.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        generator.denoise(noisy, torch.ones(1, device=generator.device), condition)
+        denoiser.denoise(noisy, torch.ones(1, device=generator.device), condition)
     return float(counter.get_total_flops())
 
 

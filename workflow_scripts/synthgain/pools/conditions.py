@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.datasets.order import training_order
-from synthgain.pools.raking import Columns, level_names, raked_weights, redraw_rows, target_shares
+from synthgain.data.image_set import Columns
+from synthgain.data.order import training_order
+from synthgain.pools.raking import level_names, raked_weights, redraw_rows, target_shares
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
 
@@ -29,15 +30,6 @@ class PoolKeys:
         return {"study": self.study, "pool": self.pool, "index": self.index, "replica": self.replica}
 
 
-def training_rows(table: pd.DataFrame, split: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Return the table rows whose image stands in the split's training part, in table order."""
-    inside = set(split.loc[split["part"] == "train", "image_id"])
-    rows = table[table["image_id"].isin(inside)].reset_index(drop=True)
-    if rows.empty:
-        raise SynthGainError(f"datasets.{dataset}: its split holds no training image; a pool needs rows to copy")
-    return rows
-
-
 def replica_rows(
     training: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys, dataset: str
 ) -> pd.DataFrame:
@@ -46,7 +38,7 @@ def replica_rows(
     Mode `rows`: every training row once, whole patients, in the stratified order of `dataset`'s training rows
     that repeats and real fractions share: the same for every replica. Mode `balanced`: rows redrawn with raked
     weights, anew for every replica.
-    The columns are those of `training` and `copy`, the how-manieth use of the row within the replica (0, 1 …).
+    The columns are those of `training` and `copy`, the 0-based repeat index of the row within the replica.
     """
     mode = conditions.get("mode", "rows")
     if mode == "rows":
@@ -60,7 +52,7 @@ def replica_rows(
 
 
 def _balanced_positions(
-    training: pd.DataFrame, columns: Columns, balance: Mapping[str, Any], keys: PoolKeys
+    training: pd.DataFrame, columns: Columns, balance: Mapping[str, object], keys: PoolKeys
 ) -> np.ndarray:
     shares = target_shares(training, columns, balance)
     weights = raked_weights(training, columns, shares)
@@ -117,7 +109,7 @@ def shuffled_targets(table: pd.DataFrame, columns: Columns, keys: PoolKeys) -> p
 
 
 def synthetic_table(
-    rows: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys, pool_identity: str
+    rows: pd.DataFrame, columns: Columns, conditions: Mapping[str, object], keys: PoolKeys, pool_identity: str
 ) -> pd.DataFrame:
     """Return the table of a whole replica, one line per condition row, without `sha256`.
 

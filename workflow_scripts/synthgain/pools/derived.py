@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.replicas import read_replicas
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
-from synthgain.replicas import read_replica, take
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_manifest, read_table
+from synthgain.runtime.files import read_table
 from synthgain.seeds import random_generator
 
 SIDES = ("above", "below", "false")
@@ -27,7 +27,8 @@ def draw(request: ShardRequest) -> Drawn:
     """
     options, replica = request.options, request.keys.replica
     base_path = _input(request, f"pools/{options['of']}/", f"/replica-{replica}/manifest.json")
-    arrays, table, masks = read_replica(request.folders[base_path] / "manifest.json", request.identities[base_path])
+    base = read_replicas([(request.folders[base_path] / "manifest.json", request.identities[base_path])])
+    table = base.table
     kept = survivors(read_scores(request, options["filter"]["column"]), table, options["filter"])
     if options.get("thin"):
         kept = thinned(len(table), int(kept.sum()), request)
@@ -36,11 +37,9 @@ def draw(request: ShardRequest) -> Drawn:
     start, stop = shard_bounds(len(table), request.shard, request.shards)
     positions = np.flatnonzero(kept[start:stop]) + start
     facts = {"of": options["of"], "kept": int(kept.sum()), "of_images": len(table)}
-    manifest = read_manifest(request.folders[base_path] / "manifest.json")
-    columns = {name: manifest["columns"][name] for name in manifest["column_order"]}
-    drawn_masks = None if masks is None else take(masks, positions)
+    masks = None if base.planes is None else base.planes.gather(positions)
     chosen = table.iloc[positions].drop(columns="sha256")
-    return Drawn(take(arrays, positions), chosen, columns, drawn_masks, manifest["mask_names"], facts)
+    return Drawn(base.pixels.gather(positions), chosen, base.columns, masks, base.mask_names, facts)
 
 
 def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -> np.ndarray:

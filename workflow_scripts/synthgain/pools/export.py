@@ -35,7 +35,7 @@ def metadata_table(table: pd.DataFrame, mask_names: list[str]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(names), table], axis=1)
 
 
-def mask_summary(areas: np.ndarray) -> dict[str, Any]:
+def mask_summary(areas: np.ndarray) -> dict[str, object]:
     """Return {images, empty, median_share} of a structure's masks; areas: (N,) shares of the image, 0 for empty."""
     filled = areas[areas > 0]
     median = round(float(np.median(filled)), 4) if len(filled) else None
@@ -108,7 +108,7 @@ Read it with `datasets.load_dataset("imagefolder", data_dir="images")` or `panda
 """
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """Return a value as one line of Markdown text: no cell border, no HTML, no link."""
     if isinstance(value, Mapping):
         return ", ".join(f"{_cell(name)} {_cell(inner)}" for name, inner in value.items())

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from synthgain.device import chosen_device
-from synthgain.generators.loading import load_generator
+from synthgain.generators.loading import Generator, load_generator
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows
@@ -37,7 +37,7 @@ def draw(request: ShardRequest) -> Drawn:
     return Drawn(images, request.table_of(rows).iloc[slice(*bounds)], source.columns, facts=facts)
 
 
-def open_generator(request: ShardRequest) -> Any:
+def open_generator(request: ShardRequest) -> Generator:
     """Return the generator that `options` names; SynthGainError where it draws no images of the study's size."""
     folder = request.folders[request.options["generator"]]
     generator = load_generator(folder, request.options.get("snapshot"), chosen_device())
@@ -56,7 +56,7 @@ def shard_name(request: ShardRequest) -> str:
     return f"pool {keys.pool} replica {keys.replica} shard {request.shard + 1}/{request.shards}"
 
 
-def sampling_facts(generator: Any, sampling: dict[str, Any], finished: FinishedBatches) -> dict[str, Any]:
+def sampling_facts(generator: Generator, sampling: dict[str, Any], finished: FinishedBatches) -> dict[str, Any]:
     """Return what the shard's manifest says of how it was drawn: where, and the options that the family has."""
     used = {key: sampling[key] for key in GAN_OPTIONS} if generator.kind == "gan" else sampling
     return {"sampling": used, "environments": finished.environments()}

@@ -14,7 +14,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from synthgain.pools.solvers import Denoiser
+from synthgain.data.pixels import to_batch
+from synthgain.pools.solvers import Denoise
 
 EDGE_PIXELS = 3  # width of the blend from the real image into the region
 
@@ -38,10 +39,10 @@ class Parents:
         images, masks, known, region = (part[positions] for part in (self.images, self.masks, self.known, self.region))
         return Parents(images, masks, known, region, self.redraw_mask)
 
-    def values(self) -> np.ndarray:
+    def values(self) -> Tensor:
         """Return images and mask planes as the generator sees them: (N, C+K, H, W) float32 in [-1, 1]."""
         joined = np.concatenate([self.images, self.masks * np.uint8(255)], axis=-1)
-        return np.ascontiguousarray(joined.transpose(0, 3, 1, 2), dtype=np.float32) / 127.5 - 1
+        return to_batch(torch.from_numpy(joined)).contiguous()
 
     def kept(self) -> np.ndarray:
         """Return what stays as it is: (N, C+K, H, W) bool. A mask that the data lacks is drawn everywhere.
@@ -77,7 +78,7 @@ def levels(steps: int, resamples: int, jump_length: int) -> list[int]:
 
 
 def repaint(
-    denoise: Denoiser,
+    denoise: Denoise,
     real: Tensor,
     kept: Tensor,
     sigmas: Sequence[float],

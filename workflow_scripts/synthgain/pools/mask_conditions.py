@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.datasets.order import training_order
+from synthgain.data.image_set import ImageSet
+from synthgain.data.order import training_order
+from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
-from synthgain.images import ImageSet
 from synthgain.pools.mask_transforms import limits_of, transformed
 from synthgain.pools.pair_decoding import decode_planes
-from synthgain.pools.sampling import Sampler, to_uint8
+from synthgain.pools.sampling import Sampler
 from synthgain.pools.shards import ShardRequest, positions_of
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
@@ -33,7 +34,7 @@ class ConditionMasks:
     """
 
     planes: Callable[[np.ndarray], np.ndarray]
-    columns: dict[str, Any]
+    columns: dict[str, object]
     counts: Counts = field(default_factory=dict)
 
 
@@ -60,7 +61,7 @@ def condition_masks(
     inside = slice(*bounds)
     own, borrowed = lenders(request, rows.iloc[inside], seeds[inside], structures)
     image_set, _ = request.rows_of()
-    found = planes_of(image_set, positions_of(image_set, own), structures)
+    found = image_set.planes(structures)[positions_of(image_set, own)]
     columns: dict[str, Any] = {"mask_parent_id": own.to_numpy(dtype=object)}
     counts: Counts = {"borrowed": {"rows": int(borrowed.sum())}}
     if source == "transformed":
@@ -103,18 +104,6 @@ def _patient_ranks(request: ShardRequest, image_set: ImageSet, training: pd.Data
     return pd.Series(patients.map(place).to_numpy(), index=training["image_id"].astype(str))
 
 
-def planes_of(image_set: ImageSet, positions: np.ndarray, structures: Sequence[str]) -> np.ndarray:
-    """Return masks (n, H, W, K) uint8 of rows of an image set, K in the order of `structures`."""
-    assert image_set.masks is not None
-    columns = [image_set.mask_names.index(name) for name in structures]
-    return np.ascontiguousarray(image_set.masks[positions][..., columns])
-
-
-def encoded(planes: np.ndarray) -> np.ndarray:
-    """Return masks (n, H, W, K) in {0, 1} as a generator's condition: (n, K, H, W) float32 in {-1, 1}."""
-    return np.ascontiguousarray(planes.transpose(0, 3, 1, 2), dtype=np.float32) * 2 - 1
-
-
 def check_structures(request: ShardRequest, structures: Sequence[str]) -> None:
     """Raise SynthGainError where the data set of the rows lacks one of these masks."""
     image_set, _ = request.rows_of()
@@ -133,7 +122,7 @@ def _usable(
     if filled:
         positions = positions_of(image_set, training["image_id"])
         for place in np.flatnonzero(usable):  # one by one: a data set's masks may not fit in memory
-            usable[place] = planes_of(image_set, positions[[place]], structures).any(axis=(1, 2)).all()
+            usable[place] = image_set.planes(structures)[positions[[place]]].any(axis=(1, 2)).all()
     if not usable.any():
         what = " and ".join(structures)
         raise SynthGainError(
@@ -172,7 +161,7 @@ def _generated(
     rows: pd.DataFrame,
     seeds: np.ndarray,
     bounds: tuple[int, int],
-    sampling: Mapping[str, Any],
+    sampling: Mapping[str, object],
 ) -> ConditionMasks:
     """Masks that a mask generator draws for the rows' conditions, each from a seed derived of the row's own."""
     generator = load_generator(request.folders[folder], None, chosen_device())

@@ -48,7 +48,7 @@ class Transform:
     elastic: float
     field_seed: int
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Return what a table says of it (JSON values)."""
         numbers = {name: getattr(self, name) for name in ("rotation", "scale", "down", "right", "elastic")}
         return {"mirror": self.mirror, **{name: round(value, 4) for name, value in numbers.items()}}

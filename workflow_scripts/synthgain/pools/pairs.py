@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.pixels import mask_batch
+from synthgain.generators.loading import Denoiser, Generator
 from synthgain.pools import inpainting
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.generated import open_generator, sampling_facts, shard_name
-from synthgain.pools.mask_conditions import Counts, check_structures, condition_masks, encoded, lenders, planes_of
+from synthgain.pools.mask_conditions import Counts, check_structures, condition_masks, lenders
 from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
 from synthgain.pools.sampling import FinishedBatches, Sampler, checked_sampling, draw_batches, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
@@ -26,7 +28,7 @@ class Work:
     """A shard to draw: its generator, the whole replica's rows and seeds, and which rows of it are wanted."""
 
     request: ShardRequest
-    generator: Any
+    generator: Generator
     rows: pd.DataFrame
     seeds: np.ndarray
     bounds: tuple[int, int]
@@ -110,7 +112,7 @@ def draw_conditioned(work: Work) -> Pairs:
     sampler = Sampler(generator, work.sampling)
 
     def batch(positions: np.ndarray) -> torch.Tensor:
-        planes = torch.from_numpy(encoded(given.planes(positions)))
+        planes = mask_batch(given.planes(positions))
         images = sampler.draw(
             work.seeds[positions], lambda: generator.encode_conditions(work.rows.iloc[positions], masks=planes)
         )
@@ -129,7 +131,8 @@ def draw_inpainted(work: Work) -> Pairs:
 
     The row's masks stay as they are, or with `redraw_mask` outside of the region alone.
     """
-    options, generator, sampling = work.request.inpainting or {}, work.generator, work.sampling
+    options, sampling = work.request.inpainting or {}, work.sampling
+    generator = cast(Denoiser, work.generator)
     first = work.bounds[0]
     parents, owners, borrowed = _parents(work, options)
     sampler = Sampler(generator, sampling)
@@ -142,14 +145,14 @@ def draw_inpainted(work: Work) -> Pairs:
 
     def batch(positions: np.ndarray) -> torch.Tensor:
         part = parents.take(positions - first)
-        real, kept = (torch.from_numpy(value).to(generator.device) for value in (part.values(), part.kept()))
+        real, kept = part.values().to(generator.device), torch.from_numpy(part.kept()).to(generator.device)
         noise = inpainting.NoiseStreams(work.seeds[positions], tuple(generator.image_shape), generator.device)
         with torch.inference_mode(), sampler.precision():
             condition = generator.encode_conditions(work.rows.iloc[positions])
             denoise = guided_denoiser(generator, condition, len(positions), *guidance)
             return inpainting.repaint(denoise, real, kept, sigmas, path, noise)
 
-    shape, name = tuple(generator.image_shape), shard_name(work.request)
+    shape, name = generator.image_shape, shard_name(work.request)
     both = draw_batches(batch, work.bounds, sampling["batch_size"], shape, work.finished(), name)
     channels = work.request.image["channels"]
     images = inpainting.blend(both[..., :channels], parents.images, parents.region)
@@ -176,12 +179,12 @@ def _parents(work: Work, options: Mapping[str, Any]) -> tuple[inpainting.Parents
     rows, (source, _) = work.rows.iloc[inside], request.rows_of()
     owners, borrowed = lenders(request, rows, work.seeds[inside], [structure], filled=True)
     own, lent = positions_of(source, rows["image_id"]), positions_of(source, owners)
-    regions = planes_of(source, lent, [structure])[..., 0]
+    regions = source.planes([structure])[lent][..., 0]
     region = np.array([inpainting.region_of(mask, options["dilate"]) for mask in regions], dtype=bool)
     known = rows[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool)
     parents = inpainting.Parents(
         np.asarray(source.images[own]),
-        planes_of(source, own, structures),
+        source.planes(structures)[own],
         known,
         region.reshape(regions.shape),
         options["redraw_mask"],

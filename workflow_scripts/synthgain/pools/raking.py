@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import Columns
 from synthgain.runtime.errors import SynthGainError
 
 RAKING_ROUNDS = 2000
 RAKING_TOLERANCE = 1e-9
 SHARE_TOLERANCE = 1e-6  # how far shares that name every level may miss 1
-
-Columns = Mapping[str, Mapping[str, Any]]
 
 
 def level_names(values: pd.Series, kind: str) -> np.ndarray:
@@ -25,7 +24,7 @@ def level_names(values: pd.Series, kind: str) -> np.ndarray:
     return texts
 
 
-def target_shares(table: pd.DataFrame, columns: Columns, balance: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def target_shares(table: pd.DataFrame, columns: Columns, balance: Mapping[str, object]) -> dict[str, dict[str, float]]:
     """Return {column: {level: share}} summing to 1 per column, from {column: share of positives | {level: share}}.
 
     Levels that are not named keep their proportions in what is left. Raises SynthGainError for an unknown

@@ -8,18 +8,21 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.pixels import to_uint8
 from synthgain.device import memory_format
+from synthgain.generators.loading import Condition, Denoiser, Generator, OneStep
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Progress, StopSignal, Terminated
 from synthgain.runtime.environment import note_environment
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import atomic_path, marked_identity, read_json, remove_parts, sha256_file, write_json
+from synthgain.runtime.files import read_json
+from synthgain.runtime.guarded import GuardedFolder
 
 SOLVER_OPTIONS = ("solver", "steps", "guidance_scale", "guidance_interval", "sigma_max", "sigma_min", "rho")
 SAMPLING_OPTIONS = {*SOLVER_OPTIONS, "batch_size", "compile", "precision"}
@@ -28,44 +31,33 @@ PRECISIONS = ("float32", "bfloat16")
 logger = logging.getLogger("synthgain")
 
 
-class FinishedBatches:
-    """Batches already drawn, one `.npy` each with its checksum, of one identity; others are removed.
+class FinishedBatches(GuardedFolder):
+    """Batches already drawn, one `.npy` each, of one identity.
 
     environment: that of this process, kept with each batch (`synthgain.runtime.environment.environment`).
     """
 
-    def __init__(self, folder: Path, identity: str, environment: Mapping[str, Any] | None = None) -> None:
-        self.folder, self.identity, self.environment = folder, identity, dict(environment or {})
-        marker = folder / "identity.json"
-        if marker.exists() and marked_identity(marker) != identity:
-            logger.info("batches of another config or code in %s: starting afresh", folder)
-            self.clear()
-        if not marker.exists():
-            write_json(marker, {"identity": identity})
-        remove_parts(folder, "batch-*")
+    def __init__(self, folder: Path, identity: str, environment: Mapping[str, object] | None = None) -> None:
+        super().__init__(folder, identity, "batch-*")
+        self.environment = dict(environment or {})
 
     def save(self, batch: int, images: np.ndarray) -> None:
         """Keep one batch's images (uint8)."""
-        path = self._path(batch)
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.save(handle, images, allow_pickle=False)
-        write_json(
-            path.with_suffix(".json"),
-            {"sha256": sha256_file(path), "identity": self.identity, "environment": self.environment},
-        )
+
+        def write(path: Path) -> None:
+            with path.open("wb") as handle:
+                np.save(handle, images, allow_pickle=False)
+
+        self.keep(_batch_name(batch), write, environment=self.environment)
 
     def load(self, batch: int) -> np.ndarray | None:
         """Return a finished batch's images, or None where there is none or its bytes are damaged."""
-        path = self._path(batch)
-        if not path.exists() or not path.with_suffix(".json").exists():
-            return None
-        try:
-            facts = read_json(path.with_suffix(".json"))
-            if facts["identity"] == self.identity and facts["sha256"] == sha256_file(path):
-                return np.asarray(np.load(path, allow_pickle=False))
-        except (SynthGainError, KeyError, ValueError) as error:
-            logger.warning("%s: not usable (%s)", path, error)
-        logger.warning("%s: damaged, drawing this batch again", path)
+        name = _batch_name(batch)
+        if self.find(name) is not None:
+            with contextlib.suppress(ValueError):
+                return np.asarray(np.load(self.folder / name, allow_pickle=False))
+        if (self.folder / name).exists():
+            logger.warning("%s: damaged, drawing this batch again", self.folder / name)
         return None
 
     def environments(self) -> list[dict[str, Any]]:
@@ -76,17 +68,9 @@ class FinishedBatches:
                 note_environment(found, read_json(path)["environment"], from_batch=int(path.stem.split("-")[1]))
         return found
 
-    def clear(self) -> None:
-        """Remove the batches once the shard is written."""
-        for path in [*self.folder.glob("batch-*"), self.folder / "identity.json"]:
-            path.unlink(missing_ok=True)
-
-    def _path(self, batch: int) -> Path:
-        return self.folder / f"batch-{batch:08d}.npy"
-
 
 def draw_rows(
-    generator: Any,
+    generator: Generator,
     rows: pd.DataFrame,
     seeds: np.ndarray,
     bounds: tuple[int, int],
@@ -105,30 +89,31 @@ def draw_rows(
     def batch(positions: np.ndarray) -> torch.Tensor:
         return sampler.draw(seeds[positions], lambda: generator.encode_conditions(rows.iloc[positions]))
 
-    return draw_batches(batch, bounds, options["batch_size"], tuple(generator.image_shape), finished, name)
+    return draw_batches(batch, bounds, options["batch_size"], generator.image_shape, finished, name)
 
 
 class Sampler:
     """A generator with its sampling options: seeds and conditions in, samples in [-1, 1] out."""
 
-    def __init__(self, generator: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, generator: Generator, options: Mapping[str, Any]) -> None:
         self.generator, self.options = generator, options
         self.device = generator.device
         if options["compile"] is True:  # auto, where nobody decided: a few images
             generator.network.compile(dynamic=False)  # in place: it stays the module that others ask about its sizes
         if self.device.type == "cuda" and generator.kind == "diffusion":
-            generator.record()  # every batch is of one size
+            cast(Denoiser, generator).record()  # every batch is of one size
 
-    def draw(self, seeds: np.ndarray, condition: Callable[[], Any]) -> torch.Tensor:
+    def draw(self, seeds: np.ndarray, condition: Callable[[], Condition]) -> torch.Tensor:
         """Return samples (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""
         with torch.inference_mode(), self.precision():
             if self.generator.kind == "gan":
-                latents = noise_of(seeds, (self.generator.latent_dim,)).to(self.device)
-                return torch.as_tensor(self.generator.generate(latents, condition()))
+                one_step = cast(OneStep, self.generator)
+                latents = noise_of(seeds, (one_step.latent_dim,)).to(self.device)
+                return one_step.generate(latents, condition())
             shape = tuple(self.generator.image_shape)
             noise = noise_of(seeds, shape).to(self.device, memory_format=memory_format(self.device))
             chosen = {key: self.options[key] for key in SOLVER_OPTIONS if key in self.options}
-            return sample(self.generator, condition(), noise, **chosen)
+            return sample(cast(Denoiser, self.generator), condition(), noise, **chosen)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that the network runs in: as it is, or mixed with bfloat16."""
@@ -194,12 +179,6 @@ def noise_of(seeds: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(np.stack(samples))
 
 
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Return images (N, C, H, W) in [-1, 1] as (N, H, W, C) uint8, rounded to nearest and clipped."""
-    levels = (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
-
-
 def _check_finite(images: torch.Tensor, first: int, name: str) -> None:
     bad = ~torch.isfinite(images).flatten(1).all(dim=1)
     if bad.any():
@@ -212,3 +191,7 @@ def _check_finite(images: torch.Tensor, first: int, name: str) -> None:
 
 def _hwc(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return (shape[1], shape[2], shape[0])
+
+
+def _batch_name(batch: int) -> str:
+    return f"batch-{batch:08d}.npy"

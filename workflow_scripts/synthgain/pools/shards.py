@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.images import ImageSet
+from synthgain.data.image_set import Columns, ImageSet
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
-from synthgain.pools.raking import Columns, level_names
+from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 
 UNKNOWN = "unknown"
@@ -72,10 +72,10 @@ class Drawn:
 
     images: np.ndarray
     table: pd.DataFrame
-    columns: dict[str, dict[str, Any]]
+    columns: Columns
     masks: np.ndarray | None = None
     mask_names: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
 
 
 def positions_of(source: ImageSet, image_ids: pd.Series) -> np.ndarray:

@@ -7,34 +7,21 @@ A generator is anything with `denoise(x, sigma, condition) -> x0`, `null_conditi
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from synthgain.generators.loading import Condition, Denoiser
 from synthgain.runtime.errors import SynthGainError
 
 RHO = 7.0  # EDM, Table 1
 
-Denoiser = Callable[[Tensor, float], Tensor]
-
-
-class Generator(Protocol):
-    """What a solver needs of a generator. x, x0: (N, C, H, W) float32; sigma: (N,) float32."""
-
-    sigma_min: float
-    sigma_max: float
-
-    def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
-        """Return the expected clean image given `x` at noise level `sigma`."""
-
-    def null_condition(self, n: int) -> Any:
-        """Return the condition of `n` samples of which nothing is known."""
+Denoise = Callable[[Tensor, float], Tensor]  # (x, sigma) -> the expected clean image
 
 
 def sample(
-    generator: Generator,
-    condition: Any,
+    generator: Denoiser,
+    condition: Condition,
     noise: Tensor,
     solver: str,
     steps: int,
@@ -74,8 +61,8 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = R
 
 
 def guided_denoiser(
-    generator: Generator, condition: Any, count: int, scale: float, interval: Sequence[float] | None
-) -> Denoiser:
+    generator: Denoiser, condition: Condition, count: int, scale: float, interval: Sequence[float] | None
+) -> Denoise:
     """Return D(x, σ) with classifier-free guidance: null + w (conditional − null).
 
     Ho and Salimans 2022 (arXiv 2207.12598), only inside `interval` (Kynkäänniemi et al. 2024,
@@ -97,14 +84,14 @@ def guided_denoiser(
     return denoise
 
 
-def euler(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Explicit Euler in σ: first order; the same steps as deterministic DDIM."""
     for now, after in pairwise(sigmas):
         x = torch.lerp(denoise(x, now), x, after / now)
     return x
 
 
-def heun(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Heun's second-order steps, Euler for the last one to σ = 0 (EDM, Algorithm 1)."""
     for now, after in pairwise(sigmas):
         slope = (x - denoise(x, now)) / now
@@ -116,7 +103,7 @@ def heun(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     return x
 
 
-def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     """DPM-Solver++(2M), second-order multistep (Lu et al. 2022, arXiv 2211.01095, Algorithm 2).
 
     Written for α = 1, λ = −ln σ; first and last step are of first order.
@@ -135,7 +122,7 @@ def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     return x
 
 
-def unipc(denoise: Denoiser, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def unipc(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     """UniPC-2 with B(h) = e^−h − 1 (`bh2`), predicting x0 (Zhao et al. 2023, arXiv 2302.04867).
 
     Each step's network output corrects the step that led to it, so the corrector costs nothing.
@@ -169,7 +156,7 @@ def _unipc_weights(h: float, ratio: float) -> tuple[float, float]:
     return right[0] - newer, newer
 
 
-SOLVERS: dict[str, Callable[[Denoiser, Tensor, Sequence[float]], Tensor]] = {
+SOLVERS: dict[str, Callable[[Denoise, Tensor, Sequence[float]], Tensor]] = {
     "euler": euler,
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from synthgain.data.dataset import read_split
 from synthgain.report.blocks import Picture, Text
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
@@ -111,10 +112,7 @@ def gather(job: Job) -> Evidence:
         slice=job.slice,
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={name.split("/")[1]: _dataset(job, name) for name in job.inputs_below("datasets/")},
-        splits={
-            name.split("/")[1]: read_table(job.input_folder(name) / "split.parquet")
-            for name in job.inputs_below("splits/")
-        },
+        splits={name.split("/")[1]: read_split(job.input_folder(name)) for name in job.inputs_below("splits/")},
         generators={"/".join(name.split("/")[1:3]): _manifest(job, name) for name in job.inputs_below("generators/")},
         pools={"/".join(name.split("/")[1:-1]): _manifest(job, name) for name in job.inputs_below("pools/")},
         sample_grids=_sample_grids(job),

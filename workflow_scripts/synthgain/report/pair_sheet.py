@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from synthgain.images import ImageSet
+from synthgain.data.image_set import ImageSet
 from synthgain.report.plots_pairs import PairRow
 
 PAIRS = 8

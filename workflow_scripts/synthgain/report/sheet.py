@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgain.images import ImageSet, read_image_set
+from synthgain.data.image_set import ImageSet, read_image_set
 from synthgain.runtime.files import read_json
 
 PER_CONDITION = 6

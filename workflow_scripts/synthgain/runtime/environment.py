@@ -7,7 +7,7 @@ import torch
 from synthgain.runtime.command import logger
 
 
-def environment(device: torch.device, **more: Any) -> dict[str, Any]:
+def environment(device: torch.device, **more: object) -> dict[str, object]:
     """Return what a job's bits depend on beside its inputs: device, threads, torch, the CPU's vector width, `more`."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

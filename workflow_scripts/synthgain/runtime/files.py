@@ -23,7 +23,7 @@ _SEAL = b"SynthGain SHA-256:"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """Return `value` as JSON with sorted keys and no white space: equal values give equal text.
 
     Raises ValueError for NaN or infinity, TypeError for what JSON cannot hold.
@@ -61,12 +61,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except Exception as error:  # libraries report a full disk under many names (safetensors, torch, pyarrow)
         if _out_of_space(error, path.parent):
-            raise SynthGainError(
-                f"{path}: no space left in {path.parent}; free some and run again, finished work is kept"
-            ) from error
+            raise SynthGainError(_full(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any error it is removed."""
+    temporary = path.with_name(f".{path.name}{PART}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+    except Exception as error:
+        if _out_of_space(error, path.parent):
+            raise SynthGainError(_full(path)) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the files below a folder but its manifest.json, as sorted relative paths."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path != folder / "manifest.json")
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def remove_parts(folder: Path, name: str = "*") -> None:
@@ -77,6 +99,10 @@ def remove_parts(folder: Path, name: str = "*") -> None:
     for path in folder.glob(f".{name}.*{PART}*"):
         if path.is_file():
             path.unlink(missing_ok=True)
+
+
+def _full(path: Path) -> str:
+    return f"{path}: no space left in {path.parent}; free some and run again, finished work is kept"
 
 
 def _out_of_space(error: Exception, folder: Path) -> bool:
@@ -92,7 +118,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write readable JSON (sorted keys, two-space indent) atomically."""
     write_text(path, json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
 
@@ -115,7 +141,7 @@ def marked_identity(marker: Path) -> str | None:
         return None
 
 
-def write_manifest(path: Path, identity: str, files: list[str], **facts: Any) -> dict[str, Any]:
+def write_manifest(path: Path, identity: str, files: list[str], **facts: object) -> dict[str, object]:
     """Write `path` naming `files` (relative to its folder) with size and SHA-256, and return it.
 
     `facts` are JSON values. Written last, so that a manifest on disk means that its files are whole.

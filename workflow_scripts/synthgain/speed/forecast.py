@@ -14,8 +14,8 @@ SUMS = ("jobs", "steps", "passes", "seconds", "cpu_seconds", "gpu_seconds", "dis
 
 
 def forecast_groups(
-    groups: Sequence[Mapping[str, Any]], speed: Mapping[str, Any], sizes: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    groups: Sequence[Mapping[str, object]], speed: Mapping[str, object], sizes: Mapping[str, Mapping[str, object]]
+) -> list[dict[str, object]]:
     """Return each group of jobs with its sums.
 
     {rule, name, arm, jobs, steps, passes, seconds, cpu_seconds, gpu_seconds, start_up_seconds, disk_bytes, memory_gb,
@@ -69,7 +69,7 @@ def _forecast(
     }
 
 
-def start_up(group: Mapping[str, Any], times: Mapping[str, float]) -> float:
+def start_up(group: Mapping[str, object], times: Mapping[str, float]) -> float:
     """Return the seconds that one job of a group takes to load its libraries and to wake its GPU."""
     if group["rule"] in DRAWING and (group["work"] or group["rule"] != "draw_pool_shard"):
         return times.get("drawing", times["torch"]) + times.get("device", 0.0)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from synthgain.data.image_set import read_image_set
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
-from synthgain.generators.loop import train_family
-from synthgain.images import read_image_set
+from synthgain.generators.training import train_family
 from synthgain.pools.sampling import Sampler, checked_sampling
 from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.command import Job

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synthgain.images import write_image_set
+from synthgain.data.dataset import SPLIT_FILE
+from synthgain.data.image_set import ColumnSpec, write_image_set
 from synthgain.runtime.files import write_manifest, write_table
 
 IDENTITY = "random"
@@ -31,7 +31,7 @@ def write_random_data(
     total, side = sum(counts.values()), image["size"]
     names = [f"{dataset}-{row}" for row in range(total)]
     table = pd.DataFrame({"image_id": names, "patient_id": names, "site": dataset, "origin": "real"})
-    columns: dict[str, dict[str, Any]] = {name: {"role": "covariate", "kind": "continuous"} for name in conditions}
+    columns: dict[str, ColumnSpec] = {name: {"role": "covariate", "kind": "continuous"} for name in conditions}
     columns |= {name: {"role": "target", "kind": "binary"} for name in targets}
     for name, spec in columns.items():
         values = np.arange(total) % 2 if spec["kind"] == "binary" else random.standard_normal(total)
@@ -45,6 +45,6 @@ def write_random_data(
     write_image_set(run / "datasets" / dataset, images, table, columns, IDENTITY, masks, list(structures))
     part = np.repeat(list(counts), list(counts.values()))
     split = table[["image_id", "patient_id"]].assign(part=part)
-    write_table(run / "splits" / dataset / "split.parquet", split, IDENTITY)
-    write_manifest(run / "splits" / dataset / "manifest.json", IDENTITY, ["split.parquet"])
+    write_table(run / "splits" / dataset / SPLIT_FILE, split, IDENTITY)
+    write_manifest(run / "splits" / dataset / "manifest.json", IDENTITY, [SPLIT_FILE])
     return {f"{kind}/{dataset}/manifest.json": IDENTITY for kind in ("datasets", "splits")}

@@ -12,7 +12,9 @@ from synthgain.runtime.files import read_manifest
 PARTS = ("train", "validation", "test")
 
 
-def dataset_sizes(run: Path, datasets: Mapping[str, Mapping[str, Any]], root: Path | None) -> dict[str, dict[str, Any]]:
+def dataset_sizes(
+    run: Path, datasets: Mapping[str, Mapping[str, object]], root: Path | None
+) -> dict[str, dict[str, object]]:
     """Return {data set: {all, train, validation, test (None: not known yet), known: how}}.
 
     datasets: as forecast_cost's slice has them; root: the data root, if known.

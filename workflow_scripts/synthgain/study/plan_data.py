@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from synthgain.registry import ADAPTERS, FAMILIES, LAYOUTS, NETWORKS
+from synthgain.registry import ADAPTERS, FAMILIES, FAMILY_TRAINING, LAYOUTS, NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
 from synthgain.runtime.listing import source_identity
@@ -118,7 +118,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "seed": plan.seed,
         },
         tuple(inputs),
-        (FAMILIES[config.family], NETWORKS[network.module]),
+        (FAMILY_TRAINING[config.family], NETWORKS[network.module]),
     )
 
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from synthgain.data.run_lengths import EMPTY
 from synthgain.datasets.layouts.files import by_stem, images_in
-from synthgain.datasets.run_length import EMPTY
 from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "CC BY 4.0"

@@ -1,4 +1,4 @@
-"""What a training run of any family consists of, and how it is saved and taken up again."""
+"""What a training run of any family consists of, and how it is begun, saved and resumed."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from synthgain.device import chosen_device, load_optimizer, make_deterministic
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.options import PRECISIONS, TrainingOptions
-from synthgain.generators.snapshots import whole
-from synthgain.generators.training_data import TrainingData
+from synthgain.generators.training_data import TrainingData, job_training_data
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job, logger
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.guarded import GuardedFolder
 from synthgain.runtime.processes import RENDEZVOUS
 
 
@@ -74,6 +74,13 @@ class Run(ABC):
     def save_extras(self, folder: Path) -> list[str]:
         """Write what stands beside the network in the published folder; return the files' names."""
         return []
+
+
+def common_parts(job: Job, options: TrainingOptions) -> tuple[TrainingData, Accelerator, dict[str, str | int]]:
+    """Return what every family's run begins with: data, accelerator and the keys of its seeds."""
+    accelerator = new_accelerator(options)
+    keys = {"study": job.slice["seed"], "generator": job.slice["generator"], "index": job.slice["index"]}
+    return job_training_data(job), accelerator, keys
 
 
 def new_accelerator(options: TrainingOptions) -> Accelerator:
@@ -135,15 +142,14 @@ def state_of(run: Run) -> dict[str, Any]:
     }
 
 
-def resume(run: Run, checkpoints: Checkpoints, job: Job) -> None:
+def resume(run: Run, checkpoints: Checkpoints, snapshots: GuardedFolder) -> None:
     """Put the newest usable state into `run`; without one, or without its snapshots, training starts afresh."""
-    folder = job.state_folder() / "snapshots"
     with run.accelerator.main_process_first():  # it removes what is damaged before the others look
         found = checkpoints.load_latest()
     due = [step for step in run.options.snapshot_steps() if found is not None and step <= found[0]]
-    missing = [step for step in due if not whole(folder, step, job.identity)]
+    missing = [step for step in due if snapshots.find(str(step)) is None]
     if missing:
-        logger.warning("%s: snapshot %d is missing or damaged, starting afresh", folder, missing[0])
+        logger.warning("%s: snapshot %d is missing or damaged, starting afresh", snapshots.folder, missing[0])
     if found is None or missing:
         return
     step, state = found
@@ -165,3 +171,8 @@ def check_agreement(run: Run) -> None:
     steps = run.accelerator.gather(torch.tensor([run.step], device=run.accelerator.device)).tolist()
     if len(set(steps)) > 1:
         raise SynthGainError(f"the processes read states of different steps ({steps}); run snakemake again")
+
+
+def snapshots_of(job: Job) -> GuardedFolder:
+    """Return the snapshots that a training job has kept so far, by their step."""
+    return GuardedFolder(job.state_folder() / "snapshots", job.identity)

@@ -6,10 +6,12 @@ nothing needs to be stored to resume: the batch of step t follows from t.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from synthgain.seeds import random_generator
 
 # Finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a bijection of 64-bit words that mixes all bits.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -111,3 +113,24 @@ class Phase:
 
     def _second_until(self, step: int, batch_size: int) -> int:
         return int(step * batch_size * self.share + 0.5)
+
+
+class PassOrder:
+    """Rows of each step: passes through the data, each a permutation by its own seed; any step can be asked for."""
+
+    def __init__(self, rows: int, batch_size: int, seed_keys: Mapping[str, str | int]) -> None:
+        self.rows, self.batch_size, self.seed_keys = rows, batch_size, dict(seed_keys)
+        self._cached: dict[int, np.ndarray] = {}
+
+    def batch(self, step: int) -> np.ndarray:
+        """Return the row positions (batch_size,) int64 of `step` (from 0)."""
+        positions = step * self.batch_size + np.arange(self.batch_size)
+        passes, within = np.divmod(positions, self.rows)
+        needed = range(int(passes[0]), int(passes[-1]) + 1)
+        kept = {number: self._cached[number] for number in needed if number in self._cached}
+        self._cached = kept | {number: self._permutation(number) for number in needed if number not in kept}
+        return np.array([self._cached[number][place] for number, place in zip(passes, within, strict=True)])
+
+    def _permutation(self, number: int) -> np.ndarray:
+        keys: dict[str, str | int] = {**self.seed_keys, "step": "order", "pass": number}
+        return random_generator(**keys).permutation(self.rows)

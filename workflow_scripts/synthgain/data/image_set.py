@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,49 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import atomic_path, check_file, read_manifest, read_table, write_manifest, write_table
 
 REQUIRED_COLUMNS = ("image_id", "patient_id", "site", "origin", "sha256")
+
+
+Role = Literal["target", "covariate"]
+
+
+class ColumnSpec(TypedDict, total=False):
+    """What a target or covariate column holds; `levels`, of categories, in their order."""
+
+    role: Role
+    kind: Literal["binary", "category", "continuous"]
+    levels: list[str]
+
+
+Columns = Mapping[str, ColumnSpec]
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Masks (n, H, W, K') uint8 in {0, 1}, memory-mapped or not, as if they were (n, H, W, K) of the chosen planes.
+
+    chosen: K indices into the last axis; -1 for a structure that the set does not have, which reads as zeros.
+    """
+
+    masks: np.ndarray
+    chosen: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array that this stands for."""
+        return (*self.masks.shape[:3], len(self.chosen))
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return a (B, H, W, K) uint8 copy of these rows."""
+        whole = self.masks[rows]
+        return np.stack([whole[..., k] if k >= 0 else np.zeros_like(whole[..., 0]) for k in self.chosen], axis=-1)
+
+
+def planes_of(masks: np.ndarray, names: Sequence[str], structures: Sequence[str]) -> Planes:
+    """Return the planes of `structures`, in that order, of masks (n, H, W, len(names))."""
+    return Planes(masks, tuple(list(names).index(name) if name in names else -1 for name in structures))
 
 
 @dataclass(frozen=True)
@@ -40,14 +83,26 @@ class ImageSet:
         return len(self.table)
 
     @property
-    def columns(self) -> dict[str, dict[str, Any]]:
+    def columns(self) -> Columns:
         """Targets and covariates: {name: {role, kind, levels?}}."""
-        return dict(self.manifest["columns"])
+        columns: Columns = dict(self.manifest["columns"])
+        return columns
 
     @property
     def mask_names(self) -> list[str]:
         """Names of the K mask planes, in their order."""
         return list(self.manifest["mask_names"])
+
+    def planes(self, structures: Sequence[str]) -> Planes:
+        """Return the masks of `structures`, in that order. Raises ValueError where there are no masks at all."""
+        if self.masks is None:
+            raise ValueError(f"planes of {', '.join(structures)} asked of images without masks")
+        return planes_of(self.masks, self.mask_names, structures)
+
+    def has_masks(self, structures: Sequence[str]) -> np.ndarray:
+        """Return which rows have a mask of every one of `structures`, each a plane of this set: (N,) bool."""
+        flags = self.table[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool)
+        return np.asarray(flags.all(axis=1))
 
 
 def image_hashes(images: np.ndarray) -> list[str]:
@@ -59,11 +114,11 @@ def write_image_set(
     folder: Path,
     images: np.ndarray,
     table: pd.DataFrame,
-    columns: Mapping[str, Mapping[str, Any]],
+    columns: Columns,
     identity: str,
     masks: np.ndarray | None = None,
     mask_names: Sequence[str] = (),
-    **facts: Any,
+    **facts: object,
 ) -> ImageSet:
     """Write an ImageSet into `folder` and return it as read back (memory-mapped).
 
@@ -81,7 +136,7 @@ def write_image_set(
     if table["image_id"].duplicated().any():
         raise ValueError(f"image_id {table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]!r} occurs twice")
     files = ["images.npy", "table.parquet"]
-    (folder / "manifest.json").unlink(missing_ok=True)  # until all is written anew, nobody takes the folder for whole
+    (folder / "manifest.json").unlink(missing_ok=True)  # a partial write is never read as complete
     _write_array(folder / "images.npy", images)
     if masks is not None:
         if masks.dtype != np.uint8 or masks.shape != (*images.shape[:3], len(mask_names)):

@@ -4,12 +4,11 @@ Pools use it so that a partial replica keeps the label marginals, real fractions
 """
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from synthgain.data.image_set import Columns
 from synthgain.runtime.files import canonical_json
 
 
@@ -34,9 +33,7 @@ def stratified_patient_order(table: pd.DataFrame, columns: list[str], **seed_key
     return np.concatenate([np.sort(rows[patient]) for patient in ordered]).astype(np.int64)
 
 
-def training_order(
-    table: pd.DataFrame, columns: Mapping[str, Mapping[str, Any]], seed: int, dataset: str
-) -> np.ndarray:
+def training_order(table: pd.DataFrame, columns: Columns, seed: int, dataset: str) -> np.ndarray:
     """Return the one order of a data set's rows that pools, real fractions and repeats share: row positions, int64.
 
     `table` holds the rows of one part (training, or validation where that is cut alike), `columns` are the

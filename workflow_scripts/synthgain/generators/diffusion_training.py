@@ -1,0 +1,261 @@
+"""Training of the diffusion family: its step, and its network: fresh, begun from another's weights, or steering one."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, UNet2DModel
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from synthgain.device import compiled, memory_format
+from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
+from synthgain.generators.diffusion import ConditionalNetwork, DiffusionGenerator, fitting_weights, save_parts
+from synthgain.generators.diffusion import load as load_diffusion
+from synthgain.generators.formulations import Edm, Formulation, VPrediction, formulation_from
+from synthgain.generators.mask_condition import CONCATENATION, CONTROLNET, UNKNOWN, checked_method
+from synthgain.generators.options import TrainingOptions, training_options
+from synthgain.generators.run import Run, common_parts, weight_average
+from synthgain.generators.training_data import PlacedData, TrainingData, measure_sigma_data
+from synthgain.networks.unet import condition_dimension, prepare_memory_format
+from synthgain.registry import NETWORKS
+from synthgain.runtime.command import Job, logger
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.loading import load
+from synthgain.runtime.settings import settings
+from synthgain.seeds import integer_seed
+
+LOSS_KEYS = {"p_mean", "p_std", "min_snr_gamma"}  # of a formulation: they weigh the loss, the network is the same
+LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
+
+
+@dataclass
+class DiffusionRun(Run):
+    """Network, encoder and formulation; `forward` is `module` as compiled and as accelerate wraps it."""
+
+    formulation: Formulation
+    module: ConditionalNetwork
+    averaged: ConditionalNetwork
+    average: EMAModel
+    optimizer: torch.optim.Optimizer
+    mask_by: str | None = None
+    forward: Any = None
+    prepared_optimizer: Any = None
+    placed: PlacedData | None = None
+
+    @property
+    def encoder(self) -> ConditionEncoder:
+        return self.module.encoder
+
+    @property
+    def stateful(self) -> dict[str, Any]:
+        return {"module": self.module, "average": self.average, "optimizer": self.optimizer}
+
+    def start(self) -> None:
+        model = compiled(self.module, self.accelerator.device) if self.options.compile else self.module
+        self.forward, self.prepared_optimizer = self.accelerator.prepare(model, self.optimizer)
+        self.forward.train()
+        self.placed = PlacedData.of(self.data, self.module.encoder, self.accelerator.device)
+
+    def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
+        assert self.placed is not None  # start() was called
+        set_learning_rate(self.prepared_optimizer, self.options, self.step)
+        clean, values, null = self.placed.batch(rows)
+        return train_step(self, self.prepared_optimizer, clean, values, null, self.placed.condition_masks(rows), own)
+
+    def save_parts(self, folder: Path) -> None:
+        self.average.copy_to(self.averaged.parameters())
+        save_parts(folder, self.averaged)
+
+    def save_extras(self, folder: Path) -> list[str]:
+        scheduler_of(self.formulation).save_pretrained(folder / "scheduler")
+        return ["scheduler/scheduler_config.json"]
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "formulation": self.formulation.config(),
+            "sigma_data": self.formulation.sigma_data,
+            "mask_by": self.mask_by,
+            "parameters": sum(parameter.numel() for parameter in self.module.parameters()),
+            "trained_parameters": sum(parameter.numel() for parameter in self.module.trained_parameters()),
+        }
+
+
+def prepare_run(job: Job) -> DiffusionRun:
+    """Read the data and build network, encoder, average and optimiser as the slice says."""
+    entry = job.slice
+    options = training_options({**entry["training"], **settings("generators", entry["generator"])})
+    mask_by = checked_method(entry)
+    data, accelerator, keys = common_parts(job, options)
+    start = load_diffusion(job.input_folder(entry["init_from"])) if entry.get("init_from") else None
+    formulation = build_formulation(entry, data, start)
+    torch.manual_seed(integer_seed(**keys, step="initial weights"))
+    module = build_module(entry, options, data)
+    if mask_by == CONTROLNET:
+        module = controlled_module(module, start, entry, data)
+    elif start is not None:
+        take_over_weights(module, start, entry["init_from"])
+    prepare_memory_format(module.to(accelerator.device))
+    average = weight_average(module, options)
+    optimizer = torch.optim.AdamW(
+        module.trained_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+    )
+    averaged = copy.deepcopy(module)
+    return DiffusionRun(options, data, accelerator, keys, formulation, module, averaged, average, optimizer, mask_by)
+
+
+def train_step(
+    run: DiffusionRun,
+    optimizer: Any,
+    clean: Tensor,
+    values: Tensor,
+    null: Tensor,
+    masks: Tensor | None,
+    own: Tensor,
+) -> Tensor:
+    """One optimiser step on this process's slots `own` of the global batch; returns (loss, gradient norm) (2,).
+
+    clean (B,C,H,W), masks (B,K,H,W) float32 in {-1, 1} or None; condition dropout takes columns and mask together.
+    """
+    level, noise, draws = step_draws(run, clean)
+    slots = own.to(clean.device, non_blocking=True)
+    dropped = draws[slots] < run.options.condition_dropout
+    null = null | dropped[:, None]
+    if masks is not None:
+        masks = masks.masked_fill(dropped[:, None, None, None], UNKNOWN)
+    clean = clean.contiguous(memory_format=memory_format(clean.device))
+    loss = run.formulation.loss(
+        lambda scaled, moment: run.forward(scaled, moment, values, null, masks), clean, noise[slots], level[slots]
+    ).mean()
+    run.accelerator.backward(loss)
+    norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.options.gradient_clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    run.average.step(run.module.parameters())
+    return torch.stack([loss.detach(), norm.detach()])
+
+
+def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return noise levels (B,) in (0, 1), noise (B,C,H,W) and dropout numbers (B,) of the whole global batch.
+
+    The levels are one uniform number and its B equal shifts (Kingma et al. 2021, "Variational diffusion
+    models", I.1): every batch covers all noise levels, and each slot alone is uniform.
+    """
+    generator = torch.Generator(clean.device)
+    generator.manual_seed(integer_seed(**run.seed_keys, step="noise", number=run.step))
+    # Only a network's own dropout draws from the global stream; it must not remember how often a job was killed.
+    process = run.accelerator.process_index
+    other = {"process": process} if process else {}  # each process its own, where there are several
+    torch.manual_seed(integer_seed(**run.seed_keys, step="dropout", number=run.step, **other))
+    size, device = run.options.batch_size, clean.device
+    start = torch.rand(1, generator=generator, device=device)
+    level = (start + torch.arange(size, device=device) / size) % 1.0
+    dropped = torch.rand(size, generator=generator, device=device)
+    noise = torch.randn(size, *clean.shape[1:], generator=generator, device=device)
+    return level.clamp(LEVEL_MARGIN, 1 - LEVEL_MARGIN), noise, dropped
+
+
+def set_learning_rate(optimizer: Any, options: TrainingOptions, step: int) -> float:
+    """Set and return the learning rate of `step` (from 0)."""
+    rate = options.learning_rate_at(step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def build_formulation(entry: dict[str, Any], data: TrainingData, start: DiffusionGenerator | None) -> Formulation:
+    """Return the slice's formulation with the data's sigma_data; with a frozen network, that network's own.
+
+    Raises SynthGainError where a frozen network was trained with another formulation.
+    """
+    config = entry.get("formulation") or {"kind": "edm"}
+    if entry.get("mask_by") != CONTROLNET or start is None:
+        return formulation_from(config, measure_sigma_data(data.images))
+    made = formulation_from(config, start.sigma_data)
+    own, frozen = made.config(), start.formulation.config()
+    for key in sorted(set(own) | set(frozen)):
+        if key not in LOSS_KEYS and own.get(key) != frozen.get(key):
+            raise SynthGainError(
+                f"generators.{entry['generator']}.formulation.{key} {own.get(key)!r}: the frozen network of "
+                f"{entry['init_from']} has {frozen.get(key)!r}; give the same formulation"
+            )
+    return made
+
+
+def build_module(entry: dict[str, Any], options: TrainingOptions, data: TrainingData) -> ConditionalNetwork:
+    """Return network and condition encoder with fresh weights from torch's global seed."""
+    channels, size = data.images.shape[1], data.images.shape[-1]
+    network_options = {"dropout": options.dropout, **entry["network"].get("options", {})}
+    concatenated = 0 if data.masks is None or entry.get("mask_by") != CONCATENATION else data.masks.shape[1]
+    build = load(NETWORKS, entry["network"]["module"]).build
+    network: UNet2DModel = build(network_options, size, channels, concatenated)
+    specs = column_specs(entry["condition_on"], data.columns, data.table[data.labelled])
+    return ConditionalNetwork(network, ConditionEncoder(specs, condition_dimension(network)))
+
+
+def take_over_weights(module: ConditionalNetwork, start: DiffusionGenerator, manifest: str) -> None:
+    """Take over the averaged weights of another generator that fit by name and shape, and its conditions by column."""
+    fitting = fitting_weights(module.network, start.network.state_dict())
+    if not fitting:
+        raise SynthGainError(f"init_from {manifest}: none of its network's weights fit; use the same network options")
+    module.network.load_state_dict(fitting, strict=False)
+    shared = module.encoder.take_over(start.encoder)
+    total = len(module.network.state_dict())
+    logger.info(
+        "started from %s: %d of %d tensors fit, conditions %s",
+        manifest,
+        len(fitting),
+        total,
+        ", ".join(shared) or "none",
+    )
+
+
+def controlled_module(
+    module: ConditionalNetwork, start: DiffusionGenerator | None, entry: dict[str, Any], data: TrainingData
+) -> ConditionalNetwork:
+    """Return the frozen network and condition encoder of `start` with a new control network for the masks.
+
+    module: what the slice would build afresh, to compare with. The encoder is frozen with the network, since its
+    vectors mean something to that network alone. Raises SynthGainError where `start` is not such a generator.
+    """
+    from synthgain.networks.unet_condition import build_control  # loads diffusers' ControlNet: only where used
+
+    assert start is not None  # checked with the slice, as are the masks
+    assert data.masks is not None
+    place, manifest = f"generators.{entry['generator']}", entry["init_from"]
+    if start.mask_by is not None or start.output != "image":
+        what = "draws masks" if start.output != "image" else "takes masks itself"
+        raise SynthGainError(f"{place}.init_from: {manifest} {what}; a control network steers one that draws images")
+    if "encoder_hid_dim" not in start.network.config:
+        raise SynthGainError(
+            f"{place}.init_from: the network of {manifest} takes no control; give that generator network unet_condition"
+        )
+    shapes, own = ({k: v.shape for k, v in net.state_dict().items()} for net in (start.network, module.network))
+    if shapes != own or start.image_shape[-1] != data.images.shape[-1]:
+        raise SynthGainError(f"{place}.network: options or image size are not those of {manifest}; give the same")
+    columns = [column["name"] for column in start.encoder.columns]
+    if columns != list(entry["condition_on"]):
+        raise SynthGainError(
+            f"{place}.condition_on: its columns are {', '.join(entry['condition_on']) or 'none'}, those of the frozen "
+            f"{manifest} {', '.join(columns) or 'none'}; give the same, in that order"
+        )
+    control = build_control(start.network, data.images.shape[-1], data.masks.shape[1])
+    return ConditionalNetwork(start.network, start.encoder, control)
+
+
+def scheduler_of(formulation: Formulation) -> Any:
+    """Return the diffusers scheduler that samples from this formulation; saved next to the network as `scheduler/`."""
+    if isinstance(formulation, Edm):
+        return EDMDPMSolverMultistepScheduler(
+            sigma_min=formulation.sigma_min, sigma_max=formulation.sigma_max, sigma_data=formulation.sigma_data
+        )
+    assert isinstance(formulation, VPrediction)
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=formulation.train_steps,
+        trained_betas=formulation.betas().tolist(),
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=formulation.zero_terminal_snr,
+        timestep_spacing="trailing",
+    )
