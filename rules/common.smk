@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
@@ -85,7 +86,7 @@ def expected(wildcards):
 
 def recorded(path):
     """Return the params with which Snakemake recorded a result."""
-    return workflow.persistence.params(path)
+    return workflow.persistence.params(IOFile(path))
 
 
 def acceptable(wildcards):

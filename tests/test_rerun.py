@@ -129,7 +129,7 @@ def accepted(shop: Workshop) -> None:
     assert "`snakemake accept` takes results as current" in text
     results = list((shop.folder / "results" / "tiny").rglob("manifest.json"))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results}
-    text = shop.snakemake("--cores", "1", "--quiet", "all", "accept")
+    text = shop.snakemake("--cores", "1", "accept", "--quiet", "all")
     assert re.search(r"accept: \d+ results of older code are taken as current, 0 are not", text), text
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results} == before
     assert "Results of older code" in (shop.folder / "results" / "tiny" / "report.html").read_text()

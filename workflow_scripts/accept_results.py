@@ -18,33 +18,43 @@ from synthgain.runtime.accepted import Accepted, write_accepted
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import identity_of, read_json, write_text
 
-LISTED = 40  # results of a run that are named on screen; the log names all
+LISTED = 40  # lines on screen; the log names every result
+TAKEN = "accepted: made by code"
 
 
-def accept(folder: Path, found: dict[str, Any]) -> list[str]:
-    """Write what is accepted in a run's folder; return a line per result that is, and per one that is not."""
-    refused = dict(found["refused"])
+def accept(folder: Path, found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Write what is accepted in a run's folder; return (rule, path, what became of it) of each result of older code."""
+    refused = {output: (facts["rule"], facts["reason"]) for output, facts in found["refused"].items()}
     entries: dict[str, Accepted] = {}
+    rules = {output: facts["rule"] for output, facts in found["accepted"].items()}
     for output, facts in found["accepted"].items():  # inputs come first
         entry = Accepted(**facts["entry"])
-        lost = [name for name in facts["inputs"] if name in refused]
+        lost = any(name in refused for name in facts["inputs"])
         reason = "rests on a result that is not accepted" if lost else _not_as_recorded(folder / output, entry)
         if reason:
-            refused[output] = reason
+            refused[output] = (rules[output], reason)
         else:
             entries[output] = entry
     write_accepted(folder, entries.values())
-    report = folder / "report.html"
-    if report.exists():
-        page = report.read_text(encoding="utf-8")
-        listed = with_accepted(page, list(entries.values()))
-        if listed != page:
-            write_text(report, listed)
-    lines = [
-        f"{folder}/{entry.output}: accepted, made by code {entry.recorded[:8]}, taken as {entry.taken_as[:8]}"
+    _list_in_report(folder / "report.html", list(entries.values()))
+    taken = [
+        (
+            rules[entry.output],
+            f"{folder}/{entry.output}",
+            f"{TAKEN} {entry.recorded[:8]}, taken as {entry.taken_as[:8]}",
+        )
         for entry in entries.values()
     ]
-    return lines + [f"{folder}/{output}: not accepted: {reason}" for output, reason in sorted(refused.items())]
+    left = [(rule, f"{folder}/{output}", f"not accepted: {reason}") for output, (rule, reason) in refused.items()]
+    return [*taken, *sorted(left)]
+
+
+def _list_in_report(report: Path, entries: list[Accepted]) -> None:
+    if report.exists():
+        page = report.read_text(encoding="utf-8")
+        listed = with_accepted(page, entries)
+        if listed != page:
+            write_text(report, listed)
 
 
 def _not_as_recorded(path: Path, entry: Accepted) -> str:
@@ -66,18 +76,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--log", type=Path, required=True)
     arguments = parser.parse_args()
-    lines: list[str] = []
+    results: list[tuple[str, str, str]] = []
     for run, found in read_json(arguments.acceptable).items():
-        lines += accept(arguments.results / run, found)
-    taken = sum(": accepted, " in line for line in lines)
+        results += accept(arguments.results / run, found)
+    taken = sum(what.startswith(TAKEN) for _, _, what in results)
+    lines = [f"{path}: {what}" for _, path, what in results]
     summary = f"accept: {taken} results of older code are taken as current, {len(lines) - taken} are not"
     write_text(arguments.log, "\n".join([*lines, summary]) + "\n")
-    shown = lines
     if len(lines) > LISTED:
-        counts = Counter(line.split(": ", 1)[1] for line in lines)
-        shown = [f"{count} results: {words}" for words, count in counts.most_common(LISTED)]
-        shown.append(f"(each of them in {arguments.log})")
-    print("\n".join([*shown, summary]), file=sys.stderr)
+        counts = Counter(f"{rule}: {what}" for rule, _, what in results)
+        lines = [line.replace(":", f" ×{count}:", 1) for line, count in counts.items()][:LISTED]
+        lines.append(f"(each of them in {arguments.log})")
+    print("\n".join([*lines, summary]), file=sys.stderr)
 
 
 if __name__ == "__main__":

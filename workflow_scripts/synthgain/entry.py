@@ -10,12 +10,14 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
     StringConstraints,
@@ -30,6 +32,7 @@ from synthgain.runtime.errors import SynthGainError
 
 LONGEST_SHOWN = 64  # characters of a wrong name: as many as a right one may have
 
+Share = Annotated[float, Field(ge=0, le=1)]
 # Names become folder names and wildcard values: nothing in them needs quoting anywhere.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
@@ -88,7 +91,7 @@ class Entry(BaseModel):
     def _absent_keys_of_a_slice(cls, data: Any, info: ValidationInfo) -> Any:
         if info.context is not _FROM_SLICE or not isinstance(data, dict):
             return data
-        absent = {name: frozen for name, frozen in cls._omitted().items() if not {name, cls._key(name)} & data.keys()}
+        absent = {name: mark.value for name, key, mark in _marks(cls) if mark and not {name, key} & data.keys()}
         return {**data, **absent}
 
     @classmethod
@@ -98,26 +101,7 @@ class Entry(BaseModel):
 
     def dump(self, **options: Any) -> dict[str, Any]:
         """Return this entry for a slice, as `model_dump(**options)`, without keys that have their frozen value."""
-        return self._without_omitted(self.model_dump(**options))
-
-    def _without_omitted(self, dumped: dict[str, Any]) -> dict[str, Any]:
-        omitted = self._omitted()
-        found = {}
-        for name in type(self).model_fields:
-            value, key = getattr(self, name), self._key(name) if self._key(name) in dumped else name
-            if key in dumped and not (name in omitted and value == omitted[name]):
-                found[key] = _dumped(value, dumped[key])
-        return found
-
-    @classmethod
-    def _omitted(cls) -> dict[str, Any]:
-        """Return {field: frozen value} of the keys that were added later."""
-        marked = ((name, mark) for name, field in cls.model_fields.items() for mark in field.metadata)
-        return {name: mark.value for name, mark in marked if isinstance(mark, OmittedWhen)}
-
-    @classmethod
-    def _key(cls, name: str) -> str:
-        return cls.model_fields[name].alias or name
+        return _without_omitted(self, self.model_dump(**options))
 
 
 class Options(Entry):
@@ -268,15 +252,32 @@ def _number_in_text(text: str) -> str:
     return f"write {value!r} or {whole}{fraction}e{sign or '+'}{power}: YAML reads {shown(text)} as text"
 
 
-def _dumped(value: Any, dumped: Any) -> Any:
-    """Return the dump of a field's value, with the entries in it without what they leave out."""
+@cache
+def _marks(kind: type[Entry]) -> tuple[tuple[str, str, OmittedWhen | None], ...]:
+    """Return (field, key in the config, mark of a key that was added later) of an entry's fields."""
+    return tuple(
+        (name, field.alias or name, next((mark for mark in field.metadata if isinstance(mark, OmittedWhen)), None))
+        for name, field in kind.model_fields.items()
+    )
+
+
+def _without_omitted(value: Any, dumped: Any) -> Any:
+    """Return what `dumped`, the dump of `value`, is without the keys that it and the entries in it leave out."""
     if isinstance(value, Entry) and isinstance(dumped, dict):
-        return value._without_omitted(dumped)
-    if isinstance(value, dict) and isinstance(dumped, dict):
-        return {key: _dumped(value.get(key), part) for key, part in dumped.items()}
-    if isinstance(value, list | tuple) and isinstance(dumped, list | tuple) and len(value) == len(dumped):
-        return type(dumped)(_dumped(one, part) for one, part in zip(value, dumped, strict=True))
+        for name, key, mark in _marks(type(value)):
+            own, place = getattr(value, name), key if key in dumped else name
+            if mark is not None and own == mark.value:
+                dumped.pop(place, None)
+            elif isinstance(own, _HOLDERS) and place in dumped:
+                dumped[place] = _without_omitted(own, dumped[place])
+    elif isinstance(value, dict) and isinstance(dumped, dict):
+        return {key: _without_omitted(value.get(key), part) for key, part in dumped.items()}
+    elif isinstance(value, list | tuple) and isinstance(dumped, list | tuple) and len(value) == len(dumped):
+        return type(dumped)(_without_omitted(one, part) for one, part in zip(value, dumped, strict=True))
     return dumped
+
+
+_HOLDERS = (Entry, dict, list, tuple)  # what may hold an entry
 
 
 def _takes_null(field: FieldInfo) -> bool:

@@ -84,12 +84,12 @@ def described(acceptance: FromRecords, jobs: Iterable[PlannedJob]) -> dict[str, 
     """Return what accept_results.py needs of a run: the results taken as current, and why others are not."""
     jobs = list(jobs)
     there = [job for job in jobs if Path(acceptance.folder, job.output).exists()]
-    refused = {job.output: acceptance.refusal(job) for job in there}
+    refused = {job.output: {"rule": job.rule, "reason": acceptance.refusal(job)} for job in there}
     return {
         "accepted": {
             job.output: {"entry": asdict(acceptance.found[job.output]), "rule": job.rule, "inputs": sorted(job.inputs)}
             for job in jobs
             if job.output in acceptance.found
         },
-        "refused": {output: reason for output, reason in refused.items() if reason},
+        "refused": {output: facts for output, facts in refused.items() if facts["reason"]},
     }

@@ -2,16 +2,19 @@
 
 import ast
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from synthgain.runtime.command import JOB_FILE_KEY
+from synthgain.runtime.files import canonical_json
 from synthgain.study.planner import PlannedJob
 
 LONGEST_VALUE = 40  # characters of a value that is shown
 SHOWN = 3  # differences of a job that are named
+_IDENTITY = re.compile(r"[0-9a-f]{32}")  # as `digest` writes it
 # The params that Snakemake recorded for a path, each as Python writes it; None where there is no record.
 Recorded = Callable[[str], list[str] | None]
 
@@ -38,7 +41,10 @@ def record_of(params: list[str] | None) -> Record | None:
 
 
 def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
-    """Yield where two JSON values differ, as `training.steps 100, now 200`."""
+    """Yield where two JSON values differ, as `training.steps 100, now 200`.
+
+    Identities of other results are passed over: they differ since something else does.
+    """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in sorted({*before, *now}, key=str):
             inner = f"{place}.{key}" if place else str(key)
@@ -48,7 +54,7 @@ def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
                 yield f"{inner} new, {_shown(now[key])}"
             else:
                 yield from differences(before[key], now[key], inner)
-    elif before != now:
+    elif before != now and not (_IDENTITY.fullmatch(str(before)) and _IDENTITY.fullmatch(str(now))):
         yield f"{place} {_shown(before)}, now {_shown(now)}"
 
 
@@ -57,7 +63,7 @@ def what_changed(before: Record, now: PlannedJob, modules: Callable[[str, str], 
 
     modules: names what differs between two digests of code.
     """
-    found = list(differences(before.slice, dict(now.slice)))
+    found = list(differences(before.slice, json.loads(canonical_json(now.slice))))
     found = [*found[:SHOWN], *([f"{len(found) - SHOWN} more"] if len(found) > SHOWN else [])]
     if before.code != now.code:
         named = modules(before.code, now.code)
