@@ -9,7 +9,7 @@ from pool_sources import call, job_line, shard_slice
 
 from draw_pool_shard import draw_pool_shard
 from synthgain.data.image_set import read_image_set
-from synthgain.generators import diffusion
+from synthgain.generators.diffusion import generator as diffusion
 from synthgain.pools.inpainting import region_of
 from synthgain.pools.shards import positions_of
 from synthgain.runtime.files import digest, read_manifest

@@ -28,9 +28,12 @@ ALLOWED = {
     "study": {
         "datasets.options",
         "networks.options",
-        "networks.generator_options",
         "downstream.options",
+        "generators.family",
+        "generators.snapshots",
+        "pools.known_checks",
         "pools.options",
+        "pools.passes",
     },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }

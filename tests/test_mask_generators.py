@@ -17,10 +17,10 @@ from test_generator_training import kill_after, weights_digest
 from torch import Tensor
 
 from synthgain.data.image_set import read_image_set
-from synthgain.generators import diffusion_training
-from synthgain.generators.diffusion_training import prepare_run
+from synthgain.generators.diffusion import training as diffusion_training
+from synthgain.generators.diffusion.mask_condition import checked_masks
+from synthgain.generators.diffusion.training import prepare_run
 from synthgain.generators.loading import load_generator
-from synthgain.generators.mask_condition import checked_masks
 from synthgain.generators.training import train_family
 from synthgain.generators.training_data import MaskPlanes, TrainingData, job_training_data, read_training_data
 from synthgain.pools.solvers import sample
@@ -221,12 +221,13 @@ def test_guidance_takes_the_mask_along(concatenated: Job) -> None:
     masks = torch.from_numpy(disc_masks(2, 8, seed=3)[..., :1].transpose(0, 3, 1, 2).astype(np.float32)) * 2 - 1
     condition = generator.encode_conditions(pd.DataFrame({"finding": [1.0, 0.0]}), masks)
     noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    sigma = torch.full((2,), 4.0)
+    high = generator.sigma_max
+    sigma = torch.full((2,), high)
     with torch.inference_mode():
-        drawn = sample(generator, condition, noise, "euler", 1, guidance_scale=3.0, sigma_max=4.0)
-        with_mask = generator.denoise(4 * noise, sigma, condition)
-        without = generator.denoise(4 * noise, sigma, generator.null_condition(2))
-        columns_only = generator.denoise(4 * noise, sigma, condition | {"image": torch.zeros_like(masks)})
+        drawn = sample(generator, condition, noise, "euler", 1, guidance_scale=3.0)
+        with_mask = generator.denoise(high * noise, sigma, condition)
+        without = generator.denoise(high * noise, sigma, generator.null_condition(2))
+        columns_only = generator.denoise(high * noise, sigma, condition | {"image": torch.zeros_like(masks)})
     torch.testing.assert_close(drawn, without + 3 * (with_mask - without), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(with_mask, columns_only)
 

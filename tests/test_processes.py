@@ -15,7 +15,8 @@ import pytest
 import torch
 from generator_jobs import SCRIPTS, start_script, training_job, write_data
 
-from synthgain.generators import diffusion_training, gan_training
+from synthgain.generators.diffusion import training as diffusion_training
+from synthgain.generators.gan import training as gan_training
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training import train_family
 from synthgain.runtime.command import EXIT_TERMINATED, Job

@@ -14,10 +14,12 @@ import torch
 
 from synthgain.data.pixels import to_signed, to_uint8
 from synthgain.device import chosen_device
+from synthgain.entry import checked
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training_data import MaskPlanes, TrainingData, read_training_data
+from synthgain.pools.options import Sampling
 from synthgain.pools.pair_decoding import decode_planes
-from synthgain.pools.sampling import Sampler, checked_sampling
+from synthgain.pools.sampling import Sampler
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import atomic_path
 from synthgain.seeds import integer_seed, random_generator
@@ -56,7 +58,7 @@ def draw_sample_grid(job: Job) -> None:
     )
     data = read_training_data(folders, 1.0, 1.0, entry["seed"], planes)
     groups = condition_groups(data.table, generator.encoder.columns)[:MAX_ROWS]
-    sampler = Sampler(generator, checked_sampling(entry["sampling"]))
+    sampler = Sampler(generator, checked(Sampling, entry["sampling"], "sampling", of_slice=True))
     rows = [_grid_row(sampler, data, group, name, entry) for name, group in groups]
     title = f"{entry['generator']} {entry['index']}, snapshot {entry['snapshot']}"
     legend = [f"{name} (condition)" if conditioned else name for name in generator.structures]

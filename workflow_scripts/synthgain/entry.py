@@ -129,10 +129,13 @@ class Options(Entry):
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def checked(kind: type[Made], options: Mapping[str, Any], place: str) -> Made:
-    """Return options of a job's slice as their type; SynthGainError with the first problem, after `place`."""
+def checked(kind: type[Made], options: Mapping[str, Any], place: str, of_slice: bool = False) -> Made:
+    """Return options of a job's slice as their type; SynthGainError with the first problem, after `place`.
+
+    of_slice: they were written by `dump`, so that a key that is not there has its frozen value.
+    """
     try:
-        return kind.model_validate(dict(options))
+        return kind.model_validate(dict(options), context=_FROM_SLICE if of_slice else None)
     except ValidationError as error:
         where, message = first_problem(error, options)
         raise SynthGainError(f"{'.'.join([place, *where])}: {message}") from None

@@ -19,11 +19,13 @@ LAYOUTS = {
     "shenzhen": "synthgain.datasets.layouts.shenzhen",
     "siim_acr": "synthgain.datasets.layouts.siim_acr",
 }
-FAMILIES = {"diffusion": "synthgain.generators.diffusion", "gan": "synthgain.generators.gan"}
+FAMILIES = {"diffusion": "synthgain.generators.diffusion.generator", "gan": "synthgain.generators.gan.generator"}
+# What the config and the report know of a family (`generators/family.py`).
+FAMILY_ENTRIES = {"diffusion": "synthgain.generators.diffusion.family", "gan": "synthgain.generators.gan.family"}
 # The part of the package that trains a family: imported there only by the jobs that train.
 FAMILY_TRAINING = {
-    "diffusion": "synthgain.generators.diffusion_training",
-    "gan": "synthgain.generators.gan_training",
+    "diffusion": "synthgain.generators.diffusion.training",
+    "gan": "synthgain.generators.gan.training",
 }
 NETWORKS = {
     "small_cnn": "synthgain.networks.small_cnn",

@@ -94,7 +94,7 @@ def job_training_data(job: Job) -> TrainingData:
     planes = MaskPlanes(
         entry.get("output", "image"),
         tuple(entry.get("structures") or ()),
-        conditioned=bool(entry.get("mask_by")),
+        conditioned=entry.get("output", "image") == "image" and bool(entry.get("structures")),
         place=f"generators.{entry['generator']}",
     )
     return read_training_data(folders, *fractions, entry["seed"], planes)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from synthgain.entry import nearest
 from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import DiffusionGenerator
+from synthgain.study.generation import Generator, family_of
 from synthgain.study.roles import root_pool, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.study.generation import Pool
     from synthgain.study.schema import Study
 
-OF_DIFFUSION = {"solver", "steps", "guidance_scale", "guidance_interval", "compile"}  # of sampling
+ONE_PASS = {"batch_size", "precision"}  # of sampling, all that a generator drawn in one pass takes
 PHANTOM_STRUCTURES = ("lungs", "heart", "finding")
 
 
@@ -79,11 +79,12 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
         return
     generator = study.generators[pool.from_]
     given = pool.sampling.model_fields_set
-    if not isinstance(generator, DiffusionGenerator):
+    if not family_of(generator).denoises:
+        kind = f"{pool.from_!r} is a {generator.family}"
         if pool.masks or pool.inpainting:
-            raise ValueError(f"{place}: masks and inpainting need a diffusion generator; {pool.from_!r} is a gan")
-        if unused := sorted(given & OF_DIFFUSION):
-            raise ValueError(f"{place}.sampling.{unused[0]}: {pool.from_!r} is a gan, drawn in one pass; leave it out")
+            raise ValueError(f"{place}: masks and inpainting need a generator that denoises; {kind}")
+        if unused := sorted(given - ONE_PASS):
+            raise ValueError(f"{place}.sampling.{unused[0]}: {kind}, drawn in one pass; leave it out")
         return
     if generator.output == "mask":
         raise ValueError(f"{place}.from: {pool.from_!r} draws masks alone; name it under masks.from of another pool")
@@ -107,13 +108,13 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
             )
 
 
-def _check_mask_source(study: Study, pool: Pool, generator: DiffusionGenerator, place: str) -> None:
+def _check_mask_source(study: Study, pool: Pool, generator: Generator, place: str) -> None:
     assert pool.masks is not None
     assert pool.masks.from_ is not None
     source = study.generators.get(pool.masks.from_)
     if source is None:
         raise ValueError(f"{place}: there is no {pool.masks.from_!r}; {nearest(pool.masks.from_, study.generators)}")
-    if not isinstance(source, DiffusionGenerator) or source.output != "mask":
+    if source.output != "mask":
         raise ValueError(f"{place}: generator {pool.masks.from_!r} must have output: mask")
     if source.structures != generator.structures:
         raise ValueError(f"{place}: {pool.masks.from_!r} draws {source.structures}, wanted {generator.structures}")

@@ -5,12 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from synthgain.datasets.options import Column, Finding, PhantomOptions, StyleChoice, style_choice
-from synthgain.entry import Entry, Name, Options
+from synthgain.entry import Entry, Name, Options, Share
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.loading import load
 from synthgain.study.layouts import KNOWN_LAYOUTS, Layout
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Image(Entry):

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from synthgain.network_passes import evaluations
+from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.passes import evaluations
 from synthgain.study.planner import PlannedJob
 
 MEMBERSHIP_LEVELS = 4  # noise levels of evaluation/membership.py
 GRID_ROWS, LEVELS_A_COLUMN = 16, 2  # rows of draw_sample_grid: its most, and about how many a condition has
 NETWORK_COPIES = 2  # a downstream job keeps its finished weights as state beside the published ones
-GAN_PASSES = 6  # forward, of one image in a step: 2 of the generator, 4 of the discriminator (gan_training.py)
 FIDELITY_CAP = 2000  # images a side where the config sets none (measure_fidelity.py)
 
 Term = dict[str, Any]
@@ -34,14 +34,14 @@ def term(kind: str, unit: str, amount: float, images: Mapping[str, float] | None
 
 def train_generator(job: Slice) -> list[Term]:
     """Steps, each a batch forward and backward."""
-    passes = job["training"]["batch_size"] * (GAN_PASSES if job["family"] == "gan" else 1)
+    passes = job["training"]["batch_size"] * job["step_passes"]
     return [term(f"generator {job['generator']}", "step", job["training"]["steps"]) | {"passes": passes}]
 
 
 def draw_sample_grid(job: Slice) -> list[Term]:
     """Passes of every picture of the grid."""
     rows = min(GRID_ROWS, max(1, LEVELS_A_COLUMN * len(job["condition_on"])))
-    return [_passes(job["generator"], rows * job["columns"] * evaluations(job["sampling"], job["family"]))]
+    return [_passes(job["generator"], rows * job["columns"] * _evaluations(job, job["denoises"]))]
 
 
 def draw_pool_shard(job: Slice) -> list[Term]:
@@ -49,11 +49,19 @@ def draw_pool_shard(job: Slice) -> list[Term]:
     if job["draws"] is None:
         return []
     share = {f"{job['rows_of']}/train": 1 / job["shards"]}
-    each = evaluations(job["sampling"], job["families"][job["draws"]], job["inpainting"])
+    each = _evaluations(job, job["denoises"][job["draws"]])
     terms = [_passes(job["draws"], each, share)]
     if job["draws_masks"] is not None:
-        terms.append(_passes(job["draws_masks"], evaluations(job["sampling"], "diffusion"), share))
+        terms.append(_passes(job["draws_masks"], evaluations(Sampling.from_slice(job["sampling"])), share))
     return terms
+
+
+def _evaluations(job: Slice, denoises: bool) -> int:
+    """Return the passes through its network of each image that a job draws."""
+    inpainting = job.get("inpainting")
+    if not denoises:
+        return 1
+    return evaluations(Sampling.from_slice(job["sampling"]), inpainting and Inpainting.from_slice(inpainting))
 
 
 def steps_of(model: Slice, arm: Slice, ratio: int) -> int:
@@ -96,7 +104,7 @@ def measure_fidelity(job: Slice) -> list[Term]:
 def check_memorisation(job: Slice) -> list[Term]:
     """Features of the pool and of the real images, and the denoising losses of membership inference."""
     terms = [term(job["space_kind"], "image", 1, _pool_and_real(job))] if job["space_kind"] else []
-    if job["membership"] and job["draws"] is not None and job["families"][job["draws"]] == "diffusion":
+    if job["membership"] and job["draws"] is not None and job["denoises"][job["draws"]]:
         each, most = MEMBERSHIP_LEVELS * job["membership"]["draws"], job["membership"]["images"]
         members = {f"{name}/train": 1.0 for name in job["train_on"]}
         others = {f"{name}/{part}": 1.0 for name in job["train_on"] for part in ("validation", "test")}
@@ -112,7 +120,7 @@ def score_pool(job: Slice) -> list[Term]:
 def evaluate_snapshots(job: Slice) -> list[Term]:
     """Images drawn from every snapshot, and their features."""
     count, rows = len(job["snapshots"]), {f"{name}/train": 1.0 for name in job["train_on"]}
-    drawn = _passes(job["generator"], count * evaluations(job["sampling"], "diffusion"), rows, job["n"])
+    drawn = _passes(job["generator"], count * _evaluations(job, denoises=True), rows, job["n"])
     return [drawn, term(job["space_kind"], "image", count, rows, job["n"])]
 
 

@@ -1,239 +1,30 @@
-"""Config of generators and pools."""
+"""Config of generators and pools: made of the options of the families and of the pools."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from synthgain.entry import Entry, Name
-from synthgain.networks.generator_options import GENERATORS, Gan, UNet, UNetCondition
-from synthgain.networks.options import network_of
-from synthgain.pools.options import Kind, KnownOptions, known_problem
-from synthgain.study.data import Imported, Share
+from synthgain.generators.family import Family, GeneratorBase
+from synthgain.pools.known_checks import known_problem
+from synthgain.pools.options import Filter, Inpainting, Kind, KnownOptions, PoolMasks, Sampling
+from synthgain.registry import FAMILY_ENTRIES
+from synthgain.runtime.loading import load
+from synthgain.study.data import Imported
 
-MASK = "mask"  # among the conditions: the image's mask
-
-
-class TrainOn(Entry):
-    """Which training patients a generator sees."""
-
-    datasets: list[Name] = Field(min_length=1, description="Data sets; their training part only.")
-    real_fraction: Share = Field(1.0, gt=0, description="Share of the training patients.")
-    label_fraction: Share = Field(1.0, description="Share of them with known conditions; the rest train without.")
-
-
-class Formulation(Entry):
-    """Noise parametrisation of a diffusion model."""
-
-    kind: Literal["edm", "v_prediction"] = Field("edm", description="EDM (Karras 2022), or discrete v-prediction.")
-    p_mean: float = Field(-1.2, description="EDM: mean of ln sigma in training.")
-    p_std: float = Field(1.2, gt=0, description="EDM: standard deviation of ln sigma.")
-    train_steps: int = Field(1000, ge=10, description="v-prediction: number of discrete steps.")
-    schedule: Literal["cosine", "linear"] = Field("cosine", description="v-prediction: noise schedule.")
-    zero_terminal_snr: bool = Field(True, description="v-prediction: end on pure noise (Lin 2023).")
-    min_snr_gamma: float | None = Field(None, description="v-prediction: Min-SNR weight (Hang 2023).")
-
-    @model_validator(mode="after")
-    def _fits_the_kind(self) -> "Formulation":
-        own = {"p_mean", "p_std"} if self.kind == "edm" else set(type(self).model_fields) - {"p_mean", "p_std"}
-        for name, field in type(self).model_fields.items():
-            if name not in own | {"kind"} and getattr(self, name) != field.default:
-                other = "v_prediction" if self.kind == "edm" else "edm"
-                raise ValueError(f"{name} is for kind: {other}, not for {self.kind}")
-        if self.zero_terminal_snr and self.min_snr_gamma is not None:
-            raise ValueError(
-                f"min_snr_gamma {self.min_snr_gamma:g}: with zero_terminal_snr the last step, where every sample "
-                "starts, has weight 0; set min_snr_gamma: null or zero_terminal_snr: false"
-            )
-        return self
+KNOWN_FAMILIES: dict[str, Family[Any]] = {name: load(FAMILY_ENTRIES, name).FAMILY for name in FAMILY_ENTRIES}
+if TYPE_CHECKING:
+    Generator = GeneratorBase
+else:
+    Generator = Annotated[
+        Union[tuple(family.entry for family in KNOWN_FAMILIES.values())],  # noqa: UP007
+        Field(discriminator="family"),
+    ]
 
 
-class GeneratorTraining(Entry):
-    """How a generator is trained."""
-
-    steps: int = Field(ge=1, description="Optimiser steps.")
-    batch_size: int = Field(64, ge=1, description="Images a step, over all processes.")
-    learning_rate: float = Field(5e-4, gt=0, description="Peak AdamW learning rate.")
-    warmup_steps: int = Field(100, ge=0, description="Steps of linear warm-up.")
-    condition_dropout: Share = Field(0.1, description="Share of conditions replaced by the learned null.")
-    gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    ema_decay: float = Field(0.999, gt=0, lt=1, description="Largest decay of the weight average.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
-    snapshots: list[Annotated[int, Field(ge=1)]] | None = Field(
-        None, description="Steps kept; default: a quarter, a half and all."
-    )
-    save_every_seconds: float = Field(60.0, gt=0, description="How often the resumable state is saved; reruns nothing.")
-    log_every: int = Field(10, ge=1, description="Steps between rows of training.csv; reruns nothing.")
-    compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
-
-
-# Change nothing that a training makes but the rows of its log: no part of a job's slice (`synthgain.runtime.settings`).
-TRAINING_SETTINGS = {"save_every_seconds", "log_every"}
-
-
-class GeneratorBase(Entry):
-    """What every generator has."""
-
-    train_on: TrainOn = Field(description="Training patients.")
-    condition_on: list[str] = Field(
-        default_factory=list, description="Table columns: labels and covariates; the word `mask`: the image's own mask."
-    )
-    structures: list[Name] = Field(default_factory=list, description="Masks used; images without one are left out.")
-    description: str = Field("", description="Free text for the report; changes nothing.")
-
-    @property
-    def columns(self) -> list[str]:
-        """Table columns among the conditions."""
-        return [name for name in self.condition_on if name != MASK]
-
-    @property
-    def mask_conditioned(self) -> bool:
-        """True if the generator draws an image for a given mask."""
-        return MASK in self.condition_on
-
-
-class DiffusionGenerator(GeneratorBase):
-    """A pixel-space diffusion model."""
-
-    family: Literal["diffusion"]
-    output: Literal["image", "image+mask", "mask"] = Field("image", description="What is drawn, jointly.")
-    mask_by: Literal["concatenation", "controlnet"] = Field(
-        "concatenation",
-        description="How a mask condition enters: as input channels, or by a ControlNet beside frozen `init_from`.",
-    )
-    network: UNet | UNetCondition = Field(UNet(), description="`name` and the network's options.")
-    formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")
-    training: GeneratorTraining = Field(description="Training.")
-    init_from: Name | None = Field(None, description="Start from this generator's weights (pretraining).")
-
-    @field_validator("network", mode="wrap")
-    @classmethod
-    def _of_the_family(cls, value: Any, handler: Any) -> Any:
-        return network_of(value, GENERATORS["diffusion"], "diffusion")
-
-    @model_validator(mode="after")
-    def _masks_make_sense(self) -> "DiffusionGenerator":
-        if (self.output != "image" or self.mask_conditioned) and not self.structures:
-            raise ValueError("structures: name the masks that are drawn or conditioned on")
-        if self.structures and self.output == "image" and not self.mask_conditioned:
-            raise ValueError("structures go with output: image+mask or mask, or with `mask` in condition_on")
-        if self.output != "image" and self.mask_conditioned:
-            raise ValueError("condition_on: a generator that draws masks cannot be conditioned on them")
-        if self.mask_conditioned and self.mask_by == "controlnet" and self.init_from is None:
-            raise ValueError("mask_by: controlnet needs init_from: the generator whose frozen weights it steers")
-        return self
-
-
-class GanTraining(GeneratorTraining):
-    """How a GAN is trained (relativistic loss with R1 and R2, Huang 2024)."""
-
-    learning_rate: float = Field(2e-4, gt=0, description="Peak Adam learning rate.")
-    gradient_clip: float = Field(10.0, gt=0, description="Largest gradient norm.")
-    r1_gamma: float | None = Field(None, gt=0, description="First weight of R1 and R2; default: by the image's size.")
-    beta2: float = Field(0.99, gt=0, lt=1, description="Adam's second decay, at the end of its schedule.")
-    augmentation_probability: Share = Field(0.6, description="Of each differentiable augmentation for each image.")
-
-    @model_validator(mode="after")
-    def _cannot_be_compiled(self) -> "GanTraining":
-        if self.compile:
-            raise ValueError("compile: a gan's gradient penalties cannot be compiled; set it to false")
-        return self
-
-
-class GanGenerator(GeneratorBase):
-    """A conditional GAN, the baseline of diffusion."""
-
-    family: Literal["gan"]
-    output: Literal["image", "image+mask"] = Field("image", description="What is drawn, jointly.")
-    network: Gan = Field(Gan(), description="`name` and the network's options.")
-    training: GanTraining = Field(description="Training.")
-    init_from: None = Field(None, description="Not for GANs.")
-
-    @field_validator("network", mode="wrap")
-    @classmethod
-    def _of_the_family(cls, value: Any, handler: Any) -> Any:
-        return network_of(value, GENERATORS["gan"], "gan")
-
-    @model_validator(mode="after")
-    def _masks_make_sense(self) -> "GanGenerator":
-        if self.mask_conditioned:
-            raise ValueError("condition_on: a gan is not conditioned on masks; use output: image+mask")
-        if (self.output == "image") == bool(self.structures):
-            raise ValueError("structures go with output: image+mask, and only with it")
-        return self
-
-
-Generator = Annotated[DiffusionGenerator | GanGenerator, Field(discriminator="family")]
-
-
-class Sampling(Entry):
-    """How images are drawn."""
-
-    solver: Literal["dpmpp_2m", "unipc", "heun", "euler"] = Field("dpmpp_2m", description="Solver.")
-    steps: int = Field(18, ge=1, description="Solver steps.")
-    guidance_scale: float = Field(1.0, ge=0, description="1: none. Training data want diversity: raise with care.")
-    guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
-    batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
-    compile: bool | Literal["auto"] = Field("auto", description="Compile the network; auto: where it pays.")
-
-
-class Filter(Entry):
-    """Keep some images of another pool, by a score table."""
-
-    scores: Literal["memorisation", "label_consistency", "mask_agreement"] = Field(description="Which score table.")
-    column: str = Field(description="Its column.")
-    keep: Literal["above", "below", "false"] = Field("above", description="Which side of the cut is kept.")
-    quantile: Share | None = Field(None, description="Cut at this quantile of the pool.")
-    threshold: float | None = Field(None, description="Cut at this value.")
-
-    @model_validator(mode="after")
-    def _one_cut(self) -> "Filter":
-        cuts = [self.quantile, self.threshold].count(None)
-        if cuts != (2 if self.keep == "false" else 1):
-            raise ValueError("give exactly one of quantile and threshold; keep: false takes neither")
-        return self
-
-
-class MaskTransform(Entry):
-    """Random geometric change of a condition mask; a result outside the limits is drawn anew."""
-
-    rotation: float = Field(15.0, ge=0, le=180, description="Largest angle in degrees.")
-    translation: Share = Field(0.1, description="Largest shift, as a share of the side.")
-    scale: float = Field(0.2, ge=0, lt=1, description="Largest relative change of size.")
-    elastic: float = Field(0.03, ge=0, le=0.5, description="Largest elastic displacement, as a share of the side.")
-    mirror: bool = Field(False, description="Exchange left and right half of the time.")
-    keep_inside: bool = Field(True, description="Refuse masks that leave the frame.")
-    area_change: float = Field(0.5, gt=0, description="Refuse masks whose area changes by more than this share.")
-
-
-class PoolMasks(Entry):
-    """Which masks condition a pool's images."""
-
-    source: Literal["training", "transformed", "generated"] = Field(
-        "training", description="The training rows' own masks, these transformed, or drawn by a mask generator."
-    )
-    transform: MaskTransform | None = Field(None, description="transformed: how far.")
-    from_: Name | None = Field(None, alias="from", description="generated: the generator with output: mask.")
-
-    @model_validator(mode="after")
-    def _fits_source(self) -> "PoolMasks":
-        if self.transform is not None and self.source != "transformed":
-            raise ValueError("transform goes with source: transformed")
-        if (self.from_ is not None) != (self.source == "generated"):
-            raise ValueError("from (a generator with output: mask) goes with source: generated, and only with it")
-        return self
-
-
-class Inpainting(Entry):
-    """Draw only the region of a structure anew, inside the real parent image (RePaint, Lugmayr 2022)."""
-
-    structure: Name = Field(description="The structure whose dilated mask is the region.")
-    dilate: Share = Field(0.08, description="How far the region reaches beyond the mask, as a share of the side.")
-    resamples: int = Field(5, ge=1, le=100, description="How often each jump is repeated, to blend the border.")
-    jump_length: int = Field(3, ge=1, description="Solver steps that a jump goes back.")
-    redraw_mask: bool = Field(
-        False, description="Draw the mask in the region anew too; it may vanish there. Default: the row's own stays."
-    )
+def family_of(generator: GeneratorBase) -> Family[Any]:
+    """Return what is known of a generator's family."""
+    return KNOWN_FAMILIES[generator.family]
 
 
 class Pool(Entry):

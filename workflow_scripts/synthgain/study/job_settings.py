@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from synthgain.study.generation import TRAINING_SETTINGS
+from synthgain.generators.family import TRAINING_SETTINGS
 from synthgain.study.schema import Study
 
 THREAD_ROLES = ("generator", "sampling", "downstream")  # of `compute.<role>_threads`

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from synthgain.entry import first_problem, shown
 from synthgain.runtime.errors import SynthGainError
+from synthgain.study.generation import family_of
 from synthgain.study.schema import Study
 
 Place = tuple[str, ...]  # keys from the top of a config down to a value
@@ -155,7 +156,7 @@ def rehearse(study: Study) -> Study:
         given = study.pools[name]
         # What was not set stays so: some pools refuse keys that mean nothing to them.
         pool.update(replicas=1, shards=1, snapshot=None, sampling=given.sampling.model_dump(exclude_unset=True))
-        if given.from_ is not None and study.generators[given.from_].family == "diffusion":
+        if given.from_ is not None and family_of(study.generators[given.from_]).denoises:
             steps = pool["sampling"]["steps"] = min(given.sampling.steps, sizes.sampling_steps)
             if given.inpainting is not None:
                 pool["inpainting"]["jump_length"] = min(given.inpainting.jump_length, max(1, steps - 1))

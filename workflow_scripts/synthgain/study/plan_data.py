@@ -1,15 +1,16 @@
 """Plans of the data stages and generators."""
 
-import math
 from pathlib import Path
 from typing import Any
 
+from synthgain.generators.family import TRAINING_SETTINGS
+from synthgain.generators.snapshots import snapshot_steps
 from synthgain.registry import ADAPTERS, FAMILIES, FAMILY_TRAINING, LAYOUTS, NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
 from synthgain.runtime.listing import source_identity
 from synthgain.study.data import COMMON, PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import TRAINING_SETTINGS, DiffusionGenerator
+from synthgain.study.generation import family_of
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
@@ -109,8 +110,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "output": config.output,
             "structures": config.structures,
             "condition_on": config.columns,
-            "mask_by": config.mask_by if isinstance(config, DiffusionGenerator) and config.mask_conditioned else None,
-            "formulation": config.formulation.dump() if isinstance(config, DiffusionGenerator) else None,
+            **family_of(config).facts(config),
             "training": training,
             "train_on": config.train_on.dump(),
             "init_from": start,
@@ -154,9 +154,7 @@ def used_datasets(plan: Planner) -> list[str]:
 
 def snapshots_of(plan: Planner, generator: str) -> list[int]:
     """Return the steps at which a generator is kept: as configured, or a quarter, a half and all."""
-    training = plan.study.generators[generator].training
-    wanted = training.snapshots or [math.ceil(training.steps / 4), math.ceil(training.steps / 2)]
-    return sorted({*(step for step in wanted if step < training.steps), training.steps})
+    return snapshot_steps(plan.study.generators[generator].training)
 
 
 def data_inputs(names: list[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
+from synthgain.study.generation import family_of
 from synthgain.study.plan_data import GRID_STEPS, snapshots_of
 from synthgain.study.plan_downstream import network_entry
 from synthgain.study.planner import Draft, Planner, plans
@@ -179,9 +180,9 @@ def evaluation_inputs(plan: Planner) -> Inputs:
 
 
 def draws_images(plan: Planner, generator: str) -> bool:
-    """True for a diffusion model of images alone, the kind of which snapshots are compared on a sample."""
+    """True for a denoiser of images alone, the kind of which snapshots are compared on a sample."""
     config = plan.study.generators[generator]
-    return config.family == "diffusion" and config.output == "image" and not config.mask_conditioned
+    return family_of(config).denoises and config.output == "image" and not config.mask_conditioned
 
 
 def gates(plan: Planner) -> dict[str, list[tuple[str, dict[str, Any]]]]:

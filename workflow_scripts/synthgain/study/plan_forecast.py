@@ -6,6 +6,7 @@ from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, SPEE
 from synthgain.study.check_masks import structures_of
 from synthgain.study.data import PhantomDataset, TableDataset
 from synthgain.study.forecast import WORK, closure, disk_of, joined, size_of
+from synthgain.study.generation import family_of
 from synthgain.study.plan_data import GRID_COLUMNS, used_datasets
 from synthgain.study.plan_evaluation import measured_pools, reference_dataset
 from synthgain.study.plan_report import report_inputs
@@ -109,7 +110,8 @@ def _more(plan: Planner, job: PlannedJob) -> dict[str, Any]:
     if job.rule == "prepare_dataset":
         return {"planes": len(structures_of(study, facts["dataset"]) or ())}
     if job.rule in ("train_generator", "draw_sample_grid"):
-        return {"family": study.generators[facts["generator"]].family}
+        family = family_of(study.generators[facts["generator"]])
+        return {"step_passes": family.step_passes, "denoises": family.denoises}
     if job.rule == "draw_pool_shard":
         return _drawn(plan, facts["pool"])
     if job.rule == "predict_downstream":
@@ -152,11 +154,12 @@ def _image(plan: Planner) -> dict[str, int]:
 def _generator(plan: Planner, name: str) -> Kind:
     """What a step of a generator's training depends on; beside a frozen network also that network."""
     job = plan.job("train_generator", generator=name, index=0).slice
-    kept = ("module", "network", "output", "structures", "condition_on", "mask_by", "formulation")
     config = plan.study.generators[name]
+    family = family_of(config)
+    kept = ("module", "network", "output", "structures", "condition_on", *family.facts(config))
     kind: Kind = {"do": "train", "training_module": config.family, **{key: job[key] for key in kept}}
     kind["training"] = {key: job["training"][key] for key in TRAINING_SPEED}
-    if job["mask_by"] == "controlnet" and config.init_from is not None:
+    if family.built_on(config) and config.init_from is not None:
         kind["start"] = _generator(plan, config.init_from)
     return kind
 
@@ -221,7 +224,8 @@ def _drawn(plan: Planner, pool: str) -> dict[str, Any]:
     chosen = {key: getattr(config.sampling, key) for key in SAMPLING_SPEED}
     names = {"draws": config.from_, "draws_masks": config.masks.from_ if config.masks else None}
     labels = {key: _sampler(known, name, chosen) if name is not None else None for key, name in names.items()}
-    families = {label: study.generators[known[label][0]].family for label in labels.values() if label is not None}
+    drawing = {label: family_of(study.generators[known[label][0]]) for label in labels.values() if label is not None}
+    denoises = {label: family.denoises for label, family in drawing.items()}
     rows = source_dataset(study, pool)
     if config.from_ is not None:
         planes = len(study.generators[config.from_].structures)
@@ -229,7 +233,7 @@ def _drawn(plan: Planner, pool: str) -> dict[str, Any]:
         planes = len(structures_of(study, rows) or ()) if rows is not None else 0
     if study.pools[pool].of is not None:
         labels = dict.fromkeys(labels)  # its images are copied
-    return {**labels, "families": families, "planes": planes, "rows_of": rows or f"pool {pool}"}
+    return {**labels, "denoises": denoises, "planes": planes, "rows_of": rows or f"pool {pool}"}
 
 
 def _size(plan: Planner, name: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from synthgain.entry import Entry, Name
-from synthgain.study.data import Dataset, Image, Share
+from synthgain.entry import Entry, Name, Share
+from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator, Pool
 from synthgain.study.training import Arm, Model
 

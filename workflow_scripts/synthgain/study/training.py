@@ -5,9 +5,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from synthgain.downstream.options import Augmentations
-from synthgain.entry import Entry, Name
+from synthgain.entry import Entry, Name, Share
 from synthgain.networks.options import DOWNSTREAM, AnyDownstream, Network, network_of
-from synthgain.study.data import Share
 
 
 class Model(Entry):
