@@ -56,7 +56,7 @@ def test_filtered_pools_keep_survivors_in_order_and_thinned_ones_their_number(ru
     values = np.random.default_rng(0).random(len(table))
     scores = pd.DataFrame({"image_id": table["image_id"], "score": values, "copy": values > 0.8})
     inputs = derived_inputs(run, scores)
-    rule = {"column": "score", "keep": "above", "quantile": 0.3}
+    rule = {"scores": "memorisation", "column": "score", "keep": "above", "quantile": 0.3}
     path = draw_derived(run, "best", {"of": "drawn", "filter": rule}, inputs, shards=3)
     images, kept = pixels(path)
     expected = values >= np.quantile(values, 0.3)
@@ -96,7 +96,7 @@ def test_an_image_without_score_is_named(run, capfd):
     _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
     inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"][1:], "score": 1.0}))
     with pytest.raises(SystemExit):
-        draw_derived(run, "best", {"of": "drawn", "filter": {"column": "score", "threshold": 0.5}}, inputs)
+        draw_derived(run, "best", {"of": "drawn", "filter": {"scores": "memorisation", "column": "score", "threshold": 0.5}}, inputs)
     assert table["image_id"][0] in capfd.readouterr().err
 
 
@@ -125,5 +125,5 @@ def test_scores_that_are_never_defined_end_with_one_line(run, capfd):
     _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
     inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"], "dice": np.nan}))
     with pytest.raises(SystemExit):
-        draw_derived(run, "best", {"of": "drawn", "filter": {"column": "dice", "quantile": 0.5}}, inputs)
+        draw_derived(run, "best", {"of": "drawn", "filter": {"scores": "memorisation", "column": "dice", "quantile": 0.5}}, inputs)
     assert "no image of this replica has a defined score" in capfd.readouterr().err
