@@ -26,8 +26,9 @@ ALLOWED = {
     "report": set(),
     # The config is made of the options of those who use them: declarations alone, without torch.
     "study": {
-        "datasets.options",
         "networks.options",
+        "datasets.entries.base",
+        "datasets.entries.table",
         "downstream.options",
         "generators.family",
         "generators.snapshots",

@@ -10,6 +10,13 @@ ADAPTERS = {
     "medmnist": "synthgain.datasets.medmnist",
     "published": "synthgain.datasets.published",
 }
+# What the config and the planner know of a data set of an adapter (`datasets/entries/base.py`).
+ADAPTER_ENTRIES = {
+    "phantom": "synthgain.datasets.entries.phantom",
+    "table": "synthgain.datasets.entries.table",
+    "medmnist": "synthgain.datasets.entries.medmnist",
+    "published": "synthgain.datasets.entries.published",
+}
 LAYOUTS = {
     "kvasir_seg": "synthgain.datasets.layouts.kvasir_seg",
     "hyperkvasir": "synthgain.datasets.layouts.hyperkvasir",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synthgain.entry import nearest
-from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.generation import Generator, family_of
 from synthgain.study.roles import root_pool, source_dataset
 
@@ -14,19 +13,11 @@ if TYPE_CHECKING:
     from synthgain.study.schema import Study
 
 ONE_PASS = {"batch_size", "precision"}  # of sampling, all that a generator drawn in one pass takes
-PHANTOM_STRUCTURES = ("lungs", "heart", "finding")
 
 
 def structures_of(study: Study, dataset: str) -> set[str] | None:
     """Return the mask names that a data set will have, or None where only its files know."""
-    config = study.datasets[dataset]
-    if isinstance(config, PhantomDataset):
-        return set(PHANTOM_STRUCTURES)
-    if isinstance(config, PublishedDataset):
-        return set(config.known.structures)
-    if isinstance(config, TableDataset):
-        return {mask.name for mask in config.mask}
-    return None
+    return study.datasets[dataset].known_structures
 
 
 def check_masks(study: Study) -> None:

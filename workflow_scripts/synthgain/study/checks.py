@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.check_masks import check_masks
-from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from synthgain.study.schema import Primary, Study
 
 SEGMENTATION_METRICS = ("dice", "iou", "nsd", "hd95", "failure_rate")
-PHANTOM_COLUMNS = ("opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build")
 
 
 def check_references(study: Study) -> None:
@@ -32,15 +30,7 @@ def check_references(study: Study) -> None:
 
 def columns_of(study: Study, dataset: str) -> set[str] | None:
     """Return the columns that a data set will have, or None where only its file knows."""
-    config = study.datasets[dataset]
-    if isinstance(config, PhantomDataset):
-        return set(PHANTOM_COLUMNS)
-    if isinstance(config, PublishedDataset):
-        return set(config.known.columns)
-    if isinstance(config, TableDataset):
-        labels = set(config.multilabel.labels) if config.multilabel else set()
-        return {*config.targets, *config.covariates, *config.constants, *labels}
-    return None
+    return study.datasets[dataset].known_columns
 
 
 def _check_networks(study: Study) -> None:

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field, model_validator
 
+from synthgain.datasets.entries.table import Imported
 from synthgain.entry import Entry, Name
 from synthgain.generators.family import Family, GeneratorBase
 from synthgain.pools.known_checks import known_problem
 from synthgain.pools.options import Filter, Inpainting, Kind, KnownOptions, PoolMasks, Sampling
 from synthgain.registry import FAMILY_ENTRIES
 from synthgain.runtime.loading import load
-from synthgain.study.data import Imported
 
 KNOWN_FAMILIES: dict[str, Family[Any]] = {name: load(FAMILY_ENTRIES, name).FAMILY for name in FAMILY_ENTRIES}
 if TYPE_CHECKING:

@@ -147,9 +147,8 @@ def rehearse(study: Study) -> Study:
     """Return the same study at a few steps, one replicate and one replica, without a primary comparison."""
     data = study.model_dump(by_alias=True)
     sizes = study.rehearsal_sizes
-    for dataset in data["datasets"].values():
-        if dataset["adapter"] == "phantom":
-            dataset["patients"] = min(dataset["patients"], sizes.patients)
+    for name, dataset in study.datasets.items():
+        data["datasets"][name].update(dataset.rehearsed(sizes.patients))
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
     for name, pool in data["pools"].items():

@@ -4,7 +4,6 @@ from typing import Any
 
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, SPEED, TASKS
 from synthgain.study.check_masks import structures_of
-from synthgain.study.data import PhantomDataset, TableDataset
 from synthgain.study.forecast import WORK, closure, disk_of, joined, size_of
 from synthgain.study.generation import family_of
 from synthgain.study.plan_data import GRID_COLUMNS, used_datasets
@@ -248,11 +247,7 @@ def _size(plan: Planner, name: str) -> dict[str, Any]:
             facts["column"] = {"name": split.column, "map": split.map}
             if split.validation:
                 facts["column"]["validation"] = split.validation
-    if isinstance(config, PhantomDataset):
-        facts["images"] = config.patients * sum(config.images_per_patient) / 2
-    elif isinstance(config, TableDataset):
-        facts["table"] = {"path": config.table, "where": config.where}
-    return facts
+    return facts | config.counted
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:

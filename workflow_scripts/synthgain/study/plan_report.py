@@ -3,7 +3,6 @@
 from typing import Any
 
 from synthgain.runtime.files import digest
-from synthgain.study.data import TableDataset
 from synthgain.study.plan_data import snapshots_of, used_datasets
 from synthgain.study.plan_evaluation import evaluation_inputs, gates, measured_pools, segmented
 from synthgain.study.planner import Draft, Planner, plans
@@ -215,5 +214,4 @@ def predeclared(plan: Planner) -> dict[str, Any]:
 
 def _without_patients(plan: Planner, name: str) -> bool:
     """True for a data set without patient ids: its split is by image, which the report says."""
-    config = plan.study.datasets[name]
-    return isinstance(config, TableDataset) and config.patient_id is None
+    return not plan.study.datasets[name].has_patients
