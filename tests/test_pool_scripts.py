@@ -19,9 +19,8 @@ from pool_sources import COLUMNS, DATA_INPUTS, GaussianGenerator, call, job_line
 import synthgain.pools.generated
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import added, merge_pool_replica
-from synthgain.data.image_set import read_image_set
+from synthgain.data.image_set import ImageStore, read_image_set
 from synthgain.data.replicas import read_replicas
-from synthgain.data.store import ImageStore
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest, write_json, write_manifest
 

@@ -175,13 +175,13 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
         f"{LIBRARY}/runtime/files.py", "missing; run snakemake again", "not there; run snakemake once more"
     ),
     "an error message in a generator module": lambda shop: shop.replace(
-        f"{LIBRARY}/generators/run_state.py", ": not a multiple of the", ": must be a multiple of the"
+        f"{LIBRARY}/generators/run.py", ": not a multiple of the", ": must be a multiple of the"
     ),
     "a log line of the training loop": lambda shop: shop.replace(
-        f"{LIBRARY}/generators/run_state.py", "resumed at step %d of %d", "goes on at step %d of %d"
+        f"{LIBRARY}/generators/run.py", "resumed at step %d of %d", "goes on at step %d of %d"
     ),
     "an exception's data argument": lambda shop: shop.replace(
-        f"{LIBRARY}/generators/run_state.py", "multiple of the {processes}", "multiple of the {processes + 0}"
+        f"{LIBRARY}/generators/run.py", "multiple of the {processes}", "multiple of the {processes + 0}"
     ),
     "a moved module": moved_modules,
     "a renamed internal function": renamed,

@@ -26,7 +26,7 @@ import train_downstream as train_script
 import trivial_floor as floor_script
 from synthgain.data.image_set import read_image_set
 from synthgain.data.run_lengths import decode_runs
-from synthgain.downstream.arms import real_rows
+from synthgain.downstream.cell import rows_at
 from synthgain.downstream.segmentation import Segmentation, floor_masks, mean_masks
 from synthgain.metrics import dice
 from synthgain.runtime.command import Job
@@ -193,7 +193,7 @@ def test_trivial_floors_are_scored_on_the_same_images(trained: tuple[Job, dict[s
 def test_the_mean_mask_is_cut_where_validation_dice_is_best(tmp_path: Path) -> None:
     write_pairs(tmp_path, "a", lesion=np.arange(60) % 3 != 0)
     images, task = read_image_set(tmp_path / "datasets/a"), Segmentation(STRUCTURES)
-    rows = real_rows(images.images, images.table, np.arange(60), task, (images.planes(STRUCTURES),))
+    rows = rows_at(images, np.arange(60), task)
     known = images.table["has_mask_lesion"].to_numpy()
     mean = mean_masks(rows, "w")
     np.testing.assert_allclose(mean[..., 0], images.masks[known, :, :, 0].mean(axis=0))

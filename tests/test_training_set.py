@@ -11,18 +11,18 @@ from downstream_jobs import COLUMNS, images_of, model_slice, table_of, train_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthgain.data.image_set import ImageSet
 from synthgain.downstream.arms import (
     Rows,
     TrainingSet,
     fraction_positions,
     hold_out_patients,
-    real_rows,
     repeated,
     supplement,
     supplement_count,
     synthetic_rows,
 )
-from synthgain.downstream.cell import Cell, read_cell, rows_of
+from synthgain.downstream.cell import Cell, read_cell, rows_at, rows_of
 from synthgain.downstream.classification import balance_weights, task_of
 from synthgain.runtime.errors import SynthGainError
 
@@ -49,7 +49,7 @@ def supplemented(**more: Any) -> dict[str, Any]:
 
 def fake_pool(count: int, replicas: int) -> tuple[Rows, Rows]:
     table = table_of(count)
-    real = real_rows(images_of(table), table, np.arange(count), TASK)
+    real = rows_at(ImageSet(images_of(table), table, None, {}), np.arange(count), TASK)
     copies = [
         table.assign(parent_image_id=table["image_id"], parent_patient_id=table["patient_id"], replica=k)
         for k in range(1, replicas + 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.data.dataset import job_dataset
+from synthgain.data.image_set import job_dataset
 from synthgain.datasets.audit import (
     AuditedSet,
     audit_between,

@@ -4,8 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.data.dataset import read_split
-from synthgain.data.image_set import ImageSet, read_image_set
+from synthgain.data.image_set import ImageSet, read_image_set, read_split
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import read_json, read_manifest, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis

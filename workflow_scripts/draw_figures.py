@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from synthgain.attempts import Attempts
-from synthgain.data.dataset import read_split
-from synthgain.data.image_set import ImageSet, read_image_set
+from synthgain.data.image_set import ImageSet, read_image_set, read_split
 from synthgain.report import plots_detail, plots_fidelity, plots_pairs
 from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
 from synthgain.report.pair_sheet import pair_rows

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthgain.data.dataset import job_dataset
-from synthgain.data.image_set import ImageSet, write_image_set
+from synthgain.data.image_set import ImageSet, job_dataset, write_image_set
 from synthgain.entry import checked
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from synthgain.data.dataset import SPLIT_FILE, job_dataset
+from synthgain.data.image_set import SPLIT_FILE, job_dataset
 from synthgain.datasets.duplicates import exact_groups, near_pairs
 from synthgain.datasets.split import (
     PARTS,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.data.dataset import job_dataset
+from synthgain.data.image_set import job_dataset
 from synthgain.downstream.cell import evaluation_parts, rows_at, rows_of
 from synthgain.downstream.prediction import Place
 from synthgain.downstream.rows import mask_store

@@ -74,7 +74,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put a saved state into `optimizer`, its tensors laid out as the weights that they belong to.
+    """Put a saved state into `optimizer`, its tensors in each parameter's memory format.
 
     A state saved on a GPU has another memory format than weights on a CPU (`memory_format`), and fused optimisers
     walk through both side by side.

@@ -1,4 +1,4 @@
-"""Which rows stand in which batch: an order by hashes, the same in every arm for the rows they share.
+"""Which rows are in which batch: an order by hashes, the same in every arm for the rows they share.
 
 Each pass sorts its rows by a 64-bit hash of (replicate seed, source row, copy, pass). The hash of a row
 does not depend on what other rows there are, so two arms keep the relative order of common images, and

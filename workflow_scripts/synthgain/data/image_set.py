@@ -1,4 +1,4 @@
-"""ImageSet: how images, masks and their table lie on disk.
+"""ImageSet: how images, masks and their table are on disk, and the one way to open a data set with its split.
 
 A folder with `images.npy` (N, H, W, C) uint8, `masks.npy` (N, H, W, K) uint8 in {0, 1} where there
 are masks, `table.parquet` (one row per image, same order) and a small `manifest.json`, written last.
@@ -13,9 +13,12 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import pandas as pd
 
+from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import atomic_path, check_file, read_manifest, read_table, write_manifest, write_table
 
+SPLIT_FILE = "split.parquet"
+EXCLUDED = "excluded"  # part of an image that the split does not list
 REQUIRED_COLUMNS = ("image_id", "patient_id", "site", "origin", "sha256")
 
 
@@ -48,13 +51,16 @@ class Planes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array that this stands for."""
+        """Shape of the array that this is read as."""
         return (*self.masks.shape[:3], len(self.chosen))
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return a (B, H, W, K) uint8 copy of these rows."""
         whole = self.masks[rows]
         return np.stack([whole[..., k] if k >= 0 else np.zeros_like(whole[..., 0]) for k in self.chosen], axis=-1)
+
+
+Stored = np.ndarray | Planes  # (n, H, W, C) uint8, memory-mapped or not
 
 
 def planes_of(masks: np.ndarray, names: Sequence[str], structures: Sequence[str]) -> Planes:
@@ -188,3 +194,90 @@ def _open_array(path: Path) -> np.ndarray:
     except ValueError as error:
         raise SynthGainError(f"{path}: not a readable array ({error}); delete its folder and rerun") from error
     return np.asarray(array) if array.size == 0 else array
+
+
+class ImageStore:
+    """Rows of several uint8 arrays as one.
+
+    positions: (N,) int64 rows of the arrays as if they were joined along the first axis, None for all of them.
+    `where` opens the line of the SynthGainError for arrays of different shapes.
+    """
+
+    def __init__(self, arrays: Sequence[Stored], positions: np.ndarray | None = None, where: str = "images") -> None:
+        self._arrays = [array if isinstance(array, Planes) else np.asarray(array) for array in arrays]
+        shapes = {tuple(array.shape[1:]) for array in self._arrays if len(array)} or {self._arrays[0].shape[1:]}
+        if len(shapes) != 1:
+            raise SynthGainError(f"{where}: images of different shapes {sorted(shapes)}; rerun with one image size")
+        height, width, channels = shapes.pop()
+        self.shape = (height, width, channels)
+        edges = np.cumsum([0, *(len(array) for array in self._arrays)])
+        positions = np.arange(edges[-1]) if positions is None else positions
+        self._owner = (np.searchsorted(edges, positions, side="right") - 1).astype(np.int32)
+        self._offset = positions - edges[self._owner]
+
+    def __len__(self) -> int:
+        return len(self._offset)
+
+    def gather(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return `rows` (int64, from 0; None: all) as a (B, H, W, C) uint8 copy. Raises IndexError beyond the last."""
+        rows = np.arange(len(self)) if rows is None else rows
+        images = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        owner, offset = self._owner[rows], self._offset[rows]
+        for number in np.unique(owner):
+            inside = owner == number
+            images[inside] = self._arrays[number][offset[inside]]
+        return images
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with the part of each: (N,) str, train, validation, test or EXCLUDED; without a split all are test."""
+
+    name: str
+    images: ImageSet
+    parts: np.ndarray
+
+    def part(self, *names: str) -> np.ndarray:
+        """Return the rows (n,) int64 of these parts, in the order of the table."""
+        return np.flatnonzero(np.isin(self.parts, names))
+
+    def training_rows(self) -> np.ndarray:
+        """Return the rows of the training part: nothing else is ever trained on. SynthGainError where it is empty."""
+        rows = self.part("train")
+        if not len(rows):
+            raise SynthGainError(f"datasets.{self.name}: its split has no training images; give it a training part")
+        return rows
+
+
+def open_dataset(folder: Path, split: Path | None = None) -> Dataset:
+    """Open the ImageSet in `folder` with the split in the folder `split`; either may be given as its manifest's path.
+
+    Raises SynthGainError for a file that is missing or damaged. Identities are compared by whoever names the folders.
+    """
+    folder = _folder(folder)
+    images = read_image_set(folder)
+    if split is None:
+        return Dataset(folder.name, images, np.full(len(images), "test", dtype=object))
+    part = read_split(split).set_index("image_id")["part"]
+    return Dataset(folder.name, images, images.table["image_id"].map(part).fillna(EXCLUDED).to_numpy(dtype=object))
+
+
+def job_dataset(job: Job, name: str, with_split: bool = True) -> Dataset:
+    """Open a data set among a job's inputs, identities compared, with its split where the job has it."""
+    split = f"splits/{name}/manifest.json"
+    given = job.input_folder(split) if with_split and split in job.inputs else None
+    return open_dataset(job.input_folder(f"datasets/{name}/manifest.json"), given)
+
+
+def read_split(folder: Path) -> pd.DataFrame:
+    """Return a split: image_id, patient_id, part. Raises SynthGainError where it is missing or damaged."""
+    folder = _folder(folder)
+    manifest = read_manifest(folder / "manifest.json")
+    table: pd.DataFrame = read_table(
+        check_file(folder, SPLIT_FILE, manifest["files"][SPLIT_FILE]), manifest["identity"]
+    )
+    return table
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.name == "manifest.json" else path

@@ -46,7 +46,7 @@ def training_order(table: pd.DataFrame, columns: Columns, seed: int, dataset: st
 def patient_fraction(table: pd.DataFrame, order: np.ndarray, fraction: float) -> np.ndarray:
     """Return the prefix of `order` with the first round(fraction × patients) patients (at least one).
 
-    Prefixes of the same order are nested: 25 % of the patients stand inside 50 %.
+    Prefixes of the same order are nested: 25 % of the patients lie inside 50 %.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}")

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from synthgain.data.image_set import Columns, ImageSet, read_image_set
-from synthgain.data.store import ImageStore
+from synthgain.data.image_set import Columns, ImageSet, ImageStore, read_image_set
 from synthgain.runtime.files import check_file, read_manifest
 
 

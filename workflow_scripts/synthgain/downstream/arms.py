@@ -15,7 +15,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
 
 SYNTHETIC_VALIDATION_SHARE = 0.2  # of the parent patients, held out where `selection: synthetic`
-POOL_COLUMNS = ("image_id", "parent_image_id", "parent_patient_id", "replica")  # of a pool's table, beside targets
+POOL_COLUMNS = ("image_id", "parent_image_id", "parent_patient_id", "replica")  # of a pool's table, besides targets
 _WORDS = 2.0**64  # how many 64-bit hashes there are
 _OCCURRENCE_SHIFT = np.int64(32)  # a row drawn twice within one replica still has keys of its own
 
@@ -33,17 +33,6 @@ def fraction_positions(
         return positions
     rows = table.iloc[positions].reset_index(drop=True)
     return positions[patient_fraction(rows, training_order(rows, columns, seed, dataset), fraction)]
-
-
-def real_rows(
-    images: np.ndarray, table: pd.DataFrame, positions: np.ndarray, task: TaskLike, planes: Sequence[Planes] = ()
-) -> Rows:
-    """Return rows of a real data set, copy 0."""
-    rows = table.iloc[positions]
-    ids = rows["image_id"].astype(str).to_numpy(dtype=object)
-    patients = rows["patient_id"].astype(str).to_numpy(dtype=object)
-    copies = np.zeros(len(rows), dtype=np.int64)
-    return Rows([images], positions.astype(np.int64), ids, ids, patients, copies, task.truth(rows), planes)
 
 
 def synthetic_rows(

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from synthgain.data.dataset import Dataset, job_dataset
-from synthgain.data.image_set import ImageSet, Planes, planes_of
+from synthgain.data.image_set import Dataset, ImageSet, Planes, job_dataset, planes_of
 from synthgain.data.replicas import Replicas, read_replicas
 from synthgain.downstream.arms import (
     POOL_COLUMNS,
@@ -16,7 +15,6 @@ from synthgain.downstream.arms import (
     chosen_parents,
     fraction_positions,
     hold_out_patients,
-    real_rows,
     repeated,
     siblings,
     supplement,
@@ -47,7 +45,10 @@ def rows_of(data: Dataset, part: str, task: TaskLike, fraction: float, seed: int
 def rows_at(images: ImageSet, positions: np.ndarray, task: TaskLike) -> Rows:
     """Return the rows at these positions of the table, with the task's masks where it and the images have any."""
     planes = () if images.masks is None or not task.structures else (images.planes(task.structures),)
-    return real_rows(images.images, images.table, positions, task, planes)
+    rows = images.table.iloc[positions]
+    ids, patients = (rows[name].astype(str).to_numpy(dtype=object) for name in ("image_id", "patient_id"))
+    copies = np.zeros(len(rows), dtype=np.int64)
+    return Rows([images.images], positions.astype(np.int64), ids, ids, patients, copies, task.truth(rows), planes)
 
 
 @dataclass(frozen=True)

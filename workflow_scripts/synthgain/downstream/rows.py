@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from synthgain.data.batch_order import copy_keys, row_keys
-from synthgain.data.image_set import Planes
+from synthgain.data.image_set import ImageStore, Planes, Stored
 from synthgain.data.pixels import fits, to_batch
-from synthgain.data.store import ImageStore, Stored
 from synthgain.runtime.errors import SynthGainError
 
 _AT_ONCE = 4096  # images that are copied to a GPU together

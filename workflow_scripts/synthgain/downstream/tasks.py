@@ -29,7 +29,7 @@ class TaskLike(Protocol):
 
     @property
     def metric(self) -> str:
-        """Name of the measure, larger is better, that validation reports beside the loss."""
+        """Name of the measure, larger is better, that validation reports besides the loss."""
 
     @property
     def columns(self) -> tuple[str, ...]:

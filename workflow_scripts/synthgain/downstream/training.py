@@ -126,7 +126,7 @@ def step_seed(seed: int, step: int) -> int:
 
 
 class Trainer:
-    """Trains one network on one training set, from where its checkpoints stand."""
+    """Trains one network on one training set, from its newest checkpoint."""
 
     def __init__(
         self,

@@ -7,10 +7,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from synthgain.data.dataset import job_dataset
-from synthgain.data.image_set import Columns, planes_of
+from synthgain.data.image_set import Columns, ImageStore, job_dataset, planes_of
 from synthgain.data.replicas import Replicas, read_replicas
-from synthgain.data.store import ImageStore
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 

@@ -85,7 +85,7 @@ class Run(ABC):
         """What the manifest says of this family beyond what every family says; `parameters` among it."""
 
     def save_extras(self, folder: Path) -> list[str]:
-        """Write what stands beside the network in the published folder; return the files' names."""
+        """Write what the published folder holds besides the network; return the files' names."""
         return []
 
 

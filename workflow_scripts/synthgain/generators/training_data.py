@@ -11,8 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from synthgain.data.dataset import open_dataset
-from synthgain.data.image_set import Columns, ColumnSpec, ImageSet
+from synthgain.data.image_set import Columns, ColumnSpec, ImageSet, open_dataset
 from synthgain.data.order import patient_fraction, training_order
 from synthgain.data.pixels import fits, to_signed
 from synthgain.generators.condition_encoder import ConditionEncoder

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.data.dataset import read_split
+from synthgain.data.image_set import read_split
 from synthgain.report.blocks import Picture, Text
 from synthgain.report.costs import read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address

@@ -22,7 +22,7 @@ from synthgain.runtime.files import digest, read_manifest, remove_parts
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0
-JOB_FILE_KEY = "job_file"  # in a --job too long for a command line: the file that holds it, beside its `digest`
+JOB_FILE_KEY = "job_file"  # in a --job too long for a command line: the file that holds it, and its `digest`
 
 logger = logging.getLogger("synthgain")
 
@@ -162,9 +162,9 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
 
 
 def _remove_parts(job: Job) -> None:
-    """Remove what a killed try left half written beside the outputs; of several processes the first does so."""
+    """Remove what a killed try left half written next to the outputs; of several processes the first does so."""
     if os.environ.get("RANK", "0") == "0":
-        for output in job.outputs:  # beside a manifest everything is this job's
+        for output in job.outputs:  # next to a manifest everything is this job's
             remove_parts(output.parent, "*" if output.name == "manifest.json" else output.name)
 
 

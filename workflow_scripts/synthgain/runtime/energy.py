@@ -18,7 +18,7 @@ MILLIJOULES_PER_JOULE = 1_000
 
 
 class RaplDomain:
-    """One counter of Linux' powercap tree: `energy_uj` in microjoules, starting anew above `max_energy_range_uj`."""
+    """One counter of Linux' powercap tree: `energy_uj` in microjoules, back at 0 above `max_energy_range_uj`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

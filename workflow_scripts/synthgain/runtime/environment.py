@@ -8,7 +8,7 @@ from synthgain.runtime.command import logger
 
 
 def environment(device: torch.device, **more: object) -> dict[str, object]:
-    """Return what a job's bits depend on beside its inputs: device, threads, torch, the CPU's vector width, `more`."""
+    """Return what a job's bits depend on besides its inputs: device, threads, torch, the CPU's vector width, `more`."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),

@@ -44,7 +44,7 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it into place.
+    """Yield a temporary path next to `path`; on success flush it to disk and rename it into place.
 
     On any error the temporary file is removed and what stood at `path` stays. A full disk raises
     SynthGainError naming the folder.
@@ -69,7 +69,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any error it is removed."""
+    """Yield a temporary folder next to `path`; on success it takes the place of `path`, on any error it is removed."""
     temporary = path.with_name(f".{path.name}{PART}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

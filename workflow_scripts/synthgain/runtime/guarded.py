@@ -30,7 +30,7 @@ MARKER = "identity.json"
 
 
 def whole(manifest: Path, identity: str, folder: Path | None = None) -> dict[str, Any] | None:
-    """Return a manifest if it has this identity and every byte of its files (in `folder`, or beside it) is as written.
+    """Return a manifest if it has this identity and every byte of its files (in `folder`, or next to it) is as written.
 
     None where it is missing, of another identity, or one of its files is missing or damaged.
     """

@@ -55,7 +55,7 @@ def launch(command: list[str], count: int, threads: int) -> None:
 
 
 def leave_with_launcher() -> None:
-    """End this process at once when the launcher is gone, so that a retried job never meets its forerunner."""
+    """End this process at once when the launcher is gone, so that a retried job never overlaps the previous attempt."""
     if RENDEZVOUS in os.environ:
         threading.Thread(target=_wait_for_the_end_of_input, daemon=True).start()
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from synthgain.data.dataset import SPLIT_FILE
-from synthgain.data.image_set import ColumnSpec, write_image_set
+from synthgain.data.image_set import SPLIT_FILE, ColumnSpec, write_image_set
 from synthgain.runtime.files import write_manifest, write_table
 
 IDENTITY = "random"

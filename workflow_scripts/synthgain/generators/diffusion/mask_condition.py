@@ -1,4 +1,4 @@
-"""A mask as condition: as further input channels of the network, or through a control network beside it."""
+"""A mask as condition: as further input channels of the network, or through a control network next to it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

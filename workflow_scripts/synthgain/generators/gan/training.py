@@ -31,7 +31,7 @@ from synthgain.runtime.command import Job
 from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed
 
-CONDITION_DIMENSION = 64  # of the vector that the generator gets beside its latent numbers
+CONDITION_DIMENSION = 64  # of the vector that the generator gets besides its latent numbers
 MASKED_OUTPUTS = ("image+mask",)
 
 

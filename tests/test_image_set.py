@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from downstream_jobs import images_of, table_of, write_dataset
 
-from synthgain.data.dataset import EXCLUDED, SPLIT_FILE, open_dataset, read_split
-from synthgain.data.image_set import planes_of
+from synthgain.data.image_set import EXCLUDED, SPLIT_FILE, open_dataset, planes_of, read_split
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest, write_table
 
