@@ -26,9 +26,15 @@ LAYOUTS = {
     "shenzhen": "synthgain.datasets.layouts.shenzhen",
     "siim_acr": "synthgain.datasets.layouts.siim_acr",
 }
-FAMILIES = {"diffusion": "synthgain.generators.diffusion.generator", "gan": "synthgain.generators.gan.generator"}
+FAMILIES = {
+    "diffusion": "synthgain.generators.diffusion.generator",
+    "gan": "synthgain.generators.gan.generator",
+}
 # What the config and the report know of a family (`generators/family.py`).
-FAMILY_ENTRIES = {"diffusion": "synthgain.generators.diffusion.family", "gan": "synthgain.generators.gan.family"}
+FAMILY_ENTRIES = {
+    "diffusion": "synthgain.generators.diffusion.family",
+    "gan": "synthgain.generators.gan.family",
+}
 # The part of the package that trains a family: imported there only by the jobs that train.
 FAMILY_TRAINING = {
     "diffusion": "synthgain.generators.diffusion.training",
