@@ -13,15 +13,18 @@ from workshop import Workshop, new_workshop
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 STUDY = "studies/phantom_segmentation.yaml"
-STEPS = 12  # of each generator, in place of 200 and 300: what is asserted rests on pools of known truth
+STEPS = 12  # of each generator, in place of 200 and 300, and of arms on what they draw a tenth: what is asserted rests
+# on pools of known truth
 
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     workshop = new_workshop(tmp_path_factory.mktemp("pairs"))
     path = workshop.folder / STUDY
-    text, count = re.subn(r"steps: [23]00, batch_size: 12", f"steps: {STEPS}, batch_size: 12", path.read_text())
-    assert count == 3
+    text, generators = re.subn(r"steps: [23]00, batch_size: 12", f"steps: {STEPS}, batch_size: 12", path.read_text())
+    drawn = r"(synthetic: (?:drawn|gan_drawn|moved), ratios: \[300\])}"
+    text, arms = re.subn(drawn, r"\1, steps_factor: 0.1}", text)
+    assert (generators, arms) == (3, 3)
     path.write_text(text)
     workshop.snakemake("--cores", "2", "--quiet", "all", study=STUDY)
     return workshop
