@@ -29,6 +29,7 @@ ALLOWED = {
         "networks.options",
         "datasets.entries.base",
         "datasets.entries.table",
+        "downstream.kinds",
         "downstream.options",
         "generators.family",
         "generators.snapshots",

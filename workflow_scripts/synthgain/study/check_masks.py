@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synthgain.downstream.kinds import TASK_KINDS
 from synthgain.entry import nearest
 from synthgain.study.generation import Generator, family_of
 from synthgain.study.roles import root_pool, source_dataset
@@ -26,7 +27,7 @@ def check_masks(study: Study) -> None:
         for dataset in generator.train_on.datasets:
             _known_structures(study, dataset, generator.structures, f"generators.{name}.structures")
     for name, model in study.models.items():
-        if model.task == "segmentation":
+        if model.kind.masks:
             trained = {arm.real for arm in study.arms.values() if arm.real is not None}
             for dataset in dict.fromkeys([*study.evaluate_on, *sorted(trained)]):
                 _known_structures(study, dataset, model.structures, f"models.{name}.structures")
@@ -40,7 +41,7 @@ def check_masks(study: Study) -> None:
 
 def _check_arm(study: Study, name: str) -> None:
     arm, place = study.arms[name], f"arms.{name}"
-    segmented = [model for model, config in study.models.items() if config.task == "segmentation"]
+    segmented = [model for model, config in study.models.items() if config.kind.masks]
     if segmented and arm.balance is not None:
         raise ValueError(f"{place}.balance: for classification; model {segmented[0]!r} has no labels to balance")
     pool = study.pools.get(arm.synthetic or "")
@@ -115,12 +116,12 @@ def _check_filter(study: Study, pool: Pool, place: str) -> None:
     """The scores come from the first model, trained on all real images of the pool's source."""
     assert pool.filter is not None
     first, model = next(iter(study.models.items()))
-    wanted = {"mask_agreement": "segmentation", "label_consistency": "classification"}.get(pool.filter.scores)
-    if wanted is None:
+    if pool.filter.scores not in {kind.agreement for kind in TASK_KINDS.values()}:
         if study.evaluation.memorisation is None:
             raise ValueError(f"{place}.filter.scores: memorisation is not searched for (evaluation.memorisation: null)")
         return
-    if model.task != wanted:
+    if model.kind.agreement != pool.filter.scores:
+        wanted = " or ".join(name for name, kind in TASK_KINDS.items() if kind.agreement == pool.filter.scores)
         raise ValueError(f"{place}.filter.scores: {pool.filter.scores} needs a {wanted} model; {first!r} comes first")
     source = source_dataset(study, pool.of or "")
     plain = any(a.plain and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())

@@ -166,7 +166,7 @@ def _check_primary(study: Study, primary: Primary) -> None:
     if primary.labels != "macro" and len(model.labels) > 1 and primary.labels not in model.labels:
         hint = nearest(primary.labels, ["macro", *model.labels])
         raise ValueError(f"analysis.primary.labels: {primary.labels!r}; {hint}")
-    if (primary.metric in SEGMENTATION_METRICS) != (model.task == "segmentation"):
+    if (primary.metric in SEGMENTATION_METRICS) != model.kind.masks:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
 
 

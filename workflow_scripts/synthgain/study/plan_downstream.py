@@ -86,7 +86,7 @@ def collect_predictions(plan: Planner, model: str, arm: str) -> Draft:
     ]
     listed = [{"ratio": r, "path": plan.job("predict_downstream", **w).output} for r, w in cells]
     return Draft(
-        {"model": model, "arm": arm, "task": plan.study.models[model].task, "cells": listed},
+        {"model": model, "arm": arm, "task": plan.study.models[model].kind.predictions, "cells": listed},
         tuple(("predict_downstream", w) for _, w in cells),
     )
 
@@ -124,7 +124,7 @@ def floor_arm(plan: Planner, model: str) -> str:
 def tested_model(config: Model) -> dict[str, Any]:
     """Return what prediction needs of a model beside its weights."""
     fields = {"task": config.task, "task_module": config.task, "network": network_entry(config)}
-    if config.task == "classification":
+    if not config.kind.masks:
         return {**fields, "targets": config.targets}
     measured = {"window": config.window, "tolerance": config.tolerance, "keep_masks": config.keep_masks}
     return {**fields, "structures": config.structures, **measured}

@@ -96,7 +96,7 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
     replicas = root_pool(plan.study, pool).replicas
     entry: dict[str, Any] = {"name": name, "targets": model.targets, "network": network_entry(model)}
     check, modules = {}, [NETWORKS[entry["network"]["module"]]]
-    if model.task == "segmentation":
+    if model.kind.masks:
         entry |= {"task": model.task, "structures": model.structures, "window": model.window}
         entry["task_module"], check = model.task, {"check": "mask_agreement"}
         modules += [TASKS[model.task], MASK_CHECKS["mask_agreement"]]
@@ -147,7 +147,7 @@ def measured_pools(plan: Planner) -> list[str]:
 
 def segmented(plan: Planner) -> list[str]:
     """Return the structures that the study's models segment, none in a study that only classifies."""
-    models = [model for model in plan.study.models.values() if model.task == "segmentation"]
+    models = [model for model in plan.study.models.values() if model.kind.masks]
     return list(dict.fromkeys(name for model in models for name in model.structures))
 
 

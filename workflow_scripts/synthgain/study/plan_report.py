@@ -40,7 +40,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
     return Draft(
         {
             "model": model,
-            "task": study.models[model].task,
+            "task": study.models[model].kind.predictions,
             "targets": study.models[model].labels,
             "arms": arms,
             "analysis": analysis,
@@ -57,7 +57,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             *(("prepare_dataset", {"dataset": name}) for name in study.evaluate_on),
             *(("split_dataset", {"dataset": n}) for n in study.evaluate_on if study.datasets[n].split is not None),
             ("audit_datasets", {}),
-            *([("trivial_floor", {"model": model})] if study.models[model].task == "segmentation" else []),
+            *([("trivial_floor", {"model": model})] if study.models[model].kind.masks else []),
             *(job for jobs in gates(plan).values() for job in jobs),
         ),
     )
@@ -91,7 +91,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
     return Draft(
         {
             "model": model,
-            "task": study.models[model].task,
+            "task": study.models[model].kind.predictions,
             "targets": study.models[model].labels,
             "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
             "analysis": study.analysis.dump(include={"margin", "alpha", "subgroups"}),
@@ -176,7 +176,7 @@ def _endpoint(plan: Planner, model: str) -> dict[str, str]:
     for entry in declared:
         if entry.model == model:
             return {"test_set": entry.test_set, "label": entry.labels, "metric": entry.metric}
-    metric = "dice" if plan.study.models[model].task == "segmentation" else "auroc"
+    metric = plan.study.models[model].kind.metric
     return {"test_set": plan.study.evaluate_on[0], "label": "macro", "metric": metric}
 
 
