@@ -107,6 +107,22 @@ RECIPES = {
         ],
         4,
     ),
+    "task": Recipe(
+        {"coarse.py": "downstream/coarse.py"},
+        [
+            (REGISTRY, *after("TASKS = {", '    "coarse": "synthgain.downstream.coarse",')),
+            (
+                holder("TASK_KINDS = {"),
+                *after(
+                    "TASK_KINDS = {",
+                    '    "coarse": TaskKind(',
+                    '        "structures", DOWNSTREAM["segmentation"], "dice", "mask_agreement", "segmentation"',
+                    "    ),",
+                ),
+            ),
+        ],
+        6,
+    ),
     "network": Recipe(
         {"tiny_cnn.py": "networks/tiny_cnn.py"},
         [
@@ -159,6 +175,15 @@ def study_of_toys() -> dict:
     )  # fmt: skip
 
 
+def study_of_a_task() -> dict:
+    """A study of real images with a model of the toy task: others need masks from every pool."""
+    primary = {"model": "cnn", "arm": "real_strong", "metric": "dice", "test_set": "hospital_a"}
+    model = {"task": "coarse", "structures": ["lungs"], "steps": 2, "batch_size": 4, "validate_every": 2}
+    arms = {"real": {"real": "hospital_a"}, "real_strong": {"real": "hospital_a", "augmentation": "strong"}}
+    changes = {"study": "outlines", "generators": {}, "pools": {}, "models": {"cnn": model}, "arms": arms}
+    return tiny(**changes, analysis__primary=primary)
+
+
 OUTPUTS = [
     "pools/averages/0/replica-1/shard-0/manifest.json",
     "pools/mirrored/0/replica-1/shard-0/manifest.json",
@@ -192,12 +217,13 @@ def test_every_recipe_works(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "envs", copy / "envs")
     for recipe in RECIPES.values():
         followed(recipe, copy)
-    config = tmp_path / "study.json"
-    config.write_text(json.dumps(study_of_toys()))
-    paths = f"{copy / 'workflow_scripts'}"
-    command = [sys.executable, str(TOYS / "study.py"), str(config), str(copy), str(tmp_path / "results"), *OUTPUTS]
-    environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "SYNTHGAIN_DEVICE": "cpu", "PATH": "/usr/bin:/bin"}
+    studies = tmp_path / "studies.json"
+    predicted = ["predictions/cnn/real/0/0.parquet"]
+    studies.write_text(json.dumps([[study_of_toys(), OUTPUTS], [study_of_a_task(), predicted]]))
+    command = [sys.executable, str(TOYS / "study.py"), str(studies), str(copy), str(tmp_path / "results")]
+    paths = {"PYTHONPATH": str(copy / "workflow_scripts"), "PATH": "/usr/bin:/bin"}
+    environment = {**paths, "OMP_NUM_THREADS": "1", "SYNTHGAIN_DEVICE": "cpu"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert set(said["made"]) == set(OUTPUTS)
+    assert json.loads(done.stdout.splitlines()[-1]) == [*OUTPUTS, *predicted]
+    assert (tmp_path / "results" / "outlines" / predicted[0]).exists()
