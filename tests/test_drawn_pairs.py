@@ -9,7 +9,7 @@ from pool_sources import call, job_line, shard_slice
 
 from draw_pool_shard import draw_pool_shard
 from synthgain.data.image_set import read_image_set
-from synthgain.generators.diffusion import generator as diffusion
+from synthgain.generators.training import train_family
 from synthgain.pools.inpainting import region_of
 from synthgain.pools.shards import positions_of
 from synthgain.runtime.files import digest, read_manifest
@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
         "masks": {"output": "mask", "structures": ["upper", "disc"]},
     }
     for name, changes in jobs.items():
-        diffusion.train(training_job(run, inputs, name=name, **{**PAIRED, **changes}))
+        train_family(training_job(run, inputs, name=name, **{**PAIRED, **changes}))
     names = [f"generators/{name}/0/manifest.json" for name in jobs]
     return run, {**inputs, **{name: read_manifest(run / name)["identity"] for name in names}}
 

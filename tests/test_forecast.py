@@ -191,7 +191,7 @@ def test_what_is_measured_and_counted_again(
         ("networks/small_cnn.py", True),
         ("downstream/training.py", True),
         ("networks/gan.py", False),
-        ("generators/gan_training.py", False),
+        ("generators/gan/training.py", False),
         ("datasets/phantom.py", False),
         ("statistics/analysis.py", False),
         ("report/style.py", False),
