@@ -10,7 +10,7 @@ from synthgain.study.generation import Generator, family_of
 from synthgain.study.roles import root_pool, source_dataset
 
 if TYPE_CHECKING:
-    from synthgain.study.generation import Pool
+    from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
 ONE_PASS = {"batch_size", "precision"}  # of sampling, all that a generator drawn in one pass takes

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from synthgain.entry import nearest
+from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.check_masks import check_masks
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
@@ -73,6 +74,9 @@ def _check_generation(study: Study) -> None:
                 _known(other, study.pools, f"{place}.of")
         if pool.thin_to is not None and study.pools[pool.thin_to].filter is None:
             raise ValueError(f"{place}.thin_to: pool {pool.thin_to!r} has no filter whose size could be taken")
+        problem = pool.known and known_problem(pool.known, pool.known_options, bool(pool.balance))
+        if problem:
+            raise ValueError(f"{place}.{problem}")
         if pool.balance and pool.rows_of:
             _check_columns(study, pool.rows_of, pool.balance, f"{place}.balance")
         if pool.known and pool.rows_of:

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from synthgain.pools.options import MaskTransform, PoolMasks
+from synthgain.pools.options import MaskTransform, Pool, PoolMasks
 from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
-from synthgain.study.generation import Pool
 from synthgain.study.plan_data import data_inputs, snapshots_of, table_checksum
 from synthgain.study.planner import OUTPUTS, Draft, Planner, plans
 from synthgain.study.roles import root_pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synthgain.study.generation import Pool
+    from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
 # Known-answer pools without information of their own: an arm on one must not help.

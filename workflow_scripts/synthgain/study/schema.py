@@ -5,8 +5,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from synthgain.entry import Entry, Name, Share
+from synthgain.pools.options import Pool
 from synthgain.study.data import Dataset, Image
-from synthgain.study.generation import Generator, Pool
+from synthgain.study.generation import Generator
 from synthgain.study.training import Arm, Model
 
 
