@@ -62,13 +62,13 @@ def test_planes_stand_behind_the_image_in_the_order_asked_for(tmp_path: Path) ->
     assert data.masks is None
     alone = read(tmp_path, MaskPlanes("mask", ("upper", "disc")))
     assert (alone.images == data.images[:, 1:]).all()
-    given_masks = read(tmp_path, MaskPlanes("image", ("upper", "disc"), conditioned=True))
+    given_masks = read(tmp_path, MaskPlanes("image", ("upper", "disc")))
     assert given_masks.masks is not None
     assert (given_masks.images == data.images[:, :1]).all()
     assert (given_masks.masks == data.images[:, 1:]).all()
 
 
-@pytest.mark.parametrize("planes", [MaskPlanes("image+mask", ("disc",)), MaskPlanes("image", ("disc",), True)])
+@pytest.mark.parametrize("planes", [MaskPlanes("image+mask", ("disc",)), MaskPlanes("image", ("disc",))])
 def test_rows_without_the_mask_are_left_out_and_counted(tmp_path: Path, planes: MaskPlanes) -> None:
     write_data(tmp_path, masks=True, without_disc=(1, 4))
     data = read(tmp_path, planes)
@@ -120,9 +120,6 @@ def write_hollow(run: Path) -> None:
     [
         ({"output": "picture"}, "generators.ddpm.output 'picture': known are image, image\\+mask, mask"),
         ({"output": "mask"}, "generators.ddpm.structures: missing"),
-        (CONCATENATED | {"output": "image+mask"}, "what draws masks cannot be conditioned on them as well"),
-        (CONCATENATED | {"mask_by": "prayer"}, "mask_by 'prayer': known are concatenation, controlnet"),
-        (CONCATENATED | {"mask_by": "controlnet"}, "generators.ddpm.init_from: missing; mask_by: controlnet"),
     ],
 )
 def test_impossible_slices(tmp_path: Path, changes: dict, message: str) -> None:
@@ -154,7 +151,7 @@ def test_pairs_interrupted_end_in_the_bits_of_the_uninterrupted(
     data = job_training_data(jobs[0])
     assert facts["sigma_data"] == pytest.approx(float((data.images.double() / 127.5 - 1).std(correction=0)))
     generator = load_generator(jobs[0].outputs[0].parent)
-    assert (generator.kind, generator.output, generator.structures) == ("diffusion", "image+mask", ("upper", "disc"))
+    assert (generator.output, generator.structures) == ("image+mask", ("upper", "disc"))
     assert (generator.image_shape, generator.image_channels, generator.mask_by) == ((3, 8, 8), 1, None)
     assert "image" not in generator.null_condition(2)
 

@@ -304,7 +304,6 @@ BAD = [
     (lambda: Gan(pairs=True), {"inpainting": INPAINTING}, "needs a generator that denoises"),
     (lambda: Gan(pairs=False), {}, "no masks"),
     (Pairs, {"inpainting": {**INPAINTING, "structure": "polyp"}}, "polyp"),
-    (Conditioned, {"masks": {"source": "magic"}}, "magic"),
     (Masks, {}, "draws masks"),
     (Pairs, {"module": "generated"}, "has masks"),
     (Pairs, {"image": {"size": 16, "channels": 1}}, "16"),

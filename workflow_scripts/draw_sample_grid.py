@@ -52,16 +52,13 @@ def draw_sample_grid(job: Job) -> None:
         Path(name).parent.name: (job.input_folder(name), job.input_folder(name.replace("datasets/", "splits/", 1)))
         for name in job.inputs_below("datasets/")
     }
-    conditioned = generator.output == "image" and bool(generator.structures)
-    planes = MaskPlanes(
-        generator.output, tuple(generator.structures), conditioned, place=f"generators.{entry['generator']}"
-    )
+    planes = MaskPlanes(generator.output, tuple(generator.structures), place=f"generators.{entry['generator']}")
     data = read_training_data(folders, 1.0, 1.0, entry["seed"], planes)
     groups = condition_groups(data.table, generator.encoder.columns)[:MAX_ROWS]
     sampler = Sampler(generator, checked(Sampling, entry["sampling"], "sampling", of_slice=True))
     rows = [_grid_row(sampler, data, group, name, entry) for name, group in groups]
     title = f"{entry['generator']} {entry['index']}, snapshot {entry['snapshot']}"
-    legend = [f"{name} (condition)" if conditioned else name for name in generator.structures]
+    legend = [f"{name} (condition)" if planes.conditioned else name for name in generator.structures]
     with atomic_path(job.outputs[0]) as temporary:
         draw_grid(temporary, [name for name, _ in groups], rows, title, legend)
 

@@ -22,7 +22,6 @@ from synthgain.pools.shards import ShardRequest, positions_of
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
 
-SOURCES = ("training", "transformed", "generated")
 Counts = dict[str, dict[str, int]]
 
 
@@ -52,12 +51,10 @@ def condition_masks(
 
     rows, seeds: those of the whole replica; structures: the generator's planes, in its order; sampling: the pool's.
     Everything depends on the row's seed only, so that no shard moves a mask.
-    Raises SynthGainError for an unknown source or data without these masks.
+    Raises SynthGainError for data without these masks.
     """
     options = request.masks or {"source": "training"}
     source = options["source"]
-    if source not in SOURCES:
-        raise SynthGainError(f"pools.{request.keys.pool}.masks.source: got {source!r}; known: {', '.join(SOURCES)}")
     if source == "generated":
         return _generated(request, options["generator"], structures, rows, seeds, bounds, sampling)
     inside = slice(*bounds)

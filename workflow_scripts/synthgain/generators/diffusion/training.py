@@ -16,7 +16,7 @@ from synthgain.generators.condition_encoder import ConditionEncoder, column_spec
 from synthgain.generators.diffusion.formulations import Edm, Formulation, VPrediction, made_of
 from synthgain.generators.diffusion.generator import ConditionalNetwork, DiffusionGenerator, fitting_weights, save_parts
 from synthgain.generators.diffusion.generator import load as load_diffusion
-from synthgain.generators.diffusion.mask_condition import CONCATENATION, CONTROLNET, UNKNOWN, checked_method
+from synthgain.generators.diffusion.mask_condition import CONCATENATION, CONTROLNET, UNKNOWN
 from synthgain.generators.diffusion.options import Formulation as Options
 from synthgain.generators.options import GeneratorTraining
 from synthgain.generators.run import Run, common_parts, training_options, weight_average
@@ -90,7 +90,7 @@ def prepare_run(job: Job) -> DiffusionRun:
     """Read the data and build network, encoder, average and optimiser as the slice says."""
     entry = job.slice
     options = training_options(GeneratorTraining, job)
-    mask_by = checked_method(entry)
+    mask_by = entry.get("mask_by")
     data, accelerator, keys = common_parts(job, options)
     start = load_diffusion(job.input_folder(entry["init_from"])) if entry.get("init_from") else None
     formulation = build_formulation(entry, data, start)
