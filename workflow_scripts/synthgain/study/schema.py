@@ -166,6 +166,15 @@ class Study(Entry):
         None, description="Folder of your data; better --config data_root=… or SYNTHGAIN_DATA."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rehearsal_as_text(cls, data: Any) -> Any:
+        """Snakemake hands on the words of `--config` as text."""
+        words = {"true": True, "false": False}
+        if isinstance(data, dict) and data.get("rehearsal") in ("true", "false"):
+            return {**data, "rehearsal": words[data["rehearsal"]]}
+        return data
+
     @model_validator(mode="after")
     def _cross_references(self) -> "Study":
         from synthgain.study.checks import check_references
