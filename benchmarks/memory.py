@@ -1,5 +1,6 @@
 """Memory: a downstream training job on a pool of 200,000 images of 256 px, of which only mapped pages are read."""
 
+import json
 import subprocess
 import sys
 import time
@@ -50,10 +51,8 @@ def train_command(jobs: StudyJobs, pool: Path, count: int) -> list[str]:
     replica = next(path for path in planned.inputs if path.startswith("pools/"))
     write_sparse_replica((jobs.run / replica).parent, parents, count, planned.inputs[replica])
     ratio = 100 * (count // len(parents))
-    fields = {
-        "slice": {**planned.slice, "ratio": ratio}, "inputs": dict(planned.inputs), "code": planned.code,
-        "identity": digest(["memory", count]),
-    }  # fmt: skip
+    fields = json.loads(planned.parameter()) | {"identity": digest(["memory", count])}
+    fields["slice"]["ratio"] = ratio
     output = jobs.run / planned.output
     return [
         sys.executable, str(ROOT / "workflow_scripts/train_downstream.py"), "--job", canonical_json(fields),

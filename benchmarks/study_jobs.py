@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import importlib
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from synthgain.runtime.command import Job
+from synthgain.runtime.command import Job, job_of
 from synthgain.study.load import read_yaml
-from synthgain.study.planner import PlannedJob
 from synthgain.study.session import Session
+from synthgain.study.stage import PlannedJob
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,9 +66,7 @@ class StudyJobs:
 
     def _as_script_sees(self, planned: PlannedJob) -> Job:
         outputs = [self.run / planned.output]
-        return Job(
-            dict(planned.slice), dict(planned.inputs), planned.code, planned.identity, self.run, outputs, self.threads
-        )
+        return job_of(json.loads(planned.parameter()), self.run, outputs, self.threads)
 
 
 @contextlib.contextmanager

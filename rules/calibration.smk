@@ -3,7 +3,10 @@
 
 rule summarise_calibration:
     input:
-        inputs("summarise_calibration"),
+        statistics=needs("summarise_calibration", "statistics"),
+        memorisation=needs("summarise_calibration", "memorisation"),
+        fidelity=needs("summarise_calibration", "fidelity"),
+        predictions=needs("summarise_calibration", "predictions"),
     output:
         f"{STUDY}/calibration.json",
         f"{STUDY}/calibration.csv",
@@ -23,5 +26,4 @@ rule summarise_calibration:
     message:
         "Comparing known and found answers of {wildcards.study}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/summarise_calibration.py" --job {params.job:q} --run results/{wildcards.study}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("summarise_calibration", "{wildcards.study}")

@@ -12,6 +12,8 @@ sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study import cluster
 from synthgain.study.session import Session
+from synthgain.study.stages.table import STAGES
+from synthgain.study.wildcards import wildcards_of_stages
 from synthgain.study.sources import blamed, merged, read_sources
 
 RUN = "results/{run}"
@@ -35,42 +37,39 @@ except SynthGainError as problem:
 
 
 wildcard_constraints:
+    **wildcards_of_stages(),
     run=session.run_pattern(),
     study=session.study.study,
-    dataset="[a-z][a-z0-9_]*",
-    generator="[a-z][a-z0-9_]*",
-    pool="[a-z][a-z0-9_]*",
-    model="[a-z][a-z0-9_]*",
-    arm="[a-z][a-z0-9_]*",
-    index=r"\d+",
-    replica=r"\d+",
-    shard=r"\d+",
-    ratio=r"\d+",
-    chunk=r"\d+",
-    snapshot=r"\d+",
 
 
-def planned(rule, method):
+def planned(rule, method, *about):
     """Return a function of wildcards that asks the session, with errors as one line."""
 
     def ask(wildcards):
         try:
-            return getattr(session, method)(rule, **dict(wildcards))
+            return getattr(session, method)(rule, *about, **dict(wildcards))
         except SynthGainError as problem:
             raise WorkflowError(str(problem)) from None
 
     return ask
 
 
-def inputs(rule):
-    ask = planned(rule, "inputs")
-    return lambda wildcards: [
-        ancient(path) if old else path for path, old in ask(wildcards)
-    ]
+def needs(rule, name):
+    """Return the input function of what `rule` reads under this name."""
+    ask = planned(rule, "inputs", name)
+    return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
 def job(rule):
     return planned(rule, "parameter")
+
+
+def script(rule, folder="{wildcards.run}"):
+    """Return how every job is called: the script of the rule's name, with one param (docs/architecture.md)."""
+    return (
+        f'python "$SYNTHGAIN_SCRIPTS/{rule}.py" --job {{params.job:q}} --run results/{folder}'
+        " --threads {threads} --log {log:q} --output {output:q}"
+    )
 
 
 def targets(kind):
@@ -112,7 +111,7 @@ def larger_with_attempt(amount):
 
 def gpus(rule):
     """As many GPUs as the job computes on."""
-    return lambda wildcards: cluster.gpus(session.study, rule, wildcards.get("pool"))
+    return lambda wildcards: cluster.gpus(session.study, STAGES[rule], wildcards)
 
 
 def say_what_changed():

@@ -2,8 +2,6 @@
 
 
 rule prepare_dataset:
-    input:
-        inputs("prepare_dataset"),
     output:
         f"{RUN}/datasets/{{dataset}}/manifest.json",
     log:
@@ -21,13 +19,12 @@ rule prepare_dataset:
     message:
         "Reading data set {wildcards.dataset}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/prepare_dataset.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("prepare_dataset")
 
 
 rule split_dataset:
     input:
-        inputs("split_dataset"),
+        datasets=needs("split_dataset", "datasets"),
     output:
         f"{RUN}/splits/{{dataset}}/manifest.json",
     log:
@@ -41,13 +38,13 @@ rule split_dataset:
     message:
         "Dividing the patients of {wildcards.dataset}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/split_dataset.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("split_dataset")
 
 
 rule audit_datasets:
     input:
-        inputs("audit_datasets"),
+        datasets=needs("audit_datasets", "datasets"),
+        splits=needs("audit_datasets", "splits"),
     output:
         f"{RUN}/audit/audit.json",
         report(
@@ -69,5 +66,4 @@ rule audit_datasets:
     message:
         "Auditing the data sets"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/audit_datasets.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("audit_datasets")

@@ -4,7 +4,9 @@
 
 rule train_downstream:
     input:
-        inputs("train_downstream"),
+        datasets=needs("train_downstream", "datasets"),
+        splits=needs("train_downstream", "splits"),
+        replicas=needs("train_downstream", "replicas"),
     output:
         f"{RUN}/downstream/{{model}}/{{arm}}/{{ratio}}/{{chunk}}/manifest.json",
     log:
@@ -23,13 +25,14 @@ rule train_downstream:
     message:
         "Training {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/train_downstream.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("train_downstream")
 
 
 rule predict_downstream:
     input:
-        inputs("predict_downstream"),
+        trainings=needs("predict_downstream", "trainings"),
+        datasets=needs("predict_downstream", "datasets"),
+        splits=needs("predict_downstream", "splits"),
     output:
         f"{RUN}/predictions/{{model}}/{{arm}}/{{ratio}}/{{chunk}}.parquet",
     log:
@@ -48,13 +51,12 @@ rule predict_downstream:
     message:
         "Predicting with {wildcards.model}: arm {wildcards.arm} at {wildcards.ratio} %, chunk {wildcards.chunk}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/predict_downstream.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("predict_downstream")
 
 
 rule collect_predictions:
     input:
-        inputs("collect_predictions"),
+        predictions=needs("collect_predictions", "predictions"),
     output:
         f"{RUN}/predictions/{{model}}/{{arm}}.parquet",
     log:
@@ -68,13 +70,13 @@ rule collect_predictions:
     message:
         "Collecting the predictions of {wildcards.model}, arm {wildcards.arm}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/collect_predictions.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("collect_predictions")
 
 
 rule trivial_floor:
     input:
-        inputs("trivial_floor"),
+        datasets=needs("trivial_floor", "datasets"),
+        splits=needs("trivial_floor", "splits"),
     output:
         f"{RUN}/floors/{{model}}.parquet",
     log:
@@ -91,5 +93,4 @@ rule trivial_floor:
     message:
         "Scoring trivial segmentations beside {wildcards.model}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/trivial_floor.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("trivial_floor")

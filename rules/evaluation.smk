@@ -4,7 +4,10 @@
 
 rule measure_fidelity:
     input:
-        inputs("measure_fidelity"),
+        replicas=needs("measure_fidelity", "replicas"),
+        datasets=needs("measure_fidelity", "datasets"),
+        splits=needs("measure_fidelity", "splits"),
+        trainings=needs("measure_fidelity", "trainings"),
     output:
         f"{RUN}/fidelity/{{pool}}/{{index}}/manifest.json",
     log:
@@ -22,13 +25,16 @@ rule measure_fidelity:
     message:
         "Measuring the fidelity of pool {wildcards.pool} ({wildcards.index})"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/measure_fidelity.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("measure_fidelity")
 
 
 rule check_memorisation:
     input:
-        inputs("check_memorisation"),
+        replicas=needs("check_memorisation", "replicas"),
+        datasets=needs("check_memorisation", "datasets"),
+        splits=needs("check_memorisation", "splits"),
+        generators=needs("check_memorisation", "generators"),
+        trainings=needs("check_memorisation", "trainings"),
     output:
         f"{RUN}/memorisation/{{pool}}/{{index}}/manifest.json",
     log:
@@ -46,13 +52,15 @@ rule check_memorisation:
     message:
         "Looking for copies of training images in pool {wildcards.pool} ({wildcards.index})"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/check_memorisation.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("check_memorisation")
 
 
 rule score_pool:
     input:
-        inputs("score_pool"),
+        replicas=needs("score_pool", "replicas"),
+        datasets=needs("score_pool", "datasets"),
+        splits=needs("score_pool", "splits"),
+        trainings=needs("score_pool", "trainings"),
     output:
         f"{RUN}/label_consistency/{{pool}}/{{index}}/manifest.json",
     log:
@@ -70,13 +78,14 @@ rule score_pool:
     message:
         "Scoring pool {wildcards.pool} ({wildcards.index}) with the real-only model"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/score_pool.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("score_pool")
 
 
 rule evaluate_snapshots:
     input:
-        inputs("evaluate_snapshots"),
+        generators=needs("evaluate_snapshots", "generators"),
+        datasets=needs("evaluate_snapshots", "datasets"),
+        splits=needs("evaluate_snapshots", "splits"),
     output:
         f"{RUN}/snapshots/{{generator}}/{{index}}/manifest.json",
     log:
@@ -94,13 +103,13 @@ rule evaluate_snapshots:
     message:
         "Measuring the snapshots of generator {wildcards.generator} ({wildcards.index})"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/evaluate_snapshots.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("evaluate_snapshots")
 
 
 rule relate_fidelity:
     input:
-        inputs("relate_fidelity"),
+        statistics=needs("relate_fidelity", "statistics"),
+        fidelity=needs("relate_fidelity", "fidelity"),
     output:
         f"{RUN}/fidelity_utility/{{model}}/manifest.json",
     log:
@@ -114,5 +123,4 @@ rule relate_fidelity:
     message:
         "Setting fidelity beside the gain of {wildcards.model}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/relate_fidelity.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("relate_fidelity")

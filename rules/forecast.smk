@@ -31,13 +31,12 @@ rule measure_speed:
     message:
         "Measuring a few steps of every kind of work"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/measure_speed.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("measure_speed")
 
 
 rule forecast_cost:
     input:
-        inputs("forecast_cost"),
+        speed=needs("forecast_cost", "speed"),
     output:
         f"{RUN}/forecast/forecast.json",
     log:
@@ -51,5 +50,4 @@ rule forecast_cost:
     message:
         "Forecasting the cost of {wildcards.run}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/forecast_cost.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("forecast_cost")

@@ -3,7 +3,9 @@
 
 rule train_generator:
     input:
-        inputs("train_generator"),
+        datasets=needs("train_generator", "datasets"),
+        splits=needs("train_generator", "splits"),
+        start=needs("train_generator", "start"),
     output:
         f"{RUN}/generators/{{generator}}/{{index}}/manifest.json",
     log:
@@ -23,13 +25,14 @@ rule train_generator:
     message:
         "Training generator {wildcards.generator} ({wildcards.index})"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/train_generator.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("train_generator")
 
 
 rule draw_sample_grid:
     input:
-        inputs("draw_sample_grid"),
+        generators=needs("draw_sample_grid", "generators"),
+        datasets=needs("draw_sample_grid", "datasets"),
+        splits=needs("draw_sample_grid", "splits"),
     output:
         report(
             f"{RUN}/samples/{{generator}}/{{index}}/{{snapshot}}.png",
@@ -56,5 +59,4 @@ rule draw_sample_grid:
     message:
         "Drawing samples of {wildcards.generator} ({wildcards.index}) after {wildcards.snapshot} steps"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/draw_sample_grid.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("draw_sample_grid")

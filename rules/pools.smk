@@ -7,7 +7,13 @@ localrules:
 
 rule draw_pool_shard:
     input:
-        inputs("draw_pool_shard"),
+        datasets=needs("draw_pool_shard", "datasets"),
+        splits=needs("draw_pool_shard", "splits"),
+        generators=needs("draw_pool_shard", "generators"),
+        mask_generators=needs("draw_pool_shard", "mask_generators"),
+        replicas=needs("draw_pool_shard", "replicas"),
+        memorisation=needs("draw_pool_shard", "memorisation"),
+        consistency=needs("draw_pool_shard", "consistency"),
     output:
         f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/shard-{{shard}}/manifest.json",
     log:
@@ -26,13 +32,12 @@ rule draw_pool_shard:
     message:
         "Drawing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}, shard {wildcards.shard}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/draw_pool_shard.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("draw_pool_shard")
 
 
 rule merge_pool_replica:
     input:
-        inputs("merge_pool_replica"),
+        shards=needs("merge_pool_replica", "shards"),
     output:
         f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/manifest.json",
     log:
@@ -46,13 +51,12 @@ rule merge_pool_replica:
     message:
         "Closing pool {wildcards.pool} ({wildcards.index}), replica {wildcards.replica}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/merge_pool_replica.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("merge_pool_replica")
 
 
 rule export_pool:
     input:
-        inputs("export_pool"),
+        replicas=needs("export_pool", "replicas"),
     output:
         f"{RUN}/exports/{{pool}}/{{index}}/manifest.json",
     log:
@@ -66,5 +70,4 @@ rule export_pool:
     message:
         "Exporting pool {wildcards.pool} ({wildcards.index})"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/export_pool.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("export_pool")

@@ -3,7 +3,14 @@
 
 rule draw_figures:
     input:
-        inputs("draw_figures"),
+        statistics=needs("draw_figures", "statistics"),
+        fidelity=needs("draw_figures", "fidelity"),
+        snapshots=needs("draw_figures", "snapshots"),
+        consistency=needs("draw_figures", "consistency"),
+        replicas=needs("draw_figures", "replicas"),
+        datasets=needs("draw_figures", "datasets"),
+        splits=needs("draw_figures", "splits"),
+        generators=needs("draw_figures", "generators"),
     output:
         f"{RUN}/figures/{{model}}/manifest.json",
     log:
@@ -20,13 +27,26 @@ rule draw_figures:
     message:
         "Drawing the figures of {wildcards.model}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/draw_figures.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("draw_figures")
 
 
 rule write_report:
     input:
-        inputs("write_report"),
+        audit=needs("write_report", "audit"),
+        datasets=needs("write_report", "datasets"),
+        splits=needs("write_report", "splits"),
+        generators=needs("write_report", "generators"),
+        grids=needs("write_report", "grids"),
+        replicas=needs("write_report", "replicas"),
+        fidelity=needs("write_report", "fidelity"),
+        memorisation=needs("write_report", "memorisation"),
+        consistency=needs("write_report", "consistency"),
+        snapshots=needs("write_report", "snapshots"),
+        relations=needs("write_report", "relations"),
+        statistics=needs("write_report", "statistics"),
+        figures=needs("write_report", "figures"),
+        trainings=needs("write_report", "trainings"),
+        forecast=needs("write_report", "forecast"),
     output:
         report(
             f"{RUN}/report.html",
@@ -44,5 +64,4 @@ rule write_report:
     message:
         "Writing the report of {wildcards.run}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/write_report.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("write_report")

@@ -3,7 +3,12 @@
 
 rule compare_arms:
     input:
-        inputs("compare_arms"),
+        predictions=needs("compare_arms", "predictions"),
+        datasets=needs("compare_arms", "datasets"),
+        splits=needs("compare_arms", "splits"),
+        audit=needs("compare_arms", "audit"),
+        floors=needs("compare_arms", "floors"),
+        memorisation=needs("compare_arms", "memorisation"),
     output:
         f"{RUN}/statistics/{{model}}/manifest.json",
     log:
@@ -20,5 +25,4 @@ rule compare_arms:
     message:
         "Comparing the arms of {wildcards.model}"
     shell:
-        'python "$SYNTHGAIN_SCRIPTS/compare_arms.py" --job {params.job:q} --run results/{wildcards.run}'
-        " --threads {threads} --log {log:q} --output {output:q}"
+        script("compare_arms")

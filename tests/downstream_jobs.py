@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from devices import DEVICE
+from job_inputs import fields_of, named, new_job
 
 from synthgain.data.image_set import read_image_set, write_image_set
 from synthgain.data.order import training_order
@@ -217,14 +218,14 @@ def train_job(
     pool_inputs: dict[str, str] | None = None,
 ) -> Job:
     """A train_downstream job; every replicate reads all of `pool_inputs`."""
-    pools = list(pool_inputs or {})
+    keys = [key for key, _ in named(pool_inputs or {})["replicas"]]
     fields = {
         "slice": {
             "model": model or model_slice(),
             "arm": {"name": "real", "real": "a", "validation": "a", "match": "steps", "source": None, **arm},
             "ratio": ratio,
             "replicates": list(replicates),
-            "pools": {str(r): pools for r in replicates} if pools else {},
+            "pools": {str(r): keys for r in replicates} if keys else {},
             "seed": 0,
         },
         "inputs": {**inputs, **(pool_inputs or {})},
@@ -232,12 +233,12 @@ def train_job(
     }
     name = fields["slice"]["arm"]["name"]
     output = run / f"downstream/cnn/{name}/{ratio}/0/manifest.json"
-    return Job(**fields, identity=digest(fields), run=run, outputs=[output], threads=1)
+    return new_job(**fields, identity=digest(fields), run=run, outputs=[output], threads=1)
 
 
 def command_of(script: str, job: Job) -> list[str]:
     """The command line that a rule would call."""
-    fields = {"slice": job.slice, "inputs": job.inputs, "code": job.code, "identity": job.identity}
+    fields = fields_of(job)
     words = [sys.executable, str(SCRIPTS / f"{script}.py"), "--job", canonical_json(fields), "--run", str(job.run)]
     return [*words, "--threads", "1", "--log", str(job.run / "job.log"), "--output", *map(str, job.outputs)]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from job_inputs import fields_of, new_job
 from scipy.ndimage import gaussian_filter
 
 from synthgain.data.image_set import write_image_set
@@ -94,12 +95,12 @@ def make_job(run: Path, output: str, slice_: dict[str, Any], pool: str | None = 
     """The job that makes `output`; its inputs are data set, split, the pool's replica and `more`."""
     inputs = ["datasets/a/manifest.json", "splits/a/manifest.json", *more]
     inputs += [f"pools/{pool}/0/replica-1/manifest.json"] if pool else []
-    return Job(slice_, dict.fromkeys(inputs, IDENTITY), "c" * 32, IDENTITY, run, [run / output], 1)
+    return new_job(slice_, dict.fromkeys(inputs, IDENTITY), "c" * 32, IDENTITY, run, [run / output], 1)
 
 
 def run_script_of(job: Job, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script as a rule does; its exit code and messages are the result."""
-    fields = {"slice": job.slice, "inputs": job.inputs, "code": job.code, "identity": job.identity}
+    fields = fields_of(job)
     command = [sys.executable, str(SCRIPTS / script), "--job", json.dumps(fields), "--run", str(job.run)]
     command += ["--output", *map(str, job.outputs)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -13,6 +13,7 @@ import numpy as np
 from devices import DEVICE
 from downstream_jobs import model_slice, train_job, write_dataset
 from generator_jobs import training_job, write_data
+from job_inputs import fields_of, new_job, paths_of
 from watched_script import start_watched
 
 from synthgain.generators.training import train_family
@@ -65,7 +66,7 @@ class Running:
 
 def start(script: str, job: Job) -> Running:
     """Start a script as a rule would."""
-    fields = {"slice": job.slice, "inputs": job.inputs, "code": job.code, "identity": job.identity}
+    fields = fields_of(job)
     words = [str(SCRIPTS / f"{script}.py"), "--job", canonical_json(fields), "--run", str(job.run), "--threads", "1"]
     words += ["--log", str(job.run / f"{script}.log"), "--output", *map(str, job.outputs)]
     trace, said = (job.run.with_name(f"{job.run.name}.{what}") for what in ("trace", "said"))
@@ -158,18 +159,18 @@ def shard_job(run: Path, solver_steps: int = SOLVER_STEPS, batch_size: int = 2) 
             "shards": 1,
             "pool_identity": "0123456789abcdef",
             "module": "generated",
-            "options": {"generator": relative, "snapshot": None},
+            "options": {"generator": [generator.slice["generator"], 0], "snapshot": None},
             "rows_of": "toy",
             "conditions": {"mode": "rows", "shuffled": False},
             "sampling": {"solver": "heun", "steps": solver_steps, "batch_size": batch_size, "compile": False},
             "image": {"size": 8, "channels": 1},
             "seed": 0,
         },
-        "inputs": {**generator.inputs, relative: generator.identity},
+        "inputs": {**paths_of(generator.inputs), relative: generator.identity},
         "code": "code",
     }
     output = run / "pools/drawn/0/replica-1/shard-0/manifest.json"
-    return Job(**fields, identity=digest(fields), run=run, outputs=[output], threads=1)
+    return new_job(**fields, identity=digest(fields), run=run, outputs=[output], threads=1)
 
 
 def downstream_job(run: Path, steps: int = 600) -> Job:

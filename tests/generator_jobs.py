@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from job_inputs import fields_of, new_job
 
 from synthgain.data.image_set import write_image_set
 from synthgain.runtime.command import Job
@@ -123,12 +124,12 @@ def training_job(run: Path, inputs: dict[str, str], name: str = "ddpm", **change
         entry["network"] = network | {"options": dropout | network.get("options", {})}
     identity = digest({"slice": entry, "inputs": inputs})
     output = run / "generators" / name / "0" / "manifest.json"
-    return Job(entry, inputs, "code", identity, run, [output], threads=1)
+    return new_job(entry, inputs, "code", identity, run, [output], threads=1)
 
 
 def start_script(job: Job, script: str = "train_generator.py") -> subprocess.Popen[str]:
     """Start the script of a job as Snakemake would, in a process of its own."""
-    fields = {"slice": job.slice, "inputs": job.inputs, "code": job.code, "identity": job.identity}
+    fields = fields_of(job)
     command = [sys.executable, str(SCRIPTS / script), "--job", canonical_json(fields), "--run", str(job.run)]
     command += ["--threads", str(job.threads), "--output", *map(str, job.outputs)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from synthgain.runtime.command import Job
-from synthgain.study.forecast import closure
+from synthgain.runtime.command import job_of
 from synthgain.study.session import Session
+from synthgain.study.stages.forecast import closure
 
 FURTHER_OUTPUTS = {"audit_datasets": ["audit.html"]}  # beside the first output of a rule
 
@@ -26,7 +26,7 @@ def run_study(config: dict[str, Any], repository: Path, results: Path) -> Path:
             outputs = [first, *(first.parent / name for name in FURTHER_OUTPUTS.get(planned.rule, []))]
             for path in outputs:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            job = Job(**fields, run=results / run, outputs=outputs, threads=1)
+            job = job_of(fields, results / run, outputs)
             getattr(importlib.import_module(planned.rule), planned.rule)(job)
     finally:
         for number, handler in handlers.items():

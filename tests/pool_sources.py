@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from job_inputs import inputs_at, named
 
 from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
@@ -75,8 +76,8 @@ def make_request(source: ImageSet | None, folder: Path, **changes) -> ShardReque
         "keys": KEYS, "shard": 0, "shards": 1, "options": {}, "conditions": {}, "sampling": {},
         "image": {"size": SIZE, "channels": 1}, "dataset": "a", "source": source,
         "training": None if source is None else training_of(source),
-        "pool_identity": "0123456789abcdef", "identity": "job", "state": folder / "state", "folders": {},
-        "identities": {},
+        "pool_identity": "0123456789abcdef", "identity": "job", "state": folder / "state",
+        "inputs": inputs_at(folder, {}),
     }  # fmt: skip
     fields |= changes
     inpainting = fields.get("inpainting")
@@ -118,7 +119,7 @@ class GaussianGenerator:
 
 def job_line(run: Path, output: str, part: dict, inputs: dict[str, str], identity: str) -> list[str]:
     """The arguments with which a rule calls its script."""
-    job = {"slice": part, "inputs": inputs, "code": "c", "identity": identity}
+    job = {"slice": part, "inputs": inputs, "named": named(inputs), "code": "c", "identity": identity}
     return ["--job", json.dumps(job), "--run", str(run), "--threads", "1", "--output", str(run / output)]
 
 
@@ -133,7 +134,7 @@ def shard_slice(shard: int = 0, shards: int = 1, replica: int = 1, **changes) ->
     part = {
         "pool": "drawn", "index": 0, "replica": replica, "shard": shard, "shards": shards,
         "pool_identity": "0123456789abcdef", "module": "generated",
-        "options": {"generator": "generators/g/0/manifest.json", "snapshot": None},
+        "options": {"generator": ["g", 0], "snapshot": None},
         "rows_of": "a", "conditions": {"mode": "rows", "shuffled": False},
         "sampling": {"solver": "dpmpp_2m", "steps": 4, "batch_size": 4},
         "image": {"size": SIZE, "channels": 1}, "seed": 0,

@@ -55,7 +55,7 @@ class Place:
         session.expected()
         jobs = [(run, job) for run, plan in session.planners.items() for job in plan.jobs()]
         if session.study.study_seeds is not None:
-            jobs.append((session.study.study, session._calibration()))
+            jobs += [(session.study.study, job) for job in session._all_over_runs()]
         return jobs
 
     def accept(self, **changes: Any) -> list[tuple[str, str, str]]:

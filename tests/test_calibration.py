@@ -19,6 +19,7 @@ from synthgain.runtime.files import read_table
 from synthgain.statistics import calibration_rates as known
 from synthgain.study.load import read_yaml
 from synthgain.study.session import Session
+from synthgain.study.stages.table import STAGES
 
 CONFIG = ROOT / "studies" / "calibration.yaml"
 
@@ -174,7 +175,11 @@ def test_plan_over_study_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(job["slice"]["arms"]) == {entry["arm"] for entry in config["analysis"]["primary"]}
     assert job["slice"]["arms"]["copier"]["repeated"] == "repeated"
     assert job["slice"]["arms"]["mode_dropper"]["drop"] == {"sex": "F"}
-    paths = [path for path, _ in planned.inputs("summarise_calibration", study="calibration")]
+    paths = [
+        path
+        for name in STAGES["summarise_calibration"].inputs
+        for path, _ in planned.inputs("summarise_calibration", name, study="calibration")
+    ]
     assert len(paths) == 10 * (1 + 7 + 7 + 2)  # statistics, gate and fidelity of each pool, two prediction tables
     for path, identity in job["inputs"].items():
         run, relative = path.split("/", 1)

@@ -1,7 +1,6 @@
 """What jobs ask a cluster for, without one: a program named sinfo answers as Slurm does."""
 
 import os
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,8 @@ from studies import tiny
 
 from synthgain.study import cluster
 from synthgain.study.load import parse_study
+from synthgain.study.schema import Study
+from synthgain.study.stages.table import STAGES
 
 COPIER = {"known": "copier", "rows_of": "hospital_a", "replicas": 1}
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,10 @@ def sinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
+def gpus(study: Study, rule: str, **wildcards: str) -> int:
+    return cluster.gpus(study, STAGES[rule], wildcards)
+
+
 @pytest.mark.parametrize(
     ("device", "nodes", "wanted"),
     [
@@ -48,42 +53,42 @@ def sinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_gpu_is_asked_for_where_it_would_be_used(device: str, nodes: str, wanted: int, sinfo: Path) -> None:
     sinfo.write_text(f"#!/bin/sh\nprintf '{nodes}'\n")
     study = parse_study(tiny(compute={"device": device}))
-    assert cluster.gpus(study, "train_downstream") == wanted
-    assert cluster.gpus(study, "draw_pool_shard", "drawn") == wanted
+    assert gpus(study, "train_downstream") == wanted
+    assert gpus(study, "draw_pool_shard", pool="drawn") == wanted
 
 
 def test_processes_of_a_generator_have_a_gpu_each(sinfo: Path) -> None:
     sinfo.write_text("#!/bin/sh\necho gpu:8\n")
     study = parse_study(tiny(compute={"generator_processes": 4}))
-    assert cluster.gpus(study, "train_generator") == 4
-    assert cluster.gpus(study, "train_downstream") == 1
+    assert gpus(study, "train_generator") == 4
+    assert gpus(study, "train_downstream") == 1
 
 
 def test_pools_without_a_generator_ask_for_none(sinfo: Path) -> None:
     sinfo.write_text("#!/bin/sh\necho gpu:8\n")
     study = parse_study(tiny(pools__copies=COPIER))
-    assert cluster.gpus(study, "draw_pool_shard", "drawn") == 1
-    assert cluster.gpus(study, "draw_pool_shard", "copies") == 0
+    assert gpus(study, "draw_pool_shard", pool="drawn") == 1
+    assert gpus(study, "draw_pool_shard", pool="copies") == 0
 
 
 def test_jobs_ask_for_what_the_call_that_sent_them_asked_for(sinfo: Path) -> None:
     """A job is planned again on its node, where sinfo may say something else, or nothing."""
     study = parse_study(tiny())
-    assert cluster.gpus(study, "train_generator") == 0
+    assert gpus(study, "train_generator") == 0
     sinfo.write_text("#!/bin/sh\necho gpu:8\n")
-    assert cluster.gpus(study, "train_generator") == 0
+    assert gpus(study, "train_generator") == 0
 
 
 def test_without_an_answer_gpus_are_asked_for(sinfo: Path) -> None:
     sinfo.write_text("#!/bin/sh\nexit 1\n")
-    assert cluster.gpus(parse_study(tiny()), "train_generator") == 1
+    assert gpus(parse_study(tiny()), "train_generator") == 1
 
 
 def test_no_slurm_to_ask(sinfo: Path) -> None:
     """Elsewhere (one machine, Kubernetes, …) a GPU is asked for; on one machine that limits nothing."""
     sinfo.unlink()
     os.environ["PATH"] = str(sinfo.parent)
-    assert cluster.gpus(parse_study(tiny()), "train_generator") == 1
+    assert gpus(parse_study(tiny()), "train_generator") == 1
 
 
 def offered_entries() -> dict[str, str]:
@@ -93,11 +98,7 @@ def offered_entries() -> dict[str, str]:
 
 
 def test_profile_offers_every_rule_that_asks_for_a_gpu() -> None:
-    asking = {
-        name for file in (ROOT / "rules").glob("*.smk") for name in re.findall(r'gpus\("(\w+)"\)', file.read_text())
-    }
-    assert set(offered_entries()) == asking
-    assert len(asking) >= 10
+    assert set(offered_entries()) == {name for name, stage in STAGES.items() if stage.on_gpu}
 
 
 @pytest.mark.parametrize(

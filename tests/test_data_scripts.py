@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from job_inputs import inputs_at, new_job
 from PIL import Image
 
 from audit_datasets import audit_datasets
@@ -56,13 +58,13 @@ def prepare_slice(**change: Any) -> dict[str, Any]:
 
 def prepare_job(run: Path, name: str = "a", **change: Any) -> Job:
     slice_ = prepare_slice(dataset=name, **change)
-    return Job(slice_, {}, "code", f"data-{name}", run, [run / f"datasets/{name}/manifest.json"], 2)
+    return new_job(slice_, {}, "code", f"data-{name}", run, [run / f"datasets/{name}/manifest.json"], 2)
 
 
 def split_job(run: Path, name: str = "a", **change: Any) -> Job:
     slice_ = {"dataset": name, "fractions": {"train": 0.5, "validation": 0.2, "test": 0.3}, "seed": 0, **change}
     inputs = {f"datasets/{name}/manifest.json": f"data-{name}"}
-    return Job(slice_, inputs, "code", f"split-{name}", run, [run / f"splits/{name}/manifest.json"], 1)
+    return new_job(slice_, inputs, "code", f"split-{name}", run, [run / f"splits/{name}/manifest.json"], 1)
 
 
 def audit_job(run: Path, **change: Any) -> Job:
@@ -72,7 +74,7 @@ def audit_job(run: Path, **change: Any) -> Job:
         "datasets/b/manifest.json": "data-b",
         "splits/a/manifest.json": "split-a",
     }
-    return Job({"datasets": sets, "seed": 0, **change}, inputs, "code", "audit", run, [run / "audit/audit.json"], 1)
+    return new_job({"datasets": sets, "seed": 0, **change}, inputs, "code", "audit", run, [run / "audit/audit.json"], 1)
 
 
 def test_from_table_to_audit(root: Path, tmp_path: Path) -> None:
@@ -152,8 +154,8 @@ def test_class_with_fewer_patients_than_parts_stops(root: Path, tmp_path: Path) 
 def test_input_of_another_config_is_refused(root: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     prepare_dataset(prepare_job(run))
-    job = split_job(run)
-    job.inputs["datasets/a/manifest.json"] = "of another config"
+    other = inputs_at(run, {"datasets/a/manifest.json": "of another config"})
+    job = replace(split_job(run), inputs=other)
     with pytest.raises(SynthGainError, match="another config or code"):
         split_dataset(job)
 
@@ -177,7 +179,7 @@ def test_audit_that_stops_keeps_its_page(root: Path, tmp_path: Path) -> None:
 
 def test_command_gives_one_line_and_no_traceback(root: Path, tmp_path: Path) -> None:
     run, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(SCRIPTS)}
-    job = {"slice": prepare_slice(), "inputs": {}, "code": "c", "identity": "data-a"}
+    job = {"slice": prepare_slice(), "inputs": {}, "named": {}, "code": "c", "identity": "data-a"}
     command = [sys.executable, str(SCRIPTS / "prepare_dataset.py"), "--job", json.dumps(job), "--run", str(run)]
     command += ["--output", str(run / "datasets/a/manifest.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

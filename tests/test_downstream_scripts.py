@@ -20,6 +20,7 @@ from downstream_jobs import (
     train_job,
     write_dataset,
 )
+from job_inputs import new_job
 
 import collect_predictions as collect_script
 import predict_downstream as predict_script
@@ -27,6 +28,7 @@ import train_downstream as train_script
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_table
+from synthgain.runtime.inputs import Input, Inputs, NamedInputs
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def predict_job(job: Job, inputs: dict[str, str], evaluate: list[dict[str, Any]]
         "code": "code",
     }
     output = job.run / f"predictions/cnn/{job.slice['arm']['name']}/{job.slice['ratio']}/0.parquet"
-    return Job(**fields, identity=digest(fields), run=job.run, outputs=[output], threads=1)
+    return new_job(**fields, identity=digest(fields), run=job.run, outputs=[output], threads=1)
 
 
 def test_train_predict_collect(tmp_path: Path) -> None:
@@ -94,11 +96,12 @@ def test_train_predict_collect(tmp_path: Path) -> None:
 
     path = str(predicted.outputs[0].relative_to(tmp_path))
     output = tmp_path / "predictions/cnn/real.parquet"
-    slices = {"model": "cnn", "arm": "real", "cells": [{"ratio": 0, "path": path}]}
-    joined = Job(slices, {path: predicted.identity}, "code", "j", tmp_path, [output], 1)
+    slices = {"model": "cnn", "arm": "real"}
+    joined = new_job(slices, {path: predicted.identity}, "code", "j", tmp_path, [output], 1)
     collect_script.collect_predictions(joined)
     pd.testing.assert_frame_equal(read_table(output, "j"), table)
-    wrong = replace(joined, slice={**slices, "cells": [{"ratio": 100, "path": path}]})
+    cell = Input(path, tmp_path / path, predicted.identity)
+    wrong = replace(joined, inputs=Inputs({"predictions": NamedInputs("predictions", {("cnn", "real", 100, 0): cell})}))
     with pytest.raises(SynthGainError, match="ratios"):
         collect_script.collect_predictions(wrong)
 

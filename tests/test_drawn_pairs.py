@@ -43,7 +43,7 @@ def draw(trained, generator, shards=1, **changes):
     run, inputs = trained
     parts = []
     for shard in range(shards):
-        options = {"generator": f"generators/{generator}/0/manifest.json", "snapshot": None}
+        options = {"generator": [generator, 0], "snapshot": None}
         entry = {"module": "pairs", "options": options, "rows_of": "toy", "sampling": SAMPLING}
         part = shard_slice(shard, shards, pool=generator, **{**entry, **changes})
         output = f"pools/{generator}/0/replica-1/shard-{shard}/manifest.json"
@@ -54,7 +54,7 @@ def draw(trained, generator, shards=1, **changes):
     return images, masks, table, parts[0].manifest
 
 
-GENERATED = {"source": "generated", "transform": None, "generator": "generators/masks/0/manifest.json"}
+GENERATED = {"source": "generated", "transform": None, "generator": ["masks", 0]}
 INPAINTING = {"structure": "disc", "dilate": 0.0, "resamples": 2, "jump_length": 1, "redraw_mask": False}
 WAYS = {
     "joint": ("joint", {}),

@@ -39,16 +39,20 @@ def holder(text: str) -> str:
 
 MIRRORED = (
     "    if config.mirrored:",
-    '        return {"module": "mirrored", "options": {}}, [], [POOL_SOURCES["mirrored"]]',
+    '        return {"module": "mirrored", "options": {}}, {}, [POOL_SOURCES["mirrored"]]',
 )
 SOURCE_OF_POOLS = "    if config.known is not None:"
 RECIPES = {
     "family": Recipe(
-        {f"{name}.py": f"generators/mean/{name}.py" for name in ("family", "generator", "training")},
+        {
+            **{f"{name}.py": f"generators/mean/{name}.py" for name in ("family", "generator", "training")},
+            "prose.py": "report/families/mean.py",
+        },
         [
             (REGISTRY, *after("FAMILIES = {", '    "mean": "synthgain.generators.mean.generator",')),
             (REGISTRY, *after("FAMILY_ENTRIES = {", '    "mean": "synthgain.generators.mean.family",')),
             (REGISTRY, *after("FAMILY_TRAINING = {", '    "mean": "synthgain.generators.mean.training",')),
+            (REGISTRY, *after("FAMILY_PROSE = {", '    "mean": "synthgain.report.families.mean",')),
             (REGISTRY, *after("NETWORKS = {", '    "mean": "synthgain.generators.mean.generator",')),
         ],
         4,

@@ -7,17 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fake_pairs_run
 import numpy as np
 import pandas as pd
 import pytest
-from fake_run import IDENTITY, MODEL, figures_job, job, make_run, report_job
+from simulated_run import figures_job, job_of, make_run, report_job, restate
 from test_statistics_script import SETTING, arm, job_slice, patient_table, predictions
 
 import draw_figures
 import relate_fidelity
-from synthgain.report import page, sections_study
+from compare_arms import compare_arms
+from synthgain.report import page
 from synthgain.report.evidence import gather
+from synthgain.report.figures import utility
+from synthgain.report.sections import study as study_sections
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, write_json, write_manifest
@@ -25,6 +27,7 @@ from synthgain.statistics import inputs, learning_curve, segmentation, stage
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.stage import Inputs, analyse
 
+MODEL = "cnn"
 SMALL = replace(SETTING, patients=60, images=1)
 # Function of the stage → name of the table that it makes.
 TABLES = {
@@ -147,12 +150,14 @@ def test_a_stop_or_lack_of_memory_is_no_failed_table(
 def test_tables_that_only_segmentation_has_are_guarded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for function in ("spread_table", "coverage_table", "floor_table"):
         monkeypatch.setattr(segmentation, function, broken())
-    folder = fake_pairs_run.make_pairs_run(tmp_path) / "statistics" / fake_pairs_run.MODEL
+    made = make_run(tmp_path, "polyps")
+    compare_arms(job_of(made, "compare_arms", model="unet"))
+    folder = made / "statistics" / "unet"
     assert read_json(folder / "verdict.json")["verdict"] == "helps"
     assert set(read_json(folder / "failed.json")) == {"spread", "coverage", "floor"}
-    html = page.render(gather(fake_pairs_run.report_job(tmp_path)))
-    assert f"Spread over patients failed: {REASON.replace('hospital', 'endoscopy')}" in section_of(html, "spread")
-    assert f"Trivial floors failed: {REASON.replace('hospital', 'endoscopy')}" in section_of(html, "spread")
+    html = page.render(gather(report_job(made)))
+    assert f"Spread over patients failed: {REASON}" in section_of(html, "spread")
+    assert f"Trivial floors failed: {REASON}" in section_of(html, "spread")
 
 
 # --- real-image equivalents
@@ -242,8 +247,8 @@ def failing(run_folder: Path, failed: dict[str, list[str]]) -> None:
     for name in ("learning_curve.json", "power.json", "dose_response.json"):
         if name.removesuffix(".json") in failed:
             write_json(folder / name, [])
-    files = list(read_json(folder / "manifest.json")["files"])
-    write_manifest(folder / "manifest.json", IDENTITY, sorted({*files, "failed.json"}))
+    manifest = read_json(folder / "manifest.json")
+    write_manifest(folder / "manifest.json", manifest["identity"], sorted({*manifest["files"], "failed.json"}))
 
 
 def section_of(html: str, name: str) -> str:
@@ -262,27 +267,24 @@ def test_the_report_says_what_failed_and_why_where_it_would_stand(made: Path) ->
 
 def test_not_estimable_equivalents_say_why(made: Path) -> None:
     folder = made / "statistics" / MODEL
-    (entry,) = read_json(folder / "learning_curve.json")
+    entry = read_json(folder / "learning_curve.json")[0]
     note = "not estimable: more than 100 times the real patients, far beyond the measured curve"
     empty = {"fraction": None, "low": None, "high": None, "extra_patients": None, "note": note}
-    write_json(folder / "learning_curve.json", [{**entry, **empty}])
-    write_manifest(folder / "manifest.json", IDENTITY, list(read_json(folder / "manifest.json")["files"]))
+    restate(folder, "learning_curve.json", [{**entry, "ratio": 300, **empty}])
     html = page.render(gather(report_job(made)))
     assert f"worth in real patients {note}." in html
 
 
 def test_a_section_that_cannot_be_written_says_so(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "methods", broken(AttributeError))
-    monkeypatch.setattr(sections_study, "cost_section", broken(KeyError))
+    monkeypatch.setattr(study_sections, "cost_section", broken(KeyError))
     html = page.render(gather(report_job(made)))
     assert "failed: AttributeError: cannot convert" in section_of(html, "methods")
     assert "failed: KeyError" in section_of(html, "cost")
 
 
 def test_a_figure_that_cannot_be_drawn_says_so(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synthgain.report import plots_utility
-
-    monkeypatch.setattr(plots_utility, "dose_response", broken(ValueError))
+    monkeypatch.setattr(utility, "dose_response", broken(ValueError))
     draw_figures.draw_figures(figures_job(made))
     manifest = read_json(made / "figures" / MODEL / "manifest.json")
     assert "dose_response.svg" not in manifest["files"]
@@ -291,18 +293,13 @@ def test_a_figure_that_cannot_be_drawn_says_so(made: Path, monkeypatch: pytest.M
 
 
 def test_the_relation_of_fidelity_and_gain_cannot_stop_a_study(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {
-        "model": MODEL, "test_set": "hospital_a", "label": "macro", "metric": "auroc", "seed": 0,
-        "arms": [{"name": "supplemented", "baseline": "real", "pool": "drawn", "indices": 1}],
-    }  # fmt: skip
-    inputs = [f"statistics/{MODEL}/manifest.json", "fidelity/drawn/0/manifest.json"]
-    work = job(made, f"fidelity_utility/{MODEL}/manifest.json", settings, inputs)
+    work = job_of(made, "relate_fidelity", model=MODEL)
     monkeypatch.setattr(relate_fidelity, "relate", broken(FloatingPointError))
     relate_fidelity.relate_fidelity(work)
     html = page.render(gather(report_job(made)))
     assert "Does fidelity predict usefulness here? failed: FloatingPointError: cannot convert" in html
     monkeypatch.undo()
-    settings["metric"] = "dice"  # nothing of it was estimated
+    work.slice["metric"] = "dice"  # nothing of it was estimated
     relate_fidelity.relate_fidelity(work)
     assert "no dice of arm supplemented" in page.render(gather(report_job(made)))
     (made / "fidelity" / "drawn" / "0" / "manifest.json").unlink()

@@ -16,6 +16,7 @@ from downstream_jobs import manifest_of, train_job, write_dataset, write_pool
 from fault_jobs import SCRIPTS, generator_job
 from hypothesis import given
 from hypothesis import strategies as st
+from job_inputs import new_job
 
 import predict_downstream as predict_script
 import train_downstream as train_script
@@ -161,7 +162,7 @@ def test_damaged_weights_are_one_clear_line_of_the_script(run: Path, harm: Calla
     }
     names = (relative, "datasets/a/manifest.json", "splits/a/manifest.json")
     inputs = {name: read_manifest(run / name)["identity"] for name in names}
-    job = Job(slices, inputs, "code", "identity", run, [run / "predictions/cnn/real/100/0.parquet"], 1)
+    job = new_job(slices, inputs, "code", "identity", run, [run / "predictions/cnn/real/100/0.parquet"], 1)
     with pytest.raises(SynthGainError) as caught:
         predict_script.predict_downstream(job)
     assert_one_line(caught.value, trained.parent / "weights-0.safetensors")

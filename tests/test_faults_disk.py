@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fault_jobs import PASSES, downstream_job, finish, generator_job, shard_job, start
+from job_inputs import paths_of
 
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import read_manifest
@@ -61,7 +62,7 @@ def test_full_disk_is_one_clear_line_and_with_space_the_job_goes_on(script: str,
     assert str(disk) in errors[0]
     assert "Traceback" not in said
     assert not job.outputs[0].exists()
-    for relative, identity in job.inputs.items():
+    for relative, identity in paths_of(job.inputs).items():
         read_manifest(disk / relative, identity)
     os.unlink(disk / "ballast")
     again = finish(script, job).trace()

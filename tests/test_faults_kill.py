@@ -19,6 +19,7 @@ from fault_jobs import (
     kill_again_and_again,
     shard_job,
 )
+from job_inputs import new_job, paths_of
 from safetensors.torch import load_file
 
 import predict_downstream as predict_script
@@ -132,11 +133,11 @@ def scores(trained: Job) -> np.ndarray:
             "replicates": [0],
             "evaluate": [{"dataset": "a", "split": True}],
         },
-        "inputs": {**trained.inputs, str(trained.outputs[0].relative_to(trained.run)): trained.identity},
+        "inputs": {**paths_of(trained.inputs), str(trained.outputs[0].relative_to(trained.run)): trained.identity},
         "code": "code",
     }
     output = trained.run / "predictions/cnn/real/0/0.parquet"
-    job = Job(**fields, identity=digest(fields), run=trained.run, outputs=[output], threads=1)
+    job = new_job(**fields, identity=digest(fields), run=trained.run, outputs=[output], threads=1)
     predict_script.predict_downstream(job)
     found: np.ndarray = read_table(output, job.identity)["score"].to_numpy()
     assert len(found) > 0

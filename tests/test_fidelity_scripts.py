@@ -10,6 +10,7 @@ import pytest
 from devices import DEVICE
 from evaluation_run import embedding_space, fidelity_slice, make_job, pictures, run_script_of, write_pool, write_real
 from generator_jobs import training_job, write_data
+from job_inputs import new_job
 
 from evaluate_snapshots import evaluate_snapshots
 from measure_fidelity import measure_fidelity
@@ -17,7 +18,6 @@ from synthgain.evaluation.distances import frechet_distance, kernel_distance, ke
 from synthgain.evaluation.diversity import vendi_score
 from synthgain.evaluation.fidelity import COLUMNS, METRICS, Pairs, compare
 from synthgain.generators.training import train_family
-from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
 POOL = 600
@@ -126,7 +126,7 @@ def test_snapshots_are_measured_with_one_noise_and_one_null(tmp_path: Path, monk
         "space": embedding_space(32), "sampling": {"solver": "dpmpp_2m", "steps": 4},
     }  # fmt: skip
     output = tmp_path / "snapshots" / "ddpm" / "0" / "manifest.json"
-    job = Job(settings, {**inputs, trained: training.identity}, "c", "me", tmp_path, [output], 1)
+    job = new_job(settings, {**inputs, trained: training.identity}, "c", "me", tmp_path, [output], 1)
     evaluate_snapshots(job)
     table = pd.read_csv(output.parent / "snapshots.csv")
     assert table["snapshot"].tolist() == [2, 8]

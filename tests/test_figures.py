@@ -2,33 +2,38 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.collections
 import numpy as np
 import pandas as pd
 import pytest
-from fake_run import ARMS, IDENTITY, MODEL, figures_job, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_run import figures_job, make_run
+from studies import tiny
 
 from draw_figures import draw_figures
-from synthgain.report import plots_detail, plots_utility
-from synthgain.report.figure_plan import endpoint, main_arm, subgroup_rows
-from synthgain.report.plots_detail import running_median
-from synthgain.report.sheet import conditions, first_images
-from synthgain.report.style import PALETTE, ArmStyles, save_svg, style_context
+from synthgain.report.figures import detail, utility
+from synthgain.report.figures.detail import running_median
+from synthgain.report.figures.plan import main_arm, subgroup_rows
+from synthgain.report.figures.sheets import conditions, first_images
+from synthgain.report.figures.style import PALETTE, ArmStyles, save_svg, style_context
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table, write_manifest
+from synthgain.statistics.metric_registry import MainEndpoint
+from synthgain.study.load import parse_study
+from synthgain.study.roles import main_endpoint
 
+MODEL = "cnn"
+ARMS = ["real", "real_half", "real_long", "real_strong", "repeated", "supplemented", "synthetic_only"]
 COLUMNS = {"opacity": {"kind": "binary"}, "effusion": {"kind": "binary"}, "view": {"kind": "category"}}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_run(tmp_path_factory.mktemp("figures"))
-    draw_figures(figures_job(folder))
-    return folder
+    return make_run(tmp_path_factory.mktemp("figures"))
 
 
 def tables(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -63,19 +68,19 @@ def test_drawing_again_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 
 def test_replicate_differences_are_paired(run: Path) -> None:
     metrics, _, comparisons = tables(run)
-    found = plots_utility.replicate_differences(metrics, ("real", 0), "hospital_a", "auroc", "macro")
+    found = utility.replicate_differences(metrics, ("real", 0), "hospital_a", "auroc", "macro")
     own = found[(found["arm"] == "supplemented") & (found["ratio"] == 300)]
     row = comparisons[comparisons["family"] == "primary"].iloc[0]
     assert len(own) == 5
     assert own["difference"].mean() == pytest.approx(row["difference"])
-    # Paired: the replicates' own spread (0.006) and not that of two independent runs (0.01 and more).
+    # Paired: the replicates' own spread, and not that of two sets of patients.
     assert own["difference"].std() < 0.012
 
 
 def test_dose_response_shows_the_table(run: Path) -> None:
     _, summary, _ = tables(run)
     with style_context():
-        figure = plots_utility.dose_response(summary, "auroc", "macro", "real", ArmStyles(ARMS, "real"), 0.02)
+        figure = utility.dose_response(summary, "auroc", "macro", "real", ArmStyles(ARMS, "real"), 0.02)
     axes = figure.axes[0]
     assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["hospital_a", "hospital_b"]
     lines = {line.get_label(): line for line in axes.get_lines()}
@@ -98,9 +103,9 @@ def test_single_replicate_without_intervals_draws(run: Path) -> None:
     comparisons = comparisons.assign(low=np.nan, high=np.nan, p=np.nan)
     styles = ArmStyles(ARMS, "real")
     with style_context():
-        plots_utility.dose_response(summary, "auroc", "macro", "real", styles, 0.02).draw_without_rendering()
-        plots_utility.forest(comparisons, "auroc", "macro", styles, 0.02).draw_without_rendering()
-        figure = plots_utility.paired_differences(metrics, comparisons, "hospital_a", "auroc", "macro", styles, 0.02)
+        utility.dose_response(summary, "auroc", "macro", "real", styles, 0.02).draw_without_rendering()
+        utility.forest(comparisons, "auroc", "macro", styles, 0.02).draw_without_rendering()
+        figure = utility.paired_differences(metrics, comparisons, "hospital_a", "auroc", "macro", styles, 0.02)
         figure.draw_without_rendering()
     assert not any("nan" in text.get_text() for axes in figure.axes for text in axes.texts)
 
@@ -112,7 +117,7 @@ def test_control_rows_name_their_reference(run: Path) -> None:
     )
     rows = pd.concat([comparisons, extra])
     with style_context():
-        figure = plots_utility.paired_differences(
+        figure = utility.paired_differences(
             metrics, rows, "hospital_a", "auroc", "macro", ArmStyles(ARMS, "real"), None
         )
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -133,7 +138,7 @@ def test_arm_styles_are_stable_and_distinct() -> None:
 def test_dollar_signs_and_markup_in_names_stay_text(tmp_path: Path) -> None:
     rows = [("a $x$ <script>alert(1)</script>", np.zeros((1, 8, 8, 1), np.uint8), np.zeros((0, 8, 8, 1), np.uint8))]
     with style_context():
-        save_svg(plots_detail.sample_sheet(rows), tmp_path / "sheet.svg")
+        save_svg(detail.sample_sheet(rows), tmp_path / "sheet.svg")
     text = (tmp_path / "sheet.svg").read_text()
     assert "<script" not in text
     assert re.search(r"\$x\$", text)
@@ -176,26 +181,33 @@ def test_sample_sheet_shows_training_rows_only(run: Path) -> None:
 
 
 def test_endpoint_falls_back_without_a_primary() -> None:
-    assert endpoint([], "cnn", "segmentation", ["x", "y"]) == {"metric": "dice", "labels": "macro", "test_set": "x"}
-    assert endpoint([{"model": "other", "metric": "f1"}], "cnn", "classification", ["x"])["metric"] == "auroc"
-    declared = {"model": "cnn", "arm": "a", "ratio": 100, "metric": "f1", "labels": "x", "test_set": "y"}
-    assert endpoint([declared], "cnn", "classification", ["x"]) == declared
+    two = {"models__other": {"targets": ["opacity"], "steps": 6}}
+    masks = {"models__net": {"task": "segmentation", "structures": ["lungs"], "steps": 6}, "arms__supplemented": ...}
+    masks |= {"arms__synthetic_only": ..., "analysis__primary__arm": "real_long", "analysis__primary__ratio": 0}
+    declared = {"model": "cnn", "arm": "supplemented", "ratio": 100, "metric": "f1", "labels": "opacity"}
+    study = parse_study(tiny(**two, analysis__primary={**declared, "test_set": "hospital_b"}))
+    assert main_endpoint(study, "other") == MainEndpoint("auroc", "macro", "hospital_a")
+    assert main_endpoint(study, "cnn") == MainEndpoint("f1", "opacity", "hospital_b", "supplemented", 100)
+    assert main_endpoint(parse_study(tiny(**masks)), "net") == MainEndpoint("dice", "macro", "hospital_a")
 
 
 def test_main_arm_prefers_the_declared_one() -> None:
     rows = pd.DataFrame({"arm": ["a", "b"], "ratio": [100, 300], "family": ["exploratory", "secondary"]})
-    assert main_arm(rows, {}) == ("b", 300.0)
-    assert main_arm(rows, {"arm": "a", "ratio": 100}) == ("a", 100.0)
-    assert main_arm(rows.head(0), {}) is None
+    undeclared = MainEndpoint("auroc", "macro", "x")
+    assert main_arm(rows, undeclared) == ("b", 300.0)
+    assert main_arm(rows, replace(undeclared, arm="a", ratio=100)) == ("a", 100.0)
+    assert main_arm(rows.head(0), undeclared) is None
 
 
 def test_subgroup_rows_without_gaps(run: Path) -> None:
     table = pd.read_csv(run / "statistics" / MODEL / "subgroups.csv")
-    chosen = {"metric": "auroc", "labels": "macro", "test_set": "hospital_a"}
+    chosen = MainEndpoint("auroc", "macro", "hospital_a")
     rows = subgroup_rows(table, chosen, ("supplemented", 300.0))
     assert "gap" not in set(rows["group"])
     assert set(rows["label"]) == {"opacity", "effusion"}
-    assert set(subgroup_rows(table, chosen | {"labels": "effusion"}, ("supplemented", 300.0))["label"]) == {"effusion"}
+    assert set(subgroup_rows(table, replace(chosen, labels="effusion"), ("supplemented", 300.0))["label"]) == {
+        "effusion"
+    }
     assert len(subgroup_rows(None, chosen, ("supplemented", 300.0))) == 0
 
 
@@ -212,4 +224,3 @@ def test_another_identity_is_refused(tmp_path: Path) -> None:
     write_manifest(run / "statistics" / MODEL / "manifest.json", "0" * 32, [])
     with pytest.raises(SynthGainError, match="another config or code"):
         draw_figures(figures_job(run))
-    assert IDENTITY != "0" * 32

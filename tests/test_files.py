@@ -206,7 +206,15 @@ class TestScriptFrame:
         logging.captureWarnings(False)
 
     def arguments(self, tmp_path: Path) -> list[str]:
-        job = canonical_json({"slice": {"a": 1}, "inputs": {"x/manifest.json": "id"}, "code": "c", "identity": "i"})
+        job = canonical_json(
+            {
+                "slice": {"a": 1},
+                "inputs": {"x/manifest.json": "id"},
+                "named": {"xs": [[["x"], "x/manifest.json"]]},
+                "code": "c",
+                "identity": "i",
+            }
+        )
         out = str(tmp_path / "run" / "y" / "manifest.json")
         log = str(tmp_path / "log.txt")
         return ["--job", job, "--run", str(tmp_path / "run"), "--threads", "2", "--log", log, "--output", out]
@@ -218,7 +226,7 @@ class TestScriptFrame:
         assert (job.slice, job.identity, job.threads) == ({"a": 1}, "i", 2)
         assert job.state_folder() == tmp_path / "run" / "state" / "y" / "manifest"
         with pytest.raises(SynthGainError, match="missing"):
-            job.input_folder("x/manifest.json")
+            job.inputs.xs["x"].folder()
 
     def test_user_error_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         def work(job: Job) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from fake_run import IDENTITY, make_run, report_job
+from job_inputs import inputs_at, new_job, paths_of
+from simulated_run import make_run, report_job
 from studies import tiny
 from test_solvers import Gaussian
 from workshop import Workshop, new_workshop
@@ -22,18 +24,21 @@ from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.passes import evaluations
 from synthgain.pools.solvers import SOLVERS, sample
 from synthgain.report.evidence import gather
-from synthgain.report.sections_cost import cost_section
-from synthgain.report.sections_forecast import stage_minutes
-from synthgain.runtime.command import Job
+from synthgain.report.facts import ForecastFacts
+from synthgain.report.sections.cost import cost_section, stage_minutes
 from synthgain.runtime.files import write_json, write_manifest
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
-from synthgain.study.forecast import MEMBERSHIP_LEVELS, joined, steps_of, term
 from synthgain.study.load import read_yaml
-from synthgain.study.plan_forecast import work_groups
 from synthgain.study.planner import PlannedJob, Planner
 from synthgain.study.session import Session
+from synthgain.study.stage import TABLES
+from synthgain.study.stages.downstream import steps_of
+from synthgain.study.stages.evaluation import MEMBERSHIP_LEVELS
+from synthgain.study.stages.forecast import work_groups
+from synthgain.study.stages.table import STAGES
+from synthgain.study.work import joined, term
 
 ROOT = Path(__file__).parent.parent
 SEVERAL = {"replicates": {"count": 5, "per_job": 2, "generators": 2, "pools": 3}}
@@ -243,6 +248,8 @@ def group(rule: str, work: list[dict], jobs: int = 1, after: list[int] | None = 
         "disk": [],
         "longest": 1 / jobs,
         "after": after or [],
+        "gpu": STAGES[rule].on_gpu and bool(work),
+        "loads": STAGES[rule].loads if work else TABLES,
     }
     return {**entry, **more}
 
@@ -318,7 +325,7 @@ def test_sizes_are_read_counted_or_not_known(tmp_path: Path) -> None:
     pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
     shares = {"train": 0.5, "validation": 0.2, "test": 0.3}
     datasets: dict[str, dict[str, Any]] = {
-        "phantom": {"identity": "i", "images": 90.0, "shares": shares},
+        "phantom": {"identity": "i", "split_identity": "s", "images": 90.0, "shares": shares},
         "table": {"identity": "i", "table": {"path": "table.csv", "where": {"view": "AP"}}},
         "folds": {
             "identity": "i", "table": {"path": "table.csv", "where": {}}, "split_identity": "s", "shares": shares,
@@ -326,6 +333,10 @@ def test_sizes_are_read_counted_or_not_known(tmp_path: Path) -> None:
         },
         "unread": {"identity": "i"},
     }  # fmt: skip
+    for name, entry in datasets.items():
+        entry["manifest"] = f"datasets/{name}/manifest.json"
+        if "shares" in entry:
+            entry |= {"split_manifest": f"splits/{name}/manifest.json"}
     found = dataset_sizes(tmp_path, datasets, tmp_path)
     assert found["phantom"] == {
         "all": 90.0,
@@ -339,7 +350,9 @@ def test_sizes_are_read_counted_or_not_known(tmp_path: Path) -> None:
     assert found["unread"]["all"] is None
     write_manifest(tmp_path / "datasets/unread/manifest.json", "i", [], images=7)
     assert dataset_sizes(tmp_path, datasets, None)["unread"]["all"] == 7
-    assert dataset_sizes(tmp_path, {"unread": {"identity": "other"}}, None)["unread"]["all"] is None
+    assert (
+        dataset_sizes(tmp_path, {"unread": {**datasets["unread"], "identity": "other"}}, None)["unread"]["all"] is None
+    )
 
 
 def test_durations_read_well() -> None:
@@ -350,7 +363,7 @@ def measured(plan: Planner, folder: Path, names: list[str] | None = None) -> dic
     job = plan.job("measure_speed")
     facts = {**job.slice, "kinds": {k: v for k, v in job.slice["kinds"].items() if names is None or k in names}}
     output = folder / "forecast" / "speed.json"
-    measure_speed(Job(dict(facts), {}, "", job.identity, folder, [output], 1))
+    measure_speed(new_job(dict(facts), {}, "", job.identity, folder, [output], 1))
     found = json.loads(output.read_text())
     assert found["identity"] == job.identity
     return dict(found)
@@ -410,7 +423,7 @@ def test_speeds_of_gans_segmenters_and_control_networks(tmp_path: Path, monkeypa
 def fake_forecast(folder: Path) -> dict[str, Any]:
     work = {"train_generator": [term("model m", "step", 3000)], "train_downstream": [term("model m", "step", 2500)]}
     groups = forecast_groups([group(rule, terms) for rule, terms in work.items()], SPEED, SIZES)
-    facts = {"identity": IDENTITY, "groups": [*groups, *forecast_groups([group("compare_arms", [])], SPEED, SIZES)]}
+    facts = {"identity": "f" * 32, "groups": [*groups, *forecast_groups([group("compare_arms", [])], SPEED, SIZES)]}
     kinds = {"generator ddpm": SPEED["kinds"]["model m"]}
     facts |= {"study": "phantom", "runs": 1, "sizes": SIZES, "speed": {**SPEED, "kinds": kinds}}
     write_json(folder / "forecast" / "forecast.json", facts)
@@ -423,7 +436,7 @@ def test_the_report_sets_forecast_beside_fact(tmp_path: Path) -> None:
     without = cost_section(gather(job))
     assert any("No forecast" in block.text for block in without.blocks if hasattr(block, "text"))
     fake_forecast(run)
-    evidence = gather(Job(job.slice, {**job.inputs, "forecast/forecast.json": IDENTITY}, "", "", run, job.outputs, 1))
+    evidence = gather(replace(job, inputs=inputs_at(run, {**paths_of(job.inputs), "forecast/forecast.json": "f" * 32})))
     tables = {block.title: block for block in cost_section(evidence).blocks if hasattr(block, "headers")}
     rows = {row[0]: row for row in tables["Forecast and fact"].rows}
     assert list(rows["train_generator"][1:3]) == ["1", "1"]
@@ -439,7 +452,7 @@ def test_the_report_sets_forecast_beside_fact(tmp_path: Path) -> None:
 
 def test_stages_without_run_times_stay_in_the_table(tmp_path: Path) -> None:
     empty = pd.DataFrame(columns=["rule", "jobs", "hours", "cpu_hours", "longest_minutes", "memory_gb"])
-    table = stage_minutes(fake_forecast(tmp_path), empty)
+    table = stage_minutes(ForecastFacts.model_validate(fake_forecast(tmp_path)), empty)
     assert list(table["recorded"]) == [0, 0, 0, 0]
     assert table["fact"].isna().sum() == 3
 

@@ -29,7 +29,7 @@ def draw(trained, pool, shards=1, **changes):
     run, inputs = trained
     parts = []
     for shard in range(shards):
-        options = {"generator": GENERATOR, "snapshot": changes.pop("snapshot", None)}
+        options = {"generator": ["ddpm", 0], "snapshot": changes.pop("snapshot", None)}
         part = shard_slice(
             shard, shards, pool=pool, rows_of="toy", options=options, **{"sampling": SAMPLING, **changes}
         )

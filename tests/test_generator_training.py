@@ -277,7 +277,7 @@ def test_starts_from_another_generators_weights(tmp_path: Path) -> None:
         tmp_path,
         {**inputs, start: first.identity},
         "tuned",
-        init_from=start,
+        init_from="base",
         training={"steps": 1, "learning_rate": 1e-12, "snapshots": [1]},
     )
     train_family(job)
@@ -285,7 +285,7 @@ def test_starts_from_another_generators_weights(tmp_path: Path) -> None:
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], atol=1e-6, rtol=0)
     with pytest.raises(SynthGainError, match="made by another config or code"):
-        train_family(training_job(tmp_path, {**inputs, start: "0" * 32}, "wrong", init_from=start))
+        train_family(training_job(tmp_path, {**inputs, start: "0" * 32}, "wrong", init_from="base"))
 
 
 def test_input_of_another_identity_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from synthgain.study.syntax import facts_of
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 PACKAGE = SCRIPTS / "synthgain"
 BASE = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+CONFIG_TYPES = ("schema", "data", "generation", "training", "roles")
 # package: what it may import besides `runtime`, `data`, the base modules and itself
 ALLOWED = {
     "runtime": set(),  # nothing else, no base module either
@@ -23,7 +24,14 @@ ALLOWED = {
     "downstream": {"datasets", "networks"},
     "evaluation": {"networks", "generators"},
     "statistics": set(),
-    "report": set(),
+    # the study as its config types
+    "report": {
+        "statistics.metric_registry",
+        "datasets.entries.base",
+        "pools.options",
+        *(f"generators.{name}.family" for name in registry.FAMILY_ENTRIES),
+        *(f"study.{name}" for name in CONFIG_TYPES),
+    },
     # The config is made of the options of those who use them: declarations alone, without torch.
     "study": {
         "networks.options",
@@ -36,6 +44,7 @@ ALLOWED = {
         "pools.known_checks",
         "pools.options",
         "pools.passes",
+        "statistics.metric_registry",
     },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }

@@ -60,7 +60,7 @@ def _score(run: Path, pool: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         "index": 0,
         "rows_of": "a",
         "model": {"name": "cnn", "targets": ["opacity"], "network": network},
-        "trained": trained,
+        "trained": ["cnn", "real", 0, 0],
         "replicate": 0,
         "by": ["sex"],
         "minimum": 10,

@@ -55,7 +55,14 @@ def score(run: Path, pool: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     model: dict[str, Any] = {"name": "net", "task": "segmentation", "structures": [STRUCTURE], "window": None}
     model |= {"task_module": "segmentation"}
     model["network"] = {"module": "bright_segmenter", "options": {}}
-    settings = {"pool": pool, "index": 0, "rows_of": "a", "model": model, "trained": TRAINED, "replicate": 0}
+    settings = {
+        "pool": pool,
+        "index": 0,
+        "rows_of": "a",
+        "model": model,
+        "trained": ["net", "real", 0, 0],
+        "replicate": 0,
+    }
     settings |= {"check": "mask_agreement", "by": [], "minimum": 10, "seed": 0}
     job = make_job(run, f"label_consistency/{pool}/0/manifest.json", settings, pool, TRAINED)
     score_pool(job)

@@ -277,7 +277,7 @@ def test_image_generator_is_a_start_for_a_mask_conditioned_one(tmp_path: Path) -
     inputs = write_data(tmp_path, masks=True)
     first = training_job(tmp_path, inputs, "base", condition_on=["finding"], training={"steps": 2})
     train_family(first)
-    changes = CONCATENATED | {"init_from": BASE, "training": {"steps": 1, "learning_rate": 1e-12}}
+    changes = CONCATENATED | {"init_from": "base", "training": {"steps": 1, "learning_rate": 1e-12}}
     job = training_job(tmp_path, {**inputs, BASE: first.identity}, "tuned", **changes)
     train_family(job)
     before, after = (weights_of(finished, "network") for finished in (first, job))
@@ -300,7 +300,7 @@ def base_job(run: Path, inputs: dict[str, str], **changes: Any) -> Job:
 
 
 def control_job(run: Path, inputs: dict[str, str], base: Job, name: str = "steered", **changes: Any) -> Job:
-    entries = {"network": CONTROLLED_NETWORK, "init_from": BASE, "training": {"steps": 6, "save_every": 2}}
+    entries = {"network": CONTROLLED_NETWORK, "init_from": "base", "training": {"steps": 6, "save_every": 2}}
     entries |= CONCATENATED | {"mask_by": "controlnet"} | changes
     return training_job(run, {**inputs, BASE: base.identity}, name, **entries)
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from devices import DEVICE
+from job_inputs import inputs_at
 from pair_sources import Conditioned, Gan, Masks, Painted, Pairs, field_covariance, make_pairs
 from pool_sources import COLUMNS, DATA_INPUTS, SIZE, call, job_line, make_request, make_source, shard_slice, training_of
 
@@ -39,7 +40,7 @@ TRANSFORM = {
     "area_change": 0.5,
 }
 TRANSFORMED = {"source": "transformed", "transform": TRANSFORM, "generator": None}
-GENERATED = {"source": "generated", "transform": None, "generator": MASKS}
+GENERATED = {"source": "generated", "transform": None, "generator": ["m", 0]}
 INPAINTING = {"structure": "lung", "dilate": 0.13, "resamples": 2, "jump_length": 2, "redraw_mask": False}
 
 
@@ -142,8 +143,8 @@ def test_a_killed_shard_of_pairs_goes_on(run, tmp_path_factory, monkeypatch):
     def request(folder):
         source, training = sources(folder)
         return make_request(
-            source, folder, training=training, masks=GENERATED, options={"generator": IMAGES, "snapshot": None},
-            sampling={"steps": 4, "batch_size": 4}, folders={IMAGES: folder, MASKS: folder},
+            source, folder, training=training, masks=GENERATED, options={"generator": ["g", 0], "snapshot": None},
+            sampling={"steps": 4, "batch_size": 4}, inputs=inputs_at(folder, {IMAGES: "generator", MASKS: "masks"}),
         )  # fmt: skip
 
     use(monkeypatch, Interrupted())

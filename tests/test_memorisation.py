@@ -1,6 +1,7 @@
 """The memorisation gate finds planted copies, and nothing on new images of the same law (method test 10)."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from evaluation_run import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from job_inputs import inputs_at, paths_of
 from PIL import Image
 from scipy.stats import beta
 
@@ -135,7 +137,8 @@ def test_data_without_a_split_are_refused_in_one_line(tmp_path: Path) -> None:
     rows = write_real(tmp_path, images, table)
     write_pool(tmp_path, images[:20], rows, "p")
     job = make_job(tmp_path, "memorisation/p/0/manifest.json", memorisation_slice("p"), "p")
-    del job.inputs["splits/a/manifest.json"]
+    paths = {path: identity for path, identity in paths_of(job.inputs).items() if not path.startswith("splits/")}
+    job = replace(job, inputs=inputs_at(tmp_path, paths))
     result = run_script_of(job, "check_memorisation.py")
     assert result.returncode == 1
     assert "no train image" in result.stderr

@@ -8,26 +8,27 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fake_run import make_run, report_job
 from PIL import Image
 from pydantic import BaseModel
+from simulated_run import make_run, report_job
 from studies import tiny
 
 from synthgain.datasets import table
 from synthgain.report.blocks import Text
-from synthgain.report.checklist_facts import known_facts
 from synthgain.report.evidence import Evidence, gather
-from synthgain.report.prose import methods
-from synthgain.report.sections_study import study_sections
-from synthgain.report.sections_utility import utility_sections
-from synthgain.report.verdicts import headlines
+from synthgain.report.sections.checklist import known_facts
+from synthgain.report.sections.methods import methods
+from synthgain.report.sections.study import study_sections
+from synthgain.report.sections.utility import utility_sections
+from synthgain.report.sections.verdicts import headlines
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_text
 from synthgain.speed.sizes import dataset_sizes
-from synthgain.study import session  # noqa: F401  (it registers the plans)
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
+from synthgain.study.schema import Study
+from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 CLINIC = {
@@ -180,7 +181,7 @@ def variants(study: str, path: Path_) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """A made-up run with short tables: what is read of the config does not depend on their length."""
+    """A simulated run with short tables: what is read of the config does not depend on their length."""
     found = gather(report_job(make_run(tmp_path_factory.mktemp("run"))))
     for model in found.models:
         model.tables = {name: rows.head(6) for name, rows in model.tables.items()}
@@ -202,7 +203,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def report_on(evidence: Evidence, facts: dict[str, Any]) -> None:
     """Make the parts of the report that read the study's config."""
-    seen = replace(evidence, slice=facts)
+    seen = replace(evidence, study=Study.model_validate(facts["config"]))
     assert all((methods(seen), known_facts(seen), headlines(seen)))
     sections = [*study_sections(seen), *(part for model in seen.models for part in utility_sections(seen, model))]
     texts = [block.text for section in sections for block in section.blocks if isinstance(block, Text)]
@@ -223,7 +224,7 @@ def test_every_optional_key_may_be_left_out_or_null(
                 if (same := study.model_dump_json()) in seen:  # null is what is left out, which is often the default
                     continue
                 seen.add(same)
-                job = Planner(study, "run", 0, code, tmp_path, root).job("write_report")
+                job = Planner(study, "run", 0, code, tmp_path, root, STAGES).job("write_report")
                 if not rehearsal:
                     report_on(evidence, dict(job.slice))
             except SynthGainError as error:
@@ -255,8 +256,8 @@ def test_the_report_names_the_network_whether_given_or_not(
 ) -> None:
     config = tiny(**(MASKS if task == "segmentation" else {}), models__cnn__network=network)
     study = parse_study(config)
-    plan = Planner(study, "run", 0, code, tmp_path, root)
-    text = " ".join(methods(replace(evidence, slice=dict(plan.job("write_report").slice))))
+    plan = Planner(study, "run", 0, code, tmp_path, root, STAGES)
+    text = " ".join(methods(replace(evidence, study=Study.model_validate(plan.job("write_report").slice["config"]))))
     assert f"Model cnn ({name}, {task} of " in text
     options = {key: value for key, value in network.items() if key != "name"} if isinstance(network, dict) else {}
     entry = plan.job("train_downstream", model="cnn", arm="real", ratio=0, chunk=0).slice["model"]["network"]
@@ -264,12 +265,15 @@ def test_the_report_names_the_network_whether_given_or_not(
 
 
 def test_a_slice_without_a_network_is_described_too(evidence: Evidence) -> None:
-    facts = copy.deepcopy(evidence.slice)
+    config: dict[str, Any] = evidence.study.model_dump(by_alias=True, exclude_unset=True)
     for network in (None, {"width": 8}, {"name": None}):
-        facts["config"]["models"]["cnn"]["network"] = network
-        assert "Model cnn (small_cnn, classification of " in " ".join(methods(replace(evidence, slice=facts)))
-    facts["config"]["models"]["cnn"] |= {"task": "segmentation", "structures": ["lungs"]}
-    assert "Model cnn (unet, segmentation of lungs" in " ".join(methods(replace(evidence, slice=facts)))
+        config["models"]["cnn"]["network"] = network
+        study = Study.model_validate(config)
+        assert "Model cnn (small_cnn, classification of " in " ".join(methods(replace(evidence, study=study)))
+    masks = tiny(**MASKS)
+    masks["models"]["cnn"]["network"] = None
+    text = " ".join(methods(replace(evidence, study=Study.model_validate(masks))))
+    assert "Model cnn (unet, segmentation of lungs" in text
 
 
 def test_inception_without_its_weights_is_refused_before_anything_runs() -> None:
@@ -284,7 +288,7 @@ def test_a_validation_share_beside_a_split_column_reaches_the_split(
 ) -> None:
     clinic = {**CLINIC, "split": {"column": "part", "validation": 0.2}}
     study = parse_study(tiny(datasets__clinic=clinic, evaluate_on=["hospital_a", "clinic"]))
-    job = Planner(study, "run", 0, code, tmp_path, root).job("split_dataset", dataset="clinic")
+    job = Planner(study, "run", 0, code, tmp_path, root, STAGES).job("split_dataset", dataset="clinic")
     assert job.slice["column"]["validation"] == 0.2
 
 
@@ -302,7 +306,7 @@ def test_a_table_without_a_site_is_one_site_named_like_the_data_set(
     rows.to_csv(tmp_path / "t.csv", index=False)
     clinic = {"adapter": "table", "table": "t.csv", "patient_id": "patient", "constants": {"opacity": "1"}, **given}
     study = parse_study(tiny(datasets__clinic=clinic, evaluate_on=["hospital_a", "clinic"]))
-    job = Planner(study, "run", 0, code, tmp_path, tmp_path).job("prepare_dataset", dataset="clinic").slice
+    job = Planner(study, "run", 0, code, tmp_path, tmp_path, STAGES).job("prepare_dataset", dataset="clinic").slice
     prepared = table.prepare(job["options"], job["image"], 0, tmp_path)
     assert prepared.table["site"].tolist() == sites.split()
 
@@ -316,7 +320,7 @@ def test_a_site_column_that_is_named_must_be_there(tmp_path: Path) -> None:
 
 def test_the_forecast_counts_validation_images_that_are_cut_from_training(tmp_path: Path) -> None:
     pd.DataFrame({"part": ["train"] * 8 + ["test"] * 2}).to_csv(tmp_path / "t.csv", index=False)
-    entry = {"identity": "i", "table": {"path": "t.csv", "where": {}}}
+    entry = {"manifest": "datasets/a/manifest.json", "identity": "i", "table": {"path": "t.csv", "where": {}}}
     column = {"name": "part", "map": {}}
     for share, expected in ((None, (8, 0, 2)), (0.25, (6, 2, 2))):
         found = dataset_sizes(tmp_path, {"a": {**entry, "column": {**column, "validation": share}}}, tmp_path)["a"]

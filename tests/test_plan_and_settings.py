@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from job_inputs import paths_of
 from studies import tiny
 from test_planner import identities, rules_that_differ
 
@@ -14,8 +15,8 @@ from synthgain.runtime.command import JOB_FILE_KEY, Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file, write_json
 from synthgain.runtime.settings import settings
-from synthgain.study.planner import OUTPUTS
 from synthgain.study.session import LONGEST_PARAMETER, Session
+from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 MEDMNIST = {"adapter": "medmnist", "name": "pneumoniamnist"}
@@ -128,7 +129,7 @@ def test_a_long_job_lies_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     whole = plan.planners["tiny"].job("merge_pool_replica", **place).parameter()
     assert len(short) < 200 < ONE_ARGUMENT < len(whole)
     assert len(plan.parameter("train_downstream", run="tiny", model="cnn", arm="real", ratio="0", chunk="0")) > 1000
-    assert run(short, tmp_path).inputs == json.loads(whole)["inputs"] == run(whole, tmp_path).inputs
+    assert paths_of(run(short, tmp_path).inputs) == json.loads(whole)["inputs"] == paths_of(run(whole, tmp_path).inputs)
     file = Path(json.loads(short)[JOB_FILE_KEY])
     assert plan.parameter("merge_pool_replica", run="tiny", **place) == short
 
@@ -166,7 +167,7 @@ def test_a_long_job_lies_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_file_of_something_else_is_refused_in_one_line(rule: str, wildcards: dict[str, str], words: str) -> None:
     plan = session()
     with pytest.raises(SynthGainError, match=f"^{rule}: {words}") as caught:
-        plan.inputs(rule, run="tiny", **wildcards)
+        plan.parameter(rule, run="tiny", **wildcards)
     assert "\n" not in str(caught.value)
 
 
@@ -177,7 +178,7 @@ def test_every_planned_job_is_known() -> None:
     planned = plan.planners["tiny"].jobs()
     assert len(planned) > 50
     for job in planned:
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(OUTPUTS[job.rule]))
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(STAGES[job.rule].output))
         found = re.fullmatch(pattern, job.output)
         assert found is not None
-        plan.inputs(job.rule, run="tiny", **found.groupdict())
+        plan.parameter(job.rule, run="tiny", **found.groupdict())

@@ -8,8 +8,8 @@ from studies import tiny
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.code import CodeDigests
-from synthgain.study.planner import OUTPUTS
 from synthgain.study.session import Session
+from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,8 +29,8 @@ def rules_that_differ(before: dict[str, str], after: dict[str, str]) -> set[str]
 def _rule(path: str) -> str:
     import re
 
-    for rule, pattern in OUTPUTS.items():
-        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(pattern)), path):
+    for rule, stage in STAGES.items():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(stage.output)), path):
             return rule
     raise AssertionError(path)
 

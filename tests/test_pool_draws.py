@@ -10,10 +10,11 @@ import pytest
 from studies import tiny
 
 from synthgain.report.evidence import Measured
-from synthgain.report.sections_segmentation import yield_blocks
+from synthgain.report.facts import MeasuredFacts, PoolFacts
+from synthgain.report.sections.segmentation import yield_blocks
 from synthgain.statistics.memorisation_gate import BARRED, apply_gates
-from synthgain.study.plan_calibration import plan_calibration
-from synthgain.study.planner import Planner
+from synthgain.study.load import parse_study
+from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.session import Session
 
 ROOT = Path(__file__).parent.parent
@@ -58,8 +59,8 @@ def test_the_gates_cover_every_draw_that_arms_train_on(monkeypatch: pytest.Monke
     (plan,) = found.planners.values()
     job = plan.job("compare_arms", model="cnn")
     for arm in ("supplemented", "synthetic_only", "cleaned"):
-        assert named(job.slice["gates"][arm], r"memorisation/drawn/(\d+)/manifest\.json") == trained_on(plan, "drawn")
-    assert set(job.slice["gates"]["cleaned"]) <= set(job.inputs)
+        assert {tuple(draw) for draw in job.slice["gates"][arm]} == {("drawn", i) for i in trained_on(plan, "drawn")}
+    assert {tuple(draw) for draw in job.slice["gates"]["cleaned"]} <= {key for key, _ in job.named["memorisation"]}
     assert len(trained_on(plan, "drawn")) == plan.pool_draws()
 
 
@@ -86,7 +87,7 @@ def test_calibration_judges_every_draw(monkeypatch: pytest.MonkeyPatch) -> None:
         replicates={"count": 4, "pools": 2},
         analysis={"primary": [primary], "bootstrap": 100},
     )
-    job = plan_calibration(found.planners)
+    job = plan_over_runs("summarise_calibration", found.planners)
     assert job.slice["draws"] == 2
     for seed in (1, 2):
         assert named(job.inputs, rf"seed-{seed}/memorisation/drawn/(\d+)/manifest\.json") == {0, 1}
@@ -124,11 +125,10 @@ def test_a_draw_with_copied_test_images_is_heard_behind_one_with_a_larger_excess
 
 def test_the_yield_of_a_filter_is_shown_for_every_draw() -> None:
     pools = {
-        f"clean/{index}/replica-1": {"identity": "i", "kept": kept, "of_images": 100}
+        f"clean/{index}/replica-1": PoolFacts(identity="i", kept=kept, of_images=100)
         for index, kept in enumerate((90, 60, 10))
     }
-    config = {"pools": {"clean": {**FILTERED, "thin_to": None}}}
-    evidence: Any = SimpleNamespace(config=config, pools=pools)
+    evidence: Any = SimpleNamespace(study=parse_study(tiny(pools__clean=FILTERED)), pools=pools)
     (table,) = yield_blocks(evidence)
     assert [row[-1] for row in table.rows] == ["90.0 %", "60.0 %", "10.0 %"]
 
@@ -138,4 +138,4 @@ def test_pictures_of_suspicious_pairs_name_their_draw(tmp_path: Path) -> None:
 
     assert pair_title("drawn", "0") == "Pool drawn: the most suspicious pairs"
     assert pair_title("drawn", "2") == "Pool drawn, draw 2: the most suspicious pairs"
-    assert Measured("drawn", "2", {}, {}, [], {}).index == "2"
+    assert Measured("drawn", "2", MeasuredFacts(files={}), {}, []).name() == "Pool drawn, draw 2"

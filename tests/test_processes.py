@@ -67,7 +67,7 @@ run_script(work)
 def start_two(folder: Path, second: str) -> subprocess.Popen[str]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    job = canonical_json({"slice": {"second": second}, "inputs": {}, "code": "", "identity": ""})
+    job = canonical_json({"slice": {"second": second}, "inputs": {}, "named": {}, "code": "", "identity": ""})
     command = [sys.executable, str(script), "--job", job, "--run", str(folder), "--threads", "4"]
     command += ["--log", str(folder / "log"), "--output", str(folder / "out" / "manifest.json")]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from synthgain.study.planner import OUTPUTS
+from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
@@ -51,12 +51,11 @@ def test_rule_script_log_and_benchmark_have_one_name() -> None:
         for block in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
             rule = block.split(":")[0]
             assert (ROOT / "workflow_scripts" / f"{rule}.py").exists(), rule
-            assert f"$SYNTHGAIN_SCRIPTS/{rule}.py" in block, rule
             assert f"/logs/{rule}/" in block, rule
             assert f"/benchmarks/{rule}/" in block, rule
             first = re.search(r'\{(?:RUN|STUDY)\}/([^"]+)"', block.split("output:")[1])
             assert first is not None
-            assert first[1].replace("{{", "{").replace("}}", "}") == OUTPUTS[rule], rule
+            assert first[1].replace("{{", "{").replace("}}", "}") == STAGES[rule].output, rule
 
 
 def test_nothing_heavy_is_imported_at_parse_time() -> None:

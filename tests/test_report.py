@@ -12,24 +12,28 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fake_run import IDENTITY, MODEL, PRIMARY, config, figures_job, make_run, report_job
+from job_inputs import inputs_at, new_job, paths_of
+from simulated_run import config, make_run, report_job, restate
 
-from draw_figures import draw_figures
 from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
-from synthgain.report.checklist import STANDARDS, completeness, fill
-from synthgain.report.costs import device_hours, read_benchmarks, rule_times, synthesis_hours
+from synthgain.report.costs import StageFacts, device_hours, read_benchmarks, rule_times, synthesis_hours
 from synthgain.report.embedding import inline_svg
 from synthgain.report.evidence import Measured, gather
+from synthgain.report.facts import GateFacts, MeasuredFacts
 from synthgain.report.page import TEMPLATES
-from synthgain.report.prose import listed, methods
-from synthgain.report.questions import answers, banners
-from synthgain.report.sections_fidelity import relation_sentence
-from synthgain.report.verdicts import ALARMS, headlines
+from synthgain.report.sections.checklist import STANDARDS, completeness, fill
+from synthgain.report.sections.fidelity import relation_sentence
+from synthgain.report.sections.methods import listed, methods
+from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import digest, read_json, write_json, write_manifest
+from synthgain.runtime.files import digest, read_json
 from synthgain.study.code import CodeDigests
+from synthgain.study.schema import Study
+from synthgain.study.stages.report import described
+from synthgain.study.stages.table import STAGES
 from write_report import write_report
 
+MODEL = "cnn"
 EVIL = "<script>alert('x')</script>&\"'"
 
 
@@ -61,17 +65,6 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def restate(run: Path, name: str, value: Any) -> None:
-    """Replace a file of the statistics and mend its manifest."""
-    folder = run / "statistics" / MODEL
-    if isinstance(value, pd.DataFrame):
-        value.to_csv(folder / name, index=False)
-    else:
-        write_json(folder / name, value)
-    names = [path.name for path in folder.iterdir() if path.name != "manifest.json"]
-    write_manifest(folder / "manifest.json", IDENTITY, names)
-
-
 def written(run: Path, **changes: Any) -> str:
     job = report_job(run, **changes)
     write_report(job)
@@ -80,9 +73,7 @@ def written(run: Path, **changes: Any) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_run(tmp_path_factory.mktemp("report"))
-    draw_figures(figures_job(folder))
-    return folder
+    return make_run(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +86,18 @@ def _one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synthgain.report.environment.commit", lambda folder: "0123456789ab")
 
 
-def test_verdict_stands_first_with_effect_and_interval(html: str) -> None:
+def shown_difference(row: dict[str, Any]) -> str:
+    """A difference with its interval, as the report writes it."""
+    return f"{signed(row['difference'])} ({interval(row['low'], row['high'], sign=True)})"
+
+
+def test_verdict_stands_first_with_effect_and_interval(run: Path, html: str) -> None:
     text = Page(html.split("<main")[1]).text
     start = text[:700]
-    for wanted in ("helps", "+0.0400", "+0.0250 to +0.0550", "95 % interval", "Conditional on one generator"):
+    row = read_json(run / "statistics" / MODEL / "verdict.json")["primary"]
+    numbers = (signed(row["difference"]), interval(row["low"], row["high"], sign=True))
+    assert row["difference"] > row["low"] > 0
+    for wanted in ("helps", *numbers, "95 % interval", "Conditional on one generator"):
         assert wanted in start
     assert text.index("helps") < text.index("Controls")
 
@@ -146,13 +145,13 @@ def test_every_table_can_be_downloaded_whole(run: Path, html: str) -> None:
 def test_text_from_tables_and_config_is_escaped(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     table = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
-    restate(run, "comparisons.csv", table.assign(dataset=EVIL, arm=EVIL))
+    restate(run / "statistics" / MODEL, "comparisons.csv", table.assign(dataset=EVIL, arm=EVIL))
     verdict = read_json(run / "statistics" / MODEL / "verdict.json")
     verdict["comparisons"][0]["sentence"] = verdict["notes"][0] = EVIL
-    restate(run, "verdict.json", verdict)
+    restate(run / "statistics" / MODEL, "verdict.json", verdict)
     resolved = config()
     resolved["datasets"]["hospital_a"]["licence"] = EVIL
-    html = written(run, title=EVIL, description=EVIL, config=resolved)
+    html = written(run, config=resolved | {"title": EVIL, "description": EVIL})
     assert Page(html).scripts == 1  # the page's own
     assert "<script>alert" not in html
     assert EVIL in "".join(Page(html).words)
@@ -177,11 +176,7 @@ def test_svg_is_cleaned_and_its_names_are_its_own() -> None:
 
 
 def test_rehearsal_is_marked_everywhere_and_gives_no_verdict(tmp_path: Path) -> None:
-    run = make_run(tmp_path, rehearsal=True)
-    resolved = config()
-    html = written(
-        run, rehearsal=True, config=resolved, predeclared={"analysis": {"primary": None, "margin": 0.02, "alpha": 0.05}}
-    )
+    html = written(make_run(tmp_path, "rehearsal"))
     assert html.count("<h2") == html.count('<span class="tag">rehearsal</span>')
     assert 'class="word"' not in html
     assert "No verdict: this is a rehearsal." in html
@@ -193,20 +188,22 @@ def test_raised_alarm_is_on_the_first_page(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     verdict = read_json(run / "statistics" / MODEL / "verdict.json")
     verdict["alarms"]["a_a"]["raised"] = True
-    restate(run, "verdict.json", verdict)
+    restate(run / "statistics" / MODEL, "verdict.json", verdict)
     html = written(run)
     assert ALARMS["a_a"][1] in Page(html.split('id="result"')[0]).text
     assert "✗ alarm" in Page(html.split('id="controls"')[1]).text
 
 
-def test_every_control_prints_its_interval_and_none_passes_by_being_bad(html: str) -> None:
+def test_every_control_prints_its_interval_and_none_passes_by_being_bad(run: Path, html: str) -> None:
+    alarms = read_json(run / "statistics" / MODEL / "verdict.json")["alarms"]
+    repeated, head = (shown_difference(alarms[name]["tested"][0]) for name in ("a_a", "step_matched_control"))
+    strong = alarms["strong_augmentation"]["tested"][0]["difference"]
     controls = Page(html.split('<section id="controls"')[1].split("</section>")[0]).text
-    assert "✓ no alarm. repeated 100 % against real: +0.0010 (−0.0050 to +0.0070)" in controls
-    assert "✓ no alarm. supplemented 300 % against repeated: +0.0390 (+0.0330 to +0.0450)" in controls
-    assert (
-        "– not informative (significantly worse than the baseline itself). real_strong against real: −0.2100"
-        in controls
-    )
+    assert f"✓ no alarm. repeated 100 % against real: {repeated}" in controls
+    assert f"✓ no alarm. supplemented 300 % against repeated: {head}" in controls
+    worse = "– not informative (significantly worse than the baseline itself). real_strong against real: "
+    assert strong < -0.1
+    assert f"{worse}{signed(strong)}" in controls
     assert "– not checked (no such arm)" in controls
     assert "passed" not in controls
 
@@ -219,7 +216,7 @@ def test_a_verdict_that_is_not_estimable_says_why_in_its_table(tmp_path: Path) -
     table.loc[first, ["low", "high", "p", "p_adjusted"]] = float("nan")
     table.loc[first, "verdict"] = "inconclusive"
     table["reason"] = ["" if not one else why for one in first]
-    restate(run, "comparisons.csv", table)
+    restate(run / "statistics" / MODEL, "comparisons.csv", table)
     dose = Page(written(run).split('<section id="dose"')[1].split("</section>")[0]).text
     assert why in dose
 
@@ -233,11 +230,10 @@ def copying(run: Path, filtered: bool) -> None:
     row |= {"sentence": "The pool copies.", "filtered": [twin] if filtered else []}
     verdict["alarms"]["memorisation"] = {"checked": True, "raised": True, "rows": [row]}
     verdict["comparisons"][0]["verdict"] = "barred"
-    restate(run, "verdict.json", verdict)
+    restate(run / "statistics" / MODEL, "verdict.json", verdict)
     folder = run / "memorisation" / "drawn" / "0"
     gate = read_json(folder / "gate.json") | {"exceeded": True, "state": "exceeded", "barred_sets": ["hospital_a/test"]}
-    write_json(folder / "gate.json", gate)
-    write_manifest(folder / "manifest.json", IDENTITY, [p.name for p in folder.iterdir() if p.name != "manifest.json"])
+    restate(folder, "gate.json", gate)
 
 
 @pytest.mark.parametrize("filtered", [True, False])
@@ -264,18 +260,22 @@ def test_one_banner_for_a_pool_of_several_arms_and_an_answer_that_names_it(tmp_p
     verdict = read_json(run / "statistics" / MODEL / "verdict.json")
     rows = verdict["alarms"]["memorisation"]["rows"]
     rows.append({**rows[0], "arm": "synthetic_only"})
-    restate(run, "verdict.json", verdict)
+    restate(run / "statistics" / MODEL, "verdict.json", verdict)
     job = report_job(run)
     evidence = gather(job)
-    for arm in ("supplemented", "synthetic_only", "copied"):
-        evidence.slice["config"].setdefault("arms", {})[arm] = {"synthetic": "drawn" if arm != "copied" else "other"}
+    given = config()
+    given["pools"]["other"] = given["pools"]["drawn"]
+    given["arms"]["copied"] = {"synthetic": "other", "ratios": [100]}
+    evidence = replace(evidence, study=Study.model_validate(given))
     titles = [text for title, text in banners(evidence) if title == "Copies of training images."]
     assert len(titles) == 1
     assert "In pool drawn (trained on by supplemented, synthetic_only), 12.0 % more" in titles[0]
-    clean = replace(evidence.memorisation[0], pool="other", gate={"state": "within limit", "none_found": True})
+    clean = replace(
+        evidence.memorisation[0], pool="other", gate=GateFacts(sentence="", state="within limit", none_found=True)
+    )
     evidence.memorisation.append(clean)
     for arm, wanted in (("supplemented", "✗ No: pool drawn holds"), ("copied", "✗ Not all of them: pool drawn holds")):
-        tone, answer = answers(verdict, evidence, arm)[1][1:]
+        tone, answer = answers(evidence.models[0].verdict, evidence, arm)[1][1:]
         assert tone == "bad"
         assert answer.startswith(wanted)
     assert answer.endswith("None beyond chance in pool other, which the verdict is about.")
@@ -284,8 +284,7 @@ def test_one_banner_for_a_pool_of_several_arms_and_an_answer_that_names_it(tmp_p
 def with_gate(run: Path, **changes: Any) -> None:
     """Change what the gate of the pool `drawn` says."""
     folder = run / "memorisation" / "drawn" / "0"
-    write_json(folder / "gate.json", read_json(folder / "gate.json") | changes)
-    write_manifest(folder / "manifest.json", IDENTITY, [p.name for p in folder.iterdir() if p.name != "manifest.json"])
+    restate(folder, "gate.json", read_json(folder / "gate.json") | changes)
 
 
 def test_near_exact_copies_are_said_wherever_safety_is_spoken_of(tmp_path: Path) -> None:
@@ -296,7 +295,7 @@ def test_near_exact_copies_are_said_wherever_safety_is_spoken_of(tmp_path: Path)
     row = {"arm": "supplemented", "low": -0.01, "high": 0.02, "limit": 0.01, **found}
     row |= {"sentence": "Memorisation warning: 12 of 400.", "filtered": []}
     verdict["alarms"]["memorisation"] = {"checked": True, "raised": True, "rows": [row]}
-    restate(run, "verdict.json", verdict)
+    restate(run / "statistics" / MODEL, "verdict.json", verdict)
     text = Page(written(run)).text
     assert (
         "12 of 400 images of pool drawn (trained on by supplemented) are near-exact copies of training images" in text
@@ -333,28 +332,41 @@ def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> No
     run = make_run(tmp_path)
     verdict = read_json(run / "statistics" / MODEL / "verdict.json")
     verdict["alarms"]["a_a"]["raised"] = True
-    restate(run, "verdict.json", verdict | {"pilot": True})
+    restate(run / "statistics" / MODEL, "verdict.json", verdict | {"pilot": True})
     job = report_job(run)
-    inputs = {name: value for name, value in job.inputs.items() if not name.startswith("memorisation/")}
-    [card] = headlines(gather(type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)))
+    inputs = {name: value for name, value in paths_of(job.inputs).items() if not name.startswith("memorisation/")}
+    [card] = headlines(gather(new_job(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)))
     (_, belief, why), (_, safety, answer) = card.answers
     assert (belief, safety) == ("bad", "open")
     assert "1 of 3 controls raised an alarm. A pilot only: 5 replicates." in why
     assert "no pool was searched" in answer
 
 
-def test_every_stage_has_its_place(html: str) -> None:
+def test_every_stage_has_its_place(run: Path, html: str) -> None:
+    labels = pd.read_csv(run / "label_consistency" / "drawn" / "0" / "label_consistency.csv").set_index("label")
+    opacity = labels.loc["opacity"]
+    relation = pd.read_csv(run / "fidelity_utility" / MODEL / "relation.csv").set_index(["metric", "method"])
+    kid = relation.loc["kid", "spearman"]
+    [worth] = [
+        entry
+        for entry in read_json(run / "statistics" / MODEL / "learning_curve.json")
+        if (entry["arm"], entry["ratio"], entry["dataset"]) == ("supplemented", 300, "hospital_a")
+    ]
     fidelity = Page(html.split('<section id="fidelity"')[1].split("</section>")[0]).text
-    assert "Pool drawn: 4 of 14 measures are at the real-versus-real floor" in fidelity
-    assert "opacity: AUROC 0.9500 on synthetic, 0.8200 on real (easier)" in fidelity
+    assert re.search(r"Pool drawn: 1\d of 16 measures are at the real-versus-real floor", fidelity)
+    values = f"AUROC {number(opacity['value'])} on synthetic, {number(opacity['real_value'])} on real (easier)"
+    assert f"opacity: {values}" in fidelity
     assert "1 of 2 fidelity numbers goes with the measured gain" in fidelity
-    assert "KID in the space of EfficientNet-Lite0: correlation −0.70 (−0.95 to −0.10)" in fidelity
+    r = f"{number(kid['value'], 2)} ({interval(kid['low'], kid['high'], 2)})"
+    assert f"KID in the space of EfficientNet-Lite0: correlation {r}" in fidelity
     memorisation = Page(html.split('<section id="memorisation"')[1].split("</section>")[0]).text
     assert "snapshot 1000 is recommended; drawn from another one: drawn (snapshot 2000)" in memorisation
     assert "0.2 × data SD" in memorisation
     assert "data:image/png" in html.split('<section id="memorisation"')[1].split("</section>")[0]
     dose = Page(html.split('<section id="dose"')[1].split("</section>")[0]).text
-    assert "supplemented 300 % does as well as 1.40 times the real patients alone, that is 8 more" in dose
+    times, extra = number(worth["fraction"], 2), worth["extra_patients"]
+    assert worth["fraction"] > 1
+    assert f"supplemented 300 % does as well as {times} times the real patients alone, that is {extra} more" in dose
     for raw in ("held_out", "sigma_data", "tpr_at", "ms_ssim", "f1_max", "efficientnet_lite0 "):
         assert raw not in fidelity.partition("weights")[0] + memorisation + dose, raw
 
@@ -364,10 +376,9 @@ def test_too_few_configurations_are_no_answer() -> None:
     measured = Measured(
         MODEL,
         "0",
-        {"configurations": 1},
+        MeasuredFacts(files={}, configurations=1),
         {"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
         [],
-        {},
     )
     assert (
         "Not answered, since this study has 1 configuration (a pool at a ratio): at least 8 are needed."
@@ -375,15 +386,18 @@ def test_too_few_configurations_are_no_answer() -> None:
     )
 
 
+STAGE_FACTS = {name: StageFacts(**facts) for name, facts in described(STAGES).items()}
+
+
 def test_gpu_hours_are_those_that_jobs_recorded() -> None:
     times = pd.DataFrame({"rule": ["train_generator", "train_downstream", "compare_arms"], "hours": [4.0, 2.0, 1.0]})
-    table = device_hours(times, {"train_generator": {"NVIDIA H100": 30.0, "cpu": 10.0}})
+    table = device_hours(times, {"train_generator": {"NVIDIA H100": 30.0, "cpu": 10.0}}, STAGE_FACTS)
     assert table.values.tolist() == [
         ["train_generator", "NVIDIA H100", 3.0],
         ["train_generator", "cpu", 1.0],
         ["train_downstream", "not recorded", 2.0],
     ]
-    assert device_hours(times, {}).empty
+    assert device_hours(times, {}, STAGE_FACTS).empty
 
 
 def test_an_edited_template_changes_the_report_and_no_figure(tmp_path: Path) -> None:
@@ -403,8 +417,8 @@ def test_an_edited_template_changes_the_report_and_no_figure(tmp_path: Path) -> 
 def test_what_is_missing_is_called_not_done(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     job = report_job(run)
-    inputs = {name: identity for name, identity in job.inputs.items() if name.startswith("statistics/")}
-    bare = type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)
+    inputs = {name: identity for name, identity in paths_of(job.inputs).items() if name.startswith("statistics/")}
+    bare = new_job(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1)
     write_report(bare)
     html = bare.outputs[0].read_text(encoding="utf-8")
     for name in ("fidelity", "memorisation", "samples", "data"):
@@ -415,7 +429,11 @@ def test_what_is_missing_is_called_not_done(tmp_path: Path) -> None:
 def test_a_test_set_without_estimate_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     table = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
-    restate(run, "comparisons.csv", table[table["dataset"] == "hospital_a"].assign(p_adjusted=float("nan")))
+    restate(
+        run / "statistics" / MODEL,
+        "comparisons.csv",
+        table[table["dataset"] == "hospital_a"].assign(p_adjusted=float("nan")),
+    )
     text = Page(written(run)).text
     assert "hospital_b: AUROC is not estimable" in text
     assert "Only one test set was declared" not in text
@@ -426,8 +444,8 @@ def test_a_test_set_without_estimate_is_named(tmp_path: Path) -> None:
 
 def test_only_declared_inputs_are_read(run: Path) -> None:
     job = report_job(run)
-    inputs = {name: identity for name, identity in job.inputs.items() if not name.startswith("fidelity/")}
-    found = gather(type(job)(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1))
+    inputs = {name: identity for name, identity in paths_of(job.inputs).items() if not name.startswith("fidelity/")}
+    found = gather(new_job(job.slice, inputs, job.code, job.identity, job.run, job.outputs, 1))
     assert found.fidelity == []
     assert len(found.memorisation) == 1
 
@@ -450,18 +468,30 @@ def test_several_models_get_sections_and_cards_of_their_own(tmp_path: Path) -> N
     (run / "statistics" / "second").mkdir()
     for path in (run / "statistics" / MODEL).iterdir():
         (run / "statistics" / "second" / path.name).write_bytes(path.read_bytes())
-    html = written(run, models=["second", MODEL])
-    page = Page(html)
+    given = config()
+    given["models"]["second"] = given["models"][MODEL]
+    two = report_job(run, models=["second", MODEL], config=given)
+    paths = paths_of(two.inputs)
+    paths["statistics/second/manifest.json"] = paths[f"statistics/{MODEL}/manifest.json"]
+    two = replace(two, inputs=inputs_at(run, paths))
+    write_report(two)
+    page = Page(two.outputs[0].read_text(encoding="utf-8"))
     assert {f"result-{MODEL}", "result-second"} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     names = list(page.downloads)
     assert len(names) == len(set(names))
-    assert len(headlines(gather(report_job(run, models=["second", MODEL])))) == 2
+    assert len(headlines(gather(two))) == 2
 
 
 def test_methods_paragraph_says_what_was_configured(run: Path) -> None:
     text = " ".join(methods(gather(report_job(run))))
-    for wanted in ("32 × 32", "hospital_b (20 patients, 40 images; testing only)", "dpmpp_2m in 18 steps", "small_cnn"):
+    images = len(pd.read_parquet(run / "datasets" / "hospital_b" / "table.parquet"))
+    for wanted in (
+        "32 × 32",
+        f"hospital_b (90 patients, {images} images; testing only)",
+        "dpmpp_2m in 18 steps",
+        "small_cnn",
+    ):
         assert wanted in text
     assert "supplemented at 300 % against its baseline, macro AUROC on hospital_a" in text
     assert "90 % interval lay within ±0.02 (half of the gain from 50 to 100 %)" in text
@@ -481,14 +511,14 @@ def test_checklist_never_invents() -> None:
 
 
 def test_checklist_knows_only_keys_that_exist(run: Path) -> None:
-    from synthgain.report.checklist_facts import known_facts
+    from synthgain.report.sections.checklist import known_facts
 
     keys = {entry["key"] for entry in json.loads((TEMPLATES / "checklist.json").read_text(encoding="utf-8"))}
     facts = known_facts(gather(report_job(run)))
     assert set(facts) <= keys
     assert facts["readers"] is None
     assert facts["question"] is not None
-    assert str(PRIMARY["ratio"]) in facts["question"]
+    assert "supplemented 300" in facts["question"]
 
 
 def test_costs_survive_odd_benchmark_files(run: Path, tmp_path: Path) -> None:
@@ -496,7 +526,7 @@ def test_costs_survive_odd_benchmark_files(run: Path, tmp_path: Path) -> None:
     times = rule_times(jobs).set_index("rule")
     assert times.loc["train_downstream", "jobs"] == 12
     assert times.loc["train_generator", "hours"] == pytest.approx(310 / 3600)
-    assert synthesis_hours(times.reset_index()) == pytest.approx((310 + 44 + 47.5) / 3600)
+    assert synthesis_hours(times.reset_index(), STAGE_FACTS) == pytest.approx((310 + 44 + 47.5) / 3600)
     folder = tmp_path / "quick"
     folder.mkdir()
     (folder / "a.tsv").write_text("s\tmax_rss\tcpu_time\n0.2\tNA\tNA\n")

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from fake_run import figures_job, make_run, report_job
+from simulated_run import make_run, report_job
 
-from draw_figures import draw_figures
 from write_report import write_report
 
 FLAGS = [
@@ -71,7 +70,6 @@ def console(done: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_run(tmp_path_factory.mktemp("browser"))
-    draw_figures(figures_job(run))
     job = report_job(run)
     write_report(job)
     return job.outputs[0]

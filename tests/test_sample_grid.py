@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from devices import DEVICE
 from generator_jobs import training_job, write_data
+from job_inputs import new_job
 
 from draw_sample_grid import CONTOUR_COLOURS, Panels, condition_groups, draw_grid, draw_sample_grid
 from synthgain.generators.training import train_family
-from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
 COLUMNS = [
@@ -100,9 +100,11 @@ def test_script_draws_a_trained_snapshot_again_to_the_byte(
     inputs = inputs | {"generators/ddpm/0/manifest.json": training.identity}
     pictures = []
     for name in ("first", "second"):
-        job = Job(entry, inputs, "code", "identity", tmp_path, [tmp_path / f"{name}.png"], threads=1)
+        job = new_job(entry, inputs, "code", "identity", tmp_path, [tmp_path / f"{name}.png"], threads=1)
         draw_sample_grid(job)
         pictures.append(job.outputs[0].read_bytes())
     assert pictures[0] == pictures[1]
     with pytest.raises(SynthGainError, match="no snapshot 7"):
-        draw_sample_grid(Job(entry | {"snapshot": 7}, inputs, "code", "identity", tmp_path, [tmp_path / "x.png"], 1))
+        draw_sample_grid(
+            new_job(entry | {"snapshot": 7}, inputs, "code", "identity", tmp_path, [tmp_path / "x.png"], 1)
+        )

@@ -12,9 +12,10 @@ from studies import tiny
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study, read_yaml
-from synthgain.study.plan_downstream import floor_arm, network_entry
-from synthgain.study.planner import OUTPUTS, Planner
+from synthgain.study.planner import Planner
 from synthgain.study.session import Session  # noqa: F401  (registers the plans)
+from synthgain.study.stages.downstream import floor_arm, network_entry
+from synthgain.study.stages.table import STAGES
 from synthgain.study.training import Arm, Model
 
 ROOT = Path(__file__).parent.parent
@@ -102,7 +103,7 @@ def planner(**model: Any) -> Planner:
     changes: dict[str, Any] = {"models__lungs": {**LUNGS, **model}, **pairs}
     study = parse_study(tiny(**changes))
     code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
-    return Planner(study, "tiny", 0, code, Path("results"), None)
+    return Planner(study, "tiny", 0, code, Path("results"), None, STAGES)
 
 
 PLACE = {"model": "lungs", "arm": "real", "ratio": 0, "chunk": 0}
@@ -140,7 +141,7 @@ def test_floors_rest_on_the_real_arm_and_on_what_it_is_tested_on() -> None:
     plan = planner()
     assert floor_arm(plan, "lungs") == "real"
     job = plan.job("trivial_floor", model="lungs")
-    assert job.output == OUTPUTS["trivial_floor"].format(model="lungs") == "floors/lungs.parquet"
+    assert job.output == STAGES["trivial_floor"].output.format(model="lungs") == "floors/lungs.parquet"
     predicted = plan.job("predict_downstream", **PLACE)
     assert job.slice["evaluate"] == predicted.slice["evaluate"]
     assert job.slice["arm"] == {"name": "real", "real": "hospital_a", "real_fraction": 1.0}
@@ -157,7 +158,7 @@ def test_shipped_studies_of_pairs_plan_to_their_report(name: str) -> None:
         config["datasets"][dataset] = {"adapter": "phantom", "patients": 40, **split}
     study = parse_study(config)
     code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
-    plan = Planner(study, name, 0, code, Path("results"), None)
+    plan = Planner(study, name, 0, code, Path("results"), None, STAGES)
     plan.job("write_report")
     jobs = plan.jobs()
     assert len({job.identity for job in jobs}) == len(jobs)

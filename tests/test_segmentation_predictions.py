@@ -20,6 +20,7 @@ from downstream_jobs import (
     write_dataset,
     write_pairs,
 )
+from job_inputs import inputs_at, new_job, paths_of
 
 import predict_downstream as predict_script
 import train_downstream as train_script
@@ -79,7 +80,7 @@ def predict_job(job: Job, inputs: dict[str, str], **model: Any) -> Job:
         "code": "code",
     }
     output = job.run / "predictions/seg/real/0/0.parquet"
-    return Job(**fields, identity=digest(fields), run=job.run, outputs=[output], threads=1)
+    return new_job(**fields, identity=digest(fields), run=job.run, outputs=[output], threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_trivial_floors_are_scored_on_the_same_images(trained: tuple[Job, dict[s
         "code": "code",
     }
     output = job.run / "floors/seg.parquet"
-    floor_script.trivial_floor(Job(**fields, identity="f", run=job.run, outputs=[output], threads=1))
+    floor_script.trivial_floor(new_job(**fields, identity="f", run=job.run, outputs=[output], threads=1))
     floors = read_table(output, "f")
     assert list(floors.columns) == [*COLUMNS, "floor"]
     assert set(floors["floor"]) == {"all_foreground", "mean_mask"}
@@ -213,7 +214,7 @@ def test_test_sets_without_the_structures_are_refused(trained: tuple[Job, dict[s
     with pytest.raises(SynthGainError, match=r"datasets.c: has no mask of lesion, organ; declare its masks"):
         predict_script.predict_downstream(wanted)
     unknown = write_pairs(job.run, "c", 10, split=False, lesion=False, organ=False)
-    wanted = replace(wanted, inputs=wanted.inputs | unknown)
+    wanted = replace(wanted, inputs=inputs_at(job.run, paths_of(wanted.inputs) | unknown))
     with pytest.raises(SynthGainError, match=r"no image of its test part has a mask of lesion, organ"):
         predict_script.predict_downstream(wanted)
 

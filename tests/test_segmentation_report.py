@@ -4,32 +4,34 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import fake_pairs_run
 import numpy as np
 import pandas as pd
 import pytest
 from evaluation_run import IDENTITY, make_job
-from fake_pairs_run import MODEL, RATIOS, STRUCTURE, make_pairs_run, report_job, statistics_job, verdict_of
 from hypothesis import given
 from hypothesis import strategies as st
+from simulated_run import STRUCTURE, config, figures_job, job_of, make_run, report_job
 
-from draw_figures import draw_figures
+import draw_figures
 from relate_fidelity import relate_fidelity
+from synthgain.data.image_set import read_image_set
 from synthgain.report.evidence import gather
 from synthgain.report.floors import best_floors, with_floor
-from synthgain.report.prose import methods
-from synthgain.report.sections_families import families_section
-from synthgain.runtime.files import read_json, write_manifest, write_table
+from synthgain.report.sections.families import families_section
+from synthgain.report.sections.methods import methods
+from synthgain.runtime.files import read_json, read_table, write_manifest, write_table
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.segmentation import size_terciles, weighted_quantiles
 from synthgain.statistics.sentences import verdict_sentence
+from synthgain.study.schema import Study
 from write_report import write_report
+
+MODEL, RATIOS = "unet", (100, 300)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_pairs_run(tmp_path_factory.mktemp("pairs"))
-    draw_figures(fake_pairs_run.figures_job(folder))
+    folder = make_run(tmp_path_factory.mktemp("pairs"), "polyps")
     write_report(report_job(folder))
     return folder
 
@@ -49,9 +51,9 @@ def words(html: str) -> str:
 
 
 def test_verdict_speaks_of_dice_and_its_floor(run: Path) -> None:
-    verdict = verdict_of(run)
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
     row = verdict["primary"]
-    levels = f"mean Dice on endoscopy_a {row['mean']:.4f} against {row['baseline_mean']:.4f} (trivial floor"
+    levels = f"mean Dice on hospital_a {row['mean']:.4f} against {row['baseline_mean']:.4f} (trivial floor"
     assert verdict["verdict"] == "helps"
     assert levels in verdict["sentence"]
     assert row["floor"]["floor"] == "mean_mask"
@@ -60,8 +62,8 @@ def test_verdict_speaks_of_dice_and_its_floor(run: Path) -> None:
 
 
 def test_a_baseline_below_the_floor_has_learned_nothing(run: Path) -> None:
-    verdict = verdict_of(run)
-    analysis = read_analysis(statistics_job(run).slice)
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    analysis = read_analysis(job_of(run, "compare_arms", model=MODEL).slice)
     low = verdict["primary"] | {"floor": {"floor": "all_foreground", "value": 0.9}}
     sentence = verdict_sentence(low, analysis, verdict["alarms"])
     assert "The baseline does not beat the trivial floor (all foreground)" in sentence
@@ -73,30 +75,34 @@ def test_a_baseline_below_the_floor_has_learned_nothing(run: Path) -> None:
 
 def test_spread_is_that_of_patients(run: Path) -> None:
     predictions = pd.read_parquet(run / "predictions" / MODEL / "real.parquet")
-    own = predictions[(predictions["dataset"] == "endoscopy_b") & (predictions["part"] == "test")]
+    own = predictions[(predictions["dataset"] == "hospital_b") & (predictions["part"] == "test")]
     patients = own.dropna(subset=["dice"]).groupby(["replicate", "patient_id"])["dice"].mean()
-    spread = table(run, "spread").query("arm == 'real' and dataset == 'endoscopy_b'").set_index("statistic")
+    spread = table(run, "spread").query("arm == 'real' and dataset == 'hospital_b'").set_index("statistic")
     for name, share in (("5th percentile", 0.05), ("median", 0.5)):
         expected = patients.groupby("replicate").quantile(share, interpolation="lower").mean()
         assert spread.loc[name, "value"] == pytest.approx(expected, abs=0.02)
         assert spread.loc[name, "low"] <= spread.loc[name, "value"] <= spread.loc[name, "high"]
     assert set(spread.index) >= {"smallest third", "middle third", "largest third"}
-    changed = table(run, "spread").query("arm == 'diffusion' and ratio == 300 and dataset == 'endoscopy_a'")
+    changed = table(run, "spread").query("arm == 'diffusion' and ratio == 300 and dataset == 'hospital_a'")
     assert (changed["difference"] > 0).all()
     assert (changed["difference"] - (changed["value"] - changed["baseline_value"])).abs().max() < 1e-6
 
 
 def test_absent_structures_are_counted_not_averaged(run: Path) -> None:
-    coverage = table(run, "coverage").query("metric == 'dice' and dataset == 'endoscopy_a'").iloc[0]
+    coverage = table(run, "coverage").query("metric == 'dice' and dataset == 'hospital_a'").iloc[0]
     assert coverage["used"] + coverage["empty_truth"] + coverage["undefined"] == coverage["images"]
-    assert coverage["empty_truth"] == coverage["images"] / 5
+    images = read_image_set(run / "datasets" / "hospital_a")
+    tested = read_table(run / "splits" / "hospital_a" / "split.parquet").query("part == 'test'")["image_id"]
+    assert images.masks is not None
+    absent = ~images.masks[..., images.mask_names.index(STRUCTURE)].any(axis=(1, 2))
+    assert coverage["empty_truth"] == absent[images.table["image_id"].isin(tested)].sum() > 0
 
 
 def test_curves_equivalents_and_power_are_of_dice(run: Path) -> None:
     folder = run / "statistics" / MODEL
     assert {fit["metric"] for fit in read_json(folder / "dose_response.json")} == {"dice"}
     worth = {
-        (e["arm"], e["ratio"]): e for e in read_json(folder / "learning_curve.json") if e["dataset"] == "endoscopy_a"
+        (e["arm"], e["ratio"]): e for e in read_json(folder / "learning_curve.json") if e["dataset"] == "hospital_a"
     }
     assert worth["diffusion", 300]["fraction"] > 1
     [power] = read_json(folder / "power.json")
@@ -134,9 +140,17 @@ def test_figures_of_segmentation(run: Path) -> None:
     assert {"mask_agreement.svg", "dose_response.svg", "sample_sheet-pairs-0.svg"} <= set(files)
     text = (run / "figures" / MODEL / "dose_response.svg").read_text()
     assert "trivial floor (mean mask)" in text or "floor: mean mask" in text
-    assert "whose mask was used or transformed" in files["sample_sheet-pairs-0.svg"]["caption"]
+    assert "whose mask was used or transformed" in draw_figures._kinship("parent of\nthe mask")
     assert "training images of other patients" in files["sample_sheet-gan_pairs-0.svg"]["caption"]
-    assert "parent of" in (run / "figures" / MODEL / "sample_sheet-pairs-0.svg").read_text()
+
+
+def test_a_pair_is_shown_with_the_real_image_behind_it(tmp_path: Path) -> None:
+    pools = [{"pool": "pairs", "rows_of": "hospital_a", "parent": "parent_image_id"}]
+    job = figures_job(make_run(tmp_path, "polyps"), pools=pools)
+    draw_figures.draw_figures(job)
+    sheets = {entry["file"]: entry for entry in read_json(job.outputs[0])["figures"] if entry["section"] == "samples"}
+    assert "the real parent image, in which the region was drawn anew" in sheets["sample_sheet-pairs-0.svg"]["caption"]
+    assert "parent" in (job.outputs[0].parent / "sample_sheet-pairs-0.svg").read_text()
 
 
 def test_report_speaks_of_segmentation(html: str) -> None:
@@ -148,7 +162,7 @@ def test_report_speaks_of_segmentation(html: str) -> None:
         "Shape of the masks",
         "masks follow the object less",
         "Structures and other metrics",
-        "mean Dice on endoscopy_a",
+        "mean Dice on hospital_a",
         "noise, masks of other images",
     ):
         assert wanted in text, wanted
@@ -163,19 +177,23 @@ def test_families_stand_side_by_side_with_their_cost(run: Path, html: str) -> No
     assert "not measured" in section
     assert "58.3 Wh" in section
     evidence = gather(report_job(run))
-    changed = evidence.config
+    changed = config("polyps")
     changed["generators"]["style"]["training"] = {"steps": 500, "batch_size": 16}
-    unequal = families_section(replace(evidence, slice=evidence.slice | {"config": changed}))
+    unequal = families_section(replace(evidence, study=Study.model_validate(changed)))
     assert unequal is not None
     assert "ddpm and style differ in steps" in unequal.blocks[0].text
-    alone = changed | {"pools": {"pairs": changed["pools"]["pairs"]}}
-    assert families_section(replace(evidence, slice=evidence.slice | {"config": alone})) is None
+    changed["pools"]["gan_pairs"]["from"] = "ddpm"
+    assert families_section(replace(evidence, study=Study.model_validate(changed))) is None
 
 
 def test_filter_yield_is_accounted(html: str) -> None:
     section = words(html.split('<section id="arms"')[1].split("</section>")[0])
     assert "Filter yield" in section
-    assert "mask agreement, dice above its quantile 0.25 40 30 75.0 %" in section
+    found = re.search(r"mask agreement, dice above its quantile 0.25 (\d+) (\d+) ([\d.]+) %", section)
+    assert found is not None
+    whole, kept, share = map(float, found.groups())
+    assert share == pytest.approx(100 * kept / whole, abs=0.05)
+    assert share == pytest.approx(75, abs=1)
     assert "thinned at random to the size of kept" in section
 
 
@@ -185,6 +203,7 @@ def test_methods_name_structures_and_masks(run: Path) -> None:
     assert "Generator style (GAN, image and mask together)" in text
     assert "Masks were exchanged among its images: a negative control." in text
     assert "Mask agreement is the Dice" in text
+    assert "relativistic loss with R1 and R2 penalties, Adam, learning rate 0.0002" in text
     assert "?" not in text
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from downstream_jobs import STRUCTURES, pairs_of, segmenter_slice, train_job, write_dataset, write_pairs, write_pool
+from job_inputs import paths_of
 from monai.losses import DiceCELoss
 
 from synthgain.downstream.arms import TrainingSet, chosen_parents
@@ -185,7 +186,7 @@ def test_targets_carry_the_masks_that_rows_have(tmp_path: Path) -> None:
     assert not unknown[:, 1].any()
     assert validation.masks is not None
     assert data.facts["unlabelled"] == 0  # every row has the organ
-    alone = train_job(tmp_path, job.inputs, {}, model=segmenter_slice())
+    alone = train_job(tmp_path, paths_of(job.inputs), {}, model=segmenter_slice())
     assert read_cell(alone).build(alone, 0)[0].facts["unlabelled"] == 9
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from job_inputs import new_job
 
 from split_dataset import split_dataset
 from synthgain.data.image_set import write_image_set
@@ -18,7 +19,6 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
-from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table
 
@@ -183,7 +183,7 @@ def test_masks_alone_are_stratified_by_area(tmp_path: Path) -> None:
     write_image_set(run / "datasets/a", images, table, {}, "data-a", masks=masks, mask_names=["polyp"])
     slice_ = {"dataset": "a", "fractions": FRACTIONS, "seed": 0}
     inputs = {"datasets/a/manifest.json": "data-a"}
-    split_dataset(Job(slice_, inputs, "code", "split-a", run, [run / "splits/a/manifest.json"], 1))
+    split_dataset(new_job(slice_, inputs, "code", "split-a", run, [run / "splits/a/manifest.json"], 1))
     parts = read_table(run / "splits/a/split.parquet", "split-a")["part"].to_numpy()
     for part, share in FRACTIONS.items():
         for side in (0, 3, 6, 12):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from job_inputs import fields_of, new_job
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_json, write_manifest, write_table
@@ -423,8 +424,8 @@ def test_script_writes_the_declared_files(tmp_path):
     gate = {"excess": 0.2, "low": 0.1, "high": 0.3, "limit": 0.01, "exceeded": True, "barred_sets": []}
     write_json(tmp_path / "memorisation/drawn/0/gate.json", gate | {"sentence": "Memorisation warning: copies."})
     write_manifest(tmp_path / place, "g", ["gate.json"])
-    inputs[place], fields["gates"] = "g", {"supplemented": [place]}
-    job = json.dumps({"slice": fields, "inputs": inputs, "code": "c", "identity": "me"})
+    inputs[place], fields["gates"] = "g", {"supplemented": [["drawn", 0]]}
+    job = json.dumps(fields_of(new_job(fields, inputs, "c", "me", tmp_path, [])))
     output = tmp_path / "statistics/cnn/manifest.json"
     command = [sys.executable, str(SCRIPT), "--job", job, "--run", str(tmp_path), "--output", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

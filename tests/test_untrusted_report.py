@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fake_run import IDENTITY, figures_job, make_run, report_job
+from simulated_run import figures_job, make_run, report_job
 from test_report_browser import console, open_page, with_script
 
 from draw_figures import draw_figures
@@ -30,7 +30,7 @@ EVIL = (
 )
 # Free text of tables and configs as the made-up run has it: labels, levels, notes, reasons, file names, prose.
 FREE_TEXT = (
-    "effusion", "(20, 50]", "sex: F", "not readable", "broken.png", "made up", "A made-up study for the tests.",
+    "effusion", "(20, 50]", "sex: F", "not readable", "broken.png", "made up", "A simulated study for the tests.",
     "Phantom: two hospitals", "half of the gain from 50 to 100 %", "read with kid", "No copying beyond chance",
     "copies above their null",
 )  # fmt: skip
@@ -81,7 +81,9 @@ def rewrite(run: Path, by: str) -> None:
     for path in run.rglob("*.csv"):
         in_table(pd.read_csv(path, keep_default_na=False, dtype=str), by).to_csv(path, index=False)
     for path in run.rglob("*.parquet"):
-        write_table(path, in_table(read_table(path), by), IDENTITY)
+        if (path.parent / "manifest.json").exists():  # else it is no input of the report
+            identity = read_json(path.parent / "manifest.json")["identity"]
+            write_table(path, in_table(read_table(path), by), identity)
     for path in run.rglob("*.json"):
         write_json(path, exchange(read_json(path), by))
     for path in run.rglob("manifest.json"):
@@ -98,13 +100,17 @@ def with_prose(config: dict[str, Any], by: str) -> dict[str, Any]:
     for kind in ("datasets", "generators", "pools", "models", "arms"):
         for entry in config[kind].values():
             entry["description"] = by
-    for entry in config["datasets"].values():
-        entry["licence"] = by
+    findings = {"column": "findings", "labels": config["models"]["cnn"]["targets"]}  # as strangers' tables name them
+    covariates = {name: {"column": name, "kind": "category"} for name in ("sex", "age")}
+    table = {"adapter": "table", "table": "x.csv", "patient_id": "p", "multilabel": findings, "covariates": covariates}
+    for name, entry in config["datasets"].items():
+        config["datasets"][name] = {"split": entry.get("split"), "licence": by, "description": by, **table}
     return config
 
 
 def report(folder: Path, by: str) -> Path:
     run = make_run(folder)
+    (run / "datasets" / "hospital_a" / "quarantine.csv").write_text("image,reason\nbroken.png,not readable\n")
     rewrite(run, by)
     figures = figures_job(run)
     draw_figures(type(figures)(**{**vars(figures), "slice": exchange(figures.slice, by)}))

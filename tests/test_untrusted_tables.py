@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from job_inputs import new_job
 from mutations import EDITS, GREY, damaged, dicom
 from PIL import Image
 from pool_sources import make_request
@@ -70,7 +71,7 @@ def hostile_table(root: Path) -> dict[str, Any]:
 
 
 def job_of(run: Path, output: str, slice_: dict[str, Any], inputs: dict[str, str] | None = None) -> Job:
-    return Job(slice_, inputs or {}, "c" * 32, "i" * 32, run, [run / output], 1)
+    return new_job(slice_, inputs or {}, "c" * 32, "i" * 32, run, [run / output], 1)
 
 
 def prepared(

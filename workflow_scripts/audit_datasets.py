@@ -58,7 +58,7 @@ def audit_datasets(job: Job) -> None:
 def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:
     name = entry["name"]
     data = job_dataset(job, name, bool(entry.get("split")))
-    quarantine = job.input_folder(f"datasets/{name}/manifest.json") / "quarantine.csv"
+    quarantine = job.inputs.datasets[name].folder() / "quarantine.csv"
     listed = pd.read_csv(quarantine, dtype=str, keep_default_na=False)
     return AuditedSet(name, data.images, data.parts, listed)
 

@@ -176,7 +176,7 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
     if source is None or settings is None:
         return membership.not_applicable("no generator behind this pool" if source is None else "switched off")
     device = chosen_device()
-    folder = job.input_folder(f"{source['folder']}/manifest.json")
+    folder = job.inputs.generators[source["name"], source["index"]].folder()
     generator = load_generator(folder, source.get("snapshot"), device)
     if not hasattr(generator, "denoise"):
         return membership.not_applicable("this family of generators has no denoising loss")

@@ -12,11 +12,11 @@ from synthgain.runtime.files import read_table, write_table
 def collect_predictions(job: Job) -> None:
     """Concatenate the cells after checking ratios and that all predict the same images."""
     cells: dict[str, pd.DataFrame] = {}
-    for cell in job.slice["cells"]:
-        table = read_table(job.run / cell["path"], job.inputs[cell["path"]])
-        if set(table["ratio"]) != {cell["ratio"]}:
-            raise SynthGainError(f"{job.run / cell['path']}: ratios {sorted(set(table['ratio']))}, not {cell['ratio']}")
-        cells[cell["path"]] = table
+    for (_, _, ratio, _), cell in job.inputs.predictions.keyed():
+        table = read_table(cell.path, cell.identity)
+        if set(table["ratio"]) != {ratio}:
+            raise SynthGainError(f"{cell.path}: ratios {sorted(set(table['ratio']))}, not {ratio}")
+        cells[cell.name] = table
     same_images(cells)
     write_table(job.outputs[0], pd.concat(cells.values(), ignore_index=True), job.identity)
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from synthgain.data.image_set import ImageSet, read_image_set, read_split
 from synthgain.runtime.command import Job, run_script
-from synthgain.runtime.files import read_json, read_manifest, read_table, write_manifest
+from synthgain.runtime.files import read_json, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.stage import Inputs, analyse
 from synthgain.statistics.tables import write_results
@@ -22,33 +22,21 @@ def compare_arms(job: Job) -> None:
 
 
 def _inputs(job: Job) -> Inputs:
-    model = job.slice["model"]
     predictions = {
-        name.rsplit("/", 1)[1].removesuffix(".parquet"): read_table(job.run / name, job.inputs[name])
-        for name in job.inputs_below(f"predictions/{model}/")
+        str(arm): read_table(collected.path, collected.identity)
+        for (_, arm), collected in job.inputs.predictions.keyed()
     }
-    name = "audit/audit.json"
-    audit: dict[str, Any] = read_manifest(job.run / name, job.inputs[name]) if name in job.inputs else {}
-    datasets = {
-        entry["dataset"]: read_table(job.input_folder(name) / "table.parquet")
-        for entry in job.slice["test_sets"]
-        if (name := f"datasets/{entry['dataset']}/manifest.json") in job.inputs
-    }
-    splits = {
-        entry["dataset"]: read_split(job.input_folder(name))
-        for entry in job.slice["test_sets"]
-        if (name := f"splits/{entry['dataset']}/manifest.json") in job.inputs
-    }
+    audit: dict[str, Any] = job.inputs.audit.only.manifest() if job.inputs.audit else {}
+    datasets = {str(name): read_table(entry.folder() / "table.parquet") for name, entry in job.inputs.datasets.items()}
+    splits = {str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()}
     gates = {
-        arm: [read_json(job.input_folder(name) / "gate.json") for name in names]
-        for arm, names in job.slice.get("gates", {}).items()
+        arm: [read_json(job.inputs.memorisation[tuple(draw)].folder() / "gate.json") for draw in draws]
+        for arm, draws in job.slice.get("gates", {}).items()
     }
     sizes, floors = {}, None
     if job.slice["task"] == "segmentation":
-        sizes = {
-            name: mask_areas(read_image_set(job.input_folder(f"datasets/{name}/manifest.json"))) for name in datasets
-        }
-        found = [read_table(job.run / name, job.inputs[name]) for name in job.inputs_below(f"floors/{model}.")]
+        sizes = {str(name): mask_areas(read_image_set(entry.folder())) for name, entry in job.inputs.datasets.items()}
+        found = [read_table(floor.path, floor.identity) for floor in job.inputs.floors.values()]
         floors = pd.concat(found, ignore_index=True) if found else None
     return Inputs(
         predictions,

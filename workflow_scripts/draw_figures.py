@@ -1,10 +1,8 @@
 """Draw the figures of one model as SVG, from its statistics, its pools and the training curves.
 
-Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, primary: [declared comparisons],
-pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics/<model>/manifest.json;
-as they exist pools/<p>/<i>/replica-1/manifest.json with the manifests of their data set and split,
-generators/<g>/<i>/manifest.json, fidelity/<p>/<i>/manifest.json, snapshots/<g>/<i>/manifest.json; of segmentation
-label_consistency/<p>/<i>/manifest.json.
+Slice: {model, task, targets, arms: {name: …} in the study's order, analysis: {margin}, endpoint: the main one,
+pools: [{pool, rows_of, parent?}]}; of segmentation `targets` are structures. Inputs: statistics; as they
+exist replicas with their datasets and splits, generators, fidelity, snapshots; of segmentation consistency.
 """
 
 from functools import partial
@@ -15,14 +13,14 @@ import pandas as pd
 
 from synthgain.attempts import Attempts
 from synthgain.data.image_set import ImageSet, read_image_set, read_split
-from synthgain.report import plots_detail, plots_fidelity, plots_pairs
-from synthgain.report.figure_plan import Plan, endpoint, statistics_plans
-from synthgain.report.pair_sheet import pair_rows
-from synthgain.report.sheet import first_shard, sheet_rows
-from synthgain.report.style import save_svg, style_context
+from synthgain.report.figures import detail, fidelity, pairs
+from synthgain.report.figures.plan import Plan, statistics_plans
+from synthgain.report.figures.sheets import first_shard, pair_rows, sheet_rows
+from synthgain.report.figures.style import save_svg, style_context
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, read_table, write_manifest
+from synthgain.statistics.metric_registry import MainEndpoint
 
 
 def draw_figures(job: Job) -> None:
@@ -48,15 +46,14 @@ def _draw(plan: Plan, folder: Path) -> bool:
 
 def _statistics(job: Job) -> list[Plan]:
     model = job.slice["model"]
-    folder = job.input_folder(f"statistics/{model}/manifest.json")
+    folder = job.inputs.statistics[model].folder()
     tables = {path.name: pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if not _is_empty(path)}
     for needed in ("summary.csv", "comparisons.csv"):
         if needed not in tables:
             raise SynthGainError(f"{folder / needed}: missing or empty; rerun compare_arms for model {model}")
     tables["metrics.parquet"] = read_table(folder / "metrics.parquet")
-    test_sets = list(dict.fromkeys(tables["summary.csv"]["dataset"]))
-    chosen = endpoint(job.slice["primary"], model, job.slice["task"], test_sets)
-    return statistics_plans(tables, chosen, job.slice["analysis"].get("margin"), list(job.slice["arms"]))
+    chosen = MainEndpoint(**job.slice["endpoint"])
+    return statistics_plans(tables, chosen, job.slice["analysis"]["margin"], list(job.slice["arms"]))
 
 
 def _is_empty(path: Path) -> bool:
@@ -65,13 +62,12 @@ def _is_empty(path: Path) -> bool:
 
 def _fidelity(job: Job) -> list[Plan]:
     tables, references = {}, {}
-    for name in job.inputs_below("fidelity/"):
-        _, pool, index, _ = name.split("/")
-        folder = job.input_folder(name)
-        title = pool if index == "0" else f"{pool} (draw {index})"
+    for (pool, index), measured in job.inputs.fidelity.keyed():
+        folder = measured.folder()
+        title = _drawn(pool, index)
         tables[title] = pd.read_csv(folder / "fidelity.csv")
         references[title] = read_json(folder / "manifest.json").get("reference", "held_out")
-    rows = plots_fidelity.floor_rows(tables, references)
+    rows = fidelity.floor_rows(tables, references)
     if not len(rows):
         return []
     caption = (
@@ -79,19 +75,21 @@ def _fidelity(job: Job) -> list[Plan]:
         "patients at the same number of images (bar: 2 SD over the splits). The closer to its floor the better; past "
         "it is no better. Every panel has its own scale."
     )
-    draw = lambda: plots_fidelity.fidelity_floors(rows)  # noqa: E731
+    draw = lambda: fidelity.fidelity_floors(rows)  # noqa: E731
     return [Plan("fidelity_floors.svg", "fidelity", "Fidelity beside its floor", caption, draw)]
+
+
+def _drawn(pool: str | int, index: str | int) -> str:
+    return f"{pool} (draw {index})" if index else str(pool)
 
 
 def _agreement(job: Job) -> list[Plan]:
     """Dice between mask and prediction on every scored pool, where the model segments."""
     scores = {}
-    for name in job.inputs_below("label_consistency/"):
-        _, pool, index, _ = name.split("/")
-        folder = job.input_folder(name)
+    for (pool, index), scored in job.inputs.consistency.keyed():
+        folder = scored.folder()
         if (folder / "real_scores.parquet").exists():
-            title = pool if index == "0" else f"{pool} (draw {index})"
-            scores[title] = tuple(
+            scores[_drawn(pool, index)] = tuple(
                 _with_objects(read_table(folder / file)) for file in ("scores.parquet", "real_scores.parquet")
             )
     if not scores:
@@ -101,7 +99,7 @@ def _agreement(job: Job) -> list[Plan]:
         "outline is the same model on real validation images. Left of the real outline: masks that do not follow the "
         "object; right of it: pairs easier than real ones."
     )
-    draw = lambda: plots_pairs.agreement_histograms(scores)  # noqa: E731
+    draw = lambda: pairs.agreement_histograms(scores)  # noqa: E731
     return [Plan("mask_agreement.svg", "agreement", "Agreement of the masks", caption, draw)]
 
 
@@ -113,9 +111,8 @@ def _with_objects(scores: pd.DataFrame) -> np.ndarray:
 
 def _snapshots(job: Job) -> list[Plan]:
     tables = {}
-    for name in job.inputs_below("snapshots/"):
-        _, generator, index, _ = name.split("/")
-        table = pd.read_csv(job.input_folder(name) / "snapshots.csv")
+    for (generator, index), measured in job.inputs.snapshots.keyed():
+        table = pd.read_csv(measured.folder() / "snapshots.csv")
         if len(table):
             tables[f"{generator} (training {index})"] = table
     if not tables:
@@ -124,15 +121,14 @@ def _snapshots(job: Job) -> list[Plan]:
         "Left: distance of each snapshot's images from validation images; right: near copies of training images "
         "beyond the share among held-out real images. Ringed: the recommended snapshot."
     )
-    draw = lambda: plots_fidelity.snapshot_curves(tables)  # noqa: E731
+    draw = lambda: fidelity.snapshot_curves(tables)  # noqa: E731
     return [Plan("snapshots.svg", "memorisation", "Snapshots along the training", caption, draw)]
 
 
 def _loss_curves(job: Job) -> list[Plan]:
     curves = {}
-    for name in job.inputs_below("generators/"):
-        _, generator, index, _ = name.split("/")
-        table = pd.read_csv(job.input_folder(name) / "training.csv")
+    for (generator, index), trained in job.inputs.generators.keyed():
+        table = pd.read_csv(trained.folder() / "training.csv")
         if {"step", "loss"} <= set(table.columns) and len(table):
             curves[f"{generator} (training {index})"] = table
     if not curves:
@@ -140,7 +136,7 @@ def _loss_curves(job: Job) -> list[Plan]:
     caption = "Loss at each logged step (faint) and its running median; lower is better within one generator only."
     if any("discriminator_loss" in table for table in curves.values()):
         caption += " Of a GAN it is the generator's loss against its discriminator, which says nothing of quality."
-    draw = lambda: plots_detail.generator_loss(curves)  # noqa: E731
+    draw = lambda: detail.generator_loss(curves)  # noqa: E731
     return [Plan("generator_loss.svg", "generators", "Generator training", caption, draw)]
 
 
@@ -148,30 +144,30 @@ def _sample_sheets(job: Job) -> list[Plan]:
     plans = []
     rows_of = {entry["pool"]: entry["rows_of"] for entry in job.slice["pools"]}
     parents = {entry["pool"]: entry.get("parent") for entry in job.slice["pools"]}
-    for name in job.inputs_below("pools/"):
-        _, pool, index, _, _ = name.split("/")
+    for (pool, index, _), replica in job.inputs.replicas.keyed():
         dataset = rows_of.get(pool)
-        if dataset is None or f"datasets/{dataset}/manifest.json" not in job.inputs:
+        if dataset is None or dataset not in job.inputs.datasets:
             continue
-        real = read_image_set(job.input_folder(f"datasets/{dataset}/manifest.json"))
+        real, drawn = read_image_set(job.inputs.datasets[dataset].folder()), first_shard(replica.folder())
         if job.slice["task"] == "segmentation":
-            plans += _pair_sheet(job, name, real, _training_ids(job, dataset), parents[pool])
+            plans += _pair_sheet(job, f"{pool}-{index}", drawn, real, _training_ids(job, dataset), parents[pool])
             continue
-        rows = sheet_rows(real, _training_ids(job, dataset), first_shard(job.input_folder(name)), job.slice["targets"])
+        rows = sheet_rows(real, _training_ids(job, dataset), drawn, job.slice["targets"])
         if rows:
             caption = (
                 f"Left: training images of {dataset}; right: images of pool {pool}, drawn for the same condition. "
                 "The first ones of each condition in the order of the files, not picked by eye."
             )
-            draw = lambda rows=rows: plots_detail.sample_sheet(rows)  # noqa: E731
+            draw = lambda rows=rows: detail.sample_sheet(rows)  # noqa: E731
             plans.append(Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Samples: {pool}", caption, draw))
     return plans
 
 
-def _pair_sheet(job: Job, name: str, real: ImageSet, training: set[str] | None, parent: str | None) -> list[Plan]:
-    """The sheet of one pool of pairs, none where it holds no mask of the model's structures."""
-    _, pool, index, _, _ = name.split("/")
-    synthetic, structures = first_shard(job.input_folder(name)), job.slice["targets"]
+def _pair_sheet(
+    job: Job, name: str, synthetic: ImageSet, real: ImageSet, training: set[str] | None, parent: str | None
+) -> list[Plan]:
+    """The sheet of one draw (`pool-index`) of pairs, none where it holds no mask of the model's structures."""
+    structures, pool = job.slice["targets"], name.rpartition("-")[0]
     rows = pair_rows(real, training, synthetic, structures, parent)
     if not rows:
         return []
@@ -180,8 +176,8 @@ def _pair_sheet(job: Job, name: str, real: ImageSet, training: set[str] | None, 
         f"contour, and below it {_kinship(rows[-1].title)}."
     )
     named = [entry for entry in structures if entry in synthetic.mask_names and entry in real.mask_names]
-    draw = lambda: plots_pairs.pair_sheet(rows, named)  # noqa: E731
-    return [Plan(f"sample_sheet-{pool}-{index}.svg", "samples", f"Pairs: {pool}", caption, draw)]
+    draw = lambda: pairs.pair_sheet(rows, named)  # noqa: E731
+    return [Plan(f"sample_sheet-{name}.svg", "samples", f"Pairs: {pool}", caption, draw)]
 
 
 def _kinship(title: str) -> str:
@@ -192,10 +188,9 @@ def _kinship(title: str) -> str:
 
 
 def _training_ids(job: Job, dataset: str) -> set[str] | None:
-    manifest = f"splits/{dataset}/manifest.json"
-    if manifest not in job.inputs:
+    if dataset not in job.inputs.splits:
         return None
-    split = read_split(job.input_folder(manifest))
+    split = read_split(job.inputs.splits[dataset].folder())
     return set(split.loc[split["part"] == "train", "image_id"])
 
 

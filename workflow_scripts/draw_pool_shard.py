@@ -1,7 +1,6 @@
 """Draw one shard of a pool's replica: an ImageSet of synthetic images."""
 
 import shutil
-from pathlib import Path
 
 import pandas as pd
 
@@ -44,8 +43,7 @@ def draw_pool_shard(job: Job) -> None:
         pool_identity=part["pool_identity"],
         identity=job.identity,
         state=job.state_folder(),
-        folders={name: _folder(job, name) for name in job.inputs},
-        identities=job.inputs,
+        inputs=job.inputs,
         threads=job.threads,
         masks=part.get("masks"),
         inpainting=inpainting and checked(Inpainting, inpainting, "inpainting", of_slice=True),
@@ -76,11 +74,6 @@ def _source(job: Job) -> tuple[ImageSet | None, pd.DataFrame | None]:
         return None, None
     data = job_dataset(job, name)
     return data.images, data.images.table.iloc[data.training_rows()].reset_index(drop=True)
-
-
-def _folder(job: Job, name: str) -> Path:
-    """Return an input's folder; manifests are checked here, tables where they are read."""
-    return job.input_folder(name) if name.endswith("manifest.json") else (job.run / name).parent
 
 
 if __name__ == "__main__":

@@ -46,11 +46,9 @@ def draw_sample_grid(job: Job) -> None:
     """Slice: generator, index, snapshot, columns (synthetic images a row), sampling, seed; inputs: generator, data."""
     entry = job.slice
     torch.set_num_threads(job.threads)
-    manifest = f"generators/{entry['generator']}/{entry['index']}/manifest.json"
-    generator = load_generator(job.input_folder(manifest), entry["snapshot"], chosen_device())
+    generator = load_generator(job.inputs.generators.only.folder(), entry["snapshot"], chosen_device())
     folders = {
-        Path(name).parent.name: (job.input_folder(name), job.input_folder(name.replace("datasets/", "splits/", 1)))
-        for name in job.inputs_below("datasets/")
+        str(name): (dataset.folder(), job.inputs.splits[name].folder()) for name, dataset in job.inputs.datasets.items()
     }
     planes = MaskPlanes(generator.output, tuple(generator.structures), place=f"generators.{entry['generator']}")
     data = read_training_data(folders, 1.0, 1.0, entry["seed"], planes)

@@ -70,8 +70,7 @@ def evaluate_snapshots(job: Job) -> None:
 
 def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, keys: dict[str, str | int]) -> np.ndarray:
     """Draw one image per row with the same noise for every snapshot: only the weights change. Mask planes are cut."""
-    manifest = f"generators/{job.slice['generator']}/{job.slice['index']}/manifest.json"
-    generator = load_generator(job.input_folder(manifest), snapshot, device)
+    generator = load_generator(job.inputs.generators.only.folder(), snapshot, device)
     drawn = []
     for start in range(0, len(rows), BATCH):
         part = rows.iloc[start : start + BATCH]

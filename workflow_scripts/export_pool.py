@@ -10,7 +10,7 @@ from synthgain.data.replicas import read_replicas
 from synthgain.pools.export import datasheet, mask_summary, metadata_table, write_png
 from synthgain.pools.shards import label_counts
 from synthgain.runtime.command import Job, Progress, run_script
-from synthgain.runtime.files import atomic_path, read_manifest, write_manifest, write_text
+from synthgain.runtime.files import atomic_path, write_manifest, write_text
 
 BATCH = 256  # images in memory at a time
 
@@ -21,13 +21,13 @@ def export_pool(job: Job) -> None:
     Slice: {pool, index, replicas: [k …], study, description, licence, config: the pool's entry} for the datasheet.
     """
     part, folder = job.slice, job.outputs[0].parent
-    names = [f"pools/{part['pool']}/{part['index']}/replica-{replica}/manifest.json" for replica in part["replicas"]]
-    manifests = [read_manifest(job.run / name, job.inputs[name]) for name in names]
+    replicas = job.inputs.replicas.values()
+    manifests = [replica.manifest() for replica in replicas]
     progress = Progress(f"export of {part['pool']}", sum(manifest["images"] for manifest in manifests))
     tables: list[pd.DataFrame] = []
     areas: dict[str, list[float]] = {}
-    for name in names:
-        pool = read_replicas([(job.run / name, job.inputs[name])])
+    for replica in replicas:
+        pool = read_replicas([(replica.path, replica.identity)])
         table, masks = pool.table, pool.planes
         mask_names = pool.mask_names if masks is not None else []
         for start in range(0, len(table), BATCH):

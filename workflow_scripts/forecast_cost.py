@@ -8,15 +8,14 @@ import os
 from pathlib import Path
 
 from synthgain.runtime.command import Job, run_script
-from synthgain.runtime.files import read_manifest, write_json
+from synthgain.runtime.files import write_json
 from synthgain.speed.forecast import forecast_groups
 from synthgain.speed.sizes import dataset_sizes
 
 
 def forecast_cost(job: Job) -> None:
     """Multiply and write."""
-    (name,) = job.inputs_below("forecast/")
-    speed = read_manifest(job.run / name, job.inputs[name])
+    speed = job.inputs.speed.only.manifest()
     root = os.environ.get("SYNTHGAIN_DATA")
     sizes = dataset_sizes(job.run, job.slice["datasets"], Path(root) if root else None)
     write_json(

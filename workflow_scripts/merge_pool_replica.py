@@ -6,7 +6,7 @@ from typing import Any
 
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_manifest, write_manifest
+from synthgain.runtime.files import write_manifest
 
 Counts = dict[str, dict[str, int]]
 SHARED = ("columns", "column_order", "mask_names")
@@ -16,10 +16,8 @@ REPLICA_FACTS = ("kept", "of", "of_images", "known", "sampling", "condition_mask
 def merge_pool_replica(job: Job) -> None:
     """Slice: {pool, index, replica, shards}; inputs: the shards' manifests."""
     part, folder = job.slice, job.outputs[0].parent
-    names = [f"shard-{shard}" for shard in range(part["shards"])]
-    base = f"pools/{part['pool']}/{part['index']}/replica-{part['replica']}"
-    identities = {name: job.inputs[f"{base}/{name}/manifest.json"] for name in names}
-    shards = [read_manifest(folder / name / "manifest.json", identity) for name, identity in identities.items()]
+    identities = {shard.path.parent.name: shard.identity for shard in job.inputs.shards.values()}
+    names, shards = list(identities), [shard.manifest() for shard in job.inputs.shards.values()]
     for key in SHARED:
         if any(shard[key] != shards[0][key] for shard in shards):
             raise SynthGainError(f"{folder}: its shards differ in {key}; delete the folder and run snakemake again")

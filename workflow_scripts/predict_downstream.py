@@ -10,7 +10,7 @@ from synthgain.downstream.prediction import Place, build_network
 from synthgain.registry import TASKS
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import check_file, read_manifest, write_table
+from synthgain.runtime.files import check_file, write_table
 from synthgain.runtime.loading import load
 
 
@@ -19,9 +19,8 @@ def predict_downstream(job: Job) -> None:
     torch.set_num_threads(job.threads)
     device = chosen_device()
     make_deterministic(device)
-    relative = job.inputs_below("downstream/")[0]
-    folder = job.input_folder(relative)
-    trained = read_manifest(job.run / relative)
+    trained = job.inputs.trainings.only.manifest()
+    folder = job.inputs.trainings.only.folder()
     parts = evaluation_parts(job, trained["validation"], trained["real_fraction"], trained["seed"])
     model, ratio = job.slice["model"], int(job.slice["ratio"])
     module = load(TASKS, model["task_module"])

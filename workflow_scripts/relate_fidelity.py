@@ -20,7 +20,7 @@ def relate_fidelity(job: Job) -> None:
     The relation only informs: where it cannot be computed the tables are empty and the manifest says why (`failed`).
     """
     settings, folder = job.slice, job.outputs[0].parent
-    statistics = job.input_folder(f"statistics/{settings['model']}/manifest.json")
+    statistics = job.inputs.statistics[settings["model"]].folder()
     metrics, fidelity = read_table(statistics / "metrics.parquet"), _fidelity(job)
     attempt, nothing = Attempts(), (pd.DataFrame(columns=list(POINTS)), pd.DataFrame(columns=list(COLUMNS)))
     gains, found = attempt("relation", lambda: _relation(metrics, fidelity, settings), nothing)
@@ -73,13 +73,13 @@ def _endpoint(settings: dict[str, Any]) -> pd.Series:
 
 def _fidelity(job: Job) -> pd.DataFrame:
     tables = []
-    for name in job.inputs_below("fidelity/"):
-        folder = job.input_folder(name)
+    for measured in job.inputs.fidelity.values():
+        folder = measured.folder()
         manifest = read_json(folder / "manifest.json")
         table = pd.read_csv(folder / "fidelity.csv")
         tables.append(table[table["group"] == "all"].assign(pool=manifest["pool"], index=manifest["index"]))
     if not tables:
-        raise SynthGainError("fidelity against utility: no fidelity/ among this job's inputs; the rule must list them")
+        raise SynthGainError("fidelity against utility: no fidelity among this job's inputs; the rule must list it")
     return pd.concat(tables, ignore_index=True)[["pool", "index", "space", "reference", "metric", "excess"]]
 
 

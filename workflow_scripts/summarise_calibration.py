@@ -1,7 +1,6 @@
 """Sets what the studies on pools of known truth found beside what is known, over all study seeds."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,7 +32,7 @@ def summarise_calibration(job: Job) -> None:
 def _study(job: Job, run: str) -> dict[str, Any]:
     """One study: {run, seed, alarms: {name: raised}, arms: {arm: {kind, verdict, difference, …, seen}}}."""
     verdicts = {
-        model: read_json(_folder(job, f"{run}/statistics/{model}") / "verdict.json") for model in job.slice["models"]
+        model: read_json(job.inputs.statistics[run, model].folder() / "verdict.json") for model in job.slice["models"]
     }
     arms = {}
     for arm, facts in job.slice["arms"].items():
@@ -53,12 +52,12 @@ def _arm_observations(job: Job, run: str, arm: str) -> Iterator[tuple[str, bool]
     facts = job.slice["arms"][arm]
     kind, primary, pool = facts["kind"], facts["primary"], facts["pool"]
     if pool in job.slice["gated"]:
-        draws = [_folder(job, f"{run}/memorisation/{pool}/{index}") for index in range(job.slice["draws"])]
+        draws = [job.inputs.memorisation[run, pool, index].folder() for index in range(job.slice["draws"])]
         yield known.GATE, any(read_json(folder / "gate.json")["exceeded"] for folder in draws)
     if facts["repeated"] is not None:
         tables = [_predictions(job, run, primary["model"], name) for name in (arm, facts["repeated"])]
         yield known.SAME, known.same_scores(*tables, primary["ratio"])
-    statistics = _folder(job, f"{run}/statistics/{primary['model']}")
+    statistics = job.inputs.statistics[run, primary["model"]].folder()
     if kind == "wrong_prevalence":
         table = pd.read_csv(statistics / "calibration.csv")
         yield from known.calibration_moved(table, primary, facts["baseline"]).items()
@@ -70,7 +69,7 @@ def _dropped(job: Job, run: str, facts: dict[str, Any], subgroups: pd.DataFrame)
     """What shows that a group is missing: recall and coverage, the group's images, its patients' gain."""
     oracle = job.slice["arms"][facts["oracle"]]
     if {facts["pool"], oracle["pool"]} <= set(job.slice["measured"]):
-        folders = [_folder(job, f"{run}/fidelity/{pool}/0") for pool in (facts["pool"], oracle["pool"])]
+        folders = [job.inputs.fidelity[run, pool, 0].folder() for pool in (facts["pool"], oracle["pool"])]
         own, best = (pd.read_csv(folder / "fidelity.csv") for folder in folders)
         reference = read_manifest(folders[0] / "manifest.json")["reference"]
         yield from known.less_varied(own, best, reference).items()
@@ -89,13 +88,9 @@ def _observations(study: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]
         yield "", "", f"{known.ALARM} {name}", raised
 
 
-def _folder(job: Job, relative: str) -> Path:
-    return job.input_folder(f"{relative}/manifest.json")
-
-
 def _predictions(job: Job, run: str, model: str, arm: str) -> pd.DataFrame:
-    name = f"{run}/predictions/{model}/{arm}.parquet"
-    table: pd.DataFrame = read_table(job.run / name, job.inputs[name])
+    collected = job.inputs.predictions[run, model, arm]
+    table: pd.DataFrame = read_table(collected.path, collected.identity)
     return table
 
 

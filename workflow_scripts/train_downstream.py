@@ -46,7 +46,8 @@ def train_downstream(job: Job) -> None:
 def replicate_identity(job: Job, replicate: int) -> str:
     """Identity of one replicate's result: it does not depend on which other replicates share the job."""
     pools = job.slice["pools"].get(str(replicate), [])
-    inputs = [*job.inputs_below("datasets/"), *job.inputs_below("splits/"), *pools]
+    replicas = [job.inputs.replicas[tuple(key)] for key in pools]
+    inputs = [*job.inputs.datasets.values(), *job.inputs.splits.values(), *replicas]
     return job.part_identity(without=("replicates", "pools"), inputs=inputs, replicate=replicate, pool=pools)
 
 

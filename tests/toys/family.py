@@ -31,4 +31,4 @@ class MeanGenerator(GeneratorBase):
         return network_of(value, {"mean": MeanNetwork}, "mean")
 
 
-FAMILY = Family(MeanGenerator, denoises=False, described=lambda config: "mean image", optimiser="SGD")
+FAMILY = Family(MeanGenerator, denoises=False)

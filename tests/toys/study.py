@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from synthgain.runtime.command import Job
-from synthgain.study.forecast import closure
+from synthgain.runtime.command import job_of
 from synthgain.study.session import Session
+from synthgain.study.stages.forecast import closure
 
 
 def run(config: dict[str, Any], repository: Path, results: Path, outputs: list[str]) -> None:
@@ -18,7 +18,7 @@ def run(config: dict[str, Any], repository: Path, results: Path, outputs: list[s
     for planned in closure(outputs, {job.output: job for job in plan.jobs()}):
         path = results / name / planned.output
         path.parent.mkdir(parents=True, exist_ok=True)
-        job = Job(**json.loads(planned.parameter()), run=results / name, outputs=[path], threads=1)
+        job = job_of(json.loads(planned.parameter()), results / name, [path])
         getattr(importlib.import_module(planned.rule), planned.rule)(job)
 
 

@@ -6,24 +6,6 @@ is not defined (one class only, no image) is NaN, never 0.
 
 import numpy as np
 
-# Metrics by name: does a larger value mean a better model?
-HIGHER_IS_BETTER: dict[str, bool] = {
-    "auroc": True,
-    "average_precision": True,
-    "f1": True,
-    "sensitivity": True,
-    "specificity": True,
-    "accuracy": True,
-    "balanced_accuracy": True,
-    "brier": False,
-    "ece": False,
-    "dice": True,
-    "iou": True,
-    "nsd": True,
-    "hd95": False,
-    "failure_rate": False,
-    "empty_false_positive_rate": False,
-}
 HD_QUANTILE = 0.95  # of HD95
 
 

@@ -30,7 +30,7 @@ FAMILIES = {
     "diffusion": "synthgain.generators.diffusion.generator",
     "gan": "synthgain.generators.gan.generator",
 }
-# What the config and the report know of a family (`generators/family.py`).
+# What the config and the planner know of a family (`generators/family.py`).
 FAMILY_ENTRIES = {
     "diffusion": "synthgain.generators.diffusion.family",
     "gan": "synthgain.generators.gan.family",
@@ -39,6 +39,11 @@ FAMILY_ENTRIES = {
 FAMILY_TRAINING = {
     "diffusion": "synthgain.generators.diffusion.training",
     "gan": "synthgain.generators.gan.training",
+}
+# How the report describes a family: no part of any training.
+FAMILY_PROSE = {
+    "diffusion": "synthgain.report.families.diffusion",
+    "gan": "synthgain.report.families.gan",
 }
 NETWORKS = {
     "small_cnn": "synthgain.networks.small_cnn",

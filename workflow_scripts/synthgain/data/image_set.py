@@ -264,9 +264,8 @@ def open_dataset(folder: Path, split: Path | None = None) -> Dataset:
 
 def job_dataset(job: Job, name: str, with_split: bool = True) -> Dataset:
     """Open a data set among a job's inputs, identities compared, with its split where the job has it."""
-    split = f"splits/{name}/manifest.json"
-    given = job.input_folder(split) if with_split and split in job.inputs else None
-    return open_dataset(job.input_folder(f"datasets/{name}/manifest.json"), given)
+    given = job.inputs.splits[name].folder() if with_split and name in job.inputs.splits else None
+    return open_dataset(job.inputs.datasets[name].folder(), given)
 
 
 def read_split(folder: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from synthgain.downstream.training import Validation
 from synthgain.registry import TASKS
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.inputs import Input
 from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed
 
@@ -62,7 +64,7 @@ class Cell:
     task: TaskLike
     real: Dataset | None
     validation: Dataset
-    pools: dict[tuple[str, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
+    pools: dict[tuple[Path, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
 
     @property
     def where(self) -> str:
@@ -136,7 +138,7 @@ class Cell:
             return repeated(real, supplement_count(self.ratio, len(real)))
         if not self.arm.get("synthetic"):
             return None
-        pool = self._pool(job, tuple(job.slice["pools"][str(replicate)]), where)
+        pool = self._pool([job.inputs.replicas[tuple(key)] for key in job.slice["pools"][str(replicate)]], where)
         filtered = bool(self.arm.get("filtered"))
         if self.arm.get("sibling_probability") is not None:
             assert real is not None
@@ -148,13 +150,13 @@ class Cell:
         own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
         return supplement(pool, supplement_count(self.ratio, base), own, where, filtered)
 
-    def _pool(self, job: Job, paths: tuple[str, ...], where: str) -> Rows:
+    def _pool(self, replicas: list[Input], where: str) -> Rows:
         """Return all rows of these replicas, read and checked once where the replicates share them."""
+        paths = tuple(replica.path for replica in replicas)
         if paths not in self.pools:
             self.pools.clear()  # one at a time: what a large pool costs in memory is its table
             columns = {*POOL_COLUMNS, *self.task.columns}
-            replicas = [(job.run / path, job.inputs[path]) for path in paths]
-            pool = read_replicas(replicas, columns=columns)
+            pool = read_replicas([(replica.path, replica.identity) for replica in replicas], columns=columns)
             self.pools[paths] = synthetic_rows(pool.arrays, pool.table, self.task, self._planes(pool, where))
         return self.pools[paths]
 

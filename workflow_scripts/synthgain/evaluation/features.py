@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from synthgain.networks.extractors import Extractor
 from synthgain.registry import SPACES
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import check_file, read_manifest
+from synthgain.runtime.files import check_file
 from synthgain.runtime.guarded import GuardedFolder
 from synthgain.runtime.loading import load
 
@@ -25,8 +25,8 @@ FEATURES = "features.npy"
 def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> Extractor:
     """Build the extractor of a space entry {name, module, options, weights, sha256, trained, replicate}.
 
-    `weights` is relative to the data root (SYNTHGAIN_DATA) or absolute. `trained` is instead the manifest of a
-    downstream model of this run, `replicate` the one whose weights count.
+    `weights` is relative to the data root (SYNTHGAIN_DATA) or absolute. `trained` is instead the key of a
+    downstream training among the inputs, `replicate` the one whose weights count.
     """
     options, weights = dict(space.get("options") or {}), None
     if space.get("sha256"):
@@ -43,13 +43,12 @@ def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> 
     return extractor
 
 
-def trained_weights(job: Job, manifest: str, replicate: int) -> tuple[Path, dict[str, Any]]:
+def trained_weights(job: Job, key: Sequence[str | int], replicate: int) -> tuple[Path, dict[str, Any]]:
     """Return the weights file of one replicate of a downstream model, and {kind, labels, image_size, channels}.
 
     Raises SynthGainError where the model has no such replicate or its bytes are damaged.
     """
-    folder = job.input_folder(manifest)
-    trained = read_manifest(folder / "manifest.json")
+    trained, folder = job.inputs.trainings[tuple(key)].manifest(), job.inputs.trainings[tuple(key)].folder()
     name = f"weights-{replicate}.safetensors"
     if name not in trained["files"]:
         raise SynthGainError(f"{folder}: has no replicate {replicate}; the rule must name the chunk that holds it")

@@ -72,11 +72,10 @@ def read_pool(job: Job, pool: str, index: int, columns: Columns) -> Images:
 
 
 def _replicas(job: Job, pool: str, index: int) -> Replicas:
-    names = job.inputs_below(f"pools/{pool}/{index}/replica-")
-    if not names:
+    replicas = job.inputs.replicas.below(pool, index).values()
+    if not replicas:
         raise SynthGainError(f"pools/{pool}/{index}: no replica among this job's inputs; the rule must list them")
-    names.sort(key=lambda name: int(name.split("/replica-")[1].split("/")[0]))
-    return read_replicas([(job.run / name, job.inputs[name]) for name in names])
+    return read_replicas([(replica.path, replica.identity) for replica in replicas])
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,11 @@ class Family(Generic[Config]):
     guidance, inpainting and membership inference apply), else `generate`: an image in one pass.
     step_passes: forward passes of an image in a training step, for the forecast.
     facts: what a training's slice says of this family alone. built_on: True where the network is that of `init_from`.
-    described: the kind of generator in a report's sentence; optimiser: what trains it, likewise.
+    How the report describes it: FAMILY_PROSE of the registry.
     """
 
     entry: type[Config]
     denoises: bool
-    described: Callable[[Config], str]
-    optimiser: str
     step_passes: int = 1
     facts: Callable[[Config], Mapping[str, Any]] = lambda config: {}
     built_on: Callable[[Config], bool] = lambda config: False

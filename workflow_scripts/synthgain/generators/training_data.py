@@ -88,8 +88,7 @@ def job_training_data(job: Job) -> TrainingData:
     """Return the training data of a generator job, its inputs' identities checked."""
     entry, train_on = job.slice, job.slice["train_on"]
     folders = {
-        name: (job.input_folder(f"datasets/{name}/manifest.json"), job.input_folder(f"splits/{name}/manifest.json"))
-        for name in train_on["datasets"]
+        name: (job.inputs.datasets[name].folder(), job.inputs.splits[name].folder()) for name in train_on["datasets"]
     }
     fractions = train_on.get("real_fraction", 1.0), train_on.get("label_fraction", 1.0)
     planes = MaskPlanes(

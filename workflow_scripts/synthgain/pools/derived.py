@@ -11,21 +11,19 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table
 from synthgain.seeds import random_generator
 
-SCORED = ("memorisation/", "label_consistency/")  # stages whose folders hold a scores.parquet
-
 
 def draw(request: ShardRequest) -> Drawn:
     """Return one shard of replica k: the survivors among replica k of the base pool, in its order.
 
     options: {of: base pool, filter: {column, keep: above|below|false, quantile | threshold}, thin: bool},
-    with the manifest beside a `scores.parquet` (image_id and score columns) among the inputs. Thinned, as many
+    with the manifest next to a `scores.parquet` (image_id and score columns) among the inputs. Thinned, as many
     images are kept as survive the filter, but chosen at random: the filter's control.
     Images keep their image_id, since their pixels stay the same. The quantile is that of this replica,
     so that more replicas change none already drawn.
     """
     options, replica = request.options, request.keys.replica
-    base_path = _input(request, f"pools/{options['of']}/", f"/replica-{replica}/manifest.json")
-    base = read_replicas([(request.folders[base_path] / "manifest.json", request.identities[base_path])])
+    given = request.inputs.replicas[options["of"], request.keys.index, replica]
+    base = read_replicas([(given.path, given.identity)])
     table = base.table
     rule = checked(Filter, options["filter"], "filter", of_slice=True)
     kept = survivors(read_scores(request, rule.column), table, rule)
@@ -78,18 +76,11 @@ def thinned(count: int, wanted: int, request: ShardRequest) -> np.ndarray:
 
 def read_scores(request: ShardRequest, column: str) -> pd.Series:
     """Return the scores of the one score table among the inputs, indexed by image_id."""
-    name = next((n for start in SCORED for n in sorted(request.folders) if n.startswith(start)), None)
-    if name is None:
+    scored = [*request.inputs.memorisation.values(), *request.inputs.consistency.values()]
+    if not scored:
         raise SynthGainError(f"pools.{request.keys.pool}: no score table among its inputs; the rule must list one")
-    table = read_table(request.folders[name] / "scores.parquet", request.identities[name])
+    table = read_table(scored[0].folder() / "scores.parquet", scored[0].identity)
     if column not in table.columns:
         known = ", ".join(text for text in table.columns if text != "image_id")
-        raise SynthGainError(f"filter.column: {name} has no column {column!r}; columns are {known}")
+        raise SynthGainError(f"filter.column: {scored[0].name} has no column {column!r}; columns are {known}")
     return table.drop_duplicates("image_id").set_index("image_id")[column]
-
-
-def _input(request: ShardRequest, start: str, end: str) -> str:
-    found = [name for name in sorted(request.folders) if name.startswith(start) and name.endswith(end)]
-    if len(found) != 1:
-        raise SynthGainError(f"pools.{request.keys.pool}: expected one input {start}…{end}, got {found}")
-    return found[0]

@@ -16,7 +16,7 @@ ONE_PASS_OPTIONS = {"batch_size", "precision", "compile"}  # drawn in one pass t
 
 
 def draw(request: ShardRequest) -> Drawn:
-    """Draw one shard: options {generator: its input, generators/…/manifest.json, snapshot: step or null}.
+    """Draw one shard: options {generator: [name, index], snapshot: step or null}.
 
     Raises SynthGainError where the generator's image size is not the study's, or it draws or needs masks.
     """
@@ -37,7 +37,7 @@ def draw(request: ShardRequest) -> Drawn:
 
 def open_generator(request: ShardRequest) -> Generator:
     """Return the generator that `options` names; SynthGainError where it draws no images of the study's size."""
-    folder = request.folders[request.options["generator"]]
+    folder = request.inputs.generators[tuple(request.options["generator"])].folder()
     generator = load_generator(folder, request.options.get("snapshot"), chosen_device())
     wanted = (request.image["channels"], request.image["size"], request.image["size"])
     planes = len(generator.structures) if generator.output == "image+mask" else 0

@@ -56,7 +56,7 @@ def condition_masks(
     options = request.masks or {"source": "training"}
     source = options["source"]
     if source == "generated":
-        return _generated(request, options["generator"], structures, rows, seeds, bounds, sampling)
+        return _generated(request, tuple(options["generator"]), structures, rows, seeds, bounds, sampling)
     inside = slice(*bounds)
     own, borrowed = lenders(request, rows.iloc[inside], seeds[inside], structures)
     image_set, _ = request.rows_of()
@@ -155,7 +155,7 @@ def _transformed(
 
 def _generated(
     request: ShardRequest,
-    folder: str,
+    key: tuple[str, int],
     structures: Sequence[str],
     rows: pd.DataFrame,
     seeds: np.ndarray,
@@ -163,12 +163,12 @@ def _generated(
     sampling: Sampling,
 ) -> ConditionMasks:
     """Masks that a mask generator draws for the rows' conditions, each from a seed derived of the row's own."""
-    generator = load_generator(request.folders[folder], None, chosen_device())
+    generator = load_generator(request.inputs.mask_generators[key].folder(), None, chosen_device())
     missing = [name for name in structures if name not in generator.structures]
     size = request.image["size"]
     if generator.output != "mask" or missing or tuple(generator.image_shape[1:]) != (size, size):
         raise SynthGainError(
-            f"pools.{request.keys.pool}.masks.from: {folder} draws {generator.output} of "
+            f"pools.{request.keys.pool}.masks.from: {key[0]} draws {generator.output} of "
             f"{', '.join(generator.structures) or 'nothing'} at {generator.image_shape[1:]}; the images' generator "
             f"needs {', '.join(structures)} at {size} px"
         )

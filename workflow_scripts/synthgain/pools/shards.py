@@ -13,6 +13,7 @@ from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
 from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.inputs import Inputs
 
 UNKNOWN = "unknown"
 
@@ -24,7 +25,7 @@ class ShardRequest:
     dataset, source, training: name and ImageSet of `rows_of`, its training rows (None where no rows are copied);
     options: the module's own part of the slice; masks, inpainting: those of a pool of pairs (None: not asked for).
     pool_identity: the pool's identity without its shard layout, part of every image_id.
-    folders: input manifest path (relative to the run) → its checked folder; identities: the same → identity.
+    inputs: what earlier jobs made, by the names in the rule file.
     state: folder for finished batches, guarded by `identity`.
     """
 
@@ -41,8 +42,7 @@ class ShardRequest:
     pool_identity: str
     identity: str
     state: Path
-    folders: Mapping[str, Path]
-    identities: Mapping[str, str]
+    inputs: Inputs
     threads: int = 1
     masks: Mapping[str, Any] | None = None
     inpainting: Inpainting | None = None

@@ -3,11 +3,11 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
-from synthgain.report.style import metric_name
+from synthgain.statistics.metric_registry import metric_label
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 DIGITS = 4  # decimals on screen; the CSV files have all of them
@@ -24,7 +24,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """Short facts, name beside value."""
+    """Short facts, each a name and a value."""
 
     kind: ClassVar[str] = "facts"
     items: Sequence[tuple[str, str]]
@@ -83,7 +83,11 @@ class Details:
 
     kind: ClassVar[str] = "details"
     title: str
-    blocks: Sequence[Any]
+    blocks: Sequence["Block"]
+
+
+Block = Text | Facts | Table | Picture | Details
+Shown = float | str | None  # one cell of a table; missing is None, NaN or ""
 
 
 @dataclass
@@ -92,11 +96,11 @@ class Section:
 
     id: str
     title: str
-    blocks: list[Any] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     lead: str = ""
 
 
-def number(value: Any, digits: int = DIGITS) -> str:
+def number(value: Shown, digits: int = DIGITS) -> str:
     """Return 0.12341 → `0.1234`, missing → `–`; a minus is a minus sign."""
     if value is None or value == "" or (not isinstance(value, str) and pd.isna(value)):
         return "–"
@@ -107,20 +111,20 @@ def number(value: Any, digits: int = DIGITS) -> str:
     return text.replace("-", "−") if float(text) else text.replace("-", "")
 
 
-def signed(value: Any, digits: int = DIGITS) -> str:
+def signed(value: Shown, digits: int = DIGITS) -> str:
     """Return the number with its sign: `+0.0120`, `−0.0030`."""
     text = number(value, digits)
     return text if text[:1] in "−–" or not text[:1].isdigit() else f"+{text}"
 
 
-def p_value(value: Any) -> str:
+def p_value(value: float | None) -> str:
     """Return a p value with four decimals, so that 0.0496 is not 0.050: `0.0341`, `<0.0001`."""
     if value is None or pd.isna(value):
         return "–"
     return "<0.0001" if float(value) < 0.0001 else f"{float(value):.4f}"
 
 
-def interval(low: Any, high: Any, digits: int = DIGITS, sign: bool = False) -> str:
+def interval(low: float | None, high: float | None, digits: int = DIGITS, sign: bool = False) -> str:
     """Return `0.81 to 0.87`, or with signs."""
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return "–"
@@ -145,7 +149,7 @@ def form_value(row: pd.Series, column: Column) -> str:
         "signed": lambda: signed(value, column.digits),
         "p": lambda: p_value(value),
         "ratio": lambda: f"{float(value):g}" if float(value) else "–",
-        "metric": lambda: metric_name(str(value)),
+        "metric": lambda: metric_label(str(value)),
         "percent": lambda: f"{number(100 * float(value), 1)} %",
     }
     return forms[column.form]() if column.form in forms else str(value)
@@ -182,7 +186,7 @@ def harmless(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(_no_formula)
 
 
-def _no_formula(cell: Any) -> Any:
+def _no_formula(cell: object) -> object:
     if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
         return cell
     try:

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from synthgain.report.embedding import inline_svg
-from synthgain.report.style import FAINT, INK, MUTED, PALETTE, new_figure, quiet_grid, style_context
+from synthgain.report.figures.style import FAINT, INK, MUTED, PALETTE, new_figure, quiet_grid, style_context
 
 INCH_A_ARM = 0.42
 VERDICT_COLOURS = {"helps": PALETTE[0], "harms": PALETTE[1], "equivalent": PALETTE[2], "inconclusive": MUTED}

@@ -1,26 +1,28 @@
 """What the run cost, from Snakemake's benchmark files."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-# Rules whose work exists only because synthetic images were wanted.
-SYNTHESIS_RULES = ("train_generator", "draw_pool_shard", "merge_pool_replica", "filter_pool")
 MEGABYTES_PER_GIGABYTE = 1024.0
 NOT_RECORDED = "not recorded"
-# Rules that may compute on a GPU; the others never do.
-DEVICE_RULES = (
-    "train_generator",
-    "draw_pool_shard",
-    "train_downstream",
-    "predict_downstream",
-    "measure_fidelity",
-    "check_memorisation",
-    "score_pool",
-    "evaluate_snapshots",
-    "draw_sample_grid",
-)
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What the table of stages says of one: its title, whether it may compute on a GPU, whether it is synthesis.
+
+    synthesis: its work exists only because synthetic images were wanted.
+    """
+
+    title: str
+    gpu: bool
+    synthesis: bool
+
+
+Stages = Mapping[str, StageFacts]  # by rule
 
 
 def read_benchmarks(folder: Path) -> pd.DataFrame:
@@ -70,12 +72,13 @@ def rule_times(jobs: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("hours", ascending=False).reset_index()
 
 
-def synthesis_hours(times: pd.DataFrame) -> float:
+def synthesis_hours(times: pd.DataFrame, stages: Stages) -> float:
     """Return the job hours spent on generators and pools."""
-    return float(times.loc[times["rule"].isin(SYNTHESIS_RULES), "hours"].sum())
+    synthesis = [rule for rule, stage in stages.items() if stage.synthesis]
+    return float(times.loc[times["rule"].isin(synthesis), "hours"].sum())
 
 
-def device_hours(times: pd.DataFrame, recorded: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def device_hours(times: pd.DataFrame, recorded: Mapping[str, Mapping[str, float]], stages: Stages) -> pd.DataFrame:
     """Return rule, device, hours: the hours of each rule that may use a GPU, shared out by its recorded seconds.
 
     recorded: {rule: {device: seconds}}; a rule without a record is "not recorded". Empty where nothing was recorded.
@@ -84,6 +87,6 @@ def device_hours(times: pd.DataFrame, recorded: Mapping[str, Mapping[str, float]
     for rule, hours in zip(times["rule"], times["hours"], strict=True):
         seconds = recorded.get(rule) or {NOT_RECORDED: 1.0}
         total = sum(seconds.values())
-        if rule in DEVICE_RULES:
+        if rule in stages and stages[rule].gpu:
             rows += [(rule, device, hours * part / total) for device, part in seconds.items()]
     return pd.DataFrame(rows if recorded else [], columns=["rule", "device", "hours"])

@@ -1,16 +1,38 @@
 """Everything that the report reads, gathered once: only files that the job names as inputs, and the benchmark files."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
 
 from synthgain.data.image_set import read_split
 from synthgain.report.blocks import Picture, Text
-from synthgain.report.costs import read_benchmarks
+from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
+from synthgain.report.facts import (
+    AuditFacts,
+    DatasetFacts,
+    FitFacts,
+    ForecastFacts,
+    GateFacts,
+    GeneratorFacts,
+    MeasuredFacts,
+    PoolFacts,
+    PowerFacts,
+    Read,
+    TrainingFacts,
+    VerdictFacts,
+    alarms_apart,
+    read_facts,
+    read_manifest_facts,
+)
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
+from synthgain.runtime.inputs import Input, NamedInputs
+from synthgain.statistics.metric_registry import MainEndpoint
+from synthgain.study.roles import main_endpoint, without_patients
+from synthgain.study.schema import UNTOLD, Study
 
 PAIRS = (
     "Each synthetic image beside the training image nearest to it, the most suspicious pairs first; r is their "
@@ -28,13 +50,21 @@ class Figure:
 
 @dataclass
 class ModelEvidence:
-    """Statistics and figures of one downstream model. tables, facts: by file name without suffix."""
+    """Statistics and figures of one downstream model. tables: by file name without suffix.
+
+    card: verdict.json as it is. equivalents: learning_curve.json as a table. failed: table → why it could not be made.
+    """
 
     name: str
+    verdict: VerdictFacts = field(default_factory=VerdictFacts)
+    card: object = None
+    fits: list[FitFacts] = field(default_factory=list)
+    power: list[PowerFacts] = field(default_factory=list)
+    equivalents: pd.DataFrame = field(default_factory=pd.DataFrame)
+    failed: dict[str, list[str]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
-    trainings: list[dict[str, Any]] = field(default_factory=list)
+    trainings: list[TrainingFacts] = field(default_factory=list)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table, empty where the file is not there."""
@@ -54,46 +84,68 @@ class Measured:
 
     pool: str
     index: str
-    manifest: dict[str, Any]
+    manifest: MeasuredFacts
     tables: dict[str, pd.DataFrame]
     pictures: list[Picture]
-    gate: dict[str, Any]
+    gate: GateFacts | None = None
+
+    def name(self, kind: str = "Pool", part: str = "draw") -> str:
+        """Return `Pool drawn`, or `Pool drawn, draw 1` for a draw that is not the first."""
+        return f"{kind} {self.pool}" + (f", {part} {self.index}" if self.index != "0" else "")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table, empty where the file is not there."""
+        return self.tables.get(name, pd.DataFrame())
+
+
+@dataclass
+class DatasetEvidence:
+    """One data set: its manifest, its table, and the rows that could not be used."""
+
+    facts: DatasetFacts
+    table: pd.DataFrame
+    quarantine: pd.DataFrame
 
 
 @dataclass
 class Evidence:
-    """All that was found of a study."""
+    """All that was found of a study.
 
-    slice: dict[str, Any]
+    generators, pools: by the place of their manifest, `name/index` and `name/index/replica-k`.
+    """
+
+    study: Study
+    seed: int
+    predeclared: dict[str, object]
     models: list[ModelEvidence]
-    datasets: dict[str, dict[str, Any]]
+    datasets: dict[str, DatasetEvidence]
     splits: dict[str, pd.DataFrame]
-    generators: dict[str, dict[str, Any]]
-    pools: dict[str, dict[str, Any]]
+    generators: dict[str, GeneratorFacts]
+    pools: dict[str, PoolFacts]
     sample_grids: list[Picture]
-    audit: dict[str, Any]
+    audit: AuditFacts
     benchmarks: pd.DataFrame
+    stages: dict[str, StageFacts]  # every stage of the workflow, by its rule
     fidelity: list[Measured]
     memorisation: list[Measured]
     consistency: list[Measured]
     relations: list[Measured]
     snapshots: list[Measured]
-    forecast: dict[str, Any] = field(default_factory=dict)
+    forecast: ForecastFacts | None = None
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The resolved study."""
-        return dict(self.slice.get("config") or {})
+    def config(self) -> dict[str, object]:
+        """The resolved study, every default written out."""
+        return self.study.model_dump(mode="json", by_alias=True, exclude=UNTOLD)
 
     @property
-    def analysis(self) -> dict[str, Any]:
-        """The pre-declared analysis."""
-        return dict(self.slice["predeclared"]["analysis"])
+    def level(self) -> str:
+        """Confidence level of the intervals, such as `95 %`."""
+        return f"{100 * (1 - self.study.analysis.alpha):g} %"
 
     def segments(self, model: str) -> bool:
         """True for a model that segments."""
-        declared = (self.config.get("models") or {}).get(model) or {}
-        return declared.get("task") == "segmentation"
+        return self.study.models[model].kind.masks
 
     @property
     def only_segments(self) -> bool:
@@ -103,91 +155,117 @@ class Evidence:
     @property
     def rehearsal(self) -> bool:
         """True where the numbers only prove that the study runs."""
-        return bool(self.slice.get("rehearsal"))
+        return self.study.rehearsal
+
+    @property
+    def image_level(self) -> list[str]:
+        """Data sets without patient ids, which are split by image."""
+        return [name for name in self.study.datasets if without_patients(self.study, name)]
+
+    def endpoint(self, model: ModelEvidence) -> MainEndpoint:
+        """Return what a model's figures and tables are about."""
+        return main_endpoint(self.study, model.name)
+
+    def generator(self, name: str) -> GeneratorFacts | None:
+        """Return the manifest of a generator's first training that is there."""
+        return next((found for place, found in self.generators.items() if place.split("/")[0] == name), None)
 
 
 def gather(job: Job) -> Evidence:
     """Read all inputs of a report job; SynthGainError names the file that is missing or damaged."""
     return Evidence(
-        slice=job.slice,
+        study=Study.model_validate(job.slice["config"]),
+        seed=job.slice["seed"],
+        predeclared=job.slice["predeclared"],
         models=[_model(job, name) for name in job.slice["models"]],
-        datasets={name.split("/")[1]: _dataset(job, name) for name in job.inputs_below("datasets/")},
-        splits={name.split("/")[1]: read_split(job.input_folder(name)) for name in job.inputs_below("splits/")},
-        generators={"/".join(name.split("/")[1:3]): _manifest(job, name) for name in job.inputs_below("generators/")},
-        pools={"/".join(name.split("/")[1:-1]): _manifest(job, name) for name in job.inputs_below("pools/")},
+        datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
+        splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},
+        generators={f"{name}/{i}": _facts(GeneratorFacts, entry) for (name, i), entry in job.inputs.generators.keyed()},
+        pools={
+            f"{name}/{i}/replica-{k}": _facts(PoolFacts, entry) for (name, i, k), entry in job.inputs.replicas.keyed()
+        },
         sample_grids=_sample_grids(job),
         audit=_audit(job),
         benchmarks=read_benchmarks(job.run / "benchmarks"),
-        fidelity=[_measured(job, name) for name in job.inputs_below("fidelity/")],
-        memorisation=[_measured(job, name) for name in job.inputs_below("memorisation/")],
-        consistency=[_measured(job, name) for name in job.inputs_below("label_consistency/")],
-        relations=[_measured(job, name) for name in job.inputs_below("fidelity_utility/")],
-        snapshots=[_measured(job, name) for name in job.inputs_below("snapshots/")],
-        forecast=next((_manifest(job, name) for name in job.inputs_below("forecast/")), {}),
+        stages={name: StageFacts(**facts) for name, facts in job.slice["stages"].items()},
+        fidelity=_measured(job.inputs.fidelity),
+        memorisation=_measured(job.inputs.memorisation),
+        consistency=_measured(job.inputs.consistency),
+        relations=_measured(job.inputs.relations),
+        snapshots=_measured(job.inputs.snapshots),
+        forecast=_facts(ForecastFacts, job.inputs.forecast.only) if job.inputs.forecast else None,
     )
 
 
-def _manifest(job: Job, name: str) -> dict[str, Any]:
-    return read_manifest(job.run / name, job.inputs[name])
+def _facts(kind: type[Read], entry: Input) -> Read:
+    return read_manifest_facts(kind, entry.path, entry.identity)
 
 
 def _model(job: Job, name: str) -> ModelEvidence:
-    folder = job.input_folder(f"statistics/{name}/manifest.json")
+    folder = job.inputs.statistics[name].folder()
     model = ModelEvidence(name)
-    for file, listed in read_json(folder / "manifest.json")["files"].items():
+    for file, listed in read_manifest(folder / "manifest.json")["files"].items():
         path = check_file(folder, file, listed)
-        if path.suffix == ".csv" and path.read_text(encoding="utf-8").strip():
+        if path.suffix == ".csv" and not _is_empty(path):
             model.tables[path.stem] = pd.read_csv(path)
-        elif path.suffix == ".json":
-            model.facts[path.stem] = read_json(path)
         elif path.suffix == ".parquet":
             model.tables[path.stem] = read_table(path)
-    figures = f"figures/{name}/manifest.json"
-    if figures in job.inputs:
-        folder, listed = job.input_folder(figures), _manifest(job, figures)
-        for entry in listed.get("failed", []):
-            model.figures.append(
-                Figure(entry["section"], Text(f"{entry['title']} failed: {entry['reason']}.", "warning"))
-            )
-        for place, entry in enumerate(listed["figures"]):
-            text = (folder / entry["file"]).read_text(encoding="utf-8")
-            label = f"{entry['title']}. {entry['caption']}"
-            svg = inline_svg(text, f"{name}-{place}", label)
-            model.figures.append(Figure(entry["section"], Picture(entry["title"], entry["caption"], svg=svg)))
-    for manifest in job.inputs_below(f"downstream/{name}/"):
-        _, _, arm, ratio, _, _ = manifest.split("/")
-        model.trainings.append(_manifest(job, manifest) | {"arm": arm, "ratio": float(ratio)})
+        elif path.name == "verdict.json":
+            model.card = read_json(path)
+            model.verdict = VerdictFacts.model_validate(alarms_apart(read_json(path)))
+        elif path.name == "dose_response.json":
+            model.fits = [FitFacts.model_validate(entry) for entry in read_json(path)]
+        elif path.name == "power.json":
+            model.power = [PowerFacts.model_validate(entry) for entry in read_json(path)]
+        elif path.name == "failed.json":
+            model.failed = read_json(path)
+        elif path.name == "learning_curve.json":
+            model.equivalents = pd.DataFrame(read_json(path))
+    model.figures = list(_figures(job, name))
+    for (_, arm, ratio, _), trained in job.inputs.trainings.below(name).keyed():
+        found = _facts(TrainingFacts, trained)
+        model.trainings.append(found.model_copy(update={"arm": arm, "ratio": float(ratio)}))
     return model
 
 
-def _dataset(job: Job, name: str) -> dict[str, Any]:
-    folder = job.input_folder(name)
-    manifest = _manifest(job, name)
-    quarantine = folder / "quarantine.csv"
-    if quarantine.exists() and quarantine.read_text(encoding="utf-8").strip():
-        manifest["quarantine"] = pd.read_csv(quarantine)
-    manifest["table"] = read_table(folder / "table.parquet", manifest["identity"])
-    return manifest
+def _figures(job: Job, model: str) -> Iterable[Figure]:
+    if model not in job.inputs.figures:
+        return
+    folder, listed = job.inputs.figures[model].folder(), job.inputs.figures[model].manifest()
+    for entry in listed["failed"]:
+        yield Figure(entry["section"], Text(f"{entry['title']} failed: {entry['reason']}.", "warning"))
+    for place, entry in enumerate(listed["figures"]):
+        text = (folder / entry["file"]).read_text(encoding="utf-8")
+        svg = inline_svg(text, f"{model}-{place}", f"{entry['title']}. {entry['caption']}")
+        yield Figure(entry["section"], Picture(entry["title"], entry["caption"], svg=svg))
 
 
-def _audit(job: Job) -> dict[str, Any]:
-    path = job.run / "audit/audit.json"
-    found = read_json(path) if "audit/audit.json" in job.inputs and path.exists() else {}
-    return found if isinstance(found, dict) else {}
+def _dataset(dataset: Input) -> DatasetEvidence:
+    folder, facts = dataset.folder(), _facts(DatasetFacts, dataset)
+    path = folder / "quarantine.csv"
+    quarantine = pd.read_csv(path) if path.exists() and not _is_empty(path) else pd.DataFrame()
+    return DatasetEvidence(facts, read_table(folder / "table.parquet", facts.identity), quarantine)
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.read_text(encoding="utf-8").strip()
+
+
+def _audit(job: Job) -> AuditFacts:
+    return _facts(AuditFacts, job.inputs.audit.only) if job.inputs.audit else AuditFacts()
 
 
 def _sample_grids(job: Job) -> list[Picture]:
     """The grids of the last snapshot of each generator of this study."""
-    last: dict[str, int] = {}
-    for name in job.inputs_below("samples/"):
-        folder, _, file = name.rpartition("/")
-        last[folder] = max(last.get(folder, -1), int(file.removesuffix(".png")))
+    last = {
+        (generator, index): (step, grid)
+        for (generator, index, step), grid in sorted(job.inputs.grids.keyed(), key=lambda entry: int(entry[0][2]))
+    }
     pictures = []
-    for folder, step in last.items():
-        _, generator, index = folder.split("/")
+    for (generator, index), (step, grid) in sorted(last.items()):
         title = f"{generator}, training {index}, snapshot {step}"
         caption = "One line per condition; the noise seeds are fixed, the images are not selected."
-        address = png_address(job.run / folder / f"{step}.png")
+        address = png_address(grid.path)
         pictures.append(Picture(title, caption, address=address, pixelated=True))
     return pictures
 
@@ -197,19 +275,22 @@ def pair_title(pool: str, index: str) -> str:
     return f"Pool {pool}{f', draw {index}' if index != '0' else ''}: the most suspicious pairs"
 
 
-def _measured(job: Job, name: str) -> Measured:
-    folder, manifest = job.input_folder(name), _manifest(job, name)
-    _, pool, *rest, _ = name.split("/")
-    index = rest[0] if rest else "0"
-    tables = {
-        path.stem: pd.read_csv(path)
-        for path in sorted(folder.glob("*.csv"))
-        if path.name in manifest["files"] and path.read_text(encoding="utf-8").strip()
-    }
+def _measured(inputs: NamedInputs) -> list[Measured]:
+    """What was measured, by pool and draw, or by generator and training, or by model."""
+    return [
+        _measurement(str(key[0]), str(key[1]) if len(key) > 1 else "0", entry)
+        for key, entry in sorted(inputs.keyed(), key=lambda found: found[1].name)
+    ]
+
+
+def _measurement(pool: str, index: str, measured: Input) -> Measured:
+    folder, manifest = measured.folder(), _facts(MeasuredFacts, measured)
+    listed = [path for path in sorted(folder.iterdir()) if path.name in manifest.files]
+    tables = {path.stem: pd.read_csv(path) for path in listed if path.suffix == ".csv" and not _is_empty(path)}
     pictures = [
         Picture(pair_title(pool, index), PAIRS, address=png_address(path), pixelated=True)
-        for path in sorted(folder.glob("*.png"))
-        if path.name in manifest["files"]
+        for path in listed
+        if path.suffix == ".png"
     ]
-    gate = read_json(folder / "gate.json") if "gate.json" in manifest["files"] else {}
+    gate = read_facts(GateFacts, folder / "gate.json") if "gate.json" in manifest.files else None
     return Measured(pool, index, manifest, tables, pictures, gate)

@@ -27,7 +27,7 @@ TITLES = {
 
 def failed_tables(model: ModelEvidence, *names: str) -> list[Text]:
     """Return a line for each of these tables that failed."""
-    failed = model.facts.get("failed") or {}
+    failed = model.failed
     return [Text(f"{TITLES[name]} failed: {'; '.join(failed[name])}.", "warning") for name in names if name in failed]
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from synthgain.report.style import LOWER_IS_BETTER
+from synthgain.statistics.metric_registry import higher_is_better
 
 PLACE = ["dataset", "label", "metric"]
 
@@ -11,7 +11,7 @@ def best_floors(table: pd.DataFrame) -> pd.DataFrame:
     """Return the best floor per data set, label and metric (dataset, label, metric, floor, value) of `floor.csv`."""
     if not len(table):
         return pd.DataFrame(columns=[*PLACE, "floor", "value"])
-    sign = table["metric"].map(lambda metric: 1 if metric in LOWER_IS_BETTER else -1)
+    sign = table["metric"].map(lambda metric: -1 if higher_is_better(metric) else 1)
     ordered = table.dropna(subset=["value"]).assign(order=sign * table["value"]).sort_values("order", kind="stable")
     return ordered.drop_duplicates(PLACE).drop(columns="order").reset_index(drop=True)
 

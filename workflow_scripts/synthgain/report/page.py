@@ -4,20 +4,18 @@ import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
 from synthgain.report import environment
-from synthgain.report.blocks import Details, Facts, Section, Text
-from synthgain.report.checklist import checklist_section
+from synthgain.report.blocks import Block, Details, Facts, Section, Text
 from synthgain.report.evidence import Evidence
 from synthgain.report.failures import written
-from synthgain.report.prose import methods
-from synthgain.report.questions import banners
-from synthgain.report.sections_study import study_sections
-from synthgain.report.sections_utility import utility_sections
-from synthgain.report.verdicts import headlines
+from synthgain.report.sections.checklist import checklist_section
+from synthgain.report.sections.methods import methods
+from synthgain.report.sections.study import study_sections
+from synthgain.report.sections.utility import utility_sections
+from synthgain.report.sections.verdicts import banners, headlines
 from synthgain.runtime.files import canonical_json, digest
 
 DATA_FILES = ("templates/*",)  # what joins the code digest, so that an edited template rewrites the report
@@ -41,9 +39,9 @@ def render(evidence: Evidence) -> str:
     cards = headlines(evidence)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return engine.get_template("report.html").render(
-        title=evidence.slice.get("title") or evidence.slice["study"],
-        study=evidence.slice["study"],
-        description=evidence.slice.get("description") or "",
+        title=evidence.study.title or evidence.study.study,
+        study=evidence.study.study,
+        description=evidence.study.description,
         rehearsal=evidence.rehearsal,
         cards=cards,
         banners=banners(evidence),
@@ -58,17 +56,14 @@ def render(evidence: Evidence) -> str:
 
 def _front(evidence: Evidence) -> list[tuple[str, str]]:
     """What identifies the run, on the first page."""
-    declared = evidence.slice["predeclared"]
-    counts = evidence.config.get("replicates") or {}
+    repeated = evidence.study.replicates
+    seed = "training seed" if evidence.only_segments else "classifier seed"
+    counts = {seed: repeated.count, "generator training": repeated.generators, "pool draw": repeated.pools}
     facts = [
-        ("Pre-declared analysis (SHA-256, first 32 digits)", digest(declared)),
-        ("Study seed", str(evidence.slice.get("seed", "–"))),
+        ("Pre-declared analysis (SHA-256, first 32 digits)", digest(evidence.predeclared)),
+        ("Study seed", str(evidence.seed)),
+        ("Replicates", ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())),
     ]
-    if counts:
-        seed = "training seed" if evidence.only_segments else "classifier seed"
-        names = {"count": seed, "generators": "generator training", "pools": "pool draw"}
-        parts = [f"{counts[key]} {name}{'s' * (counts[key] != 1)}" for key, name in names.items() if key in counts]
-        facts.append(("Replicates", ", ".join(parts)))
     source = environment.commit(Path(__file__).parent)
     if source:
         facts.append(("Source", f"commit {source}"))
@@ -79,16 +74,15 @@ def _front(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def _methods(evidence: Evidence) -> Section:
-    texts = [Text(text) for text in methods(evidence)] or [Text("Not done: the config was not handed over.", "missing")]
     lead = "A draft from the config, for the methods section of a paper. Check it; add what the config cannot know."
-    return Section("methods", "Methods, drafted", list(texts), lead)
+    return Section("methods", "Methods, drafted", [Text(text) for text in methods(evidence)], lead)
 
 
 def _provenance(evidence: Evidence) -> Section:
-    identities = [(f"data set {name}", manifest["identity"]) for name, manifest in evidence.datasets.items()]
-    identities += [(f"generator {name}", manifest["identity"]) for name, manifest in evidence.generators.items()]
-    identities += [(f"pool {name}", manifest["identity"]) for name, manifest in evidence.pools.items()]
-    blocks: list[Any] = [Details("All package versions", [Facts(environment.versions())])]
+    identities = [(f"data set {name}", dataset.facts.identity) for name, dataset in evidence.datasets.items()]
+    identities += [(f"generator {name}", facts.identity) for name, facts in evidence.generators.items()]
+    identities += [(f"pool {name}", facts.identity) for name, facts in evidence.pools.items()]
+    blocks: list[Block] = [Details("All package versions", [Facts(environment.versions())])]
     if identities:
         blocks.append(Details("Identities of data, generators and pools", [Facts(identities)]))
     return Section("provenance", "Provenance", blocks, "Equal config, code and inputs give equal identities.")
@@ -96,11 +90,11 @@ def _provenance(evidence: Evidence) -> Section:
 
 def _downloads(evidence: Evidence) -> list[tuple[str, str, str]]:
     """Return (text, file name, data address) of the machine-readable parts."""
-    verdicts = {model.name: model.facts.get("verdict") for model in evidence.models}
-    card = {"study": evidence.slice["study"], "rehearsal": evidence.rehearsal, "verdicts": verdicts}
-    card |= {"predeclared": digest(evidence.slice["predeclared"])}
+    verdicts = {model.name: model.card for model in evidence.models}
+    card = {"study": evidence.study.study, "rehearsal": evidence.rehearsal, "verdicts": verdicts}
+    card |= {"predeclared": digest(evidence.predeclared)}
     parts = [
-        ("Pre-declared analysis (JSON)", "predeclared.json", canonical_json(evidence.slice["predeclared"])),
+        ("Pre-declared analysis (JSON)", "predeclared.json", canonical_json(evidence.predeclared)),
         ("Resolved config (JSON)", "config.json", json.dumps(evidence.config, indent=2, sort_keys=True)),
         ("Verdict card (JSON)", "verdict.json", json.dumps(card, indent=2, sort_keys=True)),
     ]

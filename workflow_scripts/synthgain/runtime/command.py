@@ -12,13 +12,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import digest, read_manifest, remove_parts
+from synthgain.runtime.files import digest, remove_parts
+from synthgain.runtime.inputs import Input, Inputs, inputs_of
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0
@@ -36,37 +37,27 @@ class Job:
     """One job as the Snakefile planned it.
 
     slice: the part of the resolved study that this job needs, plain JSON values.
-    inputs: {path relative to the run folder: identity it must carry}.
+    inputs: what earlier jobs made, by the names in the rule file: `job.inputs.datasets["hospital_a"].folder()`.
     code: digest of the code behind the job; identity: digest of slice, inputs and code.
     run: the folder of this study's results; outputs: declared outputs, in the rule's order.
     """
 
     slice: dict[str, Any]
-    inputs: dict[str, str]
+    inputs: Inputs
     code: str
     identity: str
     run: Path
     outputs: list[Path]
     threads: int
 
-    def input_folder(self, relative: str) -> Path:
-        """Return the folder of the input manifest `relative` after comparing its identity."""
-        path = self.run / relative
-        read_manifest(path, self.inputs[relative])
-        return path.parent
-
-    def inputs_below(self, prefix: str) -> list[str]:
-        """Return the input paths that start with `prefix`, sorted."""
-        return sorted(name for name in self.inputs if name.startswith(prefix))
-
     def state_folder(self) -> Path:
         """Folder for undeclared state that survives a kill: `state/<path of the first output>`."""
         return self.run / "state" / self.outputs[0].relative_to(self.run).with_suffix("")
 
-    def part_identity(self, without: tuple[str, ...], inputs: list[str], **keys: Any) -> str:
+    def part_identity(self, without: tuple[str, ...], inputs: Iterable[Input], **keys: Any) -> str:
         """Identity of one part of this job (say one replicate): slice but `without`, these inputs, code, keys."""
         kept = {name: value for name, value in self.slice.items() if name not in without}
-        return digest({"slice": kept, "inputs": {n: self.inputs[n] for n in inputs}, "code": self.code, **keys})
+        return digest({"slice": kept, "inputs": {i.name: i.identity for i in inputs}, "code": self.code, **keys})
 
 
 class Progress:
@@ -170,7 +161,7 @@ def _remove_parts(job: Job) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--job", required=True, help="canonical JSON of slice, inputs, code and identity")
+    parser.add_argument("--job", required=True, help="canonical JSON of slice, inputs, their names, code and identity")
     parser.add_argument("--run", required=True, type=Path, help="folder of this study's results")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log", type=Path, default=None)
@@ -184,15 +175,12 @@ def _job_of(parsed: argparse.Namespace) -> Job:
     if JOB_FILE_KEY in fields:
         text = _job_text(Path(fields[JOB_FILE_KEY]), fields["digest"])
         fields = json.loads(text)
-    return Job(
-        fields["slice"],
-        fields["inputs"],
-        fields["code"],
-        fields["identity"],
-        parsed.run,
-        parsed.output,
-        parsed.threads,
-    )
+    return job_of(fields, parsed.run, parsed.output, parsed.threads)
+
+
+def job_of(fields: dict[str, Any], run: Path, outputs: list[Path], threads: int = 1) -> Job:
+    """Return a job from its JSON, as the planner wrote it."""
+    return Job(fields["slice"], inputs_of(fields, run), fields["code"], fields["identity"], run, outputs, threads)
 
 
 def _job_text(path: Path, expected: str) -> str:

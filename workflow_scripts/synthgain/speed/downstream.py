@@ -14,6 +14,7 @@ from synthgain.downstream.training import Recipe, Trainer
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest
+from synthgain.runtime.inputs import Inputs
 from synthgain.speed.clock import Ticks, memory_gb, parameter_bytes, repeats, timed
 from synthgain.speed.random_data import write_random_data
 
@@ -41,7 +42,8 @@ def measure_learning(kind: Mapping[str, Any], image: dict[str, int], folder: Pat
     device, run = chosen_device(), folder / digest(kind)
     make_deterministic(device)
     counts = {"train": kind["model"]["batch_size"], "validation": VALIDATION_IMAGES}
-    inputs = write_random_data(run, NAME, counts, image, kind["model"]["targets"], (), kind["model"]["structures"])
+    model = kind["model"]
+    inputs = Inputs(write_random_data(run, NAME, counts, image, model["targets"], (), model["structures"]))
     ticks, trainer = _train(kind, run, inputs, device, threads, FIRST_STEPS)
     if repeats(ticks.last()) > FIRST_STEPS:
         ticks, trainer = _train(kind, run, inputs, device, threads, repeats(ticks.last()))
@@ -52,7 +54,7 @@ def measure_learning(kind: Mapping[str, Any], image: dict[str, int], folder: Pat
 
 
 def _train(
-    kind: Mapping[str, Any], run: Path, inputs: dict[str, str], device: torch.device, threads: int, steps: int
+    kind: Mapping[str, Any], run: Path, inputs: Inputs, device: torch.device, threads: int, steps: int
 ) -> tuple[Ticks, Trainer]:
     """Train afresh for some steps without validation between them; return when each had ended, and the trainer."""
     never = {"validate_every": steps + 1, "selection_metric": "loss"}

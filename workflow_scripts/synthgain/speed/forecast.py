@@ -7,9 +7,6 @@ was measured does not make the forecast longer; on a GPU they are the clock's.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Rules that may compute on a GPU, by what they load: a job starts as slowly as its libraries.
-DRAWING = ("train_generator", "draw_sample_grid", "draw_pool_shard", "check_memorisation", "evaluate_snapshots")
-LEARNING = ("train_downstream", "predict_downstream", "measure_fidelity", "score_pool")
 SUMS = ("jobs", "steps", "passes", "seconds", "cpu_seconds", "gpu_seconds", "disk_bytes")
 
 
@@ -29,7 +26,7 @@ def forecast_groups(
 def _forecast(
     group: Mapping[str, Any], speed: Mapping[str, Any], sizes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    gpu = bool(speed["machine"]["gpu"]) and group["rule"] in (*DRAWING, *LEARNING)
+    gpu = bool(speed["machine"]["gpu"]) and group["gpu"]
     found: dict[str, Any] = {key: group[key] for key in ("rule", "name", "arm", "jobs", "after") if key in group}
     start = group["jobs"] * start_up(group, speed["start_up"])
     found |= {"steps": 0.0, "passes": 0.0, "disk_bytes": 0.0, "threads": 1}
@@ -71,9 +68,8 @@ def _forecast(
 
 def start_up(group: Mapping[str, object], times: Mapping[str, float]) -> float:
     """Return the seconds that one job of a group takes to load its libraries and to wake its GPU."""
-    if group["rule"] in DRAWING and (group["work"] or group["rule"] != "draw_pool_shard"):
-        return times.get("drawing", times["torch"]) + times.get("device", 0.0)
-    return times["torch"] + times.get("device", 0.0) if group["rule"] in LEARNING else times["tables"]
+    libraries = times.get(str(group["loads"]), times["torch"])
+    return libraries + (times.get("device", 0.0) if group["gpu"] else 0.0)
 
 
 def amount_of(term: Mapping[str, Any], sizes: Mapping[str, Mapping[str, Any]]) -> tuple[float, str]:

@@ -18,9 +18,10 @@ from synthgain.pools.sampling import Sampler
 from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest, read_json
+from synthgain.runtime.inputs import Inputs
 from synthgain.runtime.loading import load
 from synthgain.speed.clock import Ticks, memory_gb, repeats, timed
-from synthgain.speed.random_data import write_random_data
+from synthgain.speed.random_data import one_input, write_random_data
 
 FIRST_STEPS = 4  # of the first training: after one to warm up they tell how many more can be afforded
 TRIED_IMAGES = 8  # of the first draw, which tells whether a whole batch can be afforded
@@ -94,7 +95,7 @@ def _train(entry: Kind, image: dict[str, int], folder: Path, threads: int, steps
     start = None
     if entry.get("start"):
         start = (_place(entry["start"], folder) / "manifest.json").relative_to(run).as_posix()
-        inputs[start] = read_json(run / start)["identity"]
+        inputs["start"] = one_input("start", "start", start, run, read_json(run / start)["identity"])
     used = {"steps": steps, "snapshots": [steps], **entry["training"]}
     train_on = {"datasets": [name], "real_fraction": 1.0, "label_fraction": 1.0}
     chosen = {"generator": name, "index": 0, "init_from": start, "train_on": train_on, "seed": 0}
@@ -113,6 +114,8 @@ def _train(entry: Kind, image: dict[str, int], folder: Path, threads: int, steps
         prepared.take_step = step
         return prepared
 
-    train_family(Job(facts, inputs, "", digest([name, steps]), run, [place / "manifest.json"], threads), prepare)
+    train_family(
+        Job(facts, Inputs(inputs), "", digest([name, steps]), run, [place / "manifest.json"], threads), prepare
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the training loop had turned it into a flag
     return ticks

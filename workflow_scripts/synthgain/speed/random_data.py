@@ -8,8 +8,9 @@ import pandas as pd
 
 from synthgain.data.image_set import SPLIT_FILE, ColumnSpec, write_image_set
 from synthgain.runtime.files import write_manifest, write_table
+from synthgain.runtime.inputs import Input, Key, NamedInputs
 
-IDENTITY = "random"
+IDENTITY, KINDS = "random", ("datasets", "splits")
 
 
 def write_random_data(
@@ -20,7 +21,7 @@ def write_random_data(
     targets: Sequence[str] = (),
     conditions: Sequence[str] = (),
     structures: Sequence[str] = (),
-) -> dict[str, str]:
+) -> dict[str, NamedInputs]:
     """Write a data set and its split into `run`, each image a patient; return the inputs of a job that reads them.
 
     counts: {part: images}; image: {size, channels}; targets become binary columns, conditions continuous ones (the
@@ -46,4 +47,9 @@ def write_random_data(
     split = table[["image_id", "patient_id"]].assign(part=part)
     write_table(run / "splits" / dataset / SPLIT_FILE, split, IDENTITY)
     write_manifest(run / "splits" / dataset / "manifest.json", IDENTITY, [SPLIT_FILE])
-    return {f"{kind}/{dataset}/manifest.json": IDENTITY for kind in ("datasets", "splits")}
+    return {kind: one_input(kind, dataset, f"{kind}/{dataset}/manifest.json", run, IDENTITY) for kind in KINDS}
+
+
+def one_input(name: str, key: Key, path: str, run: Path, identity: str) -> NamedInputs:
+    """Return a job's only input of a name."""
+    return NamedInputs(name, {key: Input(path, run / path, identity)})

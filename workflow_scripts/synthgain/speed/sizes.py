@@ -19,15 +19,15 @@ def dataset_sizes(
 
     datasets: as forecast_cost's slice has them; root: the data root, if known.
     """
-    return {name: _size(run, name, entry, root) for name, entry in datasets.items()}
+    return {name: _size(run, entry, root) for name, entry in datasets.items()}
 
 
-def _size(run: Path, name: str, entry: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
+def _size(run: Path, entry: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
     split, total = None, None
-    read = _manifest(run / "datasets" / name / "manifest.json", entry["identity"])
+    read = _manifest(run / entry["manifest"], entry["identity"])
     if read is not None:
         total = int(read["images"])
-        split = _manifest(run / "splits" / name / "manifest.json", entry.get("split_identity", ""))
+        split = _manifest(run / entry["split_manifest"], entry["split_identity"]) if "split_manifest" in entry else None
     if total is not None and split is not None:
         parts = {part: int(split["parts"].get(part, {}).get("images", 0)) for part in PARTS}
         return {"all": total, **parts, "known": "read"}

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthgain.metrics import HIGHER_IS_BETTER
 from synthgain.runtime.errors import SynthGainError
-from synthgain.statistics.endpoints import SEGMENTATION, THRESHOLDED
+from synthgain.statistics.metric_registry import METRICS, metrics_of
 
-CLASSIFICATION_METRICS = ("auroc", "average_precision", *THRESHOLDED, "brier")
 CONTROL_ROLES = ("repeated", "real_long", "real_strong", "negative_control")
 
 
@@ -88,11 +86,10 @@ def read_analysis(job_slice: Mapping[str, Any]) -> Analysis:
     thresholds = declared.get("thresholds", {})
     minimum = declared.get("minimum", {})
     replicates = job_slice.get("replicates", {})
-    usual = SEGMENTATION if task == "segmentation" else CLASSIFICATION_METRICS
     analysis = Analysis(
         arms=job_slice["arms"],
         primaries=_primaries(declared.get("primary")),
-        metrics=tuple(declared.get("metrics") or usual),
+        metrics=tuple(declared.get("metrics") or metrics_of(task)),
         alpha=float(declared["alpha"]),
         margin=float(declared["margin"]),
         alternative=declared.get("alternative", "two-sided"),
@@ -137,6 +134,6 @@ def _check(analysis: Analysis, task: str) -> None:
             raise SynthGainError(
                 f"analysis.primary.metric: {primary.metric} is not computed for {task}; known: {names}"
             )
-    unknown = [name for name in analysis.metrics if name not in HIGHER_IS_BETTER]
+    unknown = [name for name in analysis.metrics if name not in METRICS]
     if unknown:
-        raise SynthGainError(f"analysis.metrics: unknown metric {unknown[0]}; known: {', '.join(HIGHER_IS_BETTER)}")
+        raise SynthGainError(f"analysis.metrics: unknown metric {unknown[0]}; known: {', '.join(METRICS)}")

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from synthgain.metrics import HIGHER_IS_BETTER
 from synthgain.statistics.analysis import CONTROL_ROLES, Analysis
 from synthgain.statistics.endpoints import Endpoint
 from synthgain.statistics.equivalence import is_noninferior, verdict
 from synthgain.statistics.estimability import COPIES, contrast_of
+from synthgain.statistics.metric_registry import higher_is_better
 from synthgain.statistics.multiplicity import adjust
 from synthgain.statistics.obuchowski_rockette import Contrast
 from synthgain.statistics.paired import (
@@ -120,11 +120,6 @@ def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> d
         "reason": reason,
         "p_guard": np.nan,
     }
-
-
-def higher_is_better(metric: str) -> bool:
-    """Direction of a metric, `metric@policy` included."""
-    return HIGHER_IS_BETTER[metric.split("@")[0]]
 
 
 def oriented(alternative: str, higher: bool) -> str:

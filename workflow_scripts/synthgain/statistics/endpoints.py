@@ -2,28 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
 from synthgain import metrics
 from synthgain.statistics import delong
 from synthgain.statistics.information import Kinds, of_auroc, of_labels, of_ratios
+from synthgain.statistics.metric_parts import Parts
+from synthgain.statistics.metric_registry import MACRO, METRICS
+from synthgain.statistics.metric_registry import metric as metric_of
 from synthgain.statistics.predictions import Panel
 from synthgain.statistics.resampling import (
     bootstrap_covariance,
     bootstrap_weights,
     jackknife_covariance,
     jackknife_weights,
-    patient_sums,
     ratio_draws,
 )
-
-MACRO = "macro"
-FAILURE_DICE = 0.5  # a segmentation below it counts as failed (method literature's usual cut)
-THRESHOLDED = ("f1", "sensitivity", "specificity", "accuracy", "balanced_accuracy")
-SEGMENTATION = ("dice", "iou", "nsd", "hd95", "failure_rate", "empty_false_positive_rate")
-
-Parts = list[tuple[np.ndarray, np.ndarray]]  # numerators and denominators, (R, P) patient sums each
 
 
 @dataclass(frozen=True)
@@ -87,27 +83,21 @@ def endpoints(
     """
     if not labels:
         return
-    for name in names:
-        if name == "auroc":
-            yield from _auroc(panel, labels)
-        elif name == "average_precision":
-            yield from _average_precision(panel, labels, resamples)
-        elif name in THRESHOLDED:
+    for metric in (METRICS[name] for name in names):
+        compute = getattr(import_module(metric.computed_by), metric.function or metric.name)
+        if metric.own_variance:
+            yield from compute(panel, labels, resamples)
+        elif metric.needs == "decisions":
             for policy, decided in decisions.items():
-                shown = name if policy == primary else f"{name}@{policy}"
-                parts = [_decision_parts(panel, label, name, decided[:, label]) for label in labels]
+                shown = metric.name if policy == primary else f"{metric.name}@{policy}"
+                parts = [compute(panel, label, decided[:, label]) for label in labels]
                 yield from _ratios(panel, labels, shown, parts, resamples)
-        elif name == "brier":
-            yield from _ratios(panel, labels, name, [_brier_parts(panel, label) for label in labels], resamples)
-        elif name in SEGMENTATION:
-            parts = [_segmentation_parts(panel, label, name) for label in labels]
-            yield from _ratios(panel, labels, name, parts, resamples)
         else:
-            known = ", ".join(("auroc", "average_precision", *THRESHOLDED, "brier", *SEGMENTATION))
-            raise ValueError(f"unknown metric {name!r}; known: {known}")
+            yield from _ratios(panel, labels, metric.name, [compute(panel, label) for label in labels], resamples)
 
 
-def _auroc(panel: Panel, labels: list[int]) -> Iterator[Endpoint]:
+def auroc(panel: Panel, labels: list[int], resamples: Resamples) -> Iterator[Endpoint]:
+    """AUROC of each label and their mean, with DeLong's covariance over patients; resamples are not used."""
     parts = [
         delong.components(panel.truth[label], panel.scores[:, label], panel.patient, panel.patients) for label in labels
     ]
@@ -125,7 +115,8 @@ def _ranked(panel: Panel, label: int, parts: delong.Components | None = None) ->
     return of_auroc(parts, truth, panel.patient, panel.patients)
 
 
-def _average_precision(panel: Panel, labels: list[int], resamples: Resamples) -> Iterator[Endpoint]:
+def average_precision(panel: Panel, labels: list[int], resamples: Resamples) -> Iterator[Endpoint]:
+    """Average precision of each label and their mean, with the jackknife's covariance over patients."""
     name = "average_precision"
     values, left_out, ranked = [], [], [_ranked(panel, label) for label in labels]
     for label, kinds in zip(labels, ranked, strict=True):
@@ -146,60 +137,12 @@ def _ratios(panel: Panel, labels: list[int], name: str, parts: list[Parts], resa
     everyone = np.ones((1, panel.patients))
     values = [ratio_draws(part, everyone)[0] for part in parts]
     draws = [ratio_draws(part, resamples.bootstrap) for part in parts]
-    higher = metrics.HIGHER_IS_BETTER[name.split("@")[0]]
-    known = [of_ratios(part, higher, bounded=name != "hd95") for part in parts]
+    known = [of_ratios(part, metric_of(name).higher_is_better, metric_of(name).bounded) for part in parts]
     for label, value, drawn, kinds in zip(labels, values, draws, known, strict=True):
         yield _endpoint(panel, panel.labels[label], name, value, bootstrap_covariance(drawn), drawn, kinds)
     mean = np.mean(draws, axis=0)
     whole = of_labels(known)
     yield _endpoint(panel, MACRO, name, np.mean(values, axis=0), bootstrap_covariance(mean), mean, whole)
-
-
-def _decision_parts(panel: Panel, label: int, name: str, decided: np.ndarray) -> Parts:
-    """Ratios behind a thresholded metric; decided: (R, N) bool."""
-    truth = panel.truth[label]
-    positive, negative = truth == 1, truth == 0
-
-    def sums(values: np.ndarray) -> np.ndarray:
-        return patient_sums(values, panel.patient, panel.patients)
-
-    hits, alarms = sums(decided & positive), sums(decided & negative)
-    positives = np.broadcast_to(sums(positive[None]), hits.shape)
-    negatives = np.broadcast_to(sums(negative[None]), hits.shape)
-    if name == "sensitivity":
-        return [(hits, positives)]
-    if name == "specificity":
-        return [(negatives - alarms, negatives)]
-    if name == "balanced_accuracy":
-        return [(hits, positives), (negatives - alarms, negatives)]
-    if name == "accuracy":
-        return [(hits + negatives - alarms, positives + negatives)]
-    return [(2 * hits, hits + alarms + positives)]  # F1 = 2 TP / (2 TP + FP + FN)
-
-
-def _brier_parts(panel: Panel, label: int) -> Parts:
-    truth = panel.truth[label]
-    known = ~np.isnan(truth)
-    squared = (panel.scores[:, label, known].astype(np.float64) - truth[known]) ** 2
-    total = patient_sums(squared, panel.patient[known], panel.patients)
-    count = patient_sums(np.ones((1, int(known.sum()))), panel.patient[known], panel.patients)
-    return [(total, np.broadcast_to(count, total.shape))]
-
-
-def _segmentation_parts(panel: Panel, label: int, name: str) -> Parts:
-    """Mean per patient, then over patients. Only images that are scored in every run count, so arms stay paired."""
-    scores = panel.image_scores
-    if name == "empty_false_positive_rate":
-        chosen = scores["truth_empty"][0, label] == 1
-        values = 1 - scores["predicted_empty"][:, label]
-    else:
-        source = scores["dice" if name == "failure_rate" else name][:, label]
-        chosen = np.isfinite(source).all(axis=0) & (scores["truth_empty"][0, label] == 0)
-        values = source < FAILURE_DICE if name == "failure_rate" else source
-    total = patient_sums(values[:, chosen], panel.patient[chosen], panel.patients)
-    count = patient_sums(np.ones((1, int(chosen.sum()))), panel.patient[chosen], panel.patients)
-    means = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-    return [(means, np.broadcast_to((count > 0).astype(np.float64), means.shape))]
 
 
 def _endpoint(

@@ -9,8 +9,8 @@ import numpy as np
 
 from synthgain.statistics import obuchowski_rockette as orh
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.endpoints import MACRO
 from synthgain.statistics.information import Kinds, too_few
+from synthgain.statistics.metric_registry import MACRO
 from synthgain.statistics.obuchowski_rockette import Contrast
 from synthgain.statistics.paired import average_within_generator
 from synthgain.statistics.pairs import Pair

@@ -7,8 +7,9 @@ import pandas as pd
 
 from synthgain.statistics import delong, dose_response, learning_curve
 from synthgain.statistics.analysis import Analysis, Primary
-from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Endpoint, Resamples
+from synthgain.statistics.endpoints import Endpoint, Resamples
 from synthgain.statistics.estimability import contrast_of
+from synthgain.statistics.metric_registry import MACRO, METRICS
 from synthgain.statistics.pairs import Pair, generator_units
 from synthgain.statistics.power import power_report
 from synthgain.statistics.predictions import Panel, cells_of
@@ -38,7 +39,7 @@ def threshold_rows(
     rows = []
     for endpoint in found:
         name, _, named = endpoint.metric.partition("@")
-        if name not in THRESHOLDED:
+        if METRICS[name].needs != "decisions":
             continue
         used = named or policy
         for (arm, ratio), at in cells_of(runs).items():

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.comparisons import EXPLORATORY, PRIMARY, higher_is_better
+from synthgain.statistics.comparisons import EXPLORATORY, PRIMARY
 from synthgain.statistics.equivalence import HELPS, INCONCLUSIVE
 from synthgain.statistics.estimability import UNREACHED
+from synthgain.statistics.metric_registry import higher_is_better
 from synthgain.statistics.multiplicity import adjust
 
 Alarm = dict[str, Any]  # {checked, raised, state, rows: those that raise it, tested: all, each with its own state}

@@ -12,8 +12,9 @@ from synthgain.attempts import Attempts
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.endpoints import MACRO, THRESHOLDED, Resamples, estimable_labels
+from synthgain.statistics.endpoints import Resamples, estimable_labels
 from synthgain.statistics.memorisation_gate import Gates
+from synthgain.statistics.metric_registry import MACRO, METRICS
 from synthgain.statistics.predictions import Panel, build_panel, validation_dataset
 from synthgain.statistics.thresholds import ARGMAX, apply_thresholds, argmax_decisions, fit_thresholds
 
@@ -86,7 +87,7 @@ def make_test_set(
     if len(panel.labels) > 1 and len(inputs.targets) == 1:  # multi-class: one label per level
         return TestSet(panel, validation, labels, {ARGMAX: argmax_decisions(panel)}, {}, ARGMAX, resamples)
     fitted_here = partial(_thresholds, panel, validation, analysis, seed)
-    declared = any(p.metric in THRESHOLDED for p in analysis.primaries if p.test_set == dataset)
+    declared = any(METRICS[p.metric].needs == "decisions" for p in analysis.primaries if p.test_set == dataset)
     nothing: dict[str, np.ndarray] = {}
     thresholds = fitted_here() if declared else attempt("thresholds", fitted_here, nothing, dataset)
     decisions = {policy: apply_thresholds(panel, fitted) for policy, fitted in thresholds.items()}

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from synthgain.attempts import Attempts
-from synthgain.metrics import HIGHER_IS_BETTER
 from synthgain.statistics.analysis import Analysis
-from synthgain.statistics.endpoints import SEGMENTATION, Resamples, endpoints
+from synthgain.statistics.endpoints import Resamples, endpoints
+from synthgain.statistics.metric_registry import SEGMENTATION, higher_is_better, metrics_of
 from synthgain.statistics.pairs import Pair, planned_pairs
 from synthgain.statistics.predictions import Panel, build_panel, cells_of
 from synthgain.statistics.resampling import patient_sums, percentile_interval, ratio_draws
@@ -97,7 +97,7 @@ def floor_table(
     """
     table = build_panel(floors.assign(arm=floors["floor"]), panel.dataset, "test", excluded)
     known = [table.labels.index(panel.labels[label]) for label in labels if panel.labels[label] in table.labels]
-    metrics = [name for name in SEGMENTATION if name in table.image_scores or name == "failure_rate"]
+    metrics = [name for name in metrics_of(SEGMENTATION) if name in table.image_scores or name == "failure_rate"]
     rows = []
     for endpoint in endpoints(table, metrics, known, {}, "", resamples):
         for (floor, _), position in cells_of(table.runs).items():
@@ -112,7 +112,7 @@ def best_floor(floors: pd.DataFrame, dataset: str, label: str, metric: str) -> d
     own = own.dropna(subset=["value"])
     if not len(own):
         return None
-    best = own.sort_values("value", ascending=not HIGHER_IS_BETTER[metric], kind="stable").iloc[0]
+    best = own.sort_values("value", ascending=not higher_is_better(metric), kind="stable").iloc[0]
     return {"floor": str(best["floor"]), "value": float(best["value"])}
 
 
@@ -121,7 +121,7 @@ def coverage_table(panel: Panel, labels: list[int]) -> pd.DataFrame:
     rows = []
     for label in labels:
         empty = panel.image_scores["truth_empty"][0, label] == 1
-        for metric in [name for name in SEGMENTATION if name in panel.image_scores]:
+        for metric in [name for name in metrics_of(SEGMENTATION) if name in panel.image_scores]:
             defined = np.isfinite(panel.image_scores[metric][:, label]).all(axis=0)
             row = {"dataset": panel.dataset, "label": panel.labels[label], "metric": metric, "images": len(empty)}
             row |= {"empty_truth": int(empty.sum()), "undefined": int((~empty & ~defined).sum())}

@@ -4,27 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from synthgain.metrics import HIGHER_IS_BETTER
 from synthgain.statistics.analysis import Analysis, Primary
-from synthgain.statistics.endpoints import SEGMENTATION
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
 from synthgain.statistics.memorisation_gate import BARRED
+from synthgain.statistics.metric_registry import SEGMENTATION, higher_is_better, metric, metric_words
 
 PILOT_BELOW = 5  # replicates; fewer cannot carry an interval (method reference, decision 11)
 REHEARSAL = "Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given."
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "f1": "F1",
-    "brier": "Brier score",
-    "dice": "Dice",
-    "iou": "IoU",
-    "nsd": "normalised surface Dice",
-    "hd95": "95 % Hausdorff distance",
-    "balanced_accuracy": "balanced accuracy",
-    "failure_rate": "share of failed segmentations (Dice below 0.5)",
-    "empty_false_positive_rate": "share of images without the structure where one is drawn",
-}
 
 
 def verdict_sentence(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> str:
@@ -39,7 +25,7 @@ def without_primary(analysis: Analysis) -> str:
 
 def not_estimable(primary: Primary, analysis: Analysis) -> str:
     """What stands in place of a verdict where too few patients carry the declared comparison."""
-    needed = "patients with the structure" if primary.metric in SEGMENTATION else "positive and negative patients"
+    needed = "patients with the structure" if _segments(primary.metric) else "positive and negative patients"
     return (
         f"No verdict: {endpoint_words(primary)} is not estimable for {primary.arm} at {primary.ratio} % "
         f"(needs {analysis.minimum_positives} {needed})."
@@ -73,7 +59,7 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if row["verdict"] == HARMS:
         return f"{_upper(what)} harms: {change}."
     if row["verdict"] == EQUIVALENT:
-        limits = f"±{analysis.margin:g}" + (f" {METRIC_NAMES[row['metric']]}" if row["metric"] in SEGMENTATION else "")
+        limits = f"±{analysis.margin:g}" + (f" {metric_words(row['metric'])}" if _segments(row["metric"]) else "")
         margin = f"the whole {_percent(1 - 2 * analysis.alpha)} interval lies within {limits}"
         margin = row.get("reason") or margin  # copies of the same training images
         return f"{_upper(what)} is equivalent to {row['baseline']}: {change}; {margin}."
@@ -87,7 +73,7 @@ def _change(row: dict[str, Any], analysis: Analysis) -> str:
     """Effect with interval and p. Segmentation puts the levels first, beside what a trivial prediction reaches."""
     interval = f"{_percent(analysis.confidence)} interval {_signed(row['low'])} to {_signed(row['high'])}"
     tested = f"{interval}, {_p(row['p'])}"
-    if row["metric"] in SEGMENTATION:
+    if _segments(row["metric"]):
         return f"{_endpoint(row)} {_levels(row)}, {_signed(row['difference'])} ({tested}; {_count(row)})"
     return f"{_endpoint(row)} changed by {_signed(row['difference'])} ({tested}; {_levels(row)}; {_count(row)})"
 
@@ -138,7 +124,7 @@ def _nothing_learned(row: dict[str, Any]) -> str:
     floor = row.get("floor")
     if not floor:
         return ""
-    sign = 1 if HIGHER_IS_BETTER[row["metric"]] else -1
+    sign = 1 if higher_is_better(row["metric"]) else -1
     if sign * row["baseline_mean"] > sign * floor["value"]:
         return ""
     return f"The baseline does not beat the trivial floor ({_floor_name(floor)}): its training is too short or broken."
@@ -195,9 +181,13 @@ def endpoint_words(primary: Primary) -> str:
 
 
 def _endpoint(row: dict[str, Any]) -> str:
-    name = METRIC_NAMES.get(row["metric"], row["metric"])
+    name = metric_words(row["metric"])
     label = "mean" if row["label"] == "macro" else row["label"]
     return f"{label} {name} on {row['dataset']}"
+
+
+def _segments(name: str) -> bool:
+    return metric(name).task == SEGMENTATION
 
 
 def _count(row: dict[str, Any]) -> str:

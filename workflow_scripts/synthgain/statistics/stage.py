@@ -14,7 +14,7 @@ from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.calibration import COLUMNS as CALIBRATION_COLUMNS
 from synthgain.statistics.calibration import calibration_table
 from synthgain.statistics.comparisons import PRIMARY, comparison_rows, finish
-from synthgain.statistics.endpoints import MACRO, Endpoint, endpoints
+from synthgain.statistics.endpoints import Endpoint, endpoints
 from synthgain.statistics.estimability import look_at
 from synthgain.statistics.further import (
     DOSE_COLUMNS,
@@ -29,6 +29,7 @@ from synthgain.statistics.further import (
 from synthgain.statistics.guards import guard
 from synthgain.statistics.inputs import Inputs, TestSet, all_predictions, make_test_set, validation_panels
 from synthgain.statistics.memorisation_gate import apply_gates
+from synthgain.statistics.metric_registry import MACRO
 from synthgain.statistics.pairs import Pair, planned_pairs
 from synthgain.statistics.segmentation import best_floor, segmentation_tables
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS

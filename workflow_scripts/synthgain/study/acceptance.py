@@ -9,8 +9,9 @@ from typing import Any
 from synthgain.entry import nearest
 from synthgain.runtime.accepted import Accepted
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.planner import OUTPUTS, Acceptance, Made, PlannedJob
 from synthgain.study.records import Recorded, record_of, what_changed
+from synthgain.study.stage import Acceptance, Made, PlannedJob
+from synthgain.study.stages.table import STAGES
 
 
 def from_file(entries: Mapping[str, Accepted]) -> Acceptance:
@@ -75,8 +76,8 @@ def chosen_rules(text: str | None) -> frozenset[str] | None:
     if text is None:
         return None
     names = frozenset(name.strip() for name in str(text).split(",") if name.strip())
-    for name in sorted(names - OUTPUTS.keys()):
-        raise SynthGainError(f"accept: no rule {name!r}; {nearest(name, OUTPUTS)}")
+    for name in sorted(names - STAGES.keys()):
+        raise SynthGainError(f"accept: no rule {name!r}; {nearest(name, STAGES)}")
     return names
 
 

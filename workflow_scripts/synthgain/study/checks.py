@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
+from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_masks import check_masks
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
     from synthgain.study.schema import Primary, Study
-
-SEGMENTATION_METRICS = ("dice", "iou", "nsd", "hd95", "failure_rate")
 
 
 def check_references(study: Study) -> None:
@@ -125,10 +124,9 @@ def _check_analysis(study: Study) -> None:
         if not study.rehearsal:
             raise ValueError("analysis.primary: declare one comparison before the run")
         return
-    listed = primary if isinstance(primary, list) else [primary]
     if isinstance(primary, list) and study.study_seeds is None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
-    for entry in listed:
+    for entry in study.analysis.primaries:
         _check_primary(study, entry)
     for column in study.analysis.subgroups:
         for dataset in study.evaluate_on:
@@ -170,8 +168,13 @@ def _check_primary(study: Study, primary: Primary) -> None:
     if primary.labels != "macro" and len(model.labels) > 1 and primary.labels not in model.labels:
         hint = nearest(primary.labels, ["macro", *model.labels])
         raise ValueError(f"analysis.primary.labels: {primary.labels!r}; {hint}")
-    if (primary.metric in SEGMENTATION_METRICS) != model.kind.masks:
+    metric = METRICS[primary.metric]
+    if metric.task != model.kind.predictions:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
+    if not metric.default_margin and "margin" not in study.analysis.model_fields_set:
+        raise ValueError(
+            f"analysis.margin: ±{study.analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+        )
 
 
 def _known(name: str, names: Iterable[str], place: str) -> None:

@@ -3,26 +3,24 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 
 from synthgain.study.schema import Study
+from synthgain.study.stage import Stage
 
 # What `cluster_has_gpus` found, for the jobs: they are planned again where they run, and must ask for the same.
 FOUND = "SYNTHGAIN_CLUSTER_GPUS"
 SINFO_SECONDS = 30  # a busy Slurm controller answers late
 
 
-def gpus(study: Study, rule: str, pool: str | None = None) -> int:
-    """Return how many GPUs a job of `rule` asks for; `pool`: the pool that it draws.
+def gpus(study: Study, stage: Stage, wildcards: Mapping[str, str]) -> int:
+    """Return how many GPUs a job of `stage` asks for.
 
-    None with `device: cpu`, none for a pool that no generator draws, and with `device: auto` none on a cluster
-    without GPUs. Elsewhere asking costs nothing: a local run has no limit on `gpu` unless it is given one.
+    None with `device: cpu`, and with `device: auto` none on a cluster without GPUs; else what the stage says. Elsewhere
+    asking costs nothing: a local run has no limit on `gpu` unless it is given one.
     """
-    compute = study.compute
-    if compute.device == "cpu" or (rule == "draw_pool_shard" and study.pools[str(pool)].from_ is None):
-        return 0
-    if compute.device == "auto" and not cluster_has_gpus():
-        return 0
-    return compute.generator_processes if rule == "train_generator" else 1
+    wanted = 0 if study.compute.device == "cpu" else stage.gpus(study, wildcards)
+    return 0 if study.compute.device == "auto" and wanted and not cluster_has_gpus() else wanted
 
 
 def cluster_has_gpus() -> bool:

@@ -5,125 +5,22 @@ the config alone: what lies on disk is compared with it, never read for it.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import canonical_json, digest, sha256_file
+from synthgain.runtime.files import sha256_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
-
-# First output of every rule, relative to the run folder. The rule files say the same; a test compares them.
-OUTPUTS = {
-    "prepare_dataset": "datasets/{dataset}/manifest.json",
-    "split_dataset": "splits/{dataset}/manifest.json",
-    "audit_datasets": "audit/audit.json",
-    "train_generator": "generators/{generator}/{index}/manifest.json",
-    "draw_sample_grid": "samples/{generator}/{index}/{snapshot}.png",
-    "draw_pool_shard": "pools/{pool}/{index}/replica-{replica}/shard-{shard}/manifest.json",
-    "merge_pool_replica": "pools/{pool}/{index}/replica-{replica}/manifest.json",
-    "export_pool": "exports/{pool}/{index}/manifest.json",
-    "train_downstream": "downstream/{model}/{arm}/{ratio}/{chunk}/manifest.json",
-    "predict_downstream": "predictions/{model}/{arm}/{ratio}/{chunk}.parquet",
-    "collect_predictions": "predictions/{model}/{arm}.parquet",
-    "trivial_floor": "floors/{model}.parquet",
-    "measure_fidelity": "fidelity/{pool}/{index}/manifest.json",
-    "check_memorisation": "memorisation/{pool}/{index}/manifest.json",
-    "score_pool": "label_consistency/{pool}/{index}/manifest.json",
-    "evaluate_snapshots": "snapshots/{generator}/{index}/manifest.json",
-    "compare_arms": "statistics/{model}/manifest.json",
-    "relate_fidelity": "fidelity_utility/{model}/manifest.json",
-    "draw_figures": "figures/{model}/manifest.json",
-    "write_report": "report.html",
-    "measure_speed": "forecast/speed.json",
-    "forecast_cost": "forecast/forecast.json",
-    "summarise_calibration": "calibration.json",  # below the study, not the run
-}
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a plan function says of a job: slice, inputs as (rule, wildcards), dotted modules it will load.
-
-    result: what the identity rests on in place of slice and inputs, where these hold more than the result depends on;
-    basis: likewise what must be unchanged for a result of older code to stay accepted.
-    """
-
-    slice: Mapping[str, Any]
-    inputs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    modules: tuple[str, ...] = ()
-    result: Mapping[str, Any] | None = None
-    basis: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """A job with its identity. inputs: {path relative to the run folder: identity}."""
-
-    rule: str
-    output: str
-    slice: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    code: str
-    identity: str
-
-    def parameter(self) -> str:
-        """Return the rule's one param: canonical JSON."""
-        fields = {"slice": self.slice, "inputs": self.inputs, "code": self.code, "identity": self.identity}
-        return canonical_json(fields)
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a job's identity is made of, asked of an `Acceptance`. output: relative to the run folder."""
-
-    rule: str
-    output: str
-    slice: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    code: str
-    draft: Draft | None = None
-
-    @property
-    def _result(self) -> Mapping[str, Any]:
-        return (self.draft and self.draft.result) or {"slice": self.slice, "inputs": self.inputs}
-
-    def identity(self, code: str) -> str:
-        """Return the identity of the job's result if `code` made it."""
-        return digest({"rule": self.rule, "code": code, **self._result})
-
-    def basis(self) -> str:
-        """Return the digest of what the result rests on besides its code."""
-        return digest({"rule": self.rule, **((self.draft and self.draft.basis) or self._result)})
-
-    def planned(self, accepted: "Acceptance") -> PlannedJob:
-        """Return the job under the digest that is taken as its code's."""
-        code = accepted(self)
-        return PlannedJob(self.rule, self.output, self.slice, self.inputs, code, self.identity(code))
-
-
-Acceptance = Callable[[Made], str]  # the digest under which a job is planned: its code's, or an accepted older one
-
-
-def nothing_accepted(made: Made) -> str:
-    """Plan every job under the digest of its code."""
-    return made.code
-
-
-Plan = Callable[..., Draft]
-PLANS: dict[str, Plan] = {}
-
-
-def plans(function: Plan) -> Plan:
-    """Register a plan function under its name, which is the rule's."""
-    PLANS[function.__name__] = function
-    return function
+from synthgain.study.stage import Acceptance, Made, Named, PlannedJob, Stage, Wildcards, nothing_accepted
 
 
 class Planner:
-    """Plans one run of a study. `run` is its folder below results/, `root` the data root if known."""
+    """Plans one run of a study. `run` is its folder below results/, `root` the data root if known.
+
+    stages: {name: stage}, all that there are (`stages/table.py`).
+    """
 
     def __init__(
         self,
@@ -133,23 +30,50 @@ class Planner:
         code: CodeDigests,
         results: Path,
         root: Path | None,
+        stages: Mapping[str, Stage],
         accepted: Acceptance = nothing_accepted,
     ) -> None:
         self.study, self.run, self.seed, self.code = study, run, seed, code
-        self.folder, self.root, self.accepted = results / run, root, accepted
+        self.folder, self.root, self.stages, self.accepted = results / run, root, stages, accepted
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
+        self._parts: dict[tuple[str, ...], dict[str, Any]] = {}
         self._checksums: dict[str, str] = {}
 
     def job(self, rule: str, **wildcards: Any) -> PlannedJob:
         """Return the planned job of a rule with these wildcards; KeyError for names that the study lacks."""
-        output = OUTPUTS[rule].format(**wildcards)
+        stage = self.stages[rule]
+        output = stage.output.format(**wildcards)
         key = (rule, output)
         if key not in self._jobs:
-            draft = PLANS[rule](self, **wildcards)
-            inputs = {job.output: job.identity for job in (self.job(name, **w) for name, w in draft.inputs)}
+            draft = stage.plan(self, **wildcards)
+            named, inputs = self.inputs_of(stage, draft.inputs)
             code = self.code.digest(f"{rule}.py", tuple(sorted(set(draft.modules))))
-            self._jobs[key] = Made(rule, output, draft.slice, inputs, code, draft).planned(self.accepted)
+            made = Made(rule, output, draft.slice, inputs, code, draft, named, wildcards, stage.key(wildcards))
+            self._jobs[key] = made.planned(self.accepted)
         return self._jobs[key]
+
+    def inputs_of(self, stage: Stage, wanted: Mapping[str, Sequence[Wildcards]]) -> tuple[Named, dict[str, str]]:
+        """Return the inputs of a job by name, and {path: identity} of all of them."""
+        assert wanted.keys() <= stage.inputs.keys(), f"{stage.name}: {sorted(wanted)}"
+        named: dict[str, list[tuple[tuple[str | int, ...], str]]] = {}
+        identities: dict[str, str] = {}
+        for name, rule in stage.inputs.items():
+            named[name] = []
+            for place in wanted.get(name, ()):
+                job = self.job(rule, **place)
+                identities[job.output] = job.identity
+                named[name].append((job.key, job.output))
+        return named, identities
+
+    def identities(self, rule: str, wanted: Mapping[str, Sequence[Wildcards]]) -> dict[str, str]:
+        """Return {path: identity} of these inputs of a rule."""
+        return self.inputs_of(self.stages[rule], wanted)[1]
+
+    def once(self, about: tuple[str, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a part of slices that many jobs share, made for the first of them; nobody may change it."""
+        if about not in self._parts:
+            self._parts[about] = make()
+        return self._parts[about]
 
     def jobs(self) -> list[PlannedJob]:
         """Return every job planned so far."""
@@ -193,3 +117,28 @@ class Planner:
     def ratios(self, arm: str) -> list[int]:
         """Return the ratios of an arm; [0] for one without."""
         return self.study.arms[arm].ratios or [0]
+
+
+def plan_over_runs(rule: str, planners: Mapping[str, Planner], accepted: Acceptance = nothing_accepted) -> PlannedJob:
+    """Return the one job of a stage over all runs of a study; its paths are relative to the study's folder.
+
+    planners: {run folder: planner}. The key of an input begins with its run: ("seed-3", "cnn").
+    """
+    first = next(iter(planners.values()))
+    stage = first.stages[rule]
+    draft = stage.plan(planners)
+    named: dict[str, list[tuple[tuple[str | int, ...], str]]] = {name: [] for name in stage.inputs}
+    inputs: dict[str, str] = {}
+    for folder, plan in planners.items():
+        run = run_below(plan.study, folder)
+        of_run, identities = plan.inputs_of(stage, draft.inputs)
+        inputs |= {f"{run}/{path}": identity for path, identity in identities.items()}
+        for name, entries in of_run.items():
+            named[name] += [((run, *key), f"{run}/{path}") for key, path in entries]
+    code = first.code.digest(f"{rule}.py")
+    return Made(rule, stage.output, draft.slice, inputs, code, draft, named).planned(accepted)
+
+
+def run_below(study: Study, run: str) -> str:
+    """Return the folder of a run relative to that of its study."""
+    return run.removeprefix(f"{study.study}/")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from synthgain.runtime.command import JOB_FILE_KEY
 from synthgain.runtime.files import canonical_json
-from synthgain.study.planner import PlannedJob
+from synthgain.study.stage import PlannedJob
 
 LONGEST_VALUE = 40  # characters of a value that is shown
 SHOWN = 3  # differences of a job that are named

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synthgain.statistics.metric_registry import MACRO, MAIN, MainEndpoint
+
 if TYPE_CHECKING:
     from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
@@ -20,6 +22,16 @@ def source_dataset(study: Study, pool: str) -> str | None:
     if config.of is not None:
         return source_dataset(study, config.of)
     return config.rows_of
+
+
+def reference_dataset(study: Study, pool: str) -> str:
+    """Return the real data that a pool is held against: its source, or the real data of an arm that uses it."""
+    source = source_dataset(study, pool)
+    if source is not None:
+        return source
+    real = [arm.real for arm in study.arms.values() if arm.synthetic == pool and arm.real is not None]
+    split = [name for name, dataset in study.datasets.items() if dataset.split is not None]
+    return (real or split)[0]
 
 
 def base_pool(study: Study, pool: str) -> str:
@@ -135,3 +147,16 @@ def filtered_twin(study: Study, name: str) -> str | None:
 
 
 _NOT_RECIPE = {"synthetic", "ratios", "description", "baseline"}
+
+
+def main_endpoint(study: Study, model: str) -> MainEndpoint:
+    """Return the first endpoint declared for a model, else its task's usual one over all labels on the first set."""
+    for entry in study.analysis.primaries:
+        if entry.model == model:
+            return MainEndpoint(entry.metric, entry.labels, entry.test_set, entry.arm, entry.ratio)
+    return MainEndpoint(MAIN[study.models[model].kind.predictions], MACRO, study.evaluate_on[0])
+
+
+def without_patients(study: Study, name: str) -> bool:
+    """True for a data set without patient ids: its split is by image, which the report says."""
+    return not study.datasets[name].has_patients

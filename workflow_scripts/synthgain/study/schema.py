@@ -1,14 +1,20 @@
 """The study config: one YAML, validated before anything is planned."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from synthgain.entry import Entry, Name, Share
 from synthgain.pools.options import Pool
+from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
 from synthgain.study.training import Arm, Model
+
+if TYPE_CHECKING:
+    MetricName = str
+else:  # the names that the registry allows; a type checker cannot follow it
+    MetricName = Literal[tuple(name for name, metric in METRICS.items() if metric.primary)]
 
 
 class Replicates(Entry):
@@ -26,10 +32,7 @@ class Primary(Entry):
     model: Name
     arm: Name
     ratio: int = Field(0, ge=0, description="0 for an arm without ratios.")
-    metric: Literal[
-        "auroc", "average_precision", "f1", "sensitivity", "specificity", "brier",
-        "dice", "iou", "nsd", "hd95", "failure_rate",
-    ] = Field("auroc", description="dice … failure_rate: segmentation.")  # fmt: skip
+    metric: MetricName = Field("auroc", description="dice … failure_rate: segmentation.")
     labels: str = Field("macro", description="macro, or one label or structure.")
     test_set: Name
 
@@ -65,6 +68,11 @@ class Analysis(Entry):
     subgroups: list[str] = Field(default_factory=list, description="Covariates by which results are split.")
     minimum: Minimum = Field(Minimum(), description="Smallest groups reported.")
     bootstrap: int = Field(2000, ge=100, description="Patient resamples.")
+
+    @property
+    def primaries(self) -> list[Primary]:
+        """The declared comparisons: none in a rehearsal, several only in calibration studies."""
+        return self.primary if isinstance(self.primary, list) else [self.primary] if self.primary is not None else []
 
 
 class TorchScriptSpace(Entry):
@@ -138,6 +146,9 @@ class Rehearsal(Entry):
     generator_steps: int = Field(20, ge=1)
     model_steps: int = Field(20, ge=1)
     sampling_steps: int = Field(4, ge=1)
+
+
+UNTOLD = {"data_root", "compute"}  # where a study runs: no part of what it is
 
 
 class Study(Entry):

@@ -14,24 +14,17 @@ from synthgain.runtime.command import JOB_FILE_KEY
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import canonical_json, digest, read_manifest, write_json, write_text
 from synthgain.runtime.settings import VARIABLE
-from synthgain.study import (  # noqa: F401  (they register the plans)
-    plan_data,
-    plan_downstream,
-    plan_evaluation,
-    plan_forecast,
-    plan_pools,
-    plan_report,
-)
 from synthgain.study.acceptance import FromRecords, chosen_rules, described, from_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.job_settings import job_settings
 from synthgain.study.load import Place, parse_study, run_names
-from synthgain.study.plan_calibration import plan_calibration
-from synthgain.study.plan_data import snapshots_of
-from synthgain.study.plan_forecast import planned_outputs
-from synthgain.study.planner import OUTPUTS, Acceptance, PlannedJob, Planner
+from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.records import Recorded, record_of, told, what_changed
 from synthgain.study.schema import Study
+from synthgain.study.stage import Acceptance, PlannedJob
+from synthgain.study.stages.forecast import planned_outputs
+from synthgain.study.stages.generators import snapshots_of
+from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import check_wildcards
 
 # Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
@@ -57,6 +50,7 @@ class Session:
         self.study: Study = parse_study({key: value for key, value in config.items() if key != ACCEPT}, source)
         self._rules_to_accept = chosen_rules(config.get(ACCEPT))
         self.results = results
+        self._asked: dict[tuple[str, ...], PlannedJob] = {}
         self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
         root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
         self.root = Path(root).expanduser().resolve() if root else None
@@ -74,30 +68,32 @@ class Session:
         self._set_environment(repository)
 
     def _planner(self, run: str, accepted: Acceptance) -> Planner:
-        return Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, accepted)
+        return Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
 
-    def _calibration(self) -> PlannedJob:
-        return plan_calibration(self.planners, from_file(self.accepted[self.study.study]))
+    def _over_runs(self, rule: str) -> PlannedJob:
+        return plan_over_runs(rule, self.planners, from_file(self.accepted[self.study.study]))
+
+    def _all_over_runs(self) -> list[PlannedJob]:
+        return [self._over_runs(name) for name, stage in STAGES.items() if stage.over_runs]
 
     def run_pattern(self) -> str:
         """Return the regular expression of this study's run folders."""
         return "|".join(re.escape(run) for run in self.planners)
 
-    def inputs(self, rule: str, **wildcards: str) -> list[tuple[str, bool]]:
-        """Return the input paths of a job, each with whether it is old whatever its time stamp says.
+    def inputs(self, rule: str, name: str, **wildcards: str) -> list[tuple[str, bool]]:
+        """Return the input paths of a job under one name, each with whether to mark it `ancient`.
 
-        So is a replica of a pool that is there with the identity it should have: cut into other shards it is written
-        anew, and is the same.
+        To be marked is a replica of a pool that is there with the identity it should have: cut into other shards it is
+        written again, and is the same.
         """
         folder, job = self._job(rule, **wildcards)
+        replicas = STAGES[rule].inputs[name] == "merge_pool_replica"
         return [
-            (f"{self.results}/{folder}/{path}", self._same_replica(rule, folder, path, identity))
-            for path, identity in job.inputs.items()
+            (f"{self.results}/{folder}/{path}", replicas and self._same_replica(folder, path, job.inputs[path]))
+            for _, path in job.named[name]
         ]
 
-    def _same_replica(self, rule: str, folder: str, path: str, identity: str) -> bool:
-        if rule == "merge_pool_replica" or not path.startswith("pools/"):
-            return False
+    def _same_replica(self, folder: str, path: str, identity: str) -> bool:
         place = self.results / folder / path
         if place not in self._replicas:
             try:
@@ -131,9 +127,12 @@ class Session:
     def _job(self, rule: str, run: str | None = None, study: str = "", **wildcards: str) -> tuple[str, PlannedJob]:
         """Return a job and the folder of its paths: a run's, or the study's for the one job over all runs."""
         if run is not None:
-            check_wildcards(self.planners[run], rule, wildcards)
-            return run, self.planners[run].job(rule, **wildcards)
-        return self.study.study, self._calibration()
+            asked = (rule, run, *wildcards.values())  # once for each name of its inputs
+            if asked not in self._asked:
+                check_wildcards(self.planners[run], rule, wildcards)
+                self._asked[asked] = self.planners[run].job(rule, **wildcards)
+            return run, self._asked[asked]
+        return self.study.study, self._over_runs(rule)
 
     def write_expected(self, path: Path) -> str:
         """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
@@ -163,13 +162,16 @@ class Session:
             planners[run] = self._planner(run, acceptance)
             planners[run].job("write_report")
             for pool in self.study.pools:
-                if (self.results / run / OUTPUTS["export_pool"].format(pool=pool, index=0)).exists():
+                if (self.results / run / STAGES["export_pool"].output.format(pool=pool, index=0)).exists():
                     planners[run].job("export_pool", pool=pool, index=0)
             found[run] = described(acceptance, planners[run].jobs())
         if self.study.study_seeds is not None:
             study = self.study.study
             acceptance = FromRecords(f"{self.results}/{study}", recorded, rules, self.accepted[study])
-            found[study] = described(acceptance, [plan_calibration(planners, acceptance)])
+            found[study] = described(
+                acceptance,
+                [plan_over_runs(name, planners, acceptance) for name, stage in STAGES.items() if stage.over_runs],
+            )
         write_json(path, found)
         return str(path)
 
@@ -178,7 +180,7 @@ class Session:
         runs = {run: plan for run, plan in self.planners.items() if (self.results / run).exists()}
         jobs = [(run, job) for run, plan in runs.items() for job in plan.jobs()]
         if self.study.study_seeds is not None:
-            jobs.append((self.study.study, self._calibration()))
+            jobs += [(self.study.study, job) for job in self._all_over_runs()]
         changed = []
         for run, job in jobs:
             params = recorded(f"{self.results}/{run}/{job.output}")
@@ -210,8 +212,7 @@ class Session:
             plan.job("write_report")
         found = {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
         if self.study.study_seeds is not None:
-            summary = self._calibration()
-            found[self.study.study] = {summary.output: summary.identity}
+            found[self.study.study] = {job.output: job.identity for job in self._all_over_runs()}
         return found
 
     def _set_environment(self, repository: Path) -> None:
@@ -230,17 +231,17 @@ class Session:
 def _targets(plan: Planner, kind: str) -> list[str]:
     study = plan.study
     if kind == "audit":
-        return [OUTPUTS["audit_datasets"]]
+        return [STAGES["audit_datasets"].output]
     if kind == "plan":
-        return [OUTPUTS["forecast_cost"]]
+        return [STAGES["forecast_cost"].output]
     if kind == "samples":
         return [
-            OUTPUTS["draw_sample_grid"].format(generator=name, index=index, snapshot=step)
+            STAGES["draw_sample_grid"].output.format(generator=name, index=index, snapshot=step)
             for name in study.generators
             for index in range(study.replicates.generators)
             for step in snapshots_of(plan, name)
         ]
     if kind == "exports":
         draws = range(plan.pool_draws())
-        return [OUTPUTS["export_pool"].format(pool=name, index=index) for name in study.pools for index in draws]
-    return [OUTPUTS["write_report"]]
+        return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]
+    return [STAGES["write_report"].output]

@@ -4,10 +4,20 @@ from collections.abc import Collection, Mapping
 
 from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.plan_data import snapshots_of
-from synthgain.study.plan_pools import shards_of
 from synthgain.study.planner import Planner
 from synthgain.study.roles import root_pool
+from synthgain.study.stage import NUMBERS
+from synthgain.study.stages.generators import snapshots_of
+from synthgain.study.stages.pools import shards_of
+from synthgain.study.stages.table import STAGES
+
+NAME, NUMBER = "[a-z][a-z0-9_]*", r"\d+"
+
+
+def wildcards_of_stages() -> dict[str, str]:
+    """Return {wildcard: its regular expression} of all stages."""
+    names = {name for stage in STAGES.values() for name in stage.wildcards}
+    return {name: NUMBER if name in NUMBERS else NAME for name in sorted(names)}
 
 
 def check_wildcards(plan: Planner, rule: str, wildcards: Mapping[str, str]) -> None:
@@ -28,9 +38,11 @@ def _hint(value: str, known: Collection[str]) -> str:
 
 def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) -> range | Collection[str]:
     """Return the values of a wildcard, those before it in the path being valid."""
-    study = plan.study
+    study, fewer = plan.study, plan.stages[rule].values
+    if name in fewer:
+        return fewer[name](study)
     if name == "dataset":
-        return [d for d, entry in study.datasets.items() if rule != "split_dataset" or entry.split is not None]
+        return study.datasets
     if name == "generator":
         return study.generators
     if name == "pool":

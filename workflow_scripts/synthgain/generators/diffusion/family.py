@@ -11,7 +11,6 @@ from synthgain.networks.generator_options import UNet, UNetCondition
 from synthgain.networks.options import by_name, network_of
 
 NETWORKS = by_name(UNet, UNetCondition)  # the first is the default
-PARAMETRISATIONS = {"edm": "EDM", "v_prediction": "v-prediction"}
 
 
 class DiffusionGenerator(GeneratorBase):
@@ -56,8 +55,6 @@ def facts(config: DiffusionGenerator) -> dict[str, Any]:
 FAMILY = Family(
     DiffusionGenerator,
     denoises=True,
-    described=lambda config: f"diffusion, {PARAMETRISATIONS[config.formulation.kind]} parametrisation",
-    optimiser="AdamW",
     facts=facts,
     built_on=lambda config: config.mask_conditioned and config.mask_by == "controlnet",
 )

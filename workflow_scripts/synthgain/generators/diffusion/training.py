@@ -92,7 +92,7 @@ def prepare_run(job: Job) -> DiffusionRun:
     options = training_options(GeneratorTraining, job)
     mask_by = entry.get("mask_by")
     data, accelerator, keys = common_parts(job, options)
-    start = load_diffusion(job.input_folder(entry["init_from"])) if entry.get("init_from") else None
+    start = load_diffusion(job.inputs.start.only.folder()) if entry.get("init_from") else None
     formulation = build_formulation(entry, data, start)
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
     module = build_module(entry, data)

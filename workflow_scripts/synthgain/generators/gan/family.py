@@ -38,7 +38,5 @@ class GanGenerator(GeneratorBase):
 FAMILY = Family(
     GanGenerator,
     denoises=False,
-    described=lambda config: "GAN",
-    optimiser="Adam",
     step_passes=6,  # 2 of the generator, 4 of the discriminator (training.py)
 )

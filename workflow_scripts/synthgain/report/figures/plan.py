@@ -1,0 +1,140 @@
+"""Which figures a model gets from the tables that exist, with the words that stand below them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from synthgain.report.figures import detail, utility
+from synthgain.report.figures.style import ArmStyles
+from synthgain.report.floors import best_floors
+from synthgain.statistics.metric_registry import MainEndpoint, metric_label
+
+CI = "95 % interval"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One figure: file name, section of the report, title, caption, and how to draw it."""
+
+    file: str
+    section: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+    def entry(self) -> dict[str, str]:
+        """Return what the figures' manifest says about it."""
+        return {"file": self.file, "section": self.section, "title": self.title, "caption": self.caption}
+
+
+def main_arm(comparisons: pd.DataFrame, chosen: MainEndpoint) -> tuple[str, float] | None:
+    """Return (arm, ratio) of the primary comparison, else the first secondary one, else the first one."""
+    if chosen.arm is not None:
+        return chosen.arm, float(chosen.ratio)
+    for family in ("primary", "secondary", "exploratory", "control"):
+        rows = comparisons[comparisons["family"] == family]
+        if len(rows):
+            return str(rows.iloc[0]["arm"]), float(rows.iloc[0]["ratio"])
+    return None
+
+
+def statistics_plans(
+    tables: Mapping[str, pd.DataFrame], chosen: MainEndpoint, margin: float | None, arms: Sequence[str]
+) -> list[Plan]:
+    """Return the plans of every figure whose table is in `tables` (keys: file names in statistics/<model>/).
+
+    chosen: the main endpoint; arms: all arms in the study's order.
+    """
+    summary, comparisons = tables["summary.csv"], tables["comparisons.csv"]
+    metric, label = chosen.metric, chosen.labels
+    baselines = comparisons.loc[comparisons["family"] != "control", "baseline"].value_counts()
+    baseline = str(baselines.index[0]) if len(baselines) else next(iter(arms), "")
+    styles = ArmStyles(arms, baseline)
+    name = metric_label(metric)
+    floors = best_floors(tables.get("floor.csv", pd.DataFrame()))
+    floors = floors[(floors["metric"] == metric) & (floors["label"] == label)]
+    floor_words = (
+        " Dashed, or an arrow at the border: the best prediction that looks at no image." if len(floors) else ""
+    )
+    plans = [
+        Plan(
+            "dose_response.svg",
+            "dose",
+            "Dose–response",
+            f"{name} against the share of synthetic images, one panel per test set. Whiskers and the grey band are "
+            f"{CI}s; the band is the baseline {baseline}. Dotted: the limits of equivalence, ± margin. "
+            f"The horizontal axis is log2(1 + ratio/100); arms without synthetic images stand at 0.{floor_words}",
+            lambda: utility.dose_response(summary, metric, label, baseline, styles, margin, floors),
+        )
+    ]
+    own = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]
+    if (own["dataset"] == chosen.test_set).any():
+        metrics = tables["metrics.parquet"]
+        plans.append(
+            Plan(
+                "paired_differences.svg",
+                "result",
+                "Difference from the baseline, replicate by replicate",
+                f"Each ring is the difference between an arm and its baseline within one replicate (same seed, same "
+                f"initial weights); filled marks are means with the {CI} over seeds and patients. Bold: the primary "
+                "comparison; grey: controls; shaded: ± margin.",
+                lambda: utility.paired_differences(
+                    metrics, comparisons, chosen.test_set, metric, label, styles, margin
+                ),
+            )
+        )
+    if len(own):
+        plans.append(
+            Plan(
+                "forest.svg",
+                "sites",
+                "All arms on all test sets",
+                f"Mean difference in {name} with {CI}. Only the bold row of the primary test set was declared as "
+                "primary; read the others with their adjusted p values.",
+                lambda: utility.forest(comparisons, metric, label, styles, margin),
+            )
+        )
+    return plans + _optional_plans(tables, chosen, margin)
+
+
+def _optional_plans(
+    tables: Mapping[str, pd.DataFrame],
+    chosen: MainEndpoint,
+    margin: float | None,
+) -> list[Plan]:
+    plans: list[Plan] = []
+    comparisons = tables["comparisons.csv"]
+    main = main_arm(comparisons, chosen)
+    subgroups = subgroup_rows(tables.get("subgroups.csv"), chosen, main)
+    if len(subgroups) and main:
+        plans.append(
+            Plan(
+                "subgroups.svg",
+                "subgroups",
+                "Change within subgroups",
+                f"{main[0]} against its baseline on {chosen.test_set}, within each subgroup that is large enough "
+                f"to report; {CI}s, exploratory.",
+                lambda: detail.subgroup_effects(subgroups, margin),
+            )
+        )
+    return plans
+
+
+def subgroup_rows(table: pd.DataFrame | None, chosen: MainEndpoint, main: tuple[str, float] | None) -> pd.DataFrame:
+    """Return the rows of `subgroups.csv` for the main arm and test set, gaps left out: the main metric where it is
+    measured per group, else AUROC; the main label, or every label where the main one is their mean."""
+    if table is None or main is None or not len(table):
+        return pd.DataFrame()
+    metric = chosen.metric if (table["metric"] == chosen.metric).any() else "auroc"
+    rows = table[
+        (table["arm"] == main[0])
+        & (table["ratio"] == main[1])
+        & (table["dataset"] == chosen.test_set)
+        & (table["metric"] == metric)
+        & (table["group"] != "gap")
+    ]
+    if chosen.labels in set(rows["label"]):
+        rows = rows[rows["label"] == chosen.labels]
+    return rows.dropna(subset=["difference", "difference_low", "difference_high"])

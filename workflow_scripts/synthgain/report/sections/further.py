@@ -1,0 +1,231 @@
+"""What stands behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
+
+import pandas as pd
+
+from synthgain.report.blocks import (
+    Block,
+    Column,
+    Details,
+    Facts,
+    Section,
+    Table,
+    Text,
+    interval,
+    make_table,
+    number,
+    p_value,
+    signed,
+)
+from synthgain.report.evidence import ModelEvidence
+from synthgain.report.failures import failed_tables
+from synthgain.report.figures.style import arm_label
+from synthgain.report.vocabulary import in_words
+from synthgain.statistics.metric_registry import MainEndpoint, metric_label
+
+FEW_ROWS = 14  # longer tables are folded
+GAP = "gap"
+PLACE = [
+    Column("arm", "Arm"),
+    Column("ratio", "Ratio %", "ratio"),
+    Column("dataset", "Test set", optional=True),
+    Column("label", "Label", optional=True),
+]
+
+
+def folded(title: str, table: Table) -> Table | Details:
+    """Return the table, folded away where it is long."""
+    return table if len(table.rows) <= FEW_ROWS else Details(title, [table])
+
+
+def dose_blocks(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
+    """Return fitted dose–response, real-image equivalents and power, as far as they were computed."""
+    failed = failed_tables(model, "dose_response", "learning_curve", "power")
+    return [*failed, *_fits(model), *_equivalents(model, chosen), *_power(model)]
+
+
+def _fits(model: ModelEvidence) -> list[Block]:
+    rows = []
+    for fit in model.fits:
+        best = fit.best.replace("_", " ") if fit.best else "too few ratios"
+        place = {"arm": fit.arm, "dataset": fit.dataset, "label": fit.label, "replicates": fit.replicates}
+        rows.append(place | fit.slope.model_dump() | {"best": best})
+    if not rows:
+        return []
+    columns = [
+        Column("arm", "Arm"),
+        Column("dataset", "Test set", optional=True),
+        Column("mean", "Slope per log2(1 + ratio)", "signed", 4),
+        Column(("low", "high"), "Interval", "signed_interval", 4),
+        Column("p", "p", "p"),
+        Column("violations", "Steps downwards", "count"),
+        Column("best", "Curve that fits best (AICc)"),
+    ]
+    note = (
+        "Slopes per replicate, then a t test over replicates. Where a constant fits best, more images changed nothing."
+    )
+    table = pd.DataFrame(rows)
+    return [make_table("Dose–response, fitted", table, columns, "dose_response_fits.csv", note=note)]
+
+
+def _equivalents(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
+    rows = model.equivalents
+    if not len(rows):
+        if failed_tables(model, "learning_curve"):
+            return []
+        return [Text("Real-image equivalents: not done (they need real arms at several real fractions).", "missing")]
+    columns = [
+        *PLACE,
+        Column("fraction", "Worth so many times the real patients", "number", 2),
+        Column(("low", "high"), "Over replicates", "interval", 2),
+        Column("extra_patients", "Extra real patients", "count"),
+        Column("extrapolated", "Beyond the curve"),
+        Column("note", "Why not", optional=True),
+    ]
+    title = "Real-image equivalents"
+    shown = rows.assign(extrapolated=rows["extrapolated"].map({True: "yes: a direction only", False: "no"}))
+    table = make_table(title, shown, columns, "equivalents.csv", download=rows)
+    return [*(Text(equivalent_sentence(row)) for _, row in _main_cells(rows, chosen).iterrows()), folded(title, table)]
+
+
+def _main_cells(rows: pd.DataFrame, chosen: MainEndpoint) -> pd.DataFrame:
+    """The cells of the main endpoint: that of the primary comparison, else every ratio."""
+    own = rows[(rows["dataset"] == chosen.test_set) & (rows["label"] == chosen.labels)]
+    primary = own[(own["arm"] == chosen.arm) & (own["ratio"] == chosen.ratio)]
+    return primary if len(primary) else own
+
+
+def equivalent_sentence(row: pd.Series) -> str:
+    """Return what an arm is worth in real patients, in one sentence."""
+    arm = arm_label(str(row["arm"]), float(row["ratio"]))
+    if pd.isna(row["fraction"]):
+        note = row.get("note")
+        return f"{arm}: worth in real patients {note if isinstance(note, str) and note else 'not estimable'}."
+    ends = interval(row["low"], row["high"], 2)
+    if pd.isna(row["high"]):
+        ends = f"{number(row['low'], 2)} upwards, without a bound that can be told"
+    text = f"On {row['dataset']}, {arm} does as well as {number(row['fraction'], 2)} times the real patients alone"
+    extra = row["extra_patients"]
+    if pd.notna(extra):
+        side = "more" if extra >= 0 else "fewer"
+        text += f", that is {abs(int(extra))} {side} real patients"
+    text += f" (range over replicates {ends})"
+    return text + (": beyond the measured curve, so no more than a direction." if row["extrapolated"] else ".")
+
+
+def _power(model: ModelEvidence) -> list[Block]:
+    blocks: list[Block] = []
+    for entry in model.power:
+        name = arm_label(entry.arm, entry.ratio)
+        if entry.detectable is None:
+            blocks.append(Text(f"Power of {name}: {entry.note}.", "missing"))
+            continue
+        facts = [
+            ("Smallest difference found with 80 % power", number(entry.detectable)),
+            ("the same with endless seeds", number(entry.floor_with_endless_seeds)),
+            (
+                "SD over seeds; SD over patients",
+                f"{number(entry.seed_sd, 4)}; {number(entry.patient_sd, 4)}",
+            ),
+            ("What limits it", entry.advice),
+        ]
+        enough = entry.enough_for_margin
+        wanted = f"{enough.seeds} seeds and {enough.patients} test patients" if enough else "more than was tried"
+        facts.append(("Needed to find a difference of one margin", wanted))
+        columns = [
+            Column("seeds", "Seeds", "count"),
+            Column("patients", "Test patients", "count"),
+            Column("se", "Standard error", "number", 4),
+            Column("detectable", "Detectable difference", "number", 4),
+        ]
+        grid = make_table("Other designs", pd.DataFrame([d.model_dump() for d in entry.grid]), columns, "power.csv")
+        blocks.append(Details(f"Power of {name}: more seeds or more patients?", [Facts(facts), grid]))
+    return blocks
+
+
+def subgroup_section(model: ModelEvidence, level: str) -> Section:
+    """Return results per subgroup and the change of the gaps between groups."""
+    section = Section("subgroups", "Subgroups", lead="For whom it helped, and whether gaps between groups changed.")
+    table, failed = model.table("subgroups"), failed_tables(model, "subgroups")
+    section.blocks += failed
+    if not len(table):
+        if failed:
+            return section
+        section.blocks.append(Text("Not done: no subgroup was declared, or none is large enough to report.", "missing"))
+        return section
+    table = table.assign(metric=table["metric"].map(metric_label))
+    columns = [
+        *PLACE,
+        Column("column", "Covariate"),
+        Column("group", "Group"),
+        Column("metric", "Metric"),
+        Column("patients", "Patients", "count"),
+        Column("positives", "Positive", "count"),
+        Column("baseline_mean", "Baseline", "number"),
+        Column("mean", "Arm", "number"),
+        Column("difference", "Change", "signed"),
+        Column(("difference_low", "difference_high"), f"{level} interval", "signed_interval"),
+        Column("p_adjusted", "p adjusted", "p"),
+        Column("permutation_p", "p of the gap's size", "p"),
+        Column("reason", "Why not", optional=True),
+    ]
+    gaps = table[table["group"] == GAP]
+    changed = gaps.dropna(subset=["difference"]).sort_values("p_adjusted", kind="stable")
+    if len(changed):
+        row = changed.iloc[0]
+        side = "wider" if row["difference"] > 0 else "narrower"
+        text = (
+            f"Of {len(changed)} gaps between groups, the clearest change is that of {row['column']} ({row['label']}, "
+            f"{row['metric']}) in {arm_label(row['arm'], row['ratio'])} on {row['dataset']}: "
+            f"{signed(row['difference'])} ({side}), adjusted p {p_value(row['p_adjusted'])}."
+        )
+        section.blocks.append(Text(text))
+    section.blocks += model.pictures("subgroups")
+    if len(gaps):
+        note = "A gap is the largest minus the smallest group: above 0 by chance alone, hence the permutation p."
+        section.blocks.append(folded("Gaps", make_table("Gaps between groups", gaps, columns, "gaps.csv", note=note)))
+    whole = make_table("All subgroups", table[table["group"] != GAP], columns, "subgroups.csv")
+    section.blocks.append(folded("All subgroups", whole))
+    return section
+
+
+def calibration_section(model: ModelEvidence, level: str) -> Section:
+    """Return operating points and calibration."""
+    lead = "A moved threshold cannot pass for a gain: operating points come from real validation images only."
+    section = Section("calibration", "Thresholds and calibration", lead=lead)
+    section.blocks += failed_tables(model, "thresholds", "calibration")
+    thresholds, calibration = model.table("thresholds"), model.table("calibration")
+    if len(thresholds):
+        columns = [
+            *PLACE,
+            Column("policy", "Policy"),
+            Column("metric", "Metric", "metric"),
+            Column("threshold", "Threshold", "number"),
+            Column("mean", "Mean", "number"),
+            Column("difference", "Difference", "signed"),
+            Column(("low", "high"), f"{level} interval", "signed_interval"),
+            Column("p", "p", "p"),
+            Column("reason", "Why not", optional=True),
+        ]
+        title = "Results under each threshold policy"
+        note = "A gain under one policy only is a moved operating point. p values here are not adjusted."
+        table = make_table(title, in_words(thresholds), columns, "thresholds.csv", note=note, download=thresholds)
+        section.blocks.append(folded(title, table))
+    if len(calibration):
+        columns = [
+            *PLACE,
+            Column("correction", "Probabilities"),
+            Column("brier", "Brier", "number", 4),
+            Column("slope", "Slope (1 is right)", "number", 2),
+            Column("intercept", "Intercept (0 is right)", "signed", 2),
+            Column("ece", "ECE", "number"),
+            Column("shift", "Shift of log odds", "signed", 2),
+        ]
+        note = (
+            "Brier: mean squared error of the probabilities. ECE: expected calibration error. Lower is better in both."
+        )
+        shown = in_words(calibration)
+        table = make_table("Calibration", shown, columns, "calibration.csv", note=note, download=calibration)
+        section.blocks.append(folded("Calibration", table))
+    if not section.blocks:
+        section.blocks.append(Text("Not done.", "missing"))
+    return section

@@ -1,0 +1,183 @@
+"""The methods paragraph, drafted from the resolved config: what was done, in the words of a paper."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+from synthgain.datasets.entries.base import Split
+from synthgain.pools.options import Pool
+from synthgain.registry import FAMILY_PROSE
+from synthgain.report.evidence import Evidence
+from synthgain.runtime.loading import load
+from synthgain.statistics.metric_registry import metric_label
+from synthgain.study.generation import Generator
+from synthgain.study.schema import Study
+
+PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+OUTPUTS = {"image+mask": "image and mask together", "mask": "masks alone"}
+MASK_SOURCES = {
+    "training": "Its masks are those of the training rows.",
+    "transformed": "Its masks are those of the training rows, geometrically transformed at random.",
+}
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def prose_of(family: str) -> ModuleType:
+    """Return the module that describes a family of generators: NAME, kind, training, drawing, sampler."""
+    return load(FAMILY_PROSE, family)
+
+
+def methods(evidence: Evidence) -> list[str]:
+    """Return the paragraphs of a draft methods section."""
+    study = evidence.study
+    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(study)]
+    return [text for text in (*paragraphs, _pools_examined(evidence)) if text]
+
+
+def _data(evidence: Evidence) -> str:
+    image, sets = evidence.study.image, []
+    for name, entry in evidence.study.datasets.items():
+        counts = str(entry.adapter)
+        if name in evidence.datasets and evidence.datasets[name].facts.patients is not None:
+            facts = evidence.datasets[name].facts
+            counts = f"{facts.patients} patients, {facts.images} images"
+        sets.append(f"{name} ({counts}; {'testing only' if entry.split is None else _split(entry.split)})")
+    unit = "Splits were made by patient; duplicates stayed on one side."
+    if evidence.image_level:
+        unit += (
+            f" {listed(evidence.image_level)} has no patient identifiers, so there images were taken as independent."
+        )
+    return (
+        f"Images were brought to {image.size} × {image.size} pixels ({image.fit}). The data were {listed(sets)}. {unit}"
+    )
+
+
+def _split(split: Split) -> str:
+    if split.column:
+        return f"split given by its column {split.column}"
+    shares = {name: getattr(split, part) for part, name in PART_NAMES.items()}
+    return listed([f"{100 * share:g} % {name}" for name, share in shares.items() if share])
+
+
+def _generation(study: Study) -> str:
+    texts = []
+    for name, generator in study.generators.items():
+        training = generator.training
+        conditions = listed(generator.condition_on) if generator.condition_on else "nothing"
+        texts.append(
+            f"Generator {name} ({_family(generator)}) was trained on the training patients of "
+            f"{listed(generator.train_on.datasets)}, conditioned on {conditions}, for "
+            f"{training.steps} steps of {training.batch_size} images "
+            f"({prose_of(generator.family).training(generator)})."
+        )
+    return " ".join(texts + [text for name, pool in study.pools.items() if (text := _pool(study, name, pool))])
+
+
+def _family(generator: Generator) -> str:
+    """Family of a generator, and what it draws where that is more than images."""
+    what = prose_of(generator.family).kind(generator)
+    return f"{what}, {OUTPUTS[generator.output]}" if generator.output in OUTPUTS else what
+
+
+def _pool(study: Study, name: str, pool: Pool) -> str:
+    if pool.from_ is not None:
+        drawing = prose_of(study.generators[pool.from_].family).drawing(pool.sampling)
+        return (
+            f"Pool {name} was drawn from {pool.from_}{drawing}; "
+            f"each replica repeats the conditions of every training row of {pool.rows_of} once.{_masks(pool)}"
+        )
+    if pool.of is not None:
+        return _derived(name, pool)
+    if pool.known is not None:
+        return f"Pool {name} is of known truth ({pool.known.replace('_', ' ')})."
+    return f"Pool {name} was imported; how it was made is not known here."
+
+
+def _masks(pool: Pool) -> str:
+    """Where the masks of a drawn pool come from, "" where it says nothing of them."""
+    found = ""
+    if pool.masks is not None:
+        found = MASK_SOURCES.get(pool.masks.source, f"Its masks were drawn by {pool.masks.from_}.")
+    if pool.inpainting is not None:
+        found = f"Only the region of {pool.inpainting.structure} was drawn, inside the real image of the row."
+    if pool.misaligned:
+        found = f"{found} Masks were exchanged among its images: a negative control."
+    return f" {found.strip()}" if found else ""
+
+
+def _derived(name: str, pool: Pool) -> str:
+    if pool.filter is None:
+        return f"Pool {name} holds as many images of {pool.of}, unselected, as {pool.thin_to}."
+    return f"Pool {name} holds the images of {pool.of} that passed a filter on {pool.filter.scores.replace('_', ' ')}."
+
+
+def _downstream(study: Study) -> str:
+    texts = []
+    for name, model in study.models.items():
+        start = "given pretrained weights" if model.pretrained else "random weights"
+        texts.append(
+            f"Model {name} ({model.network_name}, {model.task} of {listed(model.labels)}, from "
+            f"{start}) was trained for {model.steps} steps of {model.batch_size} images "
+            f"(AdamW, learning rate {model.learning_rate}); the checkpoint was chosen by "
+            f"{model.selection.replace('_', ' ')} "
+            f"{model.selection_metric} every {model.validate_every} steps."
+        )
+    if study.match == "steps":
+        texts.append("All arms had the same number of optimiser steps, batch size and validations unless stated.")
+    else:
+        texts.append("Arms were matched by epochs: larger training sets were trained for more steps.")
+    return " ".join(texts)
+
+
+def _pools_examined(evidence: Evidence) -> str:
+    """What was measured on the pools; "" where nothing was."""
+    texts = []
+    spaces = [space.label for measured in evidence.fidelity for space in measured.manifest.spaces]
+    if evidence.fidelity:
+        where = f" in the features of {listed(list(dict.fromkeys(spaces)))}" if spaces else ""
+        texts.append(
+            f"Fidelity and diversity were measured{where}, at equal numbers of synthetic and held-out real images, "
+            "beside the same measures between patient-disjoint halves of the real images."
+        )
+    if evidence.memorisation:
+        texts.append(
+            "Each pool was searched for near copies of training images; thresholds came from held-out real images, "
+            "and the excess over their rate was tested with patients kept together."
+        )
+    if any("mask_agreement" in measured.tables for measured in evidence.consistency):
+        texts.append(
+            "Mask agreement is the Dice between a synthetic image's mask and the prediction of the model that was "
+            "trained on real images alone."
+        )
+    if any("label_consistency" in measured.tables for measured in evidence.consistency):
+        texts.append(
+            "Label consistency is the AUROC, on synthetic images, of the model that was trained on real images alone."
+        )
+    return " ".join(texts)
+
+
+def _statistics(study: Study) -> str:
+    analysis, replicates = study.analysis, study.replicates
+    declared = [
+        f"{p.arm}{f' at {p.ratio:g} %' if p.ratio else ''} against its baseline, "
+        f"{p.labels} {metric_label(p.metric)} on {p.test_set}"
+        for p in analysis.primaries
+    ]
+    what = (
+        f"The primary comparison, declared before the run, was {listed(declared)}. It was"
+        if declared
+        else "No comparison was declared as primary. Comparisons were"
+    )
+    reason = f" ({analysis.margin_reason})" if analysis.margin_reason else ""
+    return (
+        f"Training was repeated with {replicates.count} seeds shared by all arms ({replicates.generators} generator "
+        f"training{'s' if replicates.generators != 1 else ''}). {what} tested {analysis.alternative} at alpha "
+        f"{analysis.alpha:g} by the "
+        f"Obuchowski–Rockette–Hillis method with seeds as readers, so that intervals cover both seeds and patients. "
+        f"The other ratios were adjusted by Holm, exploratory comparisons by Benjamini–Hochberg. Differences whose "
+        f"whole {100 * (1 - 2 * analysis.alpha):g} % interval lay within ±{analysis.margin:g}"
+        f"{reason} were called equivalent."
+    )

@@ -1,0 +1,182 @@
+"""The data stages: read and prepared, divided by patient, audited."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from synthgain.registry import ADAPTERS
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, sha256_file
+from synthgain.study.check_masks import structures_of
+from synthgain.study.planner import Planner
+from synthgain.study.schema import Study
+from synthgain.study.stage import Draft, Slice, Stage, Wildcards
+from synthgain.study.work import Term, term
+
+Inputs = Mapping[str, list[Wildcards]]
+DATA_ROOT = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
+
+
+def prepare_dataset(plan: Planner, dataset: str) -> Draft:
+    config = plan.study.datasets[dataset]
+    return Draft(
+        {
+            "dataset": dataset,
+            "module": config.adapter,
+            "options": config.job_options(dataset),
+            "image": plan.study.image.dump(),
+            "max_quarantined_share": config.max_quarantined_share,
+            "source": _source_checksum(plan, dataset),
+            "seed": plan.seed,
+        },
+        modules=(ADAPTERS[config.adapter], *config.modules),
+    )
+
+
+def split_dataset(plan: Planner, dataset: str) -> Draft:
+    split = plan.study.datasets[dataset].split
+    assert split is not None, dataset
+    column: dict[str, Any] | None = None
+    if split.column is not None:
+        column = {"name": split.column, "map": split.map, "on_conflict": split.on_conflict}
+        if split.validation:
+            column["validation"] = split.validation
+    fractions = None if column else {part: getattr(split, part) for part in ("train", "validation", "test")}
+    return Draft(
+        {
+            "dataset": dataset,
+            "fractions": fractions,
+            "column": column,
+            "stratify": split.stratify,
+            "split_seed": split.seed,
+            "seed": plan.seed,
+        },
+        {"datasets": [{"dataset": dataset}]},
+    )
+
+
+def audit_datasets(plan: Planner) -> Draft:
+    used = used_datasets(plan)
+    split = with_split(plan.study, used)
+    return Draft(
+        {
+            "datasets": [
+                {
+                    "name": name,
+                    "split": name in split,
+                    "role": "training" if name in split else "test",
+                }
+                for name in used
+            ]
+        },
+        whole_datasets(plan.study, used),
+    )
+
+
+def used_datasets(plan: Planner) -> list[str]:
+    """Return the data sets that the study trains, draws or tests on, in config order."""
+    study = plan.study
+    used = {*study.evaluate_on, *(arm.real for arm in study.arms.values())}
+    used |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    used |= {pool.rows_of for pool in study.pools.values()}
+    return [name for name in study.datasets if name in used]
+
+
+def whole_datasets(study: Study, names: Iterable[str]) -> Inputs:
+    """Return the inputs of a reader of whole data sets: each set, and its split where it has one."""
+    names = list(dict.fromkeys(names))
+    return {"datasets": _named(names), "splits": _named(with_split(study, names))}
+
+
+def training_rows(names: Iterable[str]) -> Inputs:
+    """Return the inputs of a reader of training rows: each set, and its split, which it must have."""
+    names = list(dict.fromkeys(names))
+    return {"datasets": _named(names), "splits": _named(names)}
+
+
+def with_split(study: Study, names: Iterable[str]) -> list[str]:
+    """Return the data sets that are divided; the others are for testing only."""
+    return [name for name in names if study.datasets[name].split is not None]
+
+
+def _named(names: list[str]) -> list[Wildcards]:
+    return [{"dataset": name} for name in names]
+
+
+def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str:
+    """Return the SHA-256 of a table below the data root, or as `recorded` (a manifest) where the root is not at hand.
+
+    Raises SynthGainError, naming `place`, where neither is there.
+    """
+    path = None if plan.root is None else plan.root / table
+    found = sha256_file(path) if path is not None and path.is_file() else _recorded_source(recorded)
+    if found is None:
+        raise SynthGainError(f"{place}: {table!r} {_lacking(plan)}; {DATA_ROOT}")
+    return found
+
+
+def _source_checksum(plan: Planner, dataset: str) -> str | None:
+    """Checksum of a data set's files: from the data root, or as recorded where the root is not at hand."""
+    config = plan.study.datasets[dataset]
+    needed = config.needs()
+    if needed is None:
+        return None
+    recorded = plan.folder / plan.stages["prepare_dataset"].output.format(dataset=dataset)
+    found = (None if plan.root is None else config.source(plan.root)) or _recorded_source(recorded)
+    if found is None:
+        mend = (plan.root and config.get()) or DATA_ROOT
+        raise SynthGainError(f"datasets.{dataset}: {needed!r} {_lacking(plan)}; {mend}")
+    return found
+
+
+def _recorded_source(manifest: Path) -> str | None:
+    """Return the checksum of the source that a data set, or a shard of imported images, was read from."""
+    if not manifest.exists():
+        return None
+    facts = read_json(manifest)
+    found = facts.get("source") or (facts.get("imported") or {}).get("source")
+    return None if found is None else str(found)
+
+
+def _lacking(plan: Planner) -> str:
+    return f"not in {plan.root}" if plan.root else "but the data root is not known"
+
+
+def _planes(study: Study, job: Slice) -> dict[str, int]:
+    return {"planes": len(structures_of(study, job["dataset"]) or ())}
+
+
+def _pixels(job: Slice) -> list[Term]:
+    """Images and masks of a whole data set."""
+    planes = job["image"]["channels"] + job["planes"]
+    return [term("", "bytes", job["image"]["size"] ** 2 * planes, {f"{job['dataset']}/all": 1.0})]
+
+
+STAGES = (
+    Stage(
+        "prepare_dataset",
+        "Reading data sets",
+        "datasets/{dataset}/manifest.json",
+        prepare_dataset,
+        kinds=_planes,
+        disk=_pixels,
+        shown=lambda plan: whole_datasets(plan.study, used_datasets(plan))["datasets"],
+    ),
+    Stage(
+        "split_dataset",
+        "Dividing patients",
+        "splits/{dataset}/manifest.json",
+        split_dataset,
+        {"datasets": "prepare_dataset"},
+        shown=lambda plan: whole_datasets(plan.study, used_datasets(plan))["splits"],
+        values={"dataset": lambda study: with_split(study, study.datasets)},
+    ),
+    Stage(
+        "audit_datasets",
+        "Auditing data sets",
+        "audit/audit.json",
+        audit_datasets,
+        {"datasets": "prepare_dataset", "splits": "split_dataset"},
+        shown=lambda plan: [{}],
+    ),
+)

@@ -1,0 +1,229 @@
+"""Pools: synthetic images drawn replica by replica, each cut into shards; exports for other tools."""
+
+from typing import Any
+
+from synthgain.pools.options import Inpainting, MaskTransform, Pool, PoolMasks, Sampling
+from synthgain.pools.passes import evaluations
+from synthgain.registry import FAMILIES, POOL_SOURCES
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import digest
+from synthgain.study.planner import Planner
+from synthgain.study.roles import root_pool
+from synthgain.study.schema import Study
+from synthgain.study.stage import DRAWING, Draft, Slice, Stage, Wildcards
+from synthgain.study.stages.data import Inputs, table_checksum, training_rows
+from synthgain.study.stages.generators import snapshots_of
+from synthgain.study.work import Term, drawn, passes, term
+
+
+def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: Any) -> Draft:
+    config = plan.study.pools[pool]
+    source, inputs, modules = _pool_source(plan, pool, index, replica)
+    rows = config.rows_of
+    inputs = {**inputs, **training_rows([] if rows is None else [rows])}
+    masks = _condition_masks(plan, config, index)
+    if config.masks is not None and config.masks.from_ is not None:
+        inputs["mask_generators"] = [{"generator": config.masks.from_, "index": _training(plan, index)}]
+        modules.append(FAMILIES[plan.study.generators[config.masks.from_].family])
+    facts = {
+        "pool": pool,
+        "index": int(index),
+        **source,
+        "rows_of": rows,
+        "conditions": {
+            "mode": "balanced" if config.balance else "rows",
+            "balance": config.balance,
+            "shuffled": config.shuffled,
+        },
+        "masks": masks,
+        "inpainting": None if config.inpainting is None else config.inpainting.dump(),
+        "misaligned": config.misaligned,
+        "sampling": config.sampling.dump(),
+        "image": plan.study.image.dump(),
+        "seed": plan.seed,
+    }
+    upstream = plan.identities("draw_pool_shard", inputs)
+    identity = digest({"pool": facts, "inputs": upstream if config.of is None else sorted(upstream)})
+    facts.update(replica=int(replica), pool_identity=identity)
+    # Accepted results stay so under another cut: the replica's identity rests on its first shard's code.
+    basis = {"slice": dict(facts), "inputs": upstream}
+    facts.update(shard=int(shard), shards=shards_of(config))
+    return Draft(facts, inputs, tuple(modules), basis=basis)
+
+
+def merge_pool_replica(plan: Planner, pool: str, index: Any, replica: Any) -> Draft:
+    shards = shards_of(plan.study.pools[pool])
+    place = {"pool": pool, "index": index, "replica": replica}
+    first = plan.job("draw_pool_shard", **place, shard=0)
+    whole = {name: value for name, value in first.slice.items() if name not in ("shard", "shards")}
+    return Draft(
+        {"pool": pool, "index": int(index), "replica": int(replica), "shards": shards},
+        {"shards": [{**place, "shard": shard} for shard in range(shards)]},
+        # Into how many shards it is cut moves no pixel: what is trained on a replica stays when only that changes.
+        result={"replica": {"slice": whole, "inputs": first.inputs, "code": first.code}},
+    )
+
+
+def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
+    config = plan.study.pools[pool]
+    replicas = list(range(1, root_pool(plan.study, pool).replicas + 1))
+    return Draft(
+        {
+            "pool": pool,
+            "index": int(index),
+            "replicas": replicas,
+            "study": plan.study.study,
+            "description": config.description,
+            "licence": plan.study.datasets[config.rows_of].licence if config.rows_of else "",
+            "config": config.dump(by_alias=True, exclude={"description", "shards"}),
+        },
+        {"replicas": replicas_of(plan, pool, index)},
+    )
+
+
+def replicas_of(plan: Planner, pool: str, index: Any) -> list[dict[str, Any]]:
+    """Return the wildcards of every replica of one draw of a pool."""
+    replicas = root_pool(plan.study, pool).replicas
+    return [{"pool": pool, "index": index, "replica": replica} for replica in range(1, replicas + 1)]
+
+
+def shards_of(pool: Pool) -> int:
+    """Return the number of shards of a replica: only sampling from a generator is worth cutting.
+
+    Permuted masks need the whole replica in every job, so there cutting would multiply the work.
+    """
+    return pool.shards if pool.from_ is not None and not pool.misaligned else 1
+
+
+def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[dict[str, Any], Inputs, list[str]]:
+    """Return slice entries, inputs and modules of where a pool's images come from."""
+    config = plan.study.pools[pool]
+    if config.from_ is not None:
+        generator = config.from_
+        which = _training(plan, index)
+        family = FAMILIES[plan.study.generators[generator].family]
+        kept = snapshots_of(plan, generator)
+        snapshot = kept[-1] if config.snapshot is None else config.snapshot
+        if snapshot not in kept:
+            listed = ", ".join(map(str, kept))
+            raise SynthGainError(
+                f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
+            )
+        module = "pairs" if plan.study.generators[generator].structures else "generated"
+        entries = {"module": module, "options": {"generator": [generator, which], "snapshot": snapshot}}
+        return entries, {"generators": [{"generator": generator, "index": which}]}, [POOL_SOURCES[module], family]
+    options: dict[str, Any]
+    if config.known is not None:
+        options = {"kind": config.known, **config.known_options.given()}
+        return {"module": "known", "options": options}, {}, [POOL_SOURCES["known"]]
+    if config.imported is not None:
+        place = {"pool": pool, "index": index, "replica": replica, "shard": 0}
+        recorded = plan.folder / plan.stages["draw_pool_shard"].output.format(**place)
+        source = table_checksum(plan, config.imported.table, f"pools.{pool}", recorded)
+        options = {**config.imported.given(), "source": source}
+        return {"module": "imported", "options": options}, {}, [POOL_SOURCES["imported"]]
+    base = {"pool": config.of, "index": index}
+    rule = config.filter or plan.study.pools[config.thin_to or ""].filter
+    assert rule is not None
+    entries = {
+        "module": "derived",
+        "options": {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
+    }
+    scored = "memorisation" if rule.scores == "memorisation" else "consistency"
+    return entries, {"replicas": [{**base, "replica": replica}], scored: [base]}, [POOL_SOURCES["derived"]]
+
+
+def _condition_masks(plan: Planner, config: Pool, index: Any) -> dict[str, Any] | None:
+    """Return how condition masks are drawn, or None where the generator takes none."""
+    if config.from_ is None or not plan.study.generators[config.from_].mask_conditioned:
+        return None
+    masks = config.masks or PoolMasks()
+    transform = masks.transform or MaskTransform()
+    generator = None
+    if masks.from_ is not None:
+        generator = [masks.from_, _training(plan, index)]
+    return {
+        "source": masks.source,
+        "transform": transform.dump() if masks.source == "transformed" else None,
+        "generator": generator,
+    }
+
+
+def _training(plan: Planner, index: Any) -> int:
+    """Return which training of a generator a draw of a pool takes."""
+    return int(index) % plan.study.replicates.generators
+
+
+def _first_replicas(plan: Planner) -> list[dict[str, Any]]:
+    return [{"pool": p, "index": i, "replica": 1} for p in plan.study.pools for i in range(plan.pool_draws())]
+
+
+def _one_if_drawn(study: Study, wildcards: Wildcards) -> int:
+    return 0 if study.pools[str(wildcards["pool"])].from_ is None else 1
+
+
+def _drawn(study: Study, job: Slice) -> dict[str, Any]:
+    return drawn(study, job["pool"])
+
+
+def _share(job: Slice) -> dict[str, float]:
+    return {f"{job['rows_of']}/train": 1 / job["shards"]}
+
+
+def _passes(job: Slice) -> list[Term]:
+    """Passes of the shard's images, and of their masks where a generator draws those; nothing for other pools."""
+    if job["draws"] is None:
+        return []
+    sampling, inpainting = Sampling.from_slice(job["sampling"]), job["inpainting"]
+    region = inpainting and Inpainting.from_slice(inpainting)
+    each = evaluations(sampling, region) if job["denoises"][job["draws"]] else 1
+    terms = [passes(job["draws"], each, _share(job))]
+    if job["draws_masks"] is not None:
+        terms.append(passes(job["draws_masks"], evaluations(sampling), _share(job)))
+    return terms
+
+
+def _pixels(job: Slice) -> list[Term]:
+    planes = job["image"]["channels"] + job["planes"]
+    return [term("", "bytes", job["image"]["size"] ** 2 * planes, _share(job))]
+
+
+STAGES = (
+    Stage(
+        "draw_pool_shard",
+        "Drawing pools",
+        "pools/{pool}/{index}/replica-{replica}/shard-{shard}/manifest.json",
+        draw_pool_shard,
+        {
+            "datasets": "prepare_dataset",
+            "splits": "split_dataset",
+            "generators": "train_generator",
+            "mask_generators": "train_generator",
+            "replicas": "merge_pool_replica",
+            "memorisation": "check_memorisation",
+            "consistency": "score_pool",
+        },
+        gpus=_one_if_drawn,
+        loads=DRAWING,
+        synthesis=True,
+        kinds=_drawn,
+        work=_passes,
+        disk=_pixels,
+    ),
+    Stage(
+        "merge_pool_replica",
+        "Closing replicas",
+        "pools/{pool}/{index}/replica-{replica}/manifest.json",
+        merge_pool_replica,
+        {"shards": "draw_pool_shard"},
+        synthesis=True,
+        shown=_first_replicas,
+    ),
+    Stage(
+        "export_pool",
+        "Exporting pools",
+        "exports/{pool}/{index}/manifest.json",
+        export_pool,
+        {"replicas": "merge_pool_replica"},
+    ),
+)
