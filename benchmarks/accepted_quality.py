@@ -23,6 +23,7 @@ from synthgain.evaluation.distances import kernel_distance, kernel_matrix
 from synthgain.evaluation.resampling import jackknife_se, patient_groups
 from synthgain.generators.loading import load_generator
 from synthgain.networks.downstream_features import build as build_extractor
+from synthgain.pools.options import Sampling
 from synthgain.pools.sampling import FinishedBatches, draw_rows, noise_of
 from synthgain.pools.solvers import karras_sigmas
 
@@ -79,7 +80,7 @@ def drawn(generator: Any, conditions: Any, steps: int) -> np.ndarray:
     """Draw one image per row as a pool's shard does; noise by row, so the same for every number of steps."""
     with TemporaryDirectory() as state:
         finished = FinishedBatches(Path(state), "bench")
-        sampling = {"steps": steps, "batch_size": BATCH}
+        sampling = Sampling(steps=steps, batch_size=BATCH)
         return draw_rows(
             generator, conditions, np.arange(len(conditions)), (0, len(conditions)), sampling, finished, "bench"
         )

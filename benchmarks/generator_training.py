@@ -10,7 +10,7 @@ from study_jobs import default_study, study_jobs
 
 from synthgain.data.batch_order import PassOrder
 from synthgain.device import chosen_device
-from synthgain.generators.diffusion_training import DiffusionRun, prepare_run
+from synthgain.generators.diffusion.training import DiffusionRun, prepare_run
 from synthgain.networks.unet import condition_dimension, evaluate
 
 REACH = 1.1

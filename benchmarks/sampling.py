@@ -14,6 +14,7 @@ from synthgain.data.image_set import read_image_set
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
 from synthgain.networks.unet import condition_dimension, evaluate
+from synthgain.pools.options import Sampling
 from synthgain.pools.sampling import FinishedBatches, draw_rows
 
 STEPS, BATCH = 12, 64  # those of the default study
@@ -66,7 +67,7 @@ def measure(options: Options) -> Row:
 
 def _draw(generator: Any, table: Any, compile_network: str) -> None:
     """Draw one image per row as a shard's job does, batches kept on disk."""
-    sampling = {"steps": STEPS, "batch_size": BATCH, "compile": compile_network == "always"}
+    sampling = Sampling(steps=STEPS, batch_size=BATCH, compile=compile_network == "always")
     with TemporaryDirectory() as state:
         finished = FinishedBatches(Path(state), "bench")
         draw_rows(generator, table, np.arange(len(table)), (0, len(table)), sampling, finished, "bench")

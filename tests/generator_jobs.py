@@ -98,8 +98,13 @@ def write_data(
 
 
 def training_job(run: Path, inputs: dict[str, str], name: str = "ddpm", **changes: Any) -> Job:
-    """Return a job of a few fast steps; `changes` replace entries of the slice, `training` is merged."""
+    """Return a job of a few fast steps; `changes` replace entries of the slice, `training` is merged.
+
+    `dropout` in `training` is that of the network.
+    """
     training = {"steps": 12, "batch_size": 8, "learning_rate": 2e-3, "warmup_steps": 3, "log_every": 3, "dropout": 0.1}
+    training |= changes.pop("training", {})
+    dropout = {"dropout": training.pop("dropout")}
     entry = {
         "generator": name,
         "index": 0,
@@ -113,7 +118,10 @@ def training_job(run: Path, inputs: dict[str, str], name: str = "ddpm", **change
         "image": {"size": 8, "channels": 1},
         "seed": 0,
     } | changes
-    entry["training"] = training | changes.get("training", {})
+    entry["training"] = training
+    if entry["module"] == "diffusion":
+        network = entry["network"]
+        entry["network"] = network | {"options": dropout | network.get("options", {})}
     identity = digest({"slice": entry, "inputs": inputs})
     output = run / "generators" / name / "0" / "manifest.json"
     return new_job(entry, inputs, "code", identity, run, [output], threads=1)

@@ -13,6 +13,7 @@ from job_inputs import inputs_at, named
 
 from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
+from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.shards import ShardRequest
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import write_manifest, write_table
@@ -78,7 +79,10 @@ def make_request(source: ImageSet | None, folder: Path, **changes) -> ShardReque
         "pool_identity": "0123456789abcdef", "identity": "job", "state": folder / "state",
         "inputs": inputs_at(folder, {}),
     }  # fmt: skip
-    return ShardRequest(**{**fields, **changes})
+    fields |= changes
+    inpainting = fields.get("inpainting")
+    typed = {"sampling": Sampling(**fields["sampling"]), "inpainting": inpainting and Inpainting(**inpainting)}
+    return ShardRequest(**{**fields, **typed})
 
 
 class GaussianGenerator:

@@ -11,8 +11,8 @@ import torch
 from synthgain.networks.unet import build, condition_dimension, evaluate
 from synthgain.pools import compiling
 from synthgain.pools.compiling import flops_of_pass, pays, with_compile_decided
-from synthgain.pools.sampling import Sampler, checked_sampling
-from synthgain.runtime.errors import SynthGainError
+from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.sampling import Sampler
 
 SAMPLING = {"solver": "dpmpp_2m", "steps": 12, "batch_size": 64}
 
@@ -43,27 +43,31 @@ def network():
 def test_work_is_that_of_all_evaluations(network, tmp_path, monkeypatch):
     one = flops_of_pass(network)
     assert one > 2 * 8 * 8 * 3 * 3 * 1 * 8  # the first convolution alone: 8 filters of 3 × 3 at each of 8 × 8 places
-    options = checked_sampling(SAMPLING)
+    options = Sampling(**SAMPLING)
     monkeypatch.setattr(compiling, "WORTHWHILE_FLOPS", {"cpu": 100 * 12 * one})
-    repaint = {"structure": "disc", "resamples": 3, "jump_length": 4}  # 4 + 8 · 3 = 28 steps down
+    repaint = Inpainting(structure="disc", resamples=3, jump_length=4)  # 4 + 8 · 3 = 28 steps down
     for changes, inpainting, factor in (
         ({}, None, 1), ({"steps": 24}, None, 2), ({"solver": "heun"}, None, 23 / 12),
         ({"guidance_scale": 1.5}, None, 2), ({}, repaint, 28 / 12),
     ):  # fmt: skip
         rows = math.ceil(100 / factor)
-        assert pays({**options, **changes}, network, rows, inpainting)
-        assert not pays({**options, **changes}, network, rows - 1, inpainting)
+        given = options.model_copy(update=changes)
+        assert pays(given, network, rows, inpainting)
+        assert not pays(given, network, rows - 1, inpainting)
 
 
 def test_only_a_replica_with_enough_work_is_compiled(network, tmp_path, monkeypatch):
     monkeypatch.setenv(compiling.CACHE_VARIABLE, "elsewhere")
-    options = checked_sampling(SAMPLING)
+    options = Sampling(**SAMPLING)
     enough = int(compiling.WORTHWHILE_FLOPS["cpu"] / (12 * flops_of_pass(network))) + 1
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert with_compile_decided(options, network, enough, tmp_path)["compile"] is True
-    assert with_compile_decided(options, network, 100, tmp_path)["compile"] is False
+    assert with_compile_decided(options, network, enough, tmp_path).compile is True
+    assert with_compile_decided(options, network, 100, tmp_path).compile is False
     for told in (True, False):  # what the config says stands
-        assert with_compile_decided({**options, "compile": told}, network, enough, tmp_path)["compile"] is told
+        assert (
+            with_compile_decided(options.model_copy(update={"compile": told}), network, enough, tmp_path).compile
+            is told
+        )
 
 
 def test_without_a_compiler_it_runs_uncompiled_and_says_so(network, tmp_path, monkeypatch, caplog):
@@ -71,7 +75,7 @@ def test_without_a_compiler_it_runs_uncompiled_and_says_so(network, tmp_path, mo
     monkeypatch.setattr(compiling, "WORTHWHILE_FLOPS", {"cpu": 1.0})
     monkeypatch.setattr(logging.getLogger("synthgain"), "propagate", True)
     with caplog.at_level(logging.WARNING, logger="synthgain"):
-        assert with_compile_decided(checked_sampling(SAMPLING), network, 1000, tmp_path)["compile"] is False
+        assert with_compile_decided(Sampling(**SAMPLING), network, 1000, tmp_path).compile is False
     assert "no no-such-compiler here" in caplog.text
 
 
@@ -89,13 +93,8 @@ def test_the_compiler_that_the_environment_names_is_looked_for(monkeypatch, told
 def test_compiled_code_is_kept_in_the_jobs_own_folder(network, tmp_path, monkeypatch):
     monkeypatch.delenv(compiling.CACHE_VARIABLE, raising=False)
     monkeypatch.setattr(compiling.os, "environ", dict(compiling.os.environ))
-    with_compile_decided({**checked_sampling(SAMPLING), "compile": True}, network, 1, tmp_path)
+    with_compile_decided(Sampling(**{**SAMPLING, "compile": True}), network, 1, tmp_path)
     assert compiling.os.environ[compiling.CACHE_VARIABLE] == str(tmp_path / "compiled")
-
-
-def test_an_unknown_word_is_refused():
-    with pytest.raises(SynthGainError, match=r"sampling\.compile: got 'maybe'"):
-        checked_sampling({**SAMPLING, "compile": "maybe"})
 
 
 @pytest.mark.slow
@@ -106,7 +105,7 @@ def test_compiled_images_are_the_same_in_any_job_and_close_to_uncompiled_ones(tm
     for told in (False, True, True):
         torch.manual_seed(0)  # the same weights in each
         generator = Network()
-        sampler = Sampler(generator, checked_sampling({**SAMPLING, "steps": 3, "batch_size": 4, "compile": told}))
+        sampler = Sampler(generator, Sampling(**{**SAMPLING, "steps": 3, "batch_size": 4, "compile": told}))
         images = sampler.draw(seeds, lambda: generator.null_condition(4)).numpy()  # noqa: B023
         assert images.shape == (4, 1, 8, 8)
         assert generator.network.config.sample_size == 8

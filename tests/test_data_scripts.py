@@ -141,7 +141,7 @@ def test_split_from_a_column_and_its_refusals(root: Path, tmp_path: Path) -> Non
         split_dataset(split_job(run, stratify=["lable"]))
 
 
-def test_class_with_fewer_patients_than_parts_stops_unless_reported(root: Path, tmp_path: Path) -> None:
+def test_class_with_fewer_patients_than_parts_stops(root: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     table = pd.read_csv(root / "table.csv")
     table["label"] = (table.index < 2).astype(int)
@@ -149,9 +149,6 @@ def test_class_with_fewer_patients_than_parts_stops_unless_reported(root: Path, 
     prepare_dataset(prepare_job(run))
     with pytest.raises(SynthGainError, match=r"a: no image with opacity = 1.0 .*\(1 patients have it in all\)"):
         split_dataset(split_job(run))
-    split_dataset(split_job(run, empty_class="report"))
-    parts = read_json(run / "splits/a/manifest.json")["parts"]
-    assert sum("1" in counts["classes"]["opacity"] for counts in parts.values()) == 1
 
 
 def test_input_of_another_config_is_refused(root: Path, tmp_path: Path) -> None:

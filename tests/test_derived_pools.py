@@ -51,12 +51,15 @@ def draw_derived(run, name, options, inputs, shards=1):
     return run / base / "manifest.json"
 
 
+RULE = {"scores": "memorisation"}
+
+
 def test_filtered_pools_keep_survivors_in_order_and_thinned_ones_their_number(run):
     base, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
     values = np.random.default_rng(0).random(len(table))
     scores = pd.DataFrame({"image_id": table["image_id"], "score": values, "copy": values > 0.8})
     inputs = derived_inputs(run, scores)
-    rule = {"column": "score", "keep": "above", "quantile": 0.3}
+    rule = {"scores": "memorisation", "column": "score", "keep": "above", "quantile": 0.3}
     path = draw_derived(run, "best", {"of": "drawn", "filter": rule}, inputs, shards=3)
     images, kept = pixels(path)
     expected = values >= np.quantile(values, 0.3)
@@ -68,7 +71,7 @@ def test_filtered_pools_keep_survivors_in_order_and_thinned_ones_their_number(ru
     assert len(thin) == len(kept)
     assert list(thin["image_id"]) != list(kept["image_id"])
     assert list(thin["image_id"]) == [name for name in table["image_id"] if name in set(thin["image_id"])]
-    flags = {"column": "copy", "keep": "false", "quantile": None, "threshold": None}
+    flags = {**RULE, "column": "copy", "keep": "false", "quantile": None, "threshold": None}
     _, clean = pixels(draw_derived(run, "clean", {"of": "drawn", "filter": flags}, inputs))
     assert list(clean["image_id"]) == list(table["image_id"][values <= 0.8])
 
@@ -76,10 +79,10 @@ def test_filtered_pools_keep_survivors_in_order_and_thinned_ones_their_number(ru
 @pytest.mark.parametrize(
     ("rule", "word"),
     [
-        ({"column": "scor", "threshold": 0.5}, "scor"),
-        ({"column": "score"}, "exactly one"),
-        ({"column": "score", "keep": "up", "threshold": 1}, "up"),
-        ({"column": "score", "threshold": 2.0}, "relax"),
+        ({**RULE, "column": "scor", "threshold": 0.5}, "scor"),
+        ({**RULE, "column": "score"}, "exactly one"),
+        ({**RULE, "column": "score", "keep": "up", "threshold": 1}, "up"),
+        ({**RULE, "column": "score", "threshold": 2.0}, "relax"),
     ],
 )
 def test_filters_that_make_no_sense_end_with_one_line(run, capfd, rule, word):
@@ -96,7 +99,12 @@ def test_an_image_without_score_is_named(run, capfd):
     _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
     inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"][1:], "score": 1.0}))
     with pytest.raises(SystemExit):
-        draw_derived(run, "best", {"of": "drawn", "filter": {"column": "score", "threshold": 0.5}}, inputs)
+        draw_derived(
+            run,
+            "best",
+            {"of": "drawn", "filter": {**RULE, "column": "score", "threshold": 0.5}},
+            inputs,
+        )
     assert table["image_id"][0] in capfd.readouterr().err
 
 
@@ -125,5 +133,10 @@ def test_scores_that_are_never_defined_end_with_one_line(run, capfd):
     _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
     inputs = derived_inputs(run, pd.DataFrame({"image_id": table["image_id"], "dice": np.nan}))
     with pytest.raises(SystemExit):
-        draw_derived(run, "best", {"of": "drawn", "filter": {"column": "dice", "quantile": 0.5}}, inputs)
+        draw_derived(
+            run,
+            "best",
+            {"of": "drawn", "filter": {**RULE, "column": "dice", "quantile": 0.5}},
+            inputs,
+        )
     assert "no image of this replica has a defined score" in capfd.readouterr().err

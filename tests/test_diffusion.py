@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgain.device import chosen_device
-from synthgain.generators.formulations import Edm, VPrediction, formulation_from
+from synthgain.generators.diffusion.formulations import Edm, VPrediction, saved_formulation
+from synthgain.generators.diffusion.mask_condition import evaluate_conditioned
 from synthgain.generators.loading import load_generator
-from synthgain.generators.mask_condition import evaluate_conditioned
 from synthgain.networks import unet, unet_condition
 from synthgain.runtime.errors import SynthGainError
 
@@ -118,17 +118,20 @@ def test_v_prediction_loss_weight(level: float, gamma: float | None) -> None:
 def test_formulation_from_its_config_and_unknown_keys() -> None:
     weighted = VPrediction(0.3, zero_terminal_snr=False, min_snr_gamma=5.0)
     for made in (Edm(0.3), VPrediction(0.3, train_steps=50), weighted):
-        assert formulation_from(json.loads(json.dumps(made.config()))).config() == made.config()
+        assert saved_formulation(json.loads(json.dumps(made.config()))).config() == made.config()
     both = {"kind": "edm", "p_mean": -0.8, "train_steps": 1000, "schedule": "cosine"}
-    assert formulation_from(both, 0.4) == Edm(0.4, p_mean=-0.8)
+    assert saved_formulation({**both, "sigma_data": 0.4}) == Edm(0.4, p_mean=-0.8)
     for bad, message in [
-        ({"kind": "flow"}, "'flow': known are edm, v_prediction"),
+        ({"kind": "flow"}, "formulation.kind: unknown 'flow'; known: edm, v_prediction"),
         ({"kind": "edm", "p_maen": 1}, "unknown key 'p_maen'"),
-        ({"kind": "v_prediction", "schedule": "sigmoid"}, "'sigmoid': known are cosine, linear"),
+        (
+            {"kind": "v_prediction", "schedule": "sigmoid"},
+            "schedule: unknown 'sigmoid'; known: cosine, linear",
+        ),
         ({"kind": "v_prediction", "min_snr_gamma": 5.0}, "min_snr_gamma 5: with zero_terminal_snr the last step"),
     ]:
         with pytest.raises(SynthGainError, match=message):
-            formulation_from(bad, 0.5)
+            saved_formulation({**bad, "sigma_data": 0.5})
 
 
 def test_default_networks_fit_their_budget() -> None:

@@ -19,8 +19,9 @@ from workshop import Workshop, new_workshop
 
 from measure_speed import measure_speed
 from synthgain.evaluation.membership import NOISE_LEVELS
-from synthgain.network_passes import evaluations
 from synthgain.pools.inpainting import levels
+from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.passes import evaluations
 from synthgain.pools.solvers import SOLVERS, sample
 from synthgain.report.evidence import gather
 from synthgain.report.facts import ForecastFacts
@@ -61,7 +62,7 @@ def test_evaluations_are_those_of_the_solvers(solver: str, scale: float, steps: 
     generator, condition = Gaussian(), torch.zeros(1, dtype=torch.float64)
     noise = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     sample(generator, condition, noise, solver, steps, guidance_scale=scale)
-    assert evaluations({"solver": solver, "steps": steps, "guidance_scale": scale}, "diffusion") == generator.calls
+    assert evaluations(Sampling(solver=solver, steps=steps, guidance_scale=scale)) == generator.calls
     inside = Gaussian()
     sample(inside, condition, noise, solver, steps, guidance_scale=scale, guidance_interval=(0.1, 1.0))
     assert inside.calls <= generator.calls
@@ -71,12 +72,11 @@ def test_evaluations_are_those_of_the_solvers(solver: str, scale: float, steps: 
 def test_evaluations_of_inpainting_are_the_steps_down_of_its_path(steps: int, resamples: int, jump: int) -> None:
     path = levels(steps, resamples, jump)
     down = sum(after > now for now, after in pairwise(path))
-    inpainting = {"resamples": resamples, "jump_length": jump}
-    assert evaluations({"solver": "euler", "steps": steps}, "diffusion", inpainting) == down
+    inpainting = Inpainting(structure="disc", resamples=resamples, jump_length=jump)
+    assert evaluations(Sampling(solver="euler", steps=steps), inpainting) == down
 
 
-def test_a_gan_draws_in_one_pass_and_membership_has_its_levels() -> None:
-    assert evaluations({"solver": "heun", "steps": 40, "guidance_scale": 3.0}, "gan") == 1
+def test_membership_has_its_levels() -> None:
     assert len(NOISE_LEVELS) == MEMBERSHIP_LEVELS
 
 
@@ -196,7 +196,7 @@ def test_what_is_measured_and_counted_again(
         ("networks/small_cnn.py", True),
         ("downstream/training.py", True),
         ("networks/gan.py", False),
-        ("generators/gan_training.py", False),
+        ("generators/gan/training.py", False),
         ("datasets/phantom.py", False),
         ("statistics/analysis.py", False),
         ("report/figures/style.py", False),

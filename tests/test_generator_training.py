@@ -20,9 +20,12 @@ from safetensors.torch import load_file
 
 from synthgain.data.batch_order import PassOrder
 from synthgain.data.image_set import write_image_set
-from synthgain.generators import diffusion_training, training
+from synthgain.generators import training
+from synthgain.generators.diffusion import training as diffusion_training
 from synthgain.generators.loading import load_generator
-from synthgain.generators.options import training_options
+from synthgain.generators.options import GeneratorTraining
+from synthgain.generators.run import training_options, warmed_up
+from synthgain.generators.snapshots import snapshot_steps
 from synthgain.generators.training import train_family
 from synthgain.generators.training_data import measure_sigma_data, read_training_data
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
@@ -341,18 +344,18 @@ def test_sigma_data_is_the_pixels_spread() -> None:
     ("config", "message"),
     [
         ({"steps": 10, "learnig_rate": 1}, "unknown key 'learnig_rate'"),
-        ({}, "training.steps: missing"),
-        ({"steps": 0}, "training.steps: 0 must be above 0"),
-        ({"steps": 1, "precision": "float16"}, "'float16': known are float32, bfloat16"),
+        ({"steps": "12"}, "training.steps: '12' is text"),
+        ({"steps": 0}, "training.steps: .* greater than or equal to 1"),
+        ({"steps": 1, "precision": "float16"}, "training.precision: unknown 'float16'; did you mean 'bfloat16'"),
     ],
 )
-def test_bad_training_options(config: dict, message: str) -> None:
+def test_bad_training_options(tmp_path: Path, config: dict, message: str) -> None:
     with pytest.raises(SynthGainError, match=message):
-        training_options(config)
+        training_options(GeneratorTraining, training_job(tmp_path, {}, training=config))
 
 
 def test_default_snapshots_and_warm_up() -> None:
-    options = training_options({"steps": 1000, "warmup_steps": 10, "learning_rate": 1.0})
-    assert options.snapshot_steps() == [250, 500, 1000]
-    assert training_options({"steps": 1}).snapshot_steps() == [1]
-    assert [options.learning_rate_at(step) for step in (0, 4, 9, 500)] == [0.1, 0.5, 1.0, 1.0]
+    options = GeneratorTraining(steps=1000, warmup_steps=10, learning_rate=1.0)
+    assert snapshot_steps(options) == [250, 500, 1000]
+    assert snapshot_steps(GeneratorTraining(steps=1)) == [1]
+    assert [warmed_up(options, step) for step in (0, 4, 9, 500)] == [0.1, 0.5, 1.0, 1.0]

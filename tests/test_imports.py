@@ -25,11 +25,25 @@ ALLOWED = {
     "evaluation": {"networks", "generators"},
     "statistics": set(),
     # the study as its config types
-    "report": {"statistics.metric_registry", *(f"study.{name}" for name in CONFIG_TYPES)},
+    "report": {
+        "statistics.metric_registry",
+        "datasets.entries.base",
+        "pools.options",
+        *(f"generators.{name}.family" for name in registry.FAMILY_ENTRIES),
+        *(f"study.{name}" for name in CONFIG_TYPES),
+    },
     # The config is made of the options of those who use them: declarations alone, without torch.
     "study": {
-        *(f"{package}.options" for package in ("datasets", "networks", "downstream", "pools")),
-        "networks.generator_options",
+        "networks.options",
+        "datasets.entries.base",
+        "datasets.entries.table",
+        "downstream.kinds",
+        "downstream.options",
+        "generators.family",
+        "generators.snapshots",
+        "pools.known_checks",
+        "pools.options",
+        "pools.passes",
         "statistics.metric_registry",
     },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them

@@ -17,10 +17,10 @@ from test_generator_training import kill_after, weights_digest
 from torch import Tensor
 
 from synthgain.data.image_set import read_image_set
-from synthgain.generators import diffusion_training
-from synthgain.generators.diffusion_training import prepare_run
+from synthgain.generators.diffusion import training as diffusion_training
+from synthgain.generators.diffusion.mask_condition import checked_masks
+from synthgain.generators.diffusion.training import prepare_run
 from synthgain.generators.loading import load_generator
-from synthgain.generators.mask_condition import checked_masks
 from synthgain.generators.training import train_family
 from synthgain.generators.training_data import MaskPlanes, TrainingData, job_training_data, read_training_data
 from synthgain.pools.solvers import sample
@@ -62,13 +62,13 @@ def test_planes_stand_behind_the_image_in_the_order_asked_for(tmp_path: Path) ->
     assert data.masks is None
     alone = read(tmp_path, MaskPlanes("mask", ("upper", "disc")))
     assert (alone.images == data.images[:, 1:]).all()
-    given_masks = read(tmp_path, MaskPlanes("image", ("upper", "disc"), conditioned=True))
+    given_masks = read(tmp_path, MaskPlanes("image", ("upper", "disc")))
     assert given_masks.masks is not None
     assert (given_masks.images == data.images[:, :1]).all()
     assert (given_masks.masks == data.images[:, 1:]).all()
 
 
-@pytest.mark.parametrize("planes", [MaskPlanes("image+mask", ("disc",)), MaskPlanes("image", ("disc",), True)])
+@pytest.mark.parametrize("planes", [MaskPlanes("image+mask", ("disc",)), MaskPlanes("image", ("disc",))])
 def test_rows_without_the_mask_are_left_out_and_counted(tmp_path: Path, planes: MaskPlanes) -> None:
     write_data(tmp_path, masks=True, without_disc=(1, 4))
     data = read(tmp_path, planes)
@@ -120,9 +120,6 @@ def write_hollow(run: Path) -> None:
     [
         ({"output": "picture"}, "generators.ddpm.output 'picture': known are image, image\\+mask, mask"),
         ({"output": "mask"}, "generators.ddpm.structures: missing"),
-        (CONCATENATED | {"output": "image+mask"}, "what draws masks cannot be conditioned on them as well"),
-        (CONCATENATED | {"mask_by": "prayer"}, "mask_by 'prayer': known are concatenation, controlnet"),
-        (CONCATENATED | {"mask_by": "controlnet"}, "generators.ddpm.init_from: missing; mask_by: controlnet"),
     ],
 )
 def test_impossible_slices(tmp_path: Path, changes: dict, message: str) -> None:
@@ -154,7 +151,7 @@ def test_pairs_interrupted_end_in_the_bits_of_the_uninterrupted(
     data = job_training_data(jobs[0])
     assert facts["sigma_data"] == pytest.approx(float((data.images.double() / 127.5 - 1).std(correction=0)))
     generator = load_generator(jobs[0].outputs[0].parent)
-    assert (generator.kind, generator.output, generator.structures) == ("diffusion", "image+mask", ("upper", "disc"))
+    assert (generator.output, generator.structures) == ("image+mask", ("upper", "disc"))
     assert (generator.image_shape, generator.image_channels, generator.mask_by) == ((3, 8, 8), 1, None)
     assert "image" not in generator.null_condition(2)
 
@@ -221,12 +218,13 @@ def test_guidance_takes_the_mask_along(concatenated: Job) -> None:
     masks = torch.from_numpy(disc_masks(2, 8, seed=3)[..., :1].transpose(0, 3, 1, 2).astype(np.float32)) * 2 - 1
     condition = generator.encode_conditions(pd.DataFrame({"finding": [1.0, 0.0]}), masks)
     noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    sigma = torch.full((2,), 4.0)
+    high = generator.sigma_max
+    sigma = torch.full((2,), high)
     with torch.inference_mode():
-        drawn = sample(generator, condition, noise, "euler", 1, guidance_scale=3.0, sigma_max=4.0)
-        with_mask = generator.denoise(4 * noise, sigma, condition)
-        without = generator.denoise(4 * noise, sigma, generator.null_condition(2))
-        columns_only = generator.denoise(4 * noise, sigma, condition | {"image": torch.zeros_like(masks)})
+        drawn = sample(generator, condition, noise, "euler", 1, guidance_scale=3.0)
+        with_mask = generator.denoise(high * noise, sigma, condition)
+        without = generator.denoise(high * noise, sigma, generator.null_condition(2))
+        columns_only = generator.denoise(high * noise, sigma, condition | {"image": torch.zeros_like(masks)})
     torch.testing.assert_close(drawn, without + 3 * (with_mask - without), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(with_mask, columns_only)
 

@@ -301,11 +301,10 @@ def test_inpainting_leaves_no_seam(run, monkeypatch):
 
 BAD = [
     (Pairs, {"masks": TRANSFORMED}, "takes no masks"),
-    (Conditioned, {"inpainting": INPAINTING}, "needs a diffusion generator"),
-    (lambda: Gan(pairs=True), {"inpainting": INPAINTING}, "needs a diffusion generator"),
+    (Conditioned, {"inpainting": INPAINTING}, "needs a generator that denoises"),
+    (lambda: Gan(pairs=True), {"inpainting": INPAINTING}, "needs a generator that denoises"),
     (lambda: Gan(pairs=False), {}, "no masks"),
     (Pairs, {"inpainting": {**INPAINTING, "structure": "polyp"}}, "polyp"),
-    (Conditioned, {"masks": {"source": "magic"}}, "magic"),
     (Masks, {}, "draws masks"),
     (Pairs, {"module": "generated"}, "has masks"),
     (Pairs, {"image": {"size": 16, "channels": 1}}, "16"),

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgain.pools.mask_transforms import Limits, Transform, apply, elastic_field, limits_of, transformed
+from synthgain.pools.mask_transforms import Transform, apply, elastic_field, transformed
+from synthgain.pools.options import MaskTransform as Limits
 
 SIZE = 32
 STILL = Transform(mirror=False, rotation=0.0, scale=1.0, down=0.0, right=0.0, elastic=0.0, field_seed=0)
@@ -112,7 +113,7 @@ def test_leaving_the_frame_is_refused_only_if_asked_for():
     left = [transformed(mask, far, np.random.default_rng(seed))[0].sum() for seed in range(30)]
     assert min(left) < 0.7 * mask.sum()
     kept = [
-        transformed(mask, Limits(**{**far.__dict__, "keep_inside": True}), np.random.default_rng(seed))[0].sum()
+        transformed(mask, Limits(**{**far.model_dump(), "keep_inside": True}), np.random.default_rng(seed))[0].sum()
         for seed in range(30)
     ]
     assert min(kept) > 0.9 * mask.sum()
@@ -134,7 +135,7 @@ def test_lungs_do_not_change_sides_unless_a_mirror_is_allowed():
     angles = [abs(transform.rotation) for _, transform, _ in drawn if transform is not None]
     assert max(angles) <= 95
     assert len(angles) > 30
-    mirrored = Limits(**{**around.__dict__, "mirror": True})
+    mirrored = Limits(**{**around.model_dump(), "mirror": True})
     drawn = [transformed(lungs(), mirrored, np.random.default_rng(seed)) for seed in range(40)]
     assert max(abs(transform.rotation) for _, transform, _ in drawn if transform is not None) > 120
     assert {transform.mirror for _, transform, _ in drawn if transform is not None} == {True, False}
@@ -163,11 +164,6 @@ def test_a_vanished_structure_is_refused():
     limits = Limits(rotation=45, translation=0.1, scale=0.9, elastic=0, area_change=50.0)
     for seed in range(20):
         assert transformed(dot, limits, np.random.default_rng(seed))[0].any()
-
-
-def test_limits_by_name():
-    assert limits_of(None) == Limits()
-    assert limits_of({"rotation": 5, "mirror": True}) == Limits(rotation=5, mirror=True)
 
 
 def test_a_transform_is_described_in_plain_values():

@@ -1,11 +1,16 @@
 """Options below the config's top level: whatever is mistyped there is refused before anything is planned."""
 
 import json
-from typing import Any
+import math
+import re
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
+from pydantic import ValidationError
 from studies import tiny
 
+from synthgain.entry import Entry
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.load import parse_study
 
@@ -153,6 +158,29 @@ PHANTOM = {
     "ages of children": ({"datasets__hospital_b__age_range": [5, 40]}, ["hospital_b.age_range", "equal to 18"]),
     "a range upside down": ({"datasets__hospital_b__images_per_patient": [3, 1]}, ["b.images_per_patient", "[3, 1]"]),
 }
+WORDS = {
+    "a seed": ({"seed": "1e1"}, ["config: seed: write 10.0 or 1.0e+1"]),
+    "a seed that is true": ({"seed": True}, ["config: seed: true is no number"]),
+    "steps": ({"pools__drawn__sampling": {"steps": "8"}}, ["pools.drawn.sampling.steps: '8' is text; write 8"]),
+    "one of a pair": (
+        {"pools__drawn__sampling": {"guidance_interval": [0.1, "2"]}},
+        ["pools.drawn.sampling.guidance_interval.1: '2' is text; write 2"],
+    ),
+    "infinite": ({"analysis__margin": math.inf}, ["analysis.margin: inf is not finite"]),
+    "a share of a balance": (
+        {"pools__drawn__balance": {"sex": {"f": "5e-1"}}},
+        ["pools.drawn.balance.sex.f: write 0.5 or 5.0e-1"],
+    ),
+    "a truth as text": (
+        {"evaluation": {"label_consistency": "True"}},
+        ["evaluation.label_consistency: 'True' is text; write true, without quotes"],
+    ),
+    "neither a truth nor auto": (
+        {"pools__drawn__sampling": {"compile": "atuo"}},
+        ["pools.drawn.sampling.compile: unknown 'atuo'; did you mean 'auto'?"],
+    ),
+    "a size in quotes": ({"image__channels": "1"}, ["image.channels: '1' is text; write 1"]),
+}
 ALL = {
     f"{group}: {case}": change
     for group, cases in {
@@ -161,6 +189,7 @@ ALL = {
         "generator": GENERATORS,
         "pool": POOLS,
         "phantom": PHANTOM,
+        "words": WORDS,
     }.items()
     for case, change in cases.items()
 }
@@ -200,3 +229,34 @@ def test_options_are_written_out_as_they_were_given() -> None:
         assert json.dumps(here, sort_keys=True) == json.dumps(value, sort_keys=True)
     assert parse_study(tiny()).model_dump()["models"]["cnn"]["network"] == "small_cnn"
     assert parse_study(dumped) == parse_study(tiny(**changes, **others))
+
+
+def _kinds(kind: Any = Entry) -> set[type[Entry]]:
+    return {kind}.union(*(_kinds(below) for below in kind.__subclasses__() if below.__module__.startswith("synthgain")))
+
+
+def _numeric(annotation: Any, text: str) -> Any:
+    """Return a value of the annotation's form with `text` where a number is meant, or None where none is."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if annotation in (int, float):
+        return text
+    if origin is Annotated:
+        return _numeric(inner[0], text)
+    if origin in (Union, UnionType):
+        found = [] if str in inner else [_numeric(part, text) for part in inner]
+        return next((value for value in found if value is not None), None)
+    part = _numeric(inner[-2 if inner[-1] is Ellipsis else -1], text) if origin in (list, tuple, dict) else None
+    return None if part is None else {"opacity": part} if origin is dict else [part] * len(inner)
+
+
+def test_text_is_refused_at_every_key_that_holds_a_number_at_any_depth() -> None:
+    tried = 0
+    for kind in _kinds():
+        for name, field in kind.model_fields.items():
+            for text, words in (("1e1", "write 10.0 or 1.0e+1"), (math.inf, "not finite"), (math.nan, "not finite")):
+                given = _numeric(field.annotation, text)
+                if given is not None:
+                    tried += 1
+                    with pytest.raises(ValidationError, match=f"{field.alias or name}.*{re.escape(words)}"):
+                        kind.model_validate({field.alias or name: given})
+    assert tried > 300

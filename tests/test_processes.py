@@ -15,8 +15,9 @@ import pytest
 import torch
 from generator_jobs import SCRIPTS, start_script, training_job, write_data
 
-from synthgain.generators import diffusion_training, gan_training
-from synthgain.generators.loading import load_generator
+from synthgain.generators.diffusion import training as diffusion_training
+from synthgain.generators.gan import training as gan_training
+from synthgain.generators.loading import denoises, load_generator
 from synthgain.generators.training import train_family
 from synthgain.runtime.command import EXIT_TERMINATED, Job
 from synthgain.runtime.files import canonical_json
@@ -195,7 +196,7 @@ def images(job: Job) -> torch.Tensor:
     random = torch.Generator().manual_seed(0)
     condition = generator.null_condition(16)
     with torch.no_grad():
-        if generator.kind == "gan":
+        if not denoises(generator):
             return generator.generate(torch.randn(16, generator.latent_dim, generator=random), condition)
         return generator.denoise(torch.randn(16, 1, 8, 8, generator=random), torch.full((16,), 0.5), condition)
 

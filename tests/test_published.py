@@ -13,6 +13,8 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from test_reading import _dicom
 
+from synthgain.datasets.entries.published import PublishedDataset
+from synthgain.datasets.known_layouts import KNOWN_LAYOUTS
 from synthgain.datasets.layouts.cvc_clinicdb import LAST_FRAMES, sequence
 from synthgain.datasets.layouts.readings import read_reading
 from synthgain.datasets.published import prepare
@@ -21,8 +23,7 @@ from synthgain.registry import ADAPTERS, LAYOUTS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import source_identity
 from synthgain.runtime.loading import load
-from synthgain.study.data import Dataset, PublishedDataset
-from synthgain.study.layouts import KNOWN_LAYOUTS
+from synthgain.study.data import Dataset
 
 GEOMETRY = {"size": 16, "channels": 3, "fit": "pad", "intensity": "none"}
 SHAPE = (24, 20)
@@ -50,7 +51,7 @@ def settings(layout: str, **options: Any) -> PublishedDataset:
 
 def read(root: Path, layout: str, **options: Any) -> Prepared:
     config = settings(layout, **options)
-    return prepare({**config.options, **config.settings}, GEOMETRY, 0, root, 2)
+    return prepare({**config.job_options("one"), **config.settings}, GEOMETRY, 0, root, 2)
 
 
 def reasons(got: Prepared) -> dict[str, str]:
@@ -246,7 +247,7 @@ def test_siim_acr_runs_for_another_size_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", sorted(KNOWN_LAYOUTS))
 def test_what_is_missing_is_one_clear_instruction(tmp_path: Path, layout: str) -> None:
     config = settings(layout)
-    options = {**config.options, "archive": None}
+    options = {**config.job_options("one"), "archive": None}
     with pytest.raises(SynthGainError, match=r"no such folder; get .*(https://|kaggle\.com)") as error:
         prepare(options, GEOMETRY, 0, tmp_path)
     assert "\n" not in str(error.value)

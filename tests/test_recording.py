@@ -11,10 +11,11 @@ from devices import DEVICE
 from generator_jobs import training_job, write_data
 
 from synthgain.device import chosen_device
-from synthgain.generators.diffusion import DiffusionGenerator, load
+from synthgain.generators.diffusion.generator import DiffusionGenerator, load
 from synthgain.generators.training import train_family
 from synthgain.networks import recording
-from synthgain.pools.sampling import Sampler, checked_sampling
+from synthgain.pools.options import Sampling
+from synthgain.pools.sampling import Sampler
 
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA graphs need a GPU: SYNTHGAIN_TEST_DEVICE=cuda")
 
@@ -45,7 +46,7 @@ def counting(made: list[object]) -> Any:
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_replayed_samples_are_the_launched_ones(folder, precision, guidance, monkeypatch):
     monkeypatch.setenv("SYNTHGAIN_DEVICE", DEVICE)
-    options = checked_sampling({"steps": 3, "precision": precision, "guidance_scale": guidance, "compile": False})
+    options = Sampling(**{"steps": 3, "precision": precision, "guidance_scale": guidance, "compile": False})
 
     def drawn() -> torch.Tensor:
         generator = load(folder, None, chosen_device())

@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from synthgain.entry import checked
+from synthgain.pools.options import Sampling
 from synthgain.pools.solvers import SOLVERS, guided_denoiser, karras_sigmas, sample
 from synthgain.runtime.errors import SynthGainError
 
@@ -39,6 +41,12 @@ class Mixture(Gaussian):
         width = 0.2**2
         pull = torch.tanh(x / (width + level))
         return (width * x + level * pull) / (width + level)
+
+
+class Above(Mixture):
+    """From a higher level on."""
+
+    sigma_min = 0.01
 
 
 def noise(n=8):
@@ -88,7 +96,7 @@ def test_dpmpp_2m_equals_diffusers():
         sigma_min=0.01, sigma_max=20.0, sigma_data=DEVIATION, solver_order=2, prediction_type="epsilon"
     )
     scheduler.set_timesteps(12)
-    generator, x = Mixture(), noise() * 20.0
+    generator, x = Above(), noise() * 20.0
     for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
         level = sigma.double().expand(len(x))
         denoised = generator.denoise(x, level, None)
@@ -96,7 +104,7 @@ def test_dpmpp_2m_equals_diffusers():
         skip = DEVIATION**2 / (sigma**2 + DEVIATION**2)
         out = sigma * DEVIATION / (sigma**2 + DEVIATION**2) ** 0.5
         x = scheduler.step((denoised - skip * x) / out, timestep, x).prev_sample
-    ours = sample(generator, None, noise(), "dpmpp_2m", 12, sigma_min=0.01)
+    ours = sample(generator, None, noise(), "dpmpp_2m", 12)
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-5)
 
 
@@ -109,7 +117,7 @@ def test_unipc_equals_diffusers():
     )
     scheduler.set_timesteps(12)
     scheduler.sigmas = torch.tensor(sigmas, dtype=torch.float64)
-    generator, scale = Mixture(), [1 / math.sqrt(1 + sigma**2) for sigma in sigmas]
+    generator, scale = Above(), [1 / math.sqrt(1 + sigma**2) for sigma in sigmas]
     x = noise() * sigmas[0] * scale[0]  # the scheduler works in variance-preserving form: x / sqrt(1 + sigma²)
     for step, timestep in enumerate(scheduler.timesteps):
         level = torch.full((len(x),), sigmas[step], dtype=torch.float64)
@@ -117,7 +125,7 @@ def test_unipc_equals_diffusers():
         if step == len(sigmas) - 2:
             break
         x = scheduler.step(denoised, timestep, x).prev_sample
-    ours = sample(generator, None, noise(), "unipc", 12, sigma_min=0.01)
+    ours = sample(generator, None, noise(), "unipc", 12)
     torch.testing.assert_close(ours, denoised, rtol=1e-4, atol=1e-5)
 
 
@@ -161,14 +169,16 @@ def test_scale_one_does_no_second_pass_and_changes_nothing():
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"solver": "magic", "steps": 5}, "magic"),
-        ({"solver": "euler", "steps": 0}, "steps"),
-        ({"solver": "euler", "steps": 5, "sigma_max": math.inf}, "sigma_max"),
-        ({"solver": "euler", "steps": 5, "sigma_min": 30.0}, "sigma_min"),
-        ({"solver": "euler", "steps": 5, "guidance_scale": 2.0, "guidance_interval": [2.0, 1.0]}, "guidance_interval"),
+        ({"solver": "magic"}, "magic"),
+        ({"steps": 0}, "steps"),
+        ({"batchsize": 3}, "did you mean 'batch_size'"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"precision": "x"}, "'x'"),
+        ({"compile": "maybe"}, r"compile: unknown 'maybe'"),
+        ({"guidance_interval": [2.0, 1.0]}, "guidance_interval"),
     ],
 )
 def test_impossible_options_are_refused_in_one_line(options, word):
     with pytest.raises(SynthGainError, match=word) as caught:
-        sample(Gaussian(), conditions(), noise(), **options)
+        checked(Sampling, options, "sampling")
     assert "\n" not in str(caught.value)

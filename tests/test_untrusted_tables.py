@@ -25,6 +25,7 @@ from export_pool import export_pool
 from prepare_dataset import prepare_dataset
 from synthgain.data.image_set import read_image_set, write_image_set
 from synthgain.datasets.columns import MAX_LEVEL, text_table
+from synthgain.datasets.entries.table import MaskColumn
 from synthgain.datasets.table import prepare
 from synthgain.entry import Name
 from synthgain.pools import imported
@@ -32,7 +33,6 @@ from synthgain.pools.conditions import PoolKeys
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest
-from synthgain.study.data import MaskColumn
 from synthgain.study.load import parse_study
 
 FUZZING = settings(max_examples=200, derandomize=True, database=None, deadline=None)

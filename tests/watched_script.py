@@ -69,7 +69,7 @@ def _watch(trace: int, script: str) -> None:
         training: Any = importlib.import_module("synthgain.downstream.training")
         training.SAVE_SECONDS, training.SAVE_SHARE = 0.0, 1.0
     if script == "draw_pool_shard":
-        family: Any = importlib.import_module("synthgain.generators.diffusion").DiffusionGenerator
+        family: Any = importlib.import_module("synthgain.generators.diffusion.generator").DiffusionGenerator
         denoise = family.denoise
         family.denoise = lambda *given, **named: (worked(), denoise(*given, **named))[1]
     else:

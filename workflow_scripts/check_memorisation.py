@@ -194,7 +194,7 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
             return membership.not_applicable(f"no {name} image has masks of {', '.join(structures)}")
         rows = np.sort(rng.permutation(len(images))[: settings["images"]])
         drawn = images.subset(rows)
-        levels, draws = settings.get("noise_levels", membership.NOISE_LEVELS), settings["draws"]
+        levels, draws = membership.NOISE_LEVELS, settings["draws"]
         losses.append(
             membership.denoising_losses(
                 generator,

@@ -5,8 +5,10 @@ import shutil
 import pandas as pd
 
 from synthgain.data.image_set import ImageSet, job_dataset, write_image_set
+from synthgain.entry import checked
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned
+from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
 from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.command import Job, run_script
@@ -26,13 +28,14 @@ def draw_pool_shard(job: Job) -> None:
         return
     part = job.slice
     source, training = _source(job)
+    inpainting = part.get("inpainting")
     request = ShardRequest(
         keys=PoolKeys(part["seed"], part["pool"], part["index"], part["replica"]),
         shard=part["shard"],
         shards=part["shards"],
         options=part.get("options") or {},
         conditions=part.get("conditions") or {},
-        sampling=part.get("sampling") or {},
+        sampling=checked(Sampling, part.get("sampling") or {}, "sampling", of_slice=True),
         image=part["image"],
         dataset=part.get("rows_of"),
         source=source,
@@ -43,7 +46,7 @@ def draw_pool_shard(job: Job) -> None:
         inputs=job.inputs,
         threads=job.threads,
         masks=part.get("masks"),
-        inpainting=part.get("inpainting"),
+        inpainting=inpainting and checked(Inpainting, inpainting, "inpainting", of_slice=True),
     )
     draw = load(POOL_SOURCES, part["module"]).draw
     drawn = draw_misaligned(draw, request) if part.get("misaligned") else draw(request)

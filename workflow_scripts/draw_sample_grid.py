@@ -14,10 +14,12 @@ import torch
 
 from synthgain.data.pixels import to_signed, to_uint8
 from synthgain.device import chosen_device
+from synthgain.entry import checked
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training_data import MaskPlanes, TrainingData, read_training_data
+from synthgain.pools.options import Sampling
 from synthgain.pools.pair_decoding import decode_planes
-from synthgain.pools.sampling import Sampler, checked_sampling
+from synthgain.pools.sampling import Sampler
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import atomic_path
 from synthgain.seeds import integer_seed, random_generator
@@ -48,16 +50,13 @@ def draw_sample_grid(job: Job) -> None:
     folders = {
         str(name): (dataset.folder(), job.inputs.splits[name].folder()) for name, dataset in job.inputs.datasets.items()
     }
-    conditioned = generator.output == "image" and bool(generator.structures)
-    planes = MaskPlanes(
-        generator.output, tuple(generator.structures), conditioned, place=f"generators.{entry['generator']}"
-    )
+    planes = MaskPlanes(generator.output, tuple(generator.structures), place=f"generators.{entry['generator']}")
     data = read_training_data(folders, 1.0, 1.0, entry["seed"], planes)
     groups = condition_groups(data.table, generator.encoder.columns)[:MAX_ROWS]
-    sampler = Sampler(generator, checked_sampling(entry["sampling"]))
+    sampler = Sampler(generator, checked(Sampling, entry["sampling"], "sampling", of_slice=True))
     rows = [_grid_row(sampler, data, group, name, entry) for name, group in groups]
     title = f"{entry['generator']} {entry['index']}, snapshot {entry['snapshot']}"
-    legend = [f"{name} (condition)" if conditioned else name for name in generator.structures]
+    legend = [f"{name} (condition)" if planes.conditioned else name for name in generator.structures]
     with atomic_path(job.outputs[0]) as temporary:
         draw_grid(temporary, [name for name, _ in groups], rows, title, legend)
 

@@ -27,8 +27,7 @@ def score_pool(job: Job) -> None:
     """Write label_consistency/<pool>/<index>/, by the task of the model, and its manifest.json."""
     torch.set_num_threads(job.threads)
     settings = job.slice
-    segmentation = settings["model"].get("task") == "segmentation"
-    files, images = _score_masks(job) if segmentation else _score_labels(job)
+    files, images = _score_masks(job) if "check" in settings else _score_labels(job)
     names = {name: settings[name] for name in ("pool", "index", "replicate")}
     write_manifest(job.outputs[0], job.identity, files, **names, model=settings["model"]["name"], images=images)
 

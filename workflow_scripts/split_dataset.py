@@ -22,7 +22,7 @@ from synthgain.seeds import random_generator
 
 
 def split_dataset(job: Job) -> None:
-    """Slice: dataset, fractions {train, validation, test} or column, stratify, seed, split_seed, empty_class.
+    """Slice: dataset, fractions {train, validation, test} or column, stratify, seed, split_seed.
 
     Without `stratify` all targets are kept in proportion; without targets, terciles of the first structure's area.
     """
@@ -50,8 +50,7 @@ def split_dataset(job: Job) -> None:
         fractions = settings["fractions"]
         parts = split_by_fractions(groups, labels, fractions, rng)
         expected = [part for part in PARTS if part == "train" or fractions.get(part)]
-    binding = targets if settings.get("empty_class", "stop") == "stop" else {}
-    check_classes(table, parts, binding, expected, name)
+    check_classes(table, parts, targets, expected, name)
     split = pd.DataFrame({"image_id": table["image_id"], "patient_id": table["patient_id"], "part": parts})
     assert_disjoint(split, groups)
     folder = job.outputs[0].parent

@@ -8,15 +8,16 @@ import copy
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Self, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
     StringConstraints,
@@ -31,6 +32,7 @@ from synthgain.runtime.errors import SynthGainError
 
 LONGEST_SHOWN = 64  # characters of a wrong name: as many as a right one may have
 
+Share = Annotated[float, Field(ge=0, le=1)]
 # Names become folder names and wildcard values: nothing in them needs quoting anywhere.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
@@ -57,6 +59,7 @@ class OmittedWhen:
     value: Any
 
 
+_PLACED = re.compile(r"([a-z0-9_]+(?:\.[a-z0-9_]+)*): ")  # a message that names the place first
 _FROM_SLICE = {"from_slice": True}
 
 
@@ -76,6 +79,10 @@ class Entry(BaseModel):
                         f"unknown key {shown(str(key))!r}; {nearest(str(key), {k for k in known if k != 'from_'})}"
                     )
             fields = {n: f for name, f in cls.model_fields.items() for n in (name, f.alias)}
+            for key, value in data.items():
+                problem = _misread(value, fields[key].annotation)
+                if problem is not None:
+                    raise ValueError(f"{key}.{problem}" if _PLACED.match(problem) else f"{key}: {problem}")
             return {key: value for key, value in data.items() if value is not None or _takes_null(fields[key])}
         return data
 
@@ -122,10 +129,13 @@ class Options(Entry):
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def checked(kind: type[Made], options: Mapping[str, Any], place: str) -> Made:
-    """Return options of a job's slice as their type; SynthGainError with the first problem, after `place`."""
+def checked(kind: type[Made], options: Mapping[str, Any], place: str, of_slice: bool = False) -> Made:
+    """Return options of a job's slice as their type; SynthGainError with the first problem, after `place`.
+
+    of_slice: they were written by `dump`, so that a key that is not there has its frozen value.
+    """
     try:
-        return kind.model_validate(dict(options))
+        return kind.model_validate(dict(options), context=_FROM_SLICE if of_slice else None)
     except ValidationError as error:
         where, message = first_problem(error, options)
         raise SynthGainError(f"{'.'.join([place, *where])}: {message}") from None
@@ -153,9 +163,7 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
     keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")[1]]
-    inside = re.match(
-        r"([a-z_]+(?:\.[a-z0-9_]+)*): ", message
-    )  # a check of an entry as a whole names what is wrong in it
+    inside = _PLACED.match(message)  # a check of an entry as a whole names what is wrong in it
     return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
 
 
@@ -182,15 +190,56 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
-def _number(value: Any) -> Any:
-    """Refuse what is no number, and say how YAML wants it; an integer stays one."""
-    if isinstance(value, bool):
-        raise ValueError(f"{str(value).lower()} is no number")
-    if isinstance(value, str):
-        raise ValueError(_number_in_text(value))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not finite")
-    return value
+Number = int | float  # an integer stays one
+
+
+def _misread(value: Any, annotation: Any) -> str | None:
+    """Return what is wrong where a number or a truth value is meant: text, an infinite number; `place: ` before it."""
+    kinds = list(_alternatives(annotation))
+    if isinstance(value, dict | list | tuple):
+        for kind in kinds:
+            for key, part, inner in _parts(value, kind):
+                problem = _misread(part, inner)
+                if problem is not None:
+                    return f"{key}.{problem}" if _PLACED.match(problem) else f"{key}: {problem}"
+        return None
+    words = {word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)}
+    numeric = int in kinds or float in kinds or any(type(word) is int for word in words)
+    if isinstance(value, float) and not math.isfinite(value) and numeric:
+        return f"{value} is not finite"
+    if str in kinds or Any in kinds:
+        return None
+    if isinstance(value, bool) and numeric and bool not in kinds:
+        return f"{str(value).lower()} is no number"
+    if isinstance(value, str) and value not in words:
+        if numeric:
+            return _number_in_text(value)
+        if bool in kinds and value.lower() in ("true", "false"):
+            return f"{shown(value)!r} is text; write {value.lower()}, without quotes"
+        if bool in kinds:
+            return f"unknown {shown(value)!r}; {nearest(value, {'true', 'false', *words})}"
+    return None
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """Yield the types that an annotation allows."""
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _alternatives(part)
+    else:
+        yield annotation
+
+
+def _parts(value: dict[Any, Any] | list[Any] | tuple[Any, ...], kind: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield (key, part, annotation of the part) of a value whose annotation is a mapping or a sequence."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is dict and isinstance(value, dict):
+        yield from ((key, part, inner[1]) for key, part in value.items())
+    elif origin in (list, tuple) and not isinstance(value, dict):
+        one = origin is list or inner[-1] is Ellipsis
+        yield from ((n, part, inner[0 if one else n]) for n, part in enumerate(value) if one or n < len(inner))
 
 
 def _number_in_text(text: str) -> str:
@@ -204,10 +253,6 @@ def _number_in_text(text: str) -> str:
     whole, point, sign, power = parts.groups()
     fraction = point if point and point != "." else ".0"
     return f"write {value!r} or {whole}{fraction}e{sign or '+'}{power}: YAML reads {shown(text)} as text"
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[int | float, BeforeValidator(_number)]
 
 
 @cache

@@ -10,6 +10,13 @@ ADAPTERS = {
     "medmnist": "synthgain.datasets.medmnist",
     "published": "synthgain.datasets.published",
 }
+# What the config and the planner know of a data set of an adapter (`datasets/entries/base.py`).
+ADAPTER_ENTRIES = {
+    "phantom": "synthgain.datasets.entries.phantom",
+    "table": "synthgain.datasets.entries.table",
+    "medmnist": "synthgain.datasets.entries.medmnist",
+    "published": "synthgain.datasets.entries.published",
+}
 LAYOUTS = {
     "kvasir_seg": "synthgain.datasets.layouts.kvasir_seg",
     "hyperkvasir": "synthgain.datasets.layouts.hyperkvasir",
@@ -19,14 +26,25 @@ LAYOUTS = {
     "shenzhen": "synthgain.datasets.layouts.shenzhen",
     "siim_acr": "synthgain.datasets.layouts.siim_acr",
 }
-FAMILIES = {"diffusion": "synthgain.generators.diffusion", "gan": "synthgain.generators.gan"}
+FAMILIES = {
+    "diffusion": "synthgain.generators.diffusion.generator",
+    "gan": "synthgain.generators.gan.generator",
+}
+# What the config and the planner know of a family (`generators/family.py`).
+FAMILY_ENTRIES = {
+    "diffusion": "synthgain.generators.diffusion.family",
+    "gan": "synthgain.generators.gan.family",
+}
 # The part of the package that trains a family: imported there only by the jobs that train.
 FAMILY_TRAINING = {
-    "diffusion": "synthgain.generators.diffusion_training",
-    "gan": "synthgain.generators.gan_training",
+    "diffusion": "synthgain.generators.diffusion.training",
+    "gan": "synthgain.generators.gan.training",
 }
 # How the report describes a family: no part of any training.
-FAMILY_PROSE = {"diffusion": "synthgain.report.families.diffusion", "gan": "synthgain.report.families.gan"}
+FAMILY_PROSE = {
+    "diffusion": "synthgain.report.families.diffusion",
+    "gan": "synthgain.report.families.gan",
+}
 NETWORKS = {
     "small_cnn": "synthgain.networks.small_cnn",
     "torchvision_classifiers": "synthgain.networks.torchvision_classifiers",

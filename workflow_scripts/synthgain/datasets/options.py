@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from synthgain.entry import Entry, Options, nearest
+from synthgain.entry import Entry, Options, Share, nearest
 
 Finding = Literal["opacity", "nodule", "effusion", "cardiomegaly"]
 Column = Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build"]
@@ -73,9 +73,6 @@ def style_choice(value: Any) -> str | StyleChoice | None:
             raise ValueError(f"unknown style {value!r}; {nearest(str(value), STYLES)}")
         return str(value)
     return StyleChoice.model_validate(value)
-
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class PhantomOptions(Entry):

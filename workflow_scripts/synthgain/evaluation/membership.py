@@ -48,7 +48,7 @@ def denoising_losses(
         rows = slice(start, start + BATCH)
         clean = to_batch(torch.from_numpy(np.array(images[rows])))
         planes = None if masks is None else mask_batch(masks[rows])
-        if planes is not None and generator.mask_by is None:
+        if planes is not None and generator.output != "image":
             clean, planes = torch.cat([clean, planes], dim=1), None
         clean = clean.to(device)
         given = (table.iloc[rows],) if planes is None else (table.iloc[rows], planes)

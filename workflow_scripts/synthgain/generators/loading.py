@@ -1,7 +1,7 @@
 """Opens a trained generator of any family, and finds its whole weights."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import pandas as pd
 import torch
@@ -23,7 +23,6 @@ class Generator(Protocol):
     the others the masks of `structures`) or mask.
     """
 
-    kind: str
     output: str
     structures: tuple[str, ...]
     image_channels: int
@@ -45,7 +44,6 @@ class Denoiser(Generator, Protocol):
     sigma_min: float
     sigma_max: float
     sigma_data: float
-    mask_by: str | None
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """Return the expected clean image (N, C, H, W) float32 of x = x0 + sigma · noise, sigma (N,)."""
@@ -63,10 +61,15 @@ class OneStep(Generator, Protocol):
         """Return images (N, C, H, W) float32 in [-1, 1] of z (N, latent_dim), standard normal."""
 
 
+def denoises(generator: Generator) -> TypeGuard[Denoiser]:
+    """True for a generator that takes noise away step by step; the others are OneStep."""
+    return hasattr(generator, "denoise")
+
+
 def load_generator(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> Generator:
     """Return the generator in `folder` (that of its manifest.json) with the weights of `snapshot` (None: the last).
 
-    Of kind "diffusion" it is a Denoiser, of kind "gan" OneStep. Raises SynthGainError if it is damaged or has no such
+    It is a Denoiser or OneStep. Raises SynthGainError if it is damaged or has no such
     snapshot.
     """
     manifest = read_manifest(folder / "manifest.json")

@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -13,14 +13,23 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from synthgain.device import chosen_device, load_optimizer, make_deterministic
+from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.options import PRECISIONS, TrainingOptions
+from synthgain.generators.options import GeneratorTraining
+from synthgain.generators.snapshots import snapshot_steps
 from synthgain.generators.training_data import TrainingData, job_training_data
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job, logger
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.guarded import GuardedFolder
 from synthgain.runtime.processes import RENDEZVOUS
+from synthgain.runtime.settings import settings
+
+Training = TypeVar("Training", bound=GeneratorTraining)
+
+PRECISIONS = {"float32": "no", "bfloat16": "bf16"}  # ours: accelerate's
+# Warm-up of the weight average: at first its decay is 1 − (1 + step / EMA_INV_GAMMA)^−EMA_POWER, below `ema_decay`.
+EMA_INV_GAMMA, EMA_POWER = 1.0, 0.75
 
 
 @dataclass
@@ -29,7 +38,7 @@ class Run(ABC):
 
     loss_names: ClassVar[tuple[str, ...]] = ("loss",)  # columns of training.csv
 
-    options: TrainingOptions
+    options: GeneratorTraining
     data: TrainingData
     accelerator: Accelerator
     seed_keys: dict[str, str | int]
@@ -50,6 +59,10 @@ class Run(ABC):
     @abstractmethod
     def stateful(self) -> dict[str, Any]:
         """What learns, by name: things with state_dict and load_state_dict."""
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then constant: the weight average takes the place of a decay."""
+        return warmed_up(self.options, step)
 
     @abstractmethod
     def start(self) -> None:
@@ -76,14 +89,25 @@ class Run(ABC):
         return []
 
 
-def common_parts(job: Job, options: TrainingOptions) -> tuple[TrainingData, Accelerator, dict[str, str | int]]:
+def warmed_up(options: GeneratorTraining, step: int) -> float:
+    """Return the learning rate of `step` (from 0) after a linear warm-up."""
+    return options.learning_rate * min(1.0, (step + 1) / max(options.warmup_steps, 1))
+
+
+def training_options(kind: type[Training], job: Job) -> Training:
+    """Return the options of a training job, those of the log and of saving from the environment."""
+    entry = job.slice
+    return checked(kind, {**entry["training"], **settings("generators", entry["generator"])}, "training", of_slice=True)
+
+
+def common_parts(job: Job, options: GeneratorTraining) -> tuple[TrainingData, Accelerator, dict[str, str | int]]:
     """Return what every family's run begins with: data, accelerator and the keys of its seeds."""
     accelerator = new_accelerator(options)
     keys = {"study": job.slice["seed"], "generator": job.slice["generator"], "index": job.slice["index"]}
     return job_training_data(job), accelerator, keys
 
 
-def new_accelerator(options: TrainingOptions) -> Accelerator:
+def new_accelerator(options: GeneratorTraining) -> Accelerator:
     """Return accelerate's view of devices, processes and precision, once all processes of the job are there.
 
     Raises SynthGainError for an uneven batch, or where there are fewer GPUs than processes.
@@ -116,14 +140,14 @@ def join_processes(device: torch.device) -> None:
     torch.distributed.init_process_group(backend, init_method=place, rank=rank, world_size=count)
 
 
-def weight_average(module: nn.Module, options: TrainingOptions) -> EMAModel:
+def weight_average(module: nn.Module, options: GeneratorTraining) -> EMAModel:
     """Return the running average of a module's weights, with its warm-up."""
     return EMAModel(
         module.parameters(),
         decay=options.ema_decay,
         use_ema_warmup=True,
-        inv_gamma=options.ema_inv_gamma,
-        power=options.ema_power,
+        inv_gamma=EMA_INV_GAMMA,
+        power=EMA_POWER,
         foreach=True,
     )
 
@@ -146,7 +170,7 @@ def resume(run: Run, checkpoints: Checkpoints, snapshots: GuardedFolder) -> None
     """Put the newest usable state into `run`; without one, or without its snapshots, training starts afresh."""
     with run.accelerator.main_process_first():  # it removes what is damaged before the others look
         found = checkpoints.load_latest()
-    due = [step for step in run.options.snapshot_steps() if found is not None and step <= found[0]]
+    due = [step for step in snapshot_steps(run.options) if found is not None and step <= found[0]]
     missing = [step for step in due if snapshots.find(str(step)) is None]
     if missing:
         logger.warning("%s: snapshot %d is missing or damaged, starting afresh", snapshots.folder, missing[0])

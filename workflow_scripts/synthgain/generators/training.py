@@ -20,6 +20,7 @@ from torch import Tensor
 
 from synthgain.data.batch_order import PassOrder
 from synthgain.generators.run import Run, check_agreement, resume, snapshots_of, state_of
+from synthgain.generators.snapshots import snapshot_steps
 from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job, Progress, StopSignal, Terminated, logger
@@ -67,14 +68,14 @@ def train_steps(run: Run, checkpoints: Checkpoints, snapshots: GuardedFolder, na
     run.start()
     order = PassOrder(len(run.data), options.batch_size, run.seed_keys)
     own = torch.arange(run.accelerator.process_index, options.batch_size, processes)
-    kept_steps = set(options.snapshot_steps())
+    kept_steps = set(snapshot_steps(options))
     check_every = steps_between_looks(device, processes)
     unchecked: list[Tensor] = []
     progress = Progress(f"generator {name}", options.steps, run.step)
     meter = started_meter(run)
     saved_at, clock, logged_at = time.monotonic(), time.monotonic(), (run.step, run.seconds)
     while run.step < options.steps:
-        rate = options.learning_rate_at(run.step)
+        rate = run.learning_rate_at(run.step)
         unchecked.append(run.take_step(torch.from_numpy(order.batch(run.step))[own], own))
         run.step += 1
         notes = [f"loss {run.losses[-1][0]:.4f}"] if run.losses else []
@@ -166,7 +167,7 @@ def write_generator(run: Run, job: Job) -> None:
     run: at its last step. Raises SynthGainError if a snapshot in the state is damaged.
     """
     target, kept = job.outputs[0].parent, snapshots_of(job)
-    steps = run.options.snapshot_steps()
+    steps = snapshot_steps(run.options)
     damaged = [step for step in steps if kept.find(str(step)) is None]
     if damaged:
         raise SynthGainError(f"{kept.folder}/{damaged[0]}: snapshot missing or damaged; run snakemake again to train")

@@ -24,28 +24,30 @@ INSIDE = 255  # level of a mask's pixels as a training plane, so that images and
 
 @dataclass(frozen=True)
 class MaskPlanes:
-    """What a generator draws (`output`), and the structures whose masks it draws, or takes where `conditioned`.
+    """What a generator draws (`output`), and the structures whose masks it draws, or takes where that is an image.
 
     place: where the config says so, for errors. Raises SynthGainError for an impossible combination.
     """
 
     output: str = "image"
     structures: tuple[str, ...] = ()
-    conditioned: bool = False
     place: str = "train_on"
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise SynthGainError(f"{self.place}.output {self.output!r}: known are {', '.join(OUTPUTS)}")
-        if self.conditioned and self.output != "image":
-            raise SynthGainError(f"{self.place}.condition_on: what draws masks cannot be conditioned on them as well")
-        if self.used and not self.structures:
-            raise SynthGainError(f"{self.place}.structures: missing; name the masks that are drawn or conditioned on")
+        if self.output != "image" and not self.structures:
+            raise SynthGainError(f"{self.place}.structures: missing; name the masks that are drawn")
 
     @property
     def used(self) -> bool:
         """True where masks are needed at all."""
-        return self.conditioned or self.output != "image"
+        return bool(self.structures)
+
+    @property
+    def conditioned(self) -> bool:
+        """True where masks are a condition."""
+        return self.used and self.output == "image"
 
 
 IMAGES_ONLY = MaskPlanes()
@@ -92,7 +94,6 @@ def job_training_data(job: Job) -> TrainingData:
     planes = MaskPlanes(
         entry.get("output", "image"),
         tuple(entry.get("structures") or ()),
-        conditioned=bool(entry.get("mask_by")),
         place=f"generators.{entry['generator']}",
     )
     return read_training_data(folders, *fractions, entry["seed"], planes)

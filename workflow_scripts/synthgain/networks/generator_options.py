@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from synthgain.networks.options import Count, Counts, Dropout, Network, by_name
+from synthgain.networks.options import Count, Counts, Dropout, Network
 from synthgain.runtime.errors import SynthGainError
 
 # {largest image size in px: channels per level, resnet layers per level}. Chosen by measurement on two CPU cores
@@ -135,7 +135,3 @@ def levels_of(size: int) -> int:
             "such as 32, 48, 64, 96, 128, 224 or 256"
         )
     return level + 1
-
-
-# By family; the first of each is the default.
-GENERATORS = {"diffusion": by_name(UNet, UNetCondition), "gan": by_name(Gan)}

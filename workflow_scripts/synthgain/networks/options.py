@@ -4,10 +4,10 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PrivateAttr, model_serializer, model_validator
 
-from synthgain.entry import Number, Options, Whole, nearest, shown
+from synthgain.entry import Number, Options, nearest, shown
 from synthgain.runtime.errors import SynthGainError
 
-Count = Annotated[Whole, Field(ge=1)]
+Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
 Dropout = Annotated[Number, Field(ge=0, lt=1)]
 
@@ -36,10 +36,10 @@ class SmallCnn(Network):
 
     module = "small_cnn"
     name: Literal["small_cnn"] = "small_cnn"
-    width: Annotated[Whole, Field(ge=4, multiple_of=4)] = Field(
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = Field(
         16, description="Channels of the first layer, doubled at each halving; a multiple of 4."
     )
-    max_width: Annotated[Whole, Field(ge=4, multiple_of=4)] = Field(
+    max_width: Annotated[int, Field(ge=4, multiple_of=4)] = Field(
         128, description="Most channels of a layer; a multiple of 4."
     )
     depth: Count = Field(2, description="Convolutions per resolution.")
@@ -92,7 +92,7 @@ class UNetSegmenter(Segmenter):
 
     name: Literal["unet"] = "unet"
     channels: Counts = Field([16, 32, 64, 128], description="Widths, finest level first.")
-    num_res_units: Annotated[Whole, Field(ge=0)] = Field(2, description="Residual units per level.")
+    num_res_units: Annotated[int, Field(ge=0)] = Field(2, description="Residual units per level.")
     dropout: Dropout = Field(0.0, description="Dropout.")
 
     @property
@@ -104,7 +104,7 @@ class SegResNet(Segmenter):
     """MONAI's SegResNet."""
 
     name: Literal["segresnet"] = "segresnet"
-    init_filters: Annotated[Whole, Field(ge=8, multiple_of=8)] = Field(
+    init_filters: Annotated[int, Field(ge=8, multiple_of=8)] = Field(
         8, description="Channels of the first level; a multiple of 8."
     )
     blocks_down: Counts = Field([1, 2, 2, 4], description="Blocks of each level on the way down.")

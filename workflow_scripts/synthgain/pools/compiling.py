@@ -6,14 +6,13 @@ it follows from the floating point operations of one whole replica.
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 
-from synthgain.generators.loading import Denoiser, Generator
-from synthgain.network_passes import evaluations
+from synthgain.generators.loading import Denoiser, Generator, denoises
+from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.passes import evaluations
 from synthgain.runtime.command import logger
 
 # Operations of a replica from which compiling pays (docs/performance.md). CPU: compiling takes one to three minutes and
@@ -26,46 +25,43 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def with_compile_decided(
-    options: Mapping[str, Any],
+    options: Sampling,
     generator: Generator,
     rows: int,
     state: Path,
-    inpainting: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    inpainting: Inpainting | None = None,
+) -> Sampling:
     """Return sampling options with `compile` true or false where it was auto.
 
     rows: of the whole replica. inpainting: the pool's, which takes more evaluations. state: the job's own folder,
     where compiled code is kept unless the environment names another place (torch's default, a folder in /tmp, may be
     another user's).
     """
-    wanted = options["compile"]
+    wanted = options.compile
     if wanted == "auto":
         wanted = pays(options, generator, rows, inpainting) and has_compiler(generator.device)
     if wanted:
         os.environ.setdefault(CACHE_VARIABLE, str(state / "compiled"))
-    return {**options, "compile": wanted}
+    return options.model_copy(update={"compile": wanted})
 
 
-def pays(
-    options: Mapping[str, object], generator: Generator, rows: int, inpainting: Mapping[str, object] | None = None
-) -> bool:
+def pays(options: Sampling, generator: Generator, rows: int, inpainting: Inpainting | None = None) -> bool:
     """True where drawing `rows` images takes so many operations that compiling the network is repaid."""
-    if generator.kind != "diffusion" or generator.device.type not in WORTHWHILE_FLOPS:
+    if not denoises(generator) or generator.device.type not in WORTHWHILE_FLOPS:
         return False
     enough = WORTHWHILE_FLOPS[generator.device.type]
-    passes = rows * evaluations(options, generator.kind, inpainting)
+    passes = rows * evaluations(options, inpainting)
     return passes * LARGEST_FLOPS >= enough and passes * flops_of_pass(generator) >= enough
 
 
-def flops_of_pass(generator: Generator) -> float:
+def flops_of_pass(generator: Denoiser) -> float:
     """Return the floating point operations (2 a multiplication with its addition) of one image through the network."""
     from torch.utils.flop_counter import FlopCounterMode  # loads much that the usual, small pool has no use for
 
-    denoiser = cast(Denoiser, generator)
     condition = generator.null_condition(1)
     noisy = torch.zeros(1, *generator.image_shape, device=generator.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        denoiser.denoise(noisy, torch.ones(1, device=generator.device), condition)
+        generator.denoise(noisy, torch.ones(1, device=generator.device), condition)
     return float(counter.get_total_flops())
 
 

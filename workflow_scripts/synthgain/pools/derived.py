@@ -1,18 +1,15 @@
 """Pools made of another pool: its survivors of a filter on scores, or as many of it unselected."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from synthgain.data.replicas import read_replicas
+from synthgain.entry import checked
+from synthgain.pools.options import Filter
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table
 from synthgain.seeds import random_generator
-
-SIDES = ("above", "below", "false")
 
 
 def draw(request: ShardRequest) -> Drawn:
@@ -28,7 +25,8 @@ def draw(request: ShardRequest) -> Drawn:
     given = request.inputs.replicas[options["of"], request.keys.index, replica]
     base = read_replicas([(given.path, given.identity)])
     table = base.table
-    kept = survivors(read_scores(request, options["filter"]["column"]), table, options["filter"])
+    rule = checked(Filter, options["filter"], "filter", of_slice=True)
+    kept = survivors(read_scores(request, rule.column), table, rule)
     if options.get("thin"):
         kept = thinned(len(table), int(kept.sum()), request)
     if not kept.any():
@@ -41,7 +39,7 @@ def draw(request: ShardRequest) -> Drawn:
     return Drawn(base.pixels.gather(positions), chosen, base.columns, masks, base.mask_names, facts)
 
 
-def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -> np.ndarray:
+def survivors(scores: pd.Series, table: pd.DataFrame, rule: Filter) -> np.ndarray:
     """Return which rows of `table` the rule keeps: (N,) bool. scores: indexed by image_id.
 
     `above` keeps score >= cut, `below` score <= cut, `false` where a flag is not set. The cut is a
@@ -50,26 +48,20 @@ def survivors(scores: pd.Series, table: pd.DataFrame, rule: Mapping[str, Any]) -
     and not how many have an object; a threshold keeps them all. Raises SynthGainError for images that the scores do
     not list.
     """
-    side = rule.get("keep", "above")
-    if side not in SIDES:
-        raise SynthGainError(f"filter.keep: got {side!r}; known are {', '.join(SIDES)}")
     missing = ~table["image_id"].isin(scores.index)
     if missing.any():
         name = table.loc[missing, "image_id"].iloc[0]
-        raise SynthGainError(f"filter.column {rule['column']!r}: image {name} has no score")
+        raise SynthGainError(f"filter.column {rule.column!r}: image {name} has no score")
     values = scores.loc[table["image_id"]]
-    if side == "false":
+    if rule.keep == "false":
         return ~values.fillna(False).astype(bool).to_numpy()
-    given = [rule.get("quantile"), rule.get("threshold")]
-    if given.count(None) != 1:
-        raise SynthGainError("filter: give exactly one of quantile and threshold")
     numbers = values.to_numpy(dtype=np.float64)
     unscored = np.isnan(numbers)
     if unscored.all():
-        raise SynthGainError(f"filter.column {rule['column']!r}: no image of this replica has a defined score")
-    cut = given[1] if given[0] is None else np.quantile(numbers[~unscored], given[0])
-    kept = numbers >= cut if side == "above" else numbers <= cut
-    share = 1.0 if given[0] is None else float(kept[~unscored].mean())
+        raise SynthGainError(f"filter.column {rule.column!r}: no image of this replica has a defined score")
+    cut = rule.threshold if rule.quantile is None else np.quantile(numbers[~unscored], rule.quantile)
+    kept = numbers >= cut if rule.keep == "above" else numbers <= cut
+    share = 1.0 if rule.quantile is None else float(kept[~unscored].mean())
     kept[np.flatnonzero(unscored)[: round(share * unscored.sum())]] = True
     return np.asarray(kept)
 

@@ -1,19 +1,18 @@
 """Pools of images drawn from a trained generator, diffusion or GAN. Those with masks: `synthgain.pools.pairs`."""
 
-from typing import Any
-
 import torch
 
 from synthgain.device import chosen_device
-from synthgain.generators.loading import Generator, load_generator
+from synthgain.generators.loading import Generator, denoises, load_generator
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
-from synthgain.pools.sampling import FinishedBatches, checked_sampling, draw_rows
+from synthgain.pools.options import Sampling
+from synthgain.pools.sampling import FinishedBatches, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 from synthgain.runtime.environment import environment
 from synthgain.runtime.errors import SynthGainError
 
-GAN_OPTIONS = ("batch_size", "precision", "compile")  # a GAN has no solver, no steps and no guidance
+ONE_PASS_OPTIONS = {"batch_size", "precision", "compile"}  # drawn in one pass there is no solver and no guidance
 
 
 def draw(request: ShardRequest) -> Drawn:
@@ -24,12 +23,11 @@ def draw(request: ShardRequest) -> Drawn:
     torch.set_num_threads(request.threads)
     source, _ = request.rows_of()
     rows = request.rows()
-    sampling = checked_sampling(request.sampling)
-    bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
+    bounds = shard_bounds(len(rows), request.shard, request.shards, unit=request.sampling.batch_size)
     generator = open_generator(request)
     if generator.structures:
         raise SynthGainError(f"pools.{request.keys.pool}: its generator has masks; draw it with synthgain.pools.pairs")
-    sampling = with_compile_decided(sampling, generator, len(rows), request.state)
+    sampling = with_compile_decided(request.sampling, generator, len(rows), request.state)
     seeds = sample_seeds(rows, request.keys)
     finished = FinishedBatches(request.state, request.identity, environment(generator.device))
     images = draw_rows(generator, rows, seeds, bounds, sampling, finished, shard_name(request))
@@ -56,7 +54,7 @@ def shard_name(request: ShardRequest) -> str:
     return f"pool {keys.pool} replica {keys.replica} shard {request.shard + 1}/{request.shards}"
 
 
-def sampling_facts(generator: Generator, sampling: dict[str, Any], finished: FinishedBatches) -> dict[str, Any]:
+def sampling_facts(generator: Generator, sampling: Sampling, finished: FinishedBatches) -> dict[str, object]:
     """Return what the shard's manifest says of how it was drawn: where, and the options that the family has."""
-    used = {key: sampling[key] for key in GAN_OPTIONS} if generator.kind == "gan" else sampling
-    return {"sampling": used, "environments": finished.environments()}
+    used = None if denoises(generator) else ONE_PASS_OPTIONS
+    return {"sampling": sampling.model_dump(include=used), "environments": finished.environments()}

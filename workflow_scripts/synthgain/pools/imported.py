@@ -9,9 +9,12 @@ import pandas as pd
 
 from synthgain.datasets.table import prepare
 from synthgain.pools.conditions import image_ids
-from synthgain.pools.options import EXTRA, PARENTS
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 from synthgain.runtime.errors import SynthGainError
+
+# Columns of an imported table that say which image an image was made from, and in which replica it is.
+PARENTS = ("parent_image_id", "parent_patient_id")
+EXTRA = ("replica", *PARENTS)
 
 
 def draw(request: ShardRequest) -> Drawn:

@@ -20,7 +20,8 @@ import pandas as pd
 
 from synthgain.entry import checked
 from synthgain.pools.conditions import sample_seeds, without_level
-from synthgain.pools.options import Kind, KnownOptions, known_problem
+from synthgain.pools.known_checks import known_problem
+from synthgain.pools.options import Kind, KnownOptions
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
 from synthgain.runtime.command import Progress
 from synthgain.runtime.errors import SynthGainError

@@ -12,15 +12,16 @@ from synthgain.data.image_set import ImageSet
 from synthgain.data.order import training_order
 from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
+from synthgain.entry import checked
 from synthgain.generators.loading import load_generator
-from synthgain.pools.mask_transforms import limits_of, transformed
+from synthgain.pools.mask_transforms import transformed
+from synthgain.pools.options import MaskTransform, Sampling
 from synthgain.pools.pair_decoding import decode_planes
 from synthgain.pools.sampling import Sampler
 from synthgain.pools.shards import ShardRequest, positions_of
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
 
-SOURCES = ("training", "transformed", "generated")
 Counts = dict[str, dict[str, int]]
 
 
@@ -44,18 +45,16 @@ def condition_masks(
     rows: pd.DataFrame,
     seeds: np.ndarray,
     bounds: tuple[int, int],
-    sampling: Mapping[str, Any],
+    sampling: Sampling,
 ) -> ConditionMasks:
     """Return the condition masks of rows bounds[0] … bounds[1] - 1 of a replica as `request.masks` says.
 
-    rows, seeds: those of the whole replica; structures: the generator's planes, in its order; sampling: checked
-    options. Everything depends on the row's seed only, so that no shard moves a mask.
-    Raises SynthGainError for an unknown source or data without these masks.
+    rows, seeds: those of the whole replica; structures: the generator's planes, in its order; sampling: the pool's.
+    Everything depends on the row's seed only, so that no shard moves a mask.
+    Raises SynthGainError for data without these masks.
     """
     options = request.masks or {"source": "training"}
     source = options["source"]
-    if source not in SOURCES:
-        raise SynthGainError(f"pools.{request.keys.pool}.masks.source: got {source!r}; known: {', '.join(SOURCES)}")
     if source == "generated":
         return _generated(request, tuple(options["generator"]), structures, rows, seeds, bounds, sampling)
     inside = slice(*bounds)
@@ -141,7 +140,7 @@ def _transformed(
     planes: np.ndarray, options: Mapping[str, Any], seeds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Return the transformed planes, per row its transform as JSON text (None: as it was), and counts of rows."""
-    limits = limits_of(options.get("transform"))
+    limits = checked(MaskTransform, options.get("transform") or {}, "masks.transform", of_slice=True)
     moved, texts = np.empty_like(planes), np.full(len(planes), None, dtype=object)
     counts = {"moved": 0, "empty": 0, "given up": 0, "draws refused": 0}
     for row, seed in enumerate(seeds):
@@ -161,7 +160,7 @@ def _generated(
     rows: pd.DataFrame,
     seeds: np.ndarray,
     bounds: tuple[int, int],
-    sampling: Mapping[str, object],
+    sampling: Sampling,
 ) -> ConditionMasks:
     """Masks that a mask generator draws for the rows' conditions, each from a seed derived of the row's own."""
     generator = load_generator(request.inputs.mask_generators[key].folder(), None, chosen_device())
@@ -174,7 +173,7 @@ def _generated(
             f"needs {', '.join(structures)} at {size} px"
         )
     columns = [generator.structures.index(name) for name in structures]
-    sampler = Sampler(generator, {**sampling, "guidance_scale": 1.0, "guidance_interval": None})
+    sampler = Sampler(generator, sampling.model_copy(update={"guidance_scale": 1.0, "guidance_interval": None}))
     own_seeds = np.array([integer_seed(step="mask noise", seed=int(seed)) for seed in seeds], dtype=np.int64)
 
     def planes(positions: np.ndarray) -> np.ndarray:

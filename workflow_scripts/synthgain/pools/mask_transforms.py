@@ -1,11 +1,11 @@
 """Random geometric changes of condition masks that anatomy allows; all planes of an image move together."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
+
+from synthgain.pools.options import MaskTransform
 
 TRIES = 10  # draws of a transform before the mask stays as it is
 # Width of the Gaussian that smooths the elastic field, as a share of the side, but at least twice the largest
@@ -13,24 +13,6 @@ TRIES = 10  # draws of a transform before the mask stays as it is
 ELASTIC_WIDTH = 0.1
 FIELD_POINTS = 32  # points a side on which the field is drawn: three to a width
 PIECE_SHARE = 0.1  # pieces below this share of their plane's area say nothing about left and right
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How far a transform may go.
-
-    rotation: largest angle, degrees; translation, elastic: largest shift, shares of the side; scale: largest
-    relative change of size; mirror: exchange left and right half of the time; keep_inside: refuse masks that leave
-    the frame; area_change: refuse planes whose area changes by more than this share.
-    """
-
-    rotation: float = 15.0
-    translation: float = 0.1
-    scale: float = 0.2
-    elastic: float = 0.03
-    mirror: bool = False
-    keep_inside: bool = True
-    area_change: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,7 +37,7 @@ class Transform:
 
 
 def transformed(
-    masks: np.ndarray, limits: Limits, random: np.random.Generator
+    masks: np.ndarray, limits: MaskTransform, random: np.random.Generator
 ) -> tuple[np.ndarray, Transform | None, int]:
     """Return masks (H, W, K) uint8 in {0, 1} changed at random, the transform, and how many draws were refused.
 
@@ -73,7 +55,7 @@ def transformed(
     return masks, None, TRIES
 
 
-def draw_transform(limits: Limits, random: np.random.Generator) -> Transform:
+def draw_transform(limits: MaskTransform, random: np.random.Generator) -> Transform:
     """Return a transform drawn uniformly within the limits."""
     mirror = bool(random.random() < 0.5) and limits.mirror
     rotation, scale, down, right = random.uniform(-1, 1, 4)
@@ -94,7 +76,7 @@ def apply(masks: np.ndarray, transform: Transform) -> np.ndarray:
     return _frame(_moved(start, transform)[0], masks.shape)
 
 
-def allowed(masks: np.ndarray, canvas: np.ndarray, pieces: np.ndarray, limits: Limits) -> bool:
+def allowed(masks: np.ndarray, canvas: np.ndarray, pieces: np.ndarray, limits: MaskTransform) -> bool:
     """Return whether a moved mask is one that anatomy allows.
 
     masks: (H, W, K) before (mirrored already where the transform mirrors); canvas: (2H, 2W, K) after, the frame
@@ -200,8 +182,3 @@ def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
 def _frame(canvas: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     top, left = _margins(shape)
     return canvas[top : top + shape[0], left : left + shape[1]]
-
-
-def limits_of(options: Mapping[str, Any] | None) -> Limits:
-    """Return the limits that the options (any of the names of `Limits`) give; the rest by default."""
-    return Limits(**(options or {}))

@@ -1,17 +1,15 @@
-"""Options of pools that a study sets and a job reads. No torch here."""
+"""Options of pools that a study sets and a job reads. Declarations alone."""
 
-from typing import Literal, get_args
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from synthgain.entry import Options
+from synthgain.datasets.entries.table import Imported
+from synthgain.entry import Entry, Name, Options, Share
 
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
 Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper"]
 Kind = Literal["oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper"]
-# Columns of an imported table that say which image an image was made from, and in which replica it is.
-PARENTS = ("parent_image_id", "parent_patient_id")
-EXTRA = ("replica", *PARENTS)
 
 
 class KnownOptions(Options):
@@ -23,15 +21,126 @@ class KnownOptions(Options):
     )
 
 
-def known_problem(kind: str, options: KnownOptions, balanced: bool) -> str | None:
-    """Return what of the options does not fit the kind of pool, place first, or None."""
-    given = options.given()
-    if "base" in given and kind not in get_args(Derived) and given["base"] != kind:
-        return f"known_options.base: is for {', '.join(get_args(Derived))}, not for {kind}"
-    if given.get("drop") and kind != "mode_dropper":
-        return f"known_options.drop: is for mode_dropper, not for {kind}"
-    if kind == "mode_dropper" and not options.drop:
-        return "known_options.drop: is missing; say what to leave out, such as {sex: F}"
-    if kind == "wrong_prevalence" and not balanced:
-        return "balance: is missing; say the prevalence, such as {opacity: 0.8}"
-    return None
+class Sampling(Entry):
+    """How images are drawn."""
+
+    solver: Literal["dpmpp_2m", "unipc", "heun", "euler"] = Field("dpmpp_2m", description="Solver.")
+    steps: int = Field(18, ge=1, description="Solver steps.")
+    guidance_scale: float = Field(1.0, ge=0, description="1: none. Training data want diversity: raise with care.")
+    guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
+    batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
+    compile: bool | Literal["auto"] = Field("auto", description="Compile the network; auto: where it pays.")
+
+    @model_validator(mode="after")
+    def _interval_rises(self) -> "Sampling":
+        if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
+            raise ValueError(f"guidance_interval: give [lowest, highest], not {list(self.guidance_interval)}")
+        return self
+
+
+class Filter(Entry):
+    """Keep some images of another pool, by a score table."""
+
+    scores: Literal["memorisation", "label_consistency", "mask_agreement"] = Field(description="Which score table.")
+    column: str = Field(description="Its column.")
+    keep: Literal["above", "below", "false"] = Field("above", description="Which side of the cut is kept.")
+    quantile: Share | None = Field(None, description="Cut at this quantile of the pool.")
+    threshold: float | None = Field(None, description="Cut at this value.")
+
+    @model_validator(mode="after")
+    def _one_cut(self) -> "Filter":
+        cuts = [self.quantile, self.threshold].count(None)
+        if cuts != (2 if self.keep == "false" else 1):
+            raise ValueError("give exactly one of quantile and threshold; keep: false takes neither")
+        return self
+
+
+class MaskTransform(Entry):
+    """Random geometric change of a condition mask; a result outside the limits is drawn anew."""
+
+    rotation: float = Field(15.0, ge=0, le=180, description="Largest angle in degrees.")
+    translation: Share = Field(0.1, description="Largest shift, as a share of the side.")
+    scale: float = Field(0.2, ge=0, lt=1, description="Largest relative change of size.")
+    elastic: float = Field(0.03, ge=0, le=0.5, description="Largest elastic displacement, as a share of the side.")
+    mirror: bool = Field(False, description="Exchange left and right half of the time.")
+    keep_inside: bool = Field(True, description="Refuse masks that leave the frame.")
+    area_change: float = Field(0.5, gt=0, description="Refuse masks whose area changes by more than this share.")
+
+
+class PoolMasks(Entry):
+    """Which masks condition a pool's images."""
+
+    source: Literal["training", "transformed", "generated"] = Field(
+        "training", description="The training rows' own masks, these transformed, or drawn by a mask generator."
+    )
+    transform: MaskTransform | None = Field(None, description="transformed: how far.")
+    from_: Name | None = Field(None, alias="from", description="generated: the generator with output: mask.")
+
+    @model_validator(mode="after")
+    def _fits_source(self) -> "PoolMasks":
+        if self.transform is not None and self.source != "transformed":
+            raise ValueError("transform goes with source: transformed")
+        if (self.from_ is not None) != (self.source == "generated"):
+            raise ValueError("from (a generator with output: mask) goes with source: generated, and only with it")
+        return self
+
+
+class Inpainting(Entry):
+    """Draw only the region of a structure anew, inside the real parent image (RePaint, Lugmayr 2022)."""
+
+    structure: Name = Field(description="The structure whose dilated mask is the region.")
+    dilate: Share = Field(0.08, description="How far the region reaches beyond the mask, as a share of the side.")
+    resamples: int = Field(5, ge=1, le=100, description="How often each jump is repeated, to blend the border.")
+    jump_length: int = Field(3, ge=1, description="Solver steps that a jump goes back.")
+    redraw_mask: bool = Field(
+        False, description="Draw the mask in the region anew too; it may vanish there. Default: the row's own stays."
+    )
+
+
+class Pool(Entry):
+    """Synthetic images. Exactly one of from, known, imported, of says where they come from."""
+
+    from_: Name | None = Field(None, alias="from", description="Generator that draws them.")
+    snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
+    known: Kind | None = Field(None, description="Pool of known truth.")
+    known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")
+    imported: Imported | None = Field(None, description="Your own folder of synthetic images, as a table.")
+    of: Name | None = Field(None, description="Another pool, filtered or thinned.")
+    filter: Filter | None = Field(None, description="Which images of `of` are kept.")
+    thin_to: Name | None = Field(None, description="Control of a filtered pool: as many images of `of`, unselected.")
+    rows_of: Name | None = Field(None, description="Data set whose training rows give the conditions.")
+    replicas: int = Field(1, ge=1, le=100, description="Copies of the training rows: 10 allow ratios up to 1000.")
+    shards: int = Field(1, ge=1, le=10000, description="Jobs a replica is cut into.")
+    balance: dict[str, float | dict[str, float]] | None = Field(
+        None, description="Target shares, such as {opacity: 0.5}: rows are redrawn with raked weights."
+    )
+    shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
+    masks: PoolMasks | None = Field(None, description="Condition masks; default: the training rows' own.")
+    inpainting: Inpainting | None = Field(None, description="Draw the region of a structure in the real image anew.")
+    misaligned: bool = Field(False, description="Permute the masks among the images: a negative control.")
+    sampling: Sampling = Field(Sampling(), description="Solver, steps, guidance.")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Pool":
+        given = [name for name in ("from_", "known", "imported", "of") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of from, known, imported, of")
+        if self.known is None and self.known_options.given():
+            raise ValueError("known_options: goes with known, and only with it")
+        if self.of is not None and (self.filter is None) == (self.thin_to is None):
+            raise ValueError("a pool `of` another needs either filter or thin_to")
+        if self.of is None and self.rows_of is None and self.imported is None:
+            raise ValueError("rows_of is missing: the data set whose training rows give the conditions")
+        if self.from_ is None and self.snapshot is not None:
+            raise ValueError("snapshot goes with from, and only with it")
+        if (self.shuffled or self.misaligned or self.balance is not None) and (self.from_ or self.known) is None:
+            raise ValueError(
+                "shuffled, misaligned and balance go with from or known: other pools keep the rows that they have"
+            )
+        if (self.masks or self.inpainting) and self.from_ is None:
+            raise ValueError("masks and inpainting go with from")
+        if self.masks is not None and self.inpainting is not None:
+            raise ValueError("give masks (a mask-conditioned generator) or inpainting (an image+mask one), not both")
+        return self

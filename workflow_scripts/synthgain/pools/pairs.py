@@ -9,14 +9,15 @@ import pandas as pd
 import torch
 
 from synthgain.data.pixels import mask_batch
-from synthgain.generators.loading import Denoiser, Generator
+from synthgain.generators.loading import Denoiser, Generator, denoises
 from synthgain.pools import inpainting
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.generated import open_generator, sampling_facts, shard_name
 from synthgain.pools.mask_conditions import Counts, check_structures, condition_masks, lenders
+from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
-from synthgain.pools.sampling import FinishedBatches, Sampler, checked_sampling, draw_batches, draw_rows
+from synthgain.pools.sampling import FinishedBatches, Sampler, draw_batches, draw_rows
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
 from synthgain.pools.solvers import guided_denoiser, karras_sigmas
 from synthgain.runtime.environment import environment
@@ -32,7 +33,7 @@ class Work:
     rows: pd.DataFrame
     seeds: np.ndarray
     bounds: tuple[int, int]
-    sampling: dict[str, Any]
+    sampling: Sampling
 
     def finished(self) -> FinishedBatches:
         """Return the batches already drawn."""
@@ -59,10 +60,9 @@ def draw(request: ShardRequest) -> Drawn:
     torch.set_num_threads(request.threads)
     source, _ = request.rows_of()
     rows = request.rows()
-    sampling = checked_sampling(request.sampling)
-    bounds = shard_bounds(len(rows), request.shard, request.shards, unit=sampling["batch_size"])
+    bounds = shard_bounds(len(rows), request.shard, request.shards, unit=request.sampling.batch_size)
     generator = open_generator(request)
-    sampling = with_compile_decided(sampling, generator, len(rows), request.state, request.inpainting)
+    sampling = with_compile_decided(request.sampling, generator, len(rows), request.state, request.inpainting)
     work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
     drawn = _way(work)(work)
     table = request.table_of(rows).iloc[slice(*bounds)].reset_index(drop=True)
@@ -76,8 +76,8 @@ def draw(request: ShardRequest) -> Drawn:
     if generator.output == "image":
         facts["condition_masks"] = dict(request.masks or {"source": "training"})
     if request.inpainting:
-        facts["inpainting"] = dict(request.inpainting)
-        facts["sampling"] = {**facts["sampling"], "solver": "repaint"}  # the region is not drawn by an ODE solver
+        facts["inpainting"] = request.inpainting.model_dump()
+        facts["sampling"] = {**sampling.model_dump(), "solver": "repaint"}  # the region is not drawn by an ODE solver
     return Drawn(drawn.images, table.assign(**extra), source.columns, drawn.masks, names, facts)
 
 
@@ -85,8 +85,8 @@ def _way(work: Work) -> Any:
     """Return how this pool is drawn; SynthGainError where the generator cannot."""
     generator, request = work.generator, work.request
     joint, pool = generator.output == "image+mask", request.keys.pool
-    if request.inpainting and not (joint and generator.kind == "diffusion"):
-        raise SynthGainError(f"pools.{pool}.inpainting: needs a diffusion generator with output: image+mask; change it")
+    if request.inpainting and not (joint and denoises(generator)):
+        raise SynthGainError(f"pools.{pool}.inpainting: needs a generator that denoises, with output: image+mask")
     if request.masks and (joint or not generator.structures):
         raise SynthGainError(f"pools.{pool}.masks: its generator takes no masks; leave the key out")
     if not generator.structures:
@@ -120,7 +120,7 @@ def draw_conditioned(work: Work) -> Pairs:
 
     channels, height, width = generator.image_shape
     shape = (channels + len(structures), height, width)
-    name, size = shard_name(work.request), work.sampling["batch_size"]
+    name, size = shard_name(work.request), work.sampling.batch_size
     both = draw_batches(batch, work.bounds, size, shape, work.finished(), name)
     masks = (both[..., channels:] >= THRESHOLD).astype(np.uint8)
     return Pairs(both[..., :channels].copy(), masks, given.columns, given.counts)
@@ -131,17 +131,15 @@ def draw_inpainted(work: Work) -> Pairs:
 
     The row's masks stay as they are, or with `redraw_mask` outside of the region alone.
     """
-    options, sampling = work.request.inpainting or {}, work.sampling
+    options, sampling = work.request.inpainting, work.sampling
+    assert options is not None  # as `_way` chose
     generator = cast(Denoiser, work.generator)
     first = work.bounds[0]
     parents, owners, borrowed = _parents(work, options)
     sampler = Sampler(generator, sampling)
-    given = {key: sampling[key] for key in ("sigma_min", "sigma_max", "rho") if key in sampling}
-    sigmas = karras_sigmas(
-        sampling["steps"], **{"sigma_min": generator.sigma_min, "sigma_max": generator.sigma_max, **given}
-    )
-    path = inpainting.levels(sampling["steps"], options["resamples"], options["jump_length"])
-    guidance = sampling.get("guidance_scale", 1.0), sampling.get("guidance_interval")
+    sigmas = karras_sigmas(sampling.steps, generator.sigma_min, generator.sigma_max)
+    path = inpainting.levels(sampling.steps, options.resamples, options.jump_length)
+    guidance = sampling.guidance_scale, sampling.guidance_interval
 
     def batch(positions: np.ndarray) -> torch.Tensor:
         part = parents.take(positions - first)
@@ -153,7 +151,7 @@ def draw_inpainted(work: Work) -> Pairs:
             return inpainting.repaint(denoise, real, kept, sigmas, path, noise)
 
     shape, name = generator.image_shape, shard_name(work.request)
-    both = draw_batches(batch, work.bounds, sampling["batch_size"], shape, work.finished(), name)
+    both = draw_batches(batch, work.bounds, sampling.batch_size, shape, work.finished(), name)
     channels = work.request.image["channels"]
     images = inpainting.blend(both[..., :channels], parents.images, parents.region)
     stays = parents.kept()[:, channels:].transpose(0, 2, 3, 1)
@@ -162,13 +160,13 @@ def draw_inpainted(work: Work) -> Pairs:
     return Pairs(images, masks, {"mask_parent_id": owners.to_numpy(dtype=object)}, counts)
 
 
-def _parents(work: Work, options: Mapping[str, Any]) -> tuple[inpainting.Parents, pd.Series, np.ndarray]:
+def _parents(work: Work, options: Inpainting) -> tuple[inpainting.Parents, pd.Series, np.ndarray]:
     """Return the real images of the shard's rows with their regions, whose mask each region is, and which are lent.
 
     A row without the structure gets the region of another: what it is asked for (say, no lesion) is drawn there.
     """
     request, structures = work.request, list(work.generator.structures)
-    structure = options["structure"]
+    structure = options.structure
     if structure not in structures:
         raise SynthGainError(
             f"pools.{request.keys.pool}.inpainting.structure: the generator draws {', '.join(structures)}, "
@@ -180,13 +178,13 @@ def _parents(work: Work, options: Mapping[str, Any]) -> tuple[inpainting.Parents
     owners, borrowed = lenders(request, rows, work.seeds[inside], [structure], filled=True)
     own, lent = positions_of(source, rows["image_id"]), positions_of(source, owners)
     regions = source.planes([structure])[lent][..., 0]
-    region = np.array([inpainting.region_of(mask, options["dilate"]) for mask in regions], dtype=bool)
+    region = np.array([inpainting.region_of(mask, options.dilate) for mask in regions], dtype=bool)
     known = rows[[f"has_mask_{name}" for name in structures]].to_numpy(dtype=bool)
     parents = inpainting.Parents(
         np.asarray(source.images[own]),
         source.planes(structures)[own],
         known,
         region.reshape(regions.shape),
-        options["redraw_mask"],
+        options.redraw_mask,
     )
     return parents, owners, borrowed

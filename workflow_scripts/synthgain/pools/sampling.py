@@ -16,17 +16,14 @@ import torch
 
 from synthgain.data.pixels import to_uint8
 from synthgain.device import memory_format
-from synthgain.generators.loading import Condition, Denoiser, Generator, OneStep
+from synthgain.generators.loading import Condition, Generator, OneStep, denoises
+from synthgain.pools.options import Sampling
 from synthgain.pools.solvers import sample
 from synthgain.runtime.command import Progress, StopSignal, Terminated
 from synthgain.runtime.environment import note_environment
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json
 from synthgain.runtime.guarded import GuardedFolder
-
-SOLVER_OPTIONS = ("solver", "steps", "guidance_scale", "guidance_interval", "sigma_max", "sigma_min", "rho")
-SAMPLING_OPTIONS = {*SOLVER_OPTIONS, "batch_size", "compile", "precision"}
-PRECISIONS = ("float32", "bfloat16")
 
 logger = logging.getLogger("synthgain")
 
@@ -74,50 +71,49 @@ def draw_rows(
     rows: pd.DataFrame,
     seeds: np.ndarray,
     bounds: tuple[int, int],
-    sampling: Mapping[str, Any],
+    sampling: Sampling,
     finished: FinishedBatches,
     name: str,
 ) -> np.ndarray:
     """Return what a generator draws, (N, H, W, C) uint8, for rows bounds[0] … bounds[1] - 1 of a replica.
 
     rows: the whole replica's conditions; seeds: (len(rows),) int64. `bounds` are cut at multiples of
-    the batch size. Raises SynthGainError for unknown options and as `draw_batches` does.
+    the batch size. Raises SynthGainError as `draw_batches` does.
     """
-    options = checked_sampling(sampling)
-    sampler = Sampler(generator, options)
+    sampler = Sampler(generator, sampling)
 
     def batch(positions: np.ndarray) -> torch.Tensor:
         return sampler.draw(seeds[positions], lambda: generator.encode_conditions(rows.iloc[positions]))
 
-    return draw_batches(batch, bounds, options["batch_size"], generator.image_shape, finished, name)
+    return draw_batches(batch, bounds, sampling.batch_size, generator.image_shape, finished, name)
 
 
 class Sampler:
     """A generator with its sampling options: seeds and conditions in, samples in [-1, 1] out."""
 
-    def __init__(self, generator: Generator, options: Mapping[str, Any]) -> None:
+    def __init__(self, generator: Generator, options: Sampling) -> None:
         self.generator, self.options = generator, options
         self.device = generator.device
-        if options["compile"] is True:  # auto, where nobody decided: a few images
+        if options.compile is True:  # auto, where nobody decided: a few images
             generator.network.compile(dynamic=False)  # in place: it stays the module that others ask about its sizes
-        if self.device.type == "cuda" and generator.kind == "diffusion":
-            cast(Denoiser, generator).record()  # every batch is of one size
+        if self.device.type == "cuda" and denoises(generator):
+            generator.record()  # every batch is of one size
 
     def draw(self, seeds: np.ndarray, condition: Callable[[], Condition]) -> torch.Tensor:
         """Return samples (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""
         with torch.inference_mode(), self.precision():
-            if self.generator.kind == "gan":
+            if not denoises(self.generator):
                 one_step = cast(OneStep, self.generator)
                 latents = noise_of(seeds, (one_step.latent_dim,)).to(self.device)
                 return one_step.generate(latents, condition())
-            shape = tuple(self.generator.image_shape)
-            noise = noise_of(seeds, shape).to(self.device, memory_format=memory_format(self.device))
-            chosen = {key: self.options[key] for key in SOLVER_OPTIONS if key in self.options}
-            return sample(cast(Denoiser, self.generator), condition(), noise, **chosen)
+            noise = noise_of(seeds, tuple(self.generator.image_shape))
+            noise = noise.to(self.device, memory_format=memory_format(self.device))
+            guidance = self.options.guidance_scale, self.options.guidance_interval
+            return sample(self.generator, condition(), noise, self.options.solver, self.options.steps, *guidance)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that the network runs in: as it is, or mixed with bfloat16."""
-        half = self.options["precision"] == "bfloat16"
+        half = self.options.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext()
 
 
@@ -155,22 +151,6 @@ def draw_batches(
         parts.append(images)
         progress.advance(len(inside))
     return np.concatenate(parts) if parts else np.zeros((0, *_hwc(shape)), dtype=np.uint8)
-
-
-def checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sampling options with defaults; SynthGainError for an unknown key or an impossible value."""
-    unknown = set(sampling) - SAMPLING_OPTIONS
-    if unknown:
-        raise SynthGainError(f"sampling.{min(unknown)}: unknown; known are {', '.join(sorted(SAMPLING_OPTIONS))}")
-    defaults = {"solver": "dpmpp_2m", "steps": 18, "batch_size": 64, "compile": "auto", "precision": "float32"}
-    options: dict[str, Any] = {**defaults, **sampling}
-    if options["batch_size"] < 1:
-        raise SynthGainError(f"sampling.batch_size must be at least 1, got {options['batch_size']}")
-    if options["compile"] not in (True, False, "auto"):
-        raise SynthGainError(f"sampling.compile: got {options['compile']!r}; known are auto, true, false")
-    if options["precision"] not in PRECISIONS:
-        raise SynthGainError(f"sampling.precision: got {options['precision']!r}; known are {', '.join(PRECISIONS)}")
-    return options
 
 
 def noise_of(seeds: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:

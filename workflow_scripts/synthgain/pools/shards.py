@@ -10,6 +10,7 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageSet
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
+from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.inputs import Inputs
@@ -33,7 +34,7 @@ class ShardRequest:
     shards: int
     options: Mapping[str, Any]
     conditions: Mapping[str, Any]
-    sampling: Mapping[str, Any]
+    sampling: Sampling
     image: Mapping[str, Any]
     dataset: str | None
     source: ImageSet | None
@@ -44,7 +45,7 @@ class ShardRequest:
     inputs: Inputs
     threads: int = 1
     masks: Mapping[str, Any] | None = None
-    inpainting: Mapping[str, Any] | None = None
+    inpainting: Inpainting | None = None
 
     def rows(self) -> pd.DataFrame:
         """Return the conditions of the whole replica, in the pool's order."""

@@ -30,7 +30,7 @@ from synthgain.report.facts import (
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 from synthgain.runtime.inputs import Input, NamedInputs
-from synthgain.statistics.metric_registry import SEGMENTATION, MainEndpoint
+from synthgain.statistics.metric_registry import MainEndpoint
 from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
 
@@ -145,7 +145,7 @@ class Evidence:
 
     def segments(self, model: str) -> bool:
         """True for a model that segments."""
-        return self.study.models[model].task == SEGMENTATION
+        return self.study.models[model].kind.masks
 
     @property
     def only_segments(self) -> bool:

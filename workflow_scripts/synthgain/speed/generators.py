@@ -10,9 +10,11 @@ import torch
 
 from synthgain.data.image_set import read_image_set
 from synthgain.device import chosen_device
-from synthgain.generators.loading import load_generator
+from synthgain.entry import checked
+from synthgain.generators.loading import denoises, load_generator
 from synthgain.generators.training import train_family
-from synthgain.pools.sampling import Sampler, checked_sampling
+from synthgain.pools.options import Sampling
+from synthgain.pools.sampling import Sampler
 from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest, read_json
@@ -45,18 +47,18 @@ def measure_sampling(kind: Kind, image: dict[str, int], folder: Path, threads: i
     entry = kind["generator"]
     generator = load_generator(trained_folder(entry, image, folder, threads), None, chosen_device())
     torch.set_num_threads(threads)
-    options = checked_sampling({**kind["sampling"], "solver": "euler", "steps": PASSES, "compile": False})
+    options = checked(Sampling, {**kind["sampling"], "solver": "euler", "steps": PASSES, "compile": False}, "sampling")
     sampler, table = Sampler(generator, options), read_image_set(_run(entry, folder) / "datasets" / digest(entry)).table
-    passes = 1 if generator.kind == "gan" else PASSES
+    passes = PASSES if denoises(generator) else 1
 
     def draw(count: int) -> dict[str, Any]:
         rows = table.iloc[np.arange(count) % len(table)]
         shape = (count, len(generator.structures), image["size"], image["size"])
-        given = {"masks": torch.ones(shape)} if getattr(generator, "mask_by", None) else {}
+        given = {"masks": torch.ones(shape)} if generator.output == "image" and generator.structures else {}
         work = lambda: sampler.draw(np.arange(count), lambda: generator.encode_conditions(rows, **given))  # noqa: E731
         return timed(work, generator.device, 1 / (count * passes))
 
-    batch = int(options["batch_size"])
+    batch = options.batch_size
     rate = draw(min(batch, TRIED_IMAGES))
     if batch > TRIED_IMAGES and repeats(rate["seconds"] * batch * passes) > 1:
         rate = draw(batch)

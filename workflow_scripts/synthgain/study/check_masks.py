@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synthgain.downstream.kinds import TASK_KINDS
 from synthgain.entry import nearest
-from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
-from synthgain.study.generation import DiffusionGenerator
+from synthgain.study.generation import Generator, family_of
 from synthgain.study.roles import root_pool, source_dataset
 
 if TYPE_CHECKING:
-    from synthgain.study.generation import Pool
+    from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
-OF_DIFFUSION = {"solver", "steps", "guidance_scale", "guidance_interval", "compile"}  # of sampling
-PHANTOM_STRUCTURES = ("lungs", "heart", "finding")
+ONE_PASS = {"batch_size", "precision"}  # of sampling, all that a generator drawn in one pass takes
 
 
 def structures_of(study: Study, dataset: str) -> set[str] | None:
     """Return the mask names that a data set will have, or None where only its files know."""
-    config = study.datasets[dataset]
-    if isinstance(config, PhantomDataset):
-        return set(PHANTOM_STRUCTURES)
-    if isinstance(config, PublishedDataset):
-        return set(config.known.structures)
-    if isinstance(config, TableDataset):
-        return {mask.name for mask in config.mask}
-    return None
+    return study.datasets[dataset].known_structures
 
 
 def check_masks(study: Study) -> None:
@@ -35,7 +27,7 @@ def check_masks(study: Study) -> None:
         for dataset in generator.train_on.datasets:
             _known_structures(study, dataset, generator.structures, f"generators.{name}.structures")
     for name, model in study.models.items():
-        if model.task == "segmentation":
+        if model.kind.masks:
             trained = {arm.real for arm in study.arms.values() if arm.real is not None}
             for dataset in dict.fromkeys([*study.evaluate_on, *sorted(trained)]):
                 _known_structures(study, dataset, model.structures, f"models.{name}.structures")
@@ -49,7 +41,7 @@ def check_masks(study: Study) -> None:
 
 def _check_arm(study: Study, name: str) -> None:
     arm, place = study.arms[name], f"arms.{name}"
-    segmented = [model for model, config in study.models.items() if config.task == "segmentation"]
+    segmented = [model for model, config in study.models.items() if config.kind.masks]
     if segmented and arm.balance is not None:
         raise ValueError(f"{place}.balance: for classification; model {segmented[0]!r} has no labels to balance")
     pool = study.pools.get(arm.synthetic or "")
@@ -79,11 +71,12 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
         return
     generator = study.generators[pool.from_]
     given = pool.sampling.model_fields_set
-    if not isinstance(generator, DiffusionGenerator):
+    if not family_of(generator).denoises:
+        kind = f"{pool.from_!r} is a {generator.family}"
         if pool.masks or pool.inpainting:
-            raise ValueError(f"{place}: masks and inpainting need a diffusion generator; {pool.from_!r} is a gan")
-        if unused := sorted(given & OF_DIFFUSION):
-            raise ValueError(f"{place}.sampling.{unused[0]}: {pool.from_!r} is a gan, drawn in one pass; leave it out")
+            raise ValueError(f"{place}: masks and inpainting need a generator that denoises; {kind}")
+        if unused := sorted(given - ONE_PASS):
+            raise ValueError(f"{place}.sampling.{unused[0]}: {kind}, drawn in one pass; leave it out")
         return
     if generator.output == "mask":
         raise ValueError(f"{place}.from: {pool.from_!r} draws masks alone; name it under masks.from of another pool")
@@ -107,13 +100,13 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
             )
 
 
-def _check_mask_source(study: Study, pool: Pool, generator: DiffusionGenerator, place: str) -> None:
+def _check_mask_source(study: Study, pool: Pool, generator: Generator, place: str) -> None:
     assert pool.masks is not None
     assert pool.masks.from_ is not None
     source = study.generators.get(pool.masks.from_)
     if source is None:
         raise ValueError(f"{place}: there is no {pool.masks.from_!r}; {nearest(pool.masks.from_, study.generators)}")
-    if not isinstance(source, DiffusionGenerator) or source.output != "mask":
+    if source.output != "mask":
         raise ValueError(f"{place}: generator {pool.masks.from_!r} must have output: mask")
     if source.structures != generator.structures:
         raise ValueError(f"{place}: {pool.masks.from_!r} draws {source.structures}, wanted {generator.structures}")
@@ -123,12 +116,12 @@ def _check_filter(study: Study, pool: Pool, place: str) -> None:
     """The scores come from the first model, trained on all real images of the pool's source."""
     assert pool.filter is not None
     first, model = next(iter(study.models.items()))
-    wanted = {"mask_agreement": "segmentation", "label_consistency": "classification"}.get(pool.filter.scores)
-    if wanted is None:
+    if pool.filter.scores not in {kind.agreement for kind in TASK_KINDS.values()}:
         if study.evaluation.memorisation is None:
             raise ValueError(f"{place}.filter.scores: memorisation is not searched for (evaluation.memorisation: null)")
         return
-    if model.task != wanted:
+    if model.kind.agreement != pool.filter.scores:
+        wanted = " or ".join(name for name, kind in TASK_KINDS.items() if kind.agreement == pool.filter.scores)
         raise ValueError(f"{place}.filter.scores: {pool.filter.scores} needs a {wanted} model; {first!r} comes first")
     source = source_dataset(study, pool.of or "")
     plain = any(a.plain and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())

@@ -6,17 +6,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from synthgain.entry import nearest
+from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_masks import check_masks
-from synthgain.study.data import PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
     from synthgain.study.schema import Primary, Study
-
-PHANTOM_COLUMNS = ("opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build")
 
 
 def check_references(study: Study) -> None:
@@ -32,15 +30,7 @@ def check_references(study: Study) -> None:
 
 def columns_of(study: Study, dataset: str) -> set[str] | None:
     """Return the columns that a data set will have, or None where only its file knows."""
-    config = study.datasets[dataset]
-    if isinstance(config, PhantomDataset):
-        return set(PHANTOM_COLUMNS)
-    if isinstance(config, PublishedDataset):
-        return set(config.known.columns)
-    if isinstance(config, TableDataset):
-        labels = set(config.multilabel.labels) if config.multilabel else set()
-        return {*config.targets, *config.covariates, *config.constants, *labels}
-    return None
+    return study.datasets[dataset].known_columns
 
 
 def _check_networks(study: Study) -> None:
@@ -83,6 +73,9 @@ def _check_generation(study: Study) -> None:
                 _known(other, study.pools, f"{place}.of")
         if pool.thin_to is not None and study.pools[pool.thin_to].filter is None:
             raise ValueError(f"{place}.thin_to: pool {pool.thin_to!r} has no filter whose size could be taken")
+        problem = pool.known and known_problem(pool.known, pool.known_options, bool(pool.balance))
+        if problem:
+            raise ValueError(f"{place}.{problem}")
         if pool.balance and pool.rows_of:
             _check_columns(study, pool.rows_of, pool.balance, f"{place}.balance")
         if pool.known and pool.rows_of:
@@ -176,7 +169,7 @@ def _check_primary(study: Study, primary: Primary) -> None:
         hint = nearest(primary.labels, ["macro", *model.labels])
         raise ValueError(f"analysis.primary.labels: {primary.labels!r}; {hint}")
     metric = METRICS[primary.metric]
-    if metric.task != model.task:
+    if metric.task != model.kind.predictions:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
     if not metric.default_margin and "margin" not in study.analysis.model_fields_set:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from synthgain.study.generation import TRAINING_SETTINGS
+from synthgain.generators.family import TRAINING_SETTINGS
 from synthgain.study.schema import Study
 
 THREAD_ROLES = ("generator", "sampling", "downstream")  # of `compute.<role>_threads`
@@ -17,6 +17,6 @@ def job_settings(study: Study) -> dict[str, Any]:
         },
         "datasets": {name: entry.settings for name, entry in study.datasets.items() if entry.settings},
         "generators": {
-            name: entry.training.model_dump(include=TRAINING_SETTINGS) for name, entry in study.generators.items()
+            name: entry.training.dump(include=TRAINING_SETTINGS) for name, entry in study.generators.items()
         },
     }

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from synthgain.entry import first_problem, shown
 from synthgain.runtime.errors import SynthGainError
+from synthgain.study.generation import family_of
 from synthgain.study.schema import Study
 
 Place = tuple[str, ...]  # keys from the top of a config down to a value
@@ -146,16 +147,15 @@ def rehearse(study: Study) -> Study:
     """Return the same study at a few steps, one replicate and one replica, without a primary comparison."""
     data = study.model_dump(by_alias=True)
     sizes = study.rehearsal_sizes
-    for dataset in data["datasets"].values():
-        if dataset["adapter"] == "phantom":
-            dataset["patients"] = min(dataset["patients"], sizes.patients)
+    for name, dataset in study.datasets.items():
+        data["datasets"][name].update(dataset.rehearsed(sizes.patients))
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
     for name, pool in data["pools"].items():
         given = study.pools[name]
         # What was not set stays so: some pools refuse keys that mean nothing to them.
         pool.update(replicas=1, shards=1, snapshot=None, sampling=given.sampling.model_dump(exclude_unset=True))
-        if given.from_ is not None and study.generators[given.from_].family == "diffusion":
+        if given.from_ is not None and family_of(study.generators[given.from_]).denoises:
             steps = pool["sampling"]["steps"] = min(given.sampling.steps, sizes.sampling_steps)
             if given.inpainting is not None:
                 pool["inpainting"]["jump_length"] = min(given.inpainting.jump_length, max(1, steps - 1))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synthgain.statistics.metric_registry import MACRO, MAIN, MainEndpoint
-from synthgain.study.data import TableDataset
 
 if TYPE_CHECKING:
-    from synthgain.study.generation import Pool
+    from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
 # Known-answer pools without information of their own: an arm on one must not help.
@@ -155,10 +154,9 @@ def main_endpoint(study: Study, model: str) -> MainEndpoint:
     for entry in study.analysis.primaries:
         if entry.model == model:
             return MainEndpoint(entry.metric, entry.labels, entry.test_set, entry.arm, entry.ratio)
-    return MainEndpoint(MAIN[study.models[model].task], MACRO, study.evaluate_on[0])
+    return MainEndpoint(MAIN[study.models[model].kind.predictions], MACRO, study.evaluate_on[0])
 
 
 def without_patients(study: Study, name: str) -> bool:
     """True for a data set without patient ids: its split is by image, which the report says."""
-    config = study.datasets[name]
-    return isinstance(config, TableDataset) and config.patient_id is None
+    return not study.datasets[name].has_patients

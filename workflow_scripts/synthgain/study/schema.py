@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from synthgain.entry import Entry, Name
+from synthgain.entry import Entry, Name, Share
+from synthgain.pools.options import Pool
 from synthgain.statistics.metric_registry import METRICS
-from synthgain.study.data import Dataset, Image, Share
-from synthgain.study.generation import Generator, Pool
+from synthgain.study.data import Dataset, Image
+from synthgain.study.generation import Generator
 from synthgain.study.training import Arm, Model
 
 if TYPE_CHECKING:
@@ -175,6 +176,15 @@ class Study(Entry):
     data_root: str | None = Field(
         None, description="Folder of your data; better --config data_root=… or SYNTHGAIN_DATA."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rehearsal_as_text(cls, data: Any) -> Any:
+        """Snakemake hands on the words of `--config` as text."""
+        words = {"true": True, "false": False}
+        if isinstance(data, dict) and data.get("rehearsal") in ("true", "false"):
+            return {**data, "rehearsal": words[data["rehearsal"]]}
+        return data
 
     @model_validator(mode="after")
     def _cross_references(self) -> "Study":

@@ -1,19 +1,24 @@
 """Config of downstream models and arms."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from synthgain.downstream.kinds import TASK_KINDS, TaskKind
 from synthgain.downstream.options import Augmentations
-from synthgain.entry import Entry, Name
-from synthgain.networks.options import DOWNSTREAM, AnyDownstream, Network, network_of
-from synthgain.study.data import Share
+from synthgain.entry import Entry, Name, Share
+from synthgain.networks.options import AnyDownstream, Network, network_of
+
+if TYPE_CHECKING:
+    TaskName = str
+else:
+    TaskName = Literal[tuple(TASK_KINDS)]
 
 
 class Model(Entry):
     """A downstream model and how it is trained, the same in every arm."""
 
-    task: Literal["classification", "segmentation"] = Field("classification", description="What is predicted.")
+    task: TaskName = Field("classification", description="What is predicted.")
     targets: list[str] = Field(
         default_factory=list, description="Classification: table columns, one, several (multi-label), or a category."
     )
@@ -47,12 +52,17 @@ class Model(Entry):
     @classmethod
     def _of_the_task(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
         task = info.data.get("task", "classification")
-        return None if value is None else network_of(value, DOWNSTREAM[task], task)
+        return None if value is None else network_of(value, TASK_KINDS[task].networks, task)
+
+    @property
+    def kind(self) -> TaskKind:
+        """What is known of its task."""
+        return TASK_KINDS[self.task]
 
     @property
     def chosen(self) -> Network:
         """The network with its options."""
-        return self.network if isinstance(self.network, Network) else network_of({}, DOWNSTREAM[self.task], self.task)
+        return self.network if isinstance(self.network, Network) else network_of({}, self.kind.networks, self.task)
 
     @property
     def network_name(self) -> str:
@@ -66,13 +76,13 @@ class Model(Entry):
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> "Model":
-        segments = self.task == "segmentation"
-        wanted, other = ("structures", "targets") if segments else ("targets", "structures")
+        segments, wanted = self.kind.masks, self.kind.learns
+        other = "targets" if segments else "structures"
         if not getattr(self, wanted) or getattr(self, other):
             raise ValueError(f"task: {self.task} needs {wanted}, and no {other}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"{wanted} must be different, got {self.labels}")
-        if self.selection_metric not in ("loss", "dice" if segments else "auroc"):
+        if self.selection_metric not in ("loss", self.kind.metric):
             raise ValueError(f"selection_metric: {self.selection_metric} is not for {self.task}")
         changed = [n for n in ("tolerance", "window", "keep_masks") if getattr(self, n) != _default(type(self), n)]
         if changed and not segments:

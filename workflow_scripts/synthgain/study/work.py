@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthgain.study.check_masks import structures_of
+from synthgain.study.generation import family_of
 from synthgain.study.roles import root_pool, source_dataset
 from synthgain.study.schema import Study
 
@@ -96,7 +97,8 @@ def drawn(study: Study, pool: str) -> dict[str, Any]:
     chosen = {key: getattr(config.sampling, key) for key in SAMPLING_SPEED}
     names = {"draws": config.from_, "draws_masks": config.masks.from_ if config.masks else None}
     labels = {key: _sampler(known, name, chosen) if name is not None else None for key, name in names.items()}
-    families = {label: study.generators[known[label][0]].family for label in labels.values() if label is not None}
+    drawing = {label: family_of(study.generators[known[label][0]]) for label in labels.values() if label is not None}
+    denoises = {label: family.denoises for label, family in drawing.items()}
     rows = source_dataset(study, pool)
     if config.from_ is not None:
         planes = len(study.generators[config.from_].structures)
@@ -104,4 +106,4 @@ def drawn(study: Study, pool: str) -> dict[str, Any]:
         planes = len(structures_of(study, rows) or ()) if rows is not None else 0
     if study.pools[pool].of is not None:
         labels = dict.fromkeys(labels)  # its images are copied
-    return {**labels, "families": families, "planes": planes, "rows_of": rows or f"pool {pool}"}
+    return {**labels, "denoises": denoises, "planes": planes, "rows_of": rows or f"pool {pool}"}

@@ -1,6 +1,7 @@
 """How the report describes diffusion models."""
 
-from synthgain.study.generation import DiffusionGenerator, Sampling
+from synthgain.generators.diffusion.family import DiffusionGenerator
+from synthgain.pools.options import Sampling
 
 NAME = "diffusion"
 PARAMETRISATIONS = {"edm": "EDM", "flow_matching": "flow-matching"}

@@ -1,6 +1,7 @@
 """How the report describes GANs."""
 
-from synthgain.study.generation import GanGenerator, Sampling
+from synthgain.generators.gan.family import GanGenerator
+from synthgain.pools.options import Sampling
 
 NAME = "GAN"
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from types import ModuleType
 
+from synthgain.datasets.entries.base import Split
+from synthgain.pools.options import Pool
 from synthgain.registry import FAMILY_PROSE
 from synthgain.report.evidence import Evidence
 from synthgain.runtime.loading import load
 from synthgain.statistics.metric_registry import metric_label
-from synthgain.study.data import Split
-from synthgain.study.generation import Generator, Pool
+from synthgain.study.generation import Generator
 from synthgain.study.schema import Study
 
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
+from synthgain.pools.options import Pool
 from synthgain.report.blocks import Block, Column, Details, Section, Text, make_table, number
 from synthgain.report.evidence import Evidence, Measured, ModelEvidence
 from synthgain.report.failures import failed_tables
 from synthgain.report.vocabulary import in_words
-from synthgain.study.generation import Pool
 
 PLACE = [Column("arm", "Arm"), Column("ratio", "Ratio %", "ratio"), Column("dataset", "Test set", optional=True)]
 PLACE += [Column("label", "Structure", optional=True)]

@@ -4,12 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgain.registry import ADAPTERS, LAYOUTS
+from synthgain.registry import ADAPTERS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
-from synthgain.runtime.listing import source_identity
 from synthgain.study.check_masks import structures_of
-from synthgain.study.data import COMMON, PhantomDataset, PublishedDataset, TableDataset
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
 from synthgain.study.stage import Draft, Slice, Stage, Wildcards
@@ -21,27 +19,17 @@ DATA_ROOT = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
 
 def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     config = plan.study.datasets[dataset]
-    modules = [ADAPTERS[config.adapter]]
-    if isinstance(config, PublishedDataset):
-        options = config.options
-        modules.append(LAYOUTS[config.known.module])
-    else:
-        options = config.dump(exclude=COMMON | config.settings.keys())
-        if isinstance(config, TableDataset) and config.site is None:
-            options["site"] = {"column": "site", "otherwise": dataset}
-    if not isinstance(config, PhantomDataset) and config.split is not None and config.split.column is not None:
-        options["keep"] = [config.split.column]  # the split reads it from the prepared table
     return Draft(
         {
             "dataset": dataset,
             "module": config.adapter,
-            "options": options,
+            "options": config.job_options(dataset),
             "image": plan.study.image.dump(),
             "max_quarantined_share": config.max_quarantined_share,
             "source": _source_checksum(plan, dataset),
             "seed": plan.seed,
         },
-        modules=tuple(modules),
+        modules=(ADAPTERS[config.adapter], *config.modules),
     )
 
 
@@ -130,20 +118,14 @@ def table_checksum(plan: Planner, table: str, place: str, recorded: Path) -> str
 def _source_checksum(plan: Planner, dataset: str) -> str | None:
     """Checksum of a data set's files: from the data root, or as recorded where the root is not at hand."""
     config = plan.study.datasets[dataset]
-    recorded = plan.folder / plan.stages["prepare_dataset"].output.format(dataset=dataset)
-    if isinstance(config, TableDataset):
-        return table_checksum(plan, config.table, f"datasets.{dataset}", recorded)
-    if not isinstance(config, PublishedDataset):
+    needed = config.needs()
+    if needed is None:
         return None
-    found = None
-    if plan.root is not None:
-        archive = config.archive
-        found = source_identity(plan.root / config.source_folder, archive["checksum"] if archive else None)
+    recorded = plan.folder / plan.stages["prepare_dataset"].output.format(dataset=dataset)
+    found = (None if plan.root is None else config.source(plan.root)) or _recorded_source(recorded)
     if found is None:
-        found = _recorded_source(recorded)
-    if found is None:
-        mend = DATA_ROOT if plan.root is None else config.get
-        raise SynthGainError(f"datasets.{dataset}: {config.source_folder!r} {_lacking(plan)}; {mend}")
+        mend = (plan.root and config.get()) or DATA_ROOT
+        raise SynthGainError(f"datasets.{dataset}: {needed!r} {_lacking(plan)}; {mend}")
     return found
 
 

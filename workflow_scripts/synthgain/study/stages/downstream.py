@@ -90,7 +90,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
 def collect_predictions(plan: Planner, model: str, arm: str) -> Draft:
     place = {"model": model, "arm": arm}
     cells = [{**place, "ratio": ratio, "chunk": chunk} for ratio in plan.ratios(arm) for chunk in plan.chunks()]
-    return Draft({**place, "task": plan.study.models[model].task}, {"predictions": cells})
+    return Draft({**place, "task": plan.study.models[model].kind.predictions}, {"predictions": cells})
 
 
 def trivial_floor(plan: Planner, model: str) -> Draft:
@@ -124,7 +124,7 @@ def floor_arm(plan: Planner, model: str) -> str:
 def tested_model(config: Model) -> dict[str, Any]:
     """Return what prediction needs of a model beside its weights."""
     fields = {"task": config.task, "task_module": config.task, "network": network_entry(config)}
-    if config.task == "classification":
+    if not config.kind.masks:
         return {**fields, "targets": config.targets}
     measured = {"window": config.window, "tolerance": config.tolerance, "keep_masks": config.keep_masks}
     return {**fields, "structures": config.structures, **measured}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from synthgain.network_passes import evaluations
+from synthgain.pools.options import Sampling
+from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
 from synthgain.study.planner import Planner
 from synthgain.study.roles import baseline_of, main_endpoint, reference_dataset, root_pool
@@ -117,7 +118,7 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
     assert trained is not None, f"no plain arm trains on {rows}"
     entry: dict[str, Any] = {"name": name, "targets": model.targets, "network": network_entry(model)}
     check, modules = {}, [NETWORKS[entry["network"]["module"]]]
-    if model.task == "segmentation":
+    if model.kind.masks:
         entry |= {"task": model.task, "structures": model.structures, "window": model.window}
         entry["task_module"], check = model.task, {"check": "mask_agreement"}
         modules += [TASKS[model.task], MASK_CHECKS["mask_agreement"]]
@@ -258,7 +259,7 @@ def _fidelity_images(job: Slice) -> list[Term]:
 def _searched_images(job: Slice) -> list[Term]:
     """Features of the pool and of the real images, and the denoising losses of membership inference."""
     terms = [term(job["space_kind"], "image", 1, _pool_and_real(job))] if job["space_kind"] else []
-    if job["membership"] and job["draws"] is not None and job["families"][job["draws"]] == "diffusion":
+    if job["membership"] and job["draws"] is not None and job["denoises"][job["draws"]]:
         each, most = MEMBERSHIP_LEVELS * job["membership"]["draws"], job["membership"]["images"]
         members = {f"{name}/train": 1.0 for name in job["train_on"]}
         others = {f"{name}/{part}": 1.0 for name in job["train_on"] for part in ("validation", "test")}
@@ -274,7 +275,7 @@ def _scored_images(job: Slice) -> list[Term]:
 def _snapshot_images(job: Slice) -> list[Term]:
     """Images drawn from every snapshot, and their features."""
     count, rows = len(job["snapshots"]), {f"{name}/train": 1.0 for name in job["train_on"]}
-    images = passes(job["generator"], count * evaluations(job["sampling"], "diffusion"), rows, job["n"])
+    images = passes(job["generator"], count * evaluations(Sampling.from_slice(job["sampling"])), rows, job["n"])
     return [images, term(job["space_kind"], "image", count, rows, job["n"])]
 
 

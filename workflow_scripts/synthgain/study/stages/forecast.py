@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, SPEED, TASKS
-from synthgain.study.data import PhantomDataset, TableDataset
+from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
 from synthgain.study.stage import NUMBERS, TABLES, Draft, PlannedJob, Stage, Wildcards, one_gpu
 from synthgain.study.stages.data import used_datasets
@@ -117,11 +117,12 @@ def _image(plan: Planner) -> dict[str, int]:
 def _generator(plan: Planner, name: str) -> Kind:
     """What a step of a generator's training depends on; beside a frozen network also that network."""
     job = plan.job("train_generator", generator=name, index=0).slice
-    kept = ("module", "network", "output", "structures", "condition_on", "mask_by", "formulation")
     config = plan.study.generators[name]
+    family = family_of(config)
+    kept = ("module", "network", "output", "structures", "condition_on", *family.facts(config))
     kind: Kind = {"do": "train", "training_module": config.family, **{key: job[key] for key in kept}}
     kind["training"] = {key: job["training"][key] for key in TRAINING_SPEED}
-    if job["mask_by"] == "controlnet" and config.init_from is not None:
+    if family.built_on(config) and config.init_from is not None:
         kind["start"] = _generator(plan, config.init_from)
     return kind
 
@@ -164,11 +165,7 @@ def _size(plan: Planner, name: str) -> dict[str, Any]:
             facts["column"] = {"name": split.column, "map": split.map}
             if split.validation:
                 facts["column"]["validation"] = split.validation
-    if isinstance(config, PhantomDataset):
-        facts["images"] = config.patients * sum(config.images_per_patient) / 2
-    elif isinstance(config, TableDataset):
-        facts["table"] = {"path": config.table, "where": config.where}
-    return facts
+    return facts | config.counted
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:

@@ -1,11 +1,13 @@
 """Generators: trained on training patients only, looked at as grids."""
 
-import math
 from typing import Any
 
-from synthgain.network_passes import evaluations
+from synthgain.generators.family import TRAINING_SETTINGS
+from synthgain.generators.snapshots import snapshot_steps
+from synthgain.pools.options import Sampling
+from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS
-from synthgain.study.generation import TRAINING_SETTINGS, DiffusionGenerator
+from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Slice, Stage, Wildcards, one_gpu
@@ -15,7 +17,6 @@ from synthgain.study.work import Term, passes, term
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_STEPS, GRID_COLUMNS = 18, 8
 GRID_ROWS, LEVELS_A_COLUMN = 16, 2  # rows of draw_sample_grid: its most, and about how many a condition has
-GAN_PASSES = 6  # forward, of one image in a step: 2 of the generator, 4 of the discriminator (gan_training.py)
 
 
 def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
@@ -33,8 +34,7 @@ def train_generator(plan: Planner, generator: str, index: Any) -> Draft:
             "output": config.output,
             "structures": config.structures,
             "condition_on": config.columns,
-            "mask_by": config.mask_by if isinstance(config, DiffusionGenerator) and config.mask_conditioned else None,
-            "formulation": config.formulation.dump() if isinstance(config, DiffusionGenerator) else None,
+            **family_of(config).facts(config),
             "training": training,
             "train_on": config.train_on.dump(),
             "init_from": config.init_from,
@@ -68,9 +68,7 @@ def draw_sample_grid(plan: Planner, generator: str, index: Any, snapshot: Any) -
 
 def snapshots_of(plan: Planner, generator: str) -> list[int]:
     """Return the steps at which a generator is kept: as configured, or a quarter, a half and all."""
-    training = plan.study.generators[generator].training
-    wanted = training.snapshots or [math.ceil(training.steps / 4), math.ceil(training.steps / 2)]
-    return sorted({*(step for step in wanted if step < training.steps), training.steps})
+    return snapshot_steps(plan.study.generators[generator].training)
 
 
 def trainings(plan: Planner) -> list[dict[str, Any]]:
@@ -91,13 +89,14 @@ def _processes(study: Study, wildcards: Wildcards) -> int:
     return study.compute.generator_processes  # a GPU each
 
 
-def _family(study: Study, job: Slice) -> dict[str, str]:
-    return {"family": study.generators[job["generator"]].family}
+def _family(study: Study, job: Slice) -> dict[str, int | bool]:
+    family = family_of(study.generators[job["generator"]])
+    return {"step_passes": family.step_passes, "denoises": family.denoises}
 
 
 def _training_steps(job: Slice) -> list[Term]:
     """Steps, each a batch forward and backward."""
-    each = job["training"]["batch_size"] * (GAN_PASSES if job["family"] == "gan" else 1)
+    each = job["training"]["batch_size"] * job["step_passes"]
     return [term(f"generator {job['generator']}", "step", job["training"]["steps"]) | {"passes": each}]
 
 
@@ -108,7 +107,8 @@ def _kept_snapshots(job: Slice) -> list[Term]:
 def _grid_passes(job: Slice) -> list[Term]:
     """Passes of every picture of the grid."""
     rows = min(GRID_ROWS, max(1, LEVELS_A_COLUMN * len(job["condition_on"])))
-    return [passes(job["generator"], rows * job["columns"] * evaluations(job["sampling"], job["family"]))]
+    each = evaluations(Sampling.from_slice(job["sampling"])) if job["denoises"] else 1
+    return [passes(job["generator"], rows * job["columns"] * each)]
 
 
 STAGES = (

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
 from synthgain.study.roles import reference_dataset
 from synthgain.study.stages.generators import trainings
@@ -15,14 +16,14 @@ def measured_pools(plan: Planner) -> list[str]:
 
 def segmented(plan: Planner) -> list[str]:
     """Return the structures that the study's models segment, none in a study that only classifies."""
-    models = [model for model in plan.study.models.values() if model.task == "segmentation"]
+    models = [model for model in plan.study.models.values() if model.kind.masks]
     return list(dict.fromkeys(name for model in models for name in model.structures))
 
 
 def draws_images(plan: Planner, generator: str) -> bool:
-    """True for a diffusion model of images alone, the kind of which snapshots are compared on a sample."""
+    """True for a denoiser of images alone, the kind of which snapshots are compared on a sample."""
     config = plan.study.generators[generator]
-    return config.family == "diffusion" and config.output == "image" and not config.mask_conditioned
+    return family_of(config).denoises and config.output == "image" and not config.mask_conditioned
 
 
 def real_cell(plan: Planner, rows: str, index: int) -> dict[str, Any] | None:

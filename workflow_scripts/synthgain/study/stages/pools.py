@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from synthgain.network_passes import evaluations
+from synthgain.pools.options import Inpainting, MaskTransform, Pool, PoolMasks, Sampling
+from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
-from synthgain.study.generation import MaskTransform, Pool, PoolMasks
 from synthgain.study.planner import Planner
 from synthgain.study.roles import root_pool
 from synthgain.study.schema import Study
@@ -174,10 +174,12 @@ def _passes(job: Slice) -> list[Term]:
     """Passes of the shard's images, and of their masks where a generator draws those; nothing for other pools."""
     if job["draws"] is None:
         return []
-    each = evaluations(job["sampling"], job["families"][job["draws"]], job["inpainting"])
+    sampling, inpainting = Sampling.from_slice(job["sampling"]), job["inpainting"]
+    region = inpainting and Inpainting.from_slice(inpainting)
+    each = evaluations(sampling, region) if job["denoises"][job["draws"]] else 1
     terms = [passes(job["draws"], each, _share(job))]
     if job["draws_masks"] is not None:
-        terms.append(passes(job["draws_masks"], evaluations(job["sampling"], "diffusion"), _share(job)))
+        terms.append(passes(job["draws_masks"], evaluations(sampling), _share(job)))
     return terms
 
 

@@ -24,7 +24,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
     return Draft(
         {
             "model": model,
-            "task": study.models[model].task,
+            "task": study.models[model].kind.predictions,
             "targets": study.models[model].labels,
             "arms": {name: {"role": roles[name], "synthetic": arm.synthetic} for name, arm in study.arms.items()},
             "analysis": study.analysis.dump(include={"margin", "alpha", "subgroups"}),

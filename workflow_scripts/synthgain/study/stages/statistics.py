@@ -44,7 +44,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
     return Draft(
         {
             "model": model,
-            "task": study.models[model].task,
+            "task": study.models[model].kind.predictions,
             "targets": study.models[model].labels,
             "arms": arms,
             "analysis": analysis,
@@ -60,10 +60,10 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "predictions": [{"model": model, "arm": arm} for arm in study.arms],
             **whole_datasets(study, study.evaluate_on),
             "audit": [{}],
-            "floors": [{"model": model}] if study.models[model].task == "segmentation" else [],
+            "floors": [{"model": model}] if study.models[model].kind.masks else [],
             "memorisation": unique(draw for draws in gated.values() for draw in draws),
         },
-        tuple(METRICS[name].computed_by for name in metrics_of(study.models[model].task)),
+        tuple(METRICS[name].computed_by for name in metrics_of(study.models[model].kind.predictions)),
     )
 
 

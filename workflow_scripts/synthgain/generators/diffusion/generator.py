@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import diffusers
 import pandas as pd
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.formulations import Formulation, formulation_from
+from synthgain.generators.diffusion.formulations import Formulation, saved_formulation
+from synthgain.generators.diffusion.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
 from synthgain.generators.loading import Condition, saved_parts
-from synthgain.generators.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
 from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import prepare_memory_format
 from synthgain.runtime.errors import SynthGainError
@@ -78,8 +78,6 @@ class DiffusionGenerator:
     mask_by: str | None = None
     control: Any = None  # ControlNetModel
     recorded: Callable[..., Tensor] | None = None
-
-    kind: ClassVar[str] = "diffusion"
 
     @property
     def sigma_min(self) -> float:
@@ -148,7 +146,7 @@ def load(folder: Path, snapshot: int | None = None, device: torch.device | str =
     return DiffusionGenerator(
         _saved(_network_class(parts / "network"), parts / "network", place),
         _saved(ConditionEncoder, parts / "condition_encoder", place),
-        formulation_from(manifest["formulation"]),
+        saved_formulation(manifest["formulation"]),
         shape,
         place,
         manifest.get("image_channels", shape[0]),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,8 +44,6 @@ class GanGenerator:
     image_channels: int
     output: str = "image"
     structures: tuple[str, ...] = ()
-
-    kind: ClassVar[str] = "gan"
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Condition) -> Tensor:

@@ -1,6 +1,6 @@
 """A mask as condition: as further input channels of the network, or through a control network next to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,18 +11,7 @@ from synthgain.networks.unet import evaluate
 from synthgain.runtime.errors import SynthGainError
 
 CONCATENATION, CONTROLNET = "concatenation", "controlnet"
-METHODS = (CONCATENATION, CONTROLNET)
 UNKNOWN = 0.0  # every pixel of a mask that is not given, or dropped for guidance: between outside (-1) and inside (1)
-
-
-def checked_method(entry: Mapping[str, Any]) -> str | None:
-    """Return a slice's `mask_by`; SynthGainError for an unknown one, or a control network with nothing to steer."""
-    method, place = entry.get("mask_by"), f"generators.{entry['generator']}"
-    if method is not None and method not in METHODS:
-        raise SynthGainError(f"{place}.mask_by {method!r}: known are {', '.join(METHODS)}")
-    if method == CONTROLNET and not entry.get("init_from"):
-        raise SynthGainError(f"{place}.init_from: missing; mask_by: controlnet steers a trained generator, name it")
-    return str(method) if method else None
 
 
 def checked_masks(masks: Tensor, count: int, structures: Sequence[str], size: int) -> Tensor:

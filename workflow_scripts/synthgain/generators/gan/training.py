@@ -20,16 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
-from synthgain.generators.differentiable_augmentation import NUMBERS, augment
-from synthgain.generators.gan import ConditionalGenerator, save_parts
-from synthgain.generators.gan_options import FIRST_BETA2, LAST_GAMMA, GanOptions, gan_options
-from synthgain.generators.run import Run, common_parts, weight_average
+from synthgain.generators.gan.differentiable_augmentation import NUMBERS, augment
+from synthgain.generators.gan.generator import ConditionalGenerator, save_parts
+from synthgain.generators.gan.options import GanTraining
+from synthgain.generators.gan.schedules import FIRST_BETA2, LAST_GAMMA, beta2_at, gamma_at, learning_rate_at
+from synthgain.generators.run import Run, common_parts, training_options, weight_average
 from synthgain.generators.training_data import PlacedData, TrainingData
 from synthgain.registry import NETWORKS
 from synthgain.runtime.command import Job
-from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.loading import load
-from synthgain.runtime.settings import settings
 from synthgain.seeds import integer_seed
 
 CONDITION_DIMENSION = 64  # of the vector that the generator gets besides its latent numbers
@@ -63,7 +62,7 @@ class GanRun(Run):
 
     loss_names: ClassVar[tuple[str, ...]] = ("loss", "discriminator_loss", "r1", "r2")
 
-    options: GanOptions
+    options: GanTraining
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     averaged: ConditionalGenerator
@@ -86,6 +85,9 @@ class GanRun(Run):
             "discriminator_optimizer": self.optimizers[1],
         }
 
+    def learning_rate_at(self, step: int) -> float:
+        return learning_rate_at(self.options, step)
+
     def start(self) -> None:
         self.placed = PlacedData.of(self.data, self.encoder, self.accelerator.device)
 
@@ -93,8 +95,8 @@ class GanRun(Run):
         assert self.placed is not None  # start() was called
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.options.learning_rate_at(self.step)
-                group["betas"] = (0.0, self.options.beta2_at(self.step))
+                group["lr"] = self.learning_rate_at(self.step)
+                group["betas"] = (0.0, beta2_at(self.options, self.step))
         return train_step(self, *self.placed.batch(rows), step_draws(self, own))
 
     def save_parts(self, folder: Path) -> None:
@@ -106,7 +108,7 @@ class GanRun(Run):
             sum(parameter.numel() for parameter in module.parameters())
             for module in (self.generator, self.discriminator)
         )
-        gamma = self.options.gamma_at(0, self.data.images.shape[-1])
+        gamma = gamma_at(self.options, 0, self.data.images.shape[-1])
         return {
             "parameters": generator,
             "discriminator_parameters": discriminator,
@@ -118,9 +120,7 @@ class GanRun(Run):
 def prepare_run(job: Job) -> GanRun:
     """Read the data and build both networks, average and optimisers as the slice says."""
     entry = job.slice
-    options = gan_options({**entry["training"], **settings("generators", entry["generator"])})
-    if entry.get("init_from"):
-        raise SynthGainError(f"generators.{entry['generator']}.init_from: a gan starts afresh; leave it out")
+    options = training_options(GanTraining, job)
     data, accelerator, keys = common_parts(job, options)
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
     generator, discriminator = build_modules(entry, data)
@@ -163,7 +163,7 @@ def train_step(run: GanRun, real: Tensor, values: Tensor, null: Tensor, draws: D
     """
     null = null | (draws.dropped < run.options.condition_dropout)[:, None]
     loss_d, r1, r2 = discriminator_loss(run, real, values, null, draws)
-    gamma = run.options.gamma_at(run.step, real.shape[-1])
+    gamma = gamma_at(run.options, run.step, real.shape[-1])
     norm_d = _optimise(run, run.discriminator, run.optimizers[1], loss_d + gamma / 2 * (r1 + r2))
     with _frozen(run.discriminator):
         loss_g = generator_loss(run, real, values, null, draws)

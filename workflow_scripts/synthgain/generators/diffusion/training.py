@@ -11,23 +11,25 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from synthgain.device import compiled, memory_format
+from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder, column_specs
-from synthgain.generators.diffusion import ConditionalNetwork, DiffusionGenerator, fitting_weights, save_parts
-from synthgain.generators.diffusion import load as load_diffusion
-from synthgain.generators.formulations import Edm, Formulation, VPrediction, formulation_from
-from synthgain.generators.mask_condition import CONCATENATION, CONTROLNET, UNKNOWN, checked_method
-from synthgain.generators.options import TrainingOptions, training_options
-from synthgain.generators.run import Run, common_parts, weight_average
+from synthgain.generators.diffusion.formulations import Edm, Formulation, VPrediction, made_of
+from synthgain.generators.diffusion.generator import ConditionalNetwork, DiffusionGenerator, fitting_weights, save_parts
+from synthgain.generators.diffusion.generator import load as load_diffusion
+from synthgain.generators.diffusion.mask_condition import CONCATENATION, CONTROLNET, UNKNOWN
+from synthgain.generators.diffusion.options import Formulation as Options
+from synthgain.generators.options import GeneratorTraining
+from synthgain.generators.run import Run, common_parts, training_options, weight_average
 from synthgain.generators.training_data import PlacedData, TrainingData, measure_sigma_data
 from synthgain.networks.unet import condition_dimension, prepare_memory_format
 from synthgain.registry import NETWORKS
 from synthgain.runtime.command import Job, logger
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.loading import load
-from synthgain.runtime.settings import settings
 from synthgain.seeds import integer_seed
 
 LOSS_KEYS = {"p_mean", "p_std", "min_snr_gamma"}  # of a formulation: they weigh the loss, the network is the same
+WEIGHT_DECAY = 0.01
 LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
 
 
@@ -61,7 +63,8 @@ class DiffusionRun(Run):
 
     def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
         assert self.placed is not None  # start() was called
-        set_learning_rate(self.prepared_optimizer, self.options, self.step)
+        for group in self.prepared_optimizer.param_groups:
+            group["lr"] = self.learning_rate_at(self.step)
         clean, values, null = self.placed.batch(rows)
         return train_step(self, self.prepared_optimizer, clean, values, null, self.placed.condition_masks(rows), own)
 
@@ -86,13 +89,13 @@ class DiffusionRun(Run):
 def prepare_run(job: Job) -> DiffusionRun:
     """Read the data and build network, encoder, average and optimiser as the slice says."""
     entry = job.slice
-    options = training_options({**entry["training"], **settings("generators", entry["generator"])})
-    mask_by = checked_method(entry)
+    options = training_options(GeneratorTraining, job)
+    mask_by = entry.get("mask_by")
     data, accelerator, keys = common_parts(job, options)
     start = load_diffusion(job.inputs.start.only.folder()) if entry.get("init_from") else None
     formulation = build_formulation(entry, data, start)
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
-    module = build_module(entry, options, data)
+    module = build_module(entry, data)
     if mask_by == CONTROLNET:
         module = controlled_module(module, start, entry, data)
     elif start is not None:
@@ -100,7 +103,7 @@ def prepare_run(job: Job) -> DiffusionRun:
     prepare_memory_format(module.to(accelerator.device))
     average = weight_average(module, options)
     optimizer = torch.optim.AdamW(
-        module.trained_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        module.trained_parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
     averaged = copy.deepcopy(module)
     return DiffusionRun(options, data, accelerator, keys, formulation, module, averaged, average, optimizer, mask_by)
@@ -157,23 +160,15 @@ def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor
     return level.clamp(LEVEL_MARGIN, 1 - LEVEL_MARGIN), noise, dropped
 
 
-def set_learning_rate(optimizer: Any, options: TrainingOptions, step: int) -> float:
-    """Set and return the learning rate of `step` (from 0)."""
-    rate = options.learning_rate_at(step)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    return rate
-
-
 def build_formulation(entry: dict[str, Any], data: TrainingData, start: DiffusionGenerator | None) -> Formulation:
     """Return the slice's formulation with the data's sigma_data; with a frozen network, that network's own.
 
     Raises SynthGainError where a frozen network was trained with another formulation.
     """
-    config = entry.get("formulation") or {"kind": "edm"}
+    config = checked(Options, entry.get("formulation") or {}, "formulation", of_slice=True)
     if entry.get("mask_by") != CONTROLNET or start is None:
-        return formulation_from(config, measure_sigma_data(data.images))
-    made = formulation_from(config, start.sigma_data)
+        return made_of(config, measure_sigma_data(data.images))
+    made = made_of(config, start.sigma_data)
     own, frozen = made.config(), start.formulation.config()
     for key in sorted(set(own) | set(frozen)):
         if key not in LOSS_KEYS and own.get(key) != frozen.get(key):
@@ -184,13 +179,12 @@ def build_formulation(entry: dict[str, Any], data: TrainingData, start: Diffusio
     return made
 
 
-def build_module(entry: dict[str, Any], options: TrainingOptions, data: TrainingData) -> ConditionalNetwork:
+def build_module(entry: dict[str, Any], data: TrainingData) -> ConditionalNetwork:
     """Return network and condition encoder with fresh weights from torch's global seed."""
     channels, size = data.images.shape[1], data.images.shape[-1]
-    network_options = {"dropout": options.dropout, **entry["network"].get("options", {})}
     concatenated = 0 if data.masks is None or entry.get("mask_by") != CONCATENATION else data.masks.shape[1]
     build = load(NETWORKS, entry["network"]["module"]).build
-    network: UNet2DModel = build(network_options, size, channels, concatenated)
+    network: UNet2DModel = build(entry["network"].get("options", {}), size, channels, concatenated)
     specs = column_specs(entry["condition_on"], data.columns, data.table[data.labelled])
     return ConditionalNetwork(network, ConditionEncoder(specs, condition_dimension(network)))
 

@@ -6,13 +6,14 @@ Nichol and Dhariwal 2021, zero terminal SNR of Lin et al. 2024 and Min-SNR weigh
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from synthgain.runtime.errors import SynthGainError
+from synthgain.entry import checked
+from synthgain.generators.diffusion.options import Formulation as Options
 
 # (scaled input (N,C,H,W), time (N,)) -> network output (N,C,H,W)
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -42,7 +43,7 @@ class Formulation(Protocol):
         """Return the training loss (N,) at noise levels given by level (N,), uniform in (0, 1)."""
 
     def config(self) -> dict[str, Any]:
-        """JSON values from which `formulation_from` makes it again."""
+        """JSON values from which `saved_formulation` makes it again."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,6 @@ class VPrediction:
     spread: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.schedule not in _SCHEDULES:
-            raise SynthGainError(f"formulation.schedule {self.schedule!r}: known are {', '.join(_SCHEDULES)}")
         alpha = alphas(self.betas(), self.zero_terminal_snr)
         object.__setattr__(self, "alpha", alpha)
         object.__setattr__(self, "spread", (1 - alpha**2).sqrt())
@@ -165,31 +164,18 @@ class VPrediction:
         }
 
 
-_KINDS: dict[str, type[Edm] | type[VPrediction]] = {"edm": Edm, "v_prediction": VPrediction}
+def made_of(options: Options, sigma_data: float) -> Formulation:
+    """Return the formulation of a study's options for data of this standard deviation."""
+    if options.kind == "edm":
+        return Edm(sigma_data, options.p_mean, options.p_std)
+    own = options.train_steps, options.schedule, options.zero_terminal_snr, options.min_snr_gamma
+    return VPrediction(sigma_data, *own)
 
 
-def formulation_from(config: dict[str, Any], sigma_data: float | None = None) -> Formulation:
-    """Return the formulation of {kind, …}; `sigma_data` is the measured one where the config has none.
-
-    Keys of the other kind are passed over: a study's config holds both kinds' defaults.
-    """
-    kind = config.get("kind", "edm")
-    if kind not in _KINDS:
-        raise SynthGainError(f"formulation.kind {kind!r}: known are {', '.join(_KINDS)}")
-    known = {name: _option_names(made) for name, made in _KINDS.items()}
-    unknown = sorted(set(config) - {"kind"} - set().union(*known.values()))
-    if unknown:
-        raise SynthGainError(f"formulation: unknown key {unknown[0]!r}; known: kind, {', '.join(sorted(known[kind]))}")
-    options = {name: config[name] for name in config if name in known[kind]}
-    if sigma_data is not None:
-        options["sigma_data"] = sigma_data
-    made = _KINDS[kind](**options)
-    if isinstance(made, VPrediction) and made.zero_terminal_snr and made.min_snr_gamma is not None:
-        raise SynthGainError(
-            f"formulation.min_snr_gamma {made.min_snr_gamma:g}: with zero_terminal_snr the last step, where every "
-            "sample starts, has weight 0 and is never trained; set min_snr_gamma: null or zero_terminal_snr: false"
-        )
-    return made
+def saved_formulation(config: dict[str, Any]) -> Formulation:
+    """Return the formulation whose `config` a manifest holds; SynthGainError where it holds something else."""
+    own = {name: value for name, value in config.items() if name != "sigma_data"}
+    return made_of(checked(Options, own, "formulation"), float(config["sigma_data"]))
 
 
 def cosine_betas(steps: int) -> Tensor:
@@ -218,10 +204,6 @@ def alphas(betas: Tensor, zero_terminal_snr: bool) -> Tensor:
 
 
 _SCHEDULES: dict[str, Callable[[int], Tensor]] = {"cosine": cosine_betas, "linear": linear_betas}
-
-
-def _option_names(kind: type[Edm] | type[VPrediction]) -> set[str]:
-    return {entry.name for entry in fields(kind) if entry.init}
 
 
 def _per_image(values: Tensor) -> Tensor:

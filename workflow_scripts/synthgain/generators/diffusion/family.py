@@ -1,0 +1,60 @@
+"""The diffusion family: its config entry, and what others must know of it."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from synthgain.generators.diffusion.options import Formulation
+from synthgain.generators.family import Family, GeneratorBase
+from synthgain.generators.options import GeneratorTraining
+from synthgain.networks.generator_options import UNet, UNetCondition
+from synthgain.networks.options import by_name, network_of
+
+NETWORKS = by_name(UNet, UNetCondition)  # the first is the default
+
+
+class DiffusionGenerator(GeneratorBase):
+    """A pixel-space diffusion model."""
+
+    family: Literal["diffusion"]
+    output: Literal["image", "image+mask", "mask"] = Field("image", description="What is drawn, jointly.")
+    mask_by: Literal["concatenation", "controlnet"] = Field(
+        "concatenation",
+        description="How a mask condition enters: as input channels, or by a ControlNet beside frozen `init_from`.",
+    )
+    network: UNet | UNetCondition = Field(UNet(), description="`name` and the network's options.")
+    formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")
+    training: GeneratorTraining = Field(description="Training.")
+
+    @field_validator("network", mode="wrap")
+    @classmethod
+    def _of_the_family(cls, value: Any, handler: Any) -> Any:
+        return network_of(value, NETWORKS, "diffusion")
+
+    @model_validator(mode="after")
+    def _masks_make_sense(self) -> "DiffusionGenerator":
+        if (self.output != "image" or self.mask_conditioned) and not self.structures:
+            raise ValueError("structures: name the masks that are drawn or conditioned on")
+        if self.structures and self.output == "image" and not self.mask_conditioned:
+            raise ValueError("structures go with output: image+mask or mask, or with `mask` in condition_on")
+        if self.output != "image" and self.mask_conditioned:
+            raise ValueError("condition_on: a generator that draws masks cannot be conditioned on them")
+        if self.mask_conditioned and self.mask_by == "controlnet" and self.init_from is None:
+            raise ValueError("mask_by: controlnet needs init_from: the generator whose frozen weights it steers")
+        return self
+
+
+def facts(config: DiffusionGenerator) -> dict[str, Any]:
+    """Return how a mask condition enters (or null) and the noise parametrisation."""
+    return {
+        "mask_by": config.mask_by if config.mask_conditioned else None,
+        "formulation": config.formulation.dump(),
+    }
+
+
+FAMILY = Family(
+    DiffusionGenerator,
+    denoises=True,
+    facts=facts,
+    built_on=lambda config: config.mask_conditioned and config.mask_by == "controlnet",
+)

@@ -1,0 +1,67 @@
+"""What a family of generators is to all others: its config entry, and what they must know of it. No torch here.
+
+A family is a package below `generators`: `options.py` (declarations that its jobs read), `family.py` (a `Family` called
+FAMILY), and the modules that `synthgain.registry` names: FAMILIES (`load(folder, snapshot, device)`, which returns a
+generator that offers `denoise` or `generate`) and FAMILY_TRAINING (`prepare_run(job)`). Nobody asks for its name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import Field
+
+from synthgain.entry import Entry, Name
+from synthgain.generators.options import GeneratorTraining, TrainOn
+from synthgain.networks.options import Network
+
+MASK = "mask"  # among the conditions: the image's mask
+# Change nothing that a training makes but the rows of its log: no part of a job's slice (`synthgain.runtime.settings`).
+TRAINING_SETTINGS = {"save_every", "save_every_seconds", "log_every"}
+
+
+class GeneratorBase(Entry):
+    """What every generator has."""
+
+    family: str
+    output: str = Field("image", description="What is drawn, jointly.")
+    train_on: TrainOn = Field(description="Training patients.")
+    condition_on: list[str] = Field(
+        default_factory=list, description="Table columns: labels and covariates; the word `mask`: the image's own mask."
+    )
+    structures: list[Name] = Field(default_factory=list, description="Masks used; images without one are left out.")
+    network: Network
+    training: GeneratorTraining
+    init_from: Name | None = Field(None, description="Start from this generator's weights (pretraining).")
+    description: str = Field("", description="Free text for the report; changes nothing.")
+
+    @property
+    def columns(self) -> list[str]:
+        """Table columns among the conditions."""
+        return [name for name in self.condition_on if name != MASK]
+
+    @property
+    def mask_conditioned(self) -> bool:
+        """True if the generator draws an image for a given mask."""
+        return MASK in self.condition_on
+
+
+Config = TypeVar("Config", bound=GeneratorBase)
+
+
+@dataclass(frozen=True)
+class Family(Generic[Config]):
+    """A family of generators.
+
+    entry: its type in the config, which refuses what it cannot do. denoises: its generators offer `denoise` (solvers,
+    guidance, inpainting and membership inference apply), else `generate`: an image in one pass.
+    step_passes: forward passes of an image in a training step, for the forecast.
+    facts: what a training's slice says of this family alone. built_on: True where the network is that of `init_from`.
+    How the report describes it: FAMILY_PROSE of the registry.
+    """
+
+    entry: type[Config]
+    denoises: bool
+    step_passes: int = 1
+    facts: Callable[[Config], Mapping[str, Any]] = lambda config: {}
+    built_on: Callable[[Config], bool] = lambda config: False

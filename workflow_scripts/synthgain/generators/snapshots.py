@@ -1,0 +1,14 @@
+"""At which steps a generator is kept."""
+
+import math
+
+from synthgain.generators.options import GeneratorTraining
+
+
+def snapshot_steps(training: GeneratorTraining) -> list[int]:
+    """Return the steps, increasing: as configured, or a quarter and a half; the last step is always one.
+
+    Geometric, since memorisation sets in late (method notes, 3.6).
+    """
+    wanted = training.snapshots or [math.ceil(training.steps / 4), math.ceil(training.steps / 2)]
+    return sorted({*(step for step in wanted if step < training.steps), training.steps})

@@ -1,0 +1,22 @@
+"""How often an image goes through its generator's network while it is drawn by a solver or inpainted. No torch here."""
+
+from synthgain.pools.options import Inpainting, Sampling
+
+
+def evaluations(sampling: Sampling, inpainting: Inpainting | None = None) -> int:
+    """Return a denoising network's evaluations for one image (a generator of another family: one).
+
+    Solvers: pools/solvers.py (heun 2·steps − 1, others steps), twice with guidance; a guidance interval
+    counts as guided everywhere, which is the most it can be. Inpainting: every step down of RePaint's path.
+    """
+    steps = sampling.steps
+    guided = 2 if sampling.guidance_scale != 1.0 else 1
+    if inpainting is not None:
+        return guided * _repaint_steps(steps, inpainting.resamples, inpainting.jump_length)
+    return guided * (2 * steps - 1 if sampling.solver == "heun" else steps)
+
+
+def _repaint_steps(steps: int, resamples: int, jump: int) -> int:
+    """Steps down of pools/inpainting.py: blocks of `jump` from the end `resamples` times each, the first block once."""
+    first = steps % jump or min(jump, steps)
+    return first + (steps - first) * resamples
