@@ -2,8 +2,8 @@
 
 Left out are comments, positions, docstrings and bare strings, and the text that only people read: descriptions of
 config keys, and strings inside the arguments of `raise` and of logging and progress calls. Expressions in them stay,
-since an exception may carry data. Import statements are gathered apart, sorted, so that neither their order nor a project
-module's path counts.
+since an exception may carry data. Import statements are gathered apart, sorted, so that neither their order nor a
+project module's path counts.
 The dump is our own, so that it does not depend on the Python version.
 """
 
