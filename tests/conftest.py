@@ -25,6 +25,14 @@ def _the_environment_of_one_session_is_not_the_next_tests() -> Iterator[None]:
     os.environ.update({name: value for name, value in before.items() if name.startswith("SYNTHGAIN_")})
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_folder_for_what_test_processes_share(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One folder of this call of pytest, whichever process asks; pytest itself removes it some calls later."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    os.environ["TEST_SESSION_FOLDER"] = str(folder)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of the real data sets; tests that need it are skipped where it is not at hand."""

@@ -5,10 +5,11 @@ come from known laws, and features are pooled pixels. All that is computed of th
 """
 
 import copy
+import fcntl
 import functools
 import json
+import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -179,14 +180,19 @@ class SimulatedRun:
                 MAKERS[planned.rule](job)
 
 
-_RESULTS = tempfile.TemporaryDirectory(prefix="simulated_run-")  # gone when the tests end
-
-
 @functools.cache
 def made(name: str) -> SimulatedRun:
-    """Return the finished run of one of STUDIES, made once in a test session. It is not to be changed."""
-    simulated = SimulatedRun(name, Path(_RESULTS.name))
-    simulated.make()
+    """Return the finished run of one of STUDIES, made once by whichever test process is first. Nobody changes it."""
+    folder = Path(os.environ["TEST_SESSION_FOLDER"])
+    simulated = SimulatedRun(name, folder / "simulated")
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / f"{name}.made").exists():
+            shutil.rmtree(simulated.folder, ignore_errors=True)
+            simulated.make()
+            (folder / f"{name}.made").touch()
+        else:
+            simulated.plan.job("write_report")
     return simulated
 
 

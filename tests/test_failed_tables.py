@@ -148,9 +148,9 @@ def test_a_stop_or_lack_of_memory_is_no_failed_table(
 
 
 def test_tables_that_only_segmentation_has_are_guarded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_run(tmp_path, "polyps")  # shared by the session: made whole, before anything is broken
     for function in ("spread_table", "coverage_table", "floor_table"):
         monkeypatch.setattr(segmentation, function, broken())
-    made = make_run(tmp_path, "polyps")
     compare_arms(job_of(made, "compare_arms", model="unet"))
     folder = made / "statistics" / "unet"
     assert read_json(folder / "verdict.json")["verdict"] == "helps"

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 600
 
 def restyle(shop: Workshop) -> None:
     """Make the figures and the report due again."""
-    shop.append("workflow_scripts/synthgain/report/style.py", "\nCHANGED = True\n")
+    shop.append("workflow_scripts/synthgain/report/figures/style.py", "\nCHANGED = True\n")
 
 
 def start(shop: Workshop) -> subprocess.Popen[str]:

@@ -32,7 +32,7 @@ def test_counts_are_those_of_the_source(study: str, dataset: str, data_root: Pat
     plan = Planner(config, study, 0, code, Path("results"), data_root, STAGES)
     entry = prepare_dataset(plan, dataset=dataset).slice
     image = {**entry["image"], "size": 16}
-    prepared = load(ADAPTERS, entry["module"]).prepare(entry["options"], image, 0, data_root, STAGES)
+    prepared = load(ADAPTERS, entry["module"]).prepare(entry["options"], image, 0, data_root)
     images, patients, levels = FACTS[study, dataset]
     assert prepared.images.shape == (images, 16, 16, 1)
     assert prepared.table["patient_id"].nunique() == patients
@@ -46,7 +46,7 @@ def test_polyp_masks_are_those_that_the_source_measured(data_root: Path) -> None
     mask = [{"column": "mask", "name": "polyp"}]
     options = {"table": "kvasir-seg/metadata.csv", "patient_id": None, "mask": mask, "keep": ["mask_fraction"]}
     image = {"size": 192, "channels": 1, "fit": "pad", "intensity": "none"}  # the size on disk: nothing is resized
-    prepared = table.prepare(options, image, 0, data_root, STAGES)
+    prepared = table.prepare(options, image, 0, data_root)
     assert prepared.masks is not None
     measured = prepared.table["mask_fraction"].astype(float).to_numpy()
     assert np.allclose(prepared.masks.mean(axis=(1, 2, 3)), measured, atol=6e-5)  # the table has four decimals

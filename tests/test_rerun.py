@@ -147,7 +147,7 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
     "a field description in the config's models": lambda shop: shop.replace(
         f"{LIBRARY}/study/schema.py", "Title of the report.", "What the report is called."
     ),
-    "a figure's colour": lambda shop: shop.replace(f"{LIBRARY}/report/style.py", "#0072B2", "#0072B3"),
+    "a figure's colour": lambda shop: shop.replace(f"{LIBRARY}/report/figures/style.py", "#0072B2", "#0072B3"),
     "a report template": lambda shop: shop.append(
         f"{LIBRARY}/report/templates/report.css", "\nbody { color: black }\n"
     ),
