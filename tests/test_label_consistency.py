@@ -140,8 +140,8 @@ class _Pairs:
 
     sigma_data = 0.5
 
-    def __init__(self, mask_by: str | None) -> None:
-        self.mask_by, self.seen, self.channels = mask_by, [], 0
+    def __init__(self, output: str) -> None:
+        self.output, self.seen, self.channels = output, [], 0
 
     def encode_conditions(self, table: pd.DataFrame, masks: torch.Tensor | None = None) -> None:
         self.seen.append(masks)
@@ -154,7 +154,7 @@ class _Pairs:
 def test_losses_of_pairs_are_of_image_and_mask() -> None:
     images, table = pictures(10, seed=8)
     masks = (images > 120).astype(np.uint8)
-    joint, conditioned, cpu = _Pairs(None), _Pairs("concatenation"), torch.device("cpu")
+    joint, conditioned, cpu = _Pairs("image+mask"), _Pairs("image"), torch.device("cpu")
     losses = denoising_losses(joint, images, table, (0.5,), 1, cpu, masks=masks, study=0)
     assert joint.channels == 2
     assert joint.seen == [None]
