@@ -71,6 +71,7 @@ def test_the_readme_s_studies_are_whole_and_valid(name: str) -> None:
     assert study.analysis.primary is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "network", "words"),
     [
