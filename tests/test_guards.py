@@ -101,7 +101,7 @@ def test_what_cannot_be_estimated_has_not_passed() -> None:
     assert (alarms["a_a"]["state"], alarms["a_a"]["checked"]) == ("not estimable", False)
     assert alarms["a_a"]["tested"][0]["reason"] == "two replicates are needed"
     assert (alarms["under_trained"]["state"], alarms["under_trained"]["checked"]) == ("passed", True)
-    assert (alarms["negative_control"]["state"], alarms["negative_control"]["checked"]) == ("not checked", False)
+    assert (alarms["negative_control"]["state"], alarms["negative_control"]["checked"]) == ("not estimable", False)
 
 
 def test_a_competitor_worse_than_the_baseline_is_not_informative() -> None:
@@ -167,7 +167,7 @@ def test_without_a_gain_there_is_nothing_to_beat_repeated_with() -> None:
     _, alarms = guarded(analysis("epochs"), contrast(0.02, 0.001), {})
     assert alarms["step_matched_control"]["state"] == "alarm"  # no arm repeats the real images: nothing excludes steps
     _, alarms = guarded(analysis(), contrast(0.02, 0.001), {})
-    assert alarms["step_matched_control"]["state"] == "not checked"
+    assert alarms["step_matched_control"]["state"] == "not estimable"  # the arm is there, the comparison is not
 
 
 def study_contrasts(setting: simulation.Setting, random: np.random.Generator, shift: float) -> list[Contrast]:
@@ -218,3 +218,13 @@ def test_a_true_shift_inside_the_margin_is_seen() -> None:
     _, seen, hidden = alarm_rates(setting, 12, shift=0.06)
     assert seen >= 10
     assert hidden >= 3  # the margin would have silenced these
+
+
+def test_an_arm_that_is_there_but_could_not_be_compared_is_not_called_missing() -> None:
+    """Too few positive patients: no comparison of the declared endpoint has a row."""
+    analysed = analysis()
+    _, alarms = guard(finish([], analysed).reindex(columns=COLUMNS), analysed)
+    found = {name: alarms[name]["state"] for name in ("a_a", "negative_control", "step_matched_control")}
+    assert found == dict.fromkeys(found, "not estimable")
+    without = replace(analysed, arms={name: spec for name, spec in analysed.arms.items() if name != "repeated"})
+    assert guard(finish([], without).reindex(columns=COLUMNS), without)[1]["a_a"]["state"] == "not checked"

@@ -55,7 +55,18 @@ def guard(table: pd.DataFrame, analysis: Analysis) -> tuple[pd.DataFrame, dict[s
     alarms["strong_augmentation"] = _strong_augmentation(table, analysis)
     same = [row for row in _records(table) if str(row["reason"]).startswith(UNREACHED)]
     alarms["unreached"] = _alarm([_shown(row, ALARM) for row in same]) | {"checked": bool(len(table))}
+    for name in _without_rows(alarms, analysis):
+        alarms[name]["state"] = NOT_ESTIMABLE
     return guarded, alarms
+
+
+def _without_rows(alarms: dict[str, Alarm], analysis: Analysis) -> list[str]:
+    """Guards whose arm is in the study, though nothing of it could be compared on the declared endpoints."""
+    roles = {**ROLES, "step_matched_control": "repeated", "strong_augmentation": "real_strong"}
+    if any(arm.get("match") == "epochs" for arm in analysis.arms.values()):
+        del roles["a_a"]  # there repeated images are no A/A arm
+    there = {analysis.role(arm) for arm in analysis.arms} if analysis.primaries else set()
+    return [name for name, role in roles.items() if role in there and alarms[name]["state"] == NOT_CHECKED]
 
 
 def _alarm(tested: list[Row]) -> Alarm:
