@@ -1,5 +1,6 @@
 """Options of networks that a study sets and a job reads, and those of classifiers and segmenters. No torch here."""
 
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PrivateAttr, model_serializer, model_validator
@@ -75,9 +76,9 @@ class Segmenter(Network):
     module = "monai_segmenters"
 
     @property
+    @abstractmethod
     def step(self) -> int:
         """2 to the power of the halvings."""
-        raise NotImplementedError
 
     def check_size(self, size: int) -> None:
         if size % self.step:
