@@ -265,14 +265,6 @@ class PowerFacts(Facts):
     grid: list[DesignFacts] = []
 
 
-class StatisticsFacts(Facts):
-    """The JSON files of `statistics/<model>/`."""
-
-    verdict: VerdictFacts = VerdictFacts()
-    dose_response: list[FitFacts] = []
-    power: list[PowerFacts] = []
-
-
 class AuditFacts(Facts):
     """What the audit says: test images that other sets' training parts hold."""
 
