@@ -44,6 +44,7 @@ ALLOWED = {
         "pools.known_checks",
         "pools.options",
         "pools.passes",
+        "speed.documents",
         "statistics.metric_registry",
     },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
