@@ -9,6 +9,8 @@ from synthgain.datasets.entries.base import DatasetBase
 from synthgain.entry import Entry, Name, Options
 from synthgain.runtime.files import sha256_file
 
+Cell = str | int | float  # what a cell of a table may hold
+
 
 class Uncertain(Entry):
     """What an uncertain label becomes."""
@@ -88,7 +90,9 @@ class TableDataset(DatasetBase):
     site: str | dict[Literal["constant"], str] | None = Field(
         None, description="Column, or {constant: name}; default: the column `site`, or without one the data set's name."
     )
-    where: dict[str, Any] = Field(default_factory=dict, description="Keep rows whose column has this value (or list).")
+    where: dict[str, Cell | list[Cell]] = Field(
+        default_factory=dict, description="Keep rows whose column has this value (or list)."
+    )
     targets: dict[Name, TargetColumn] = Field(default_factory=dict, description="Labels, by the name used here.")
     multilabel: MultiLabel | None = Field(None, description="Several findings in one column.")
     covariates: dict[Name, CovariateColumn] = Field(default_factory=dict, description="Covariates.")
