@@ -116,7 +116,7 @@ def test_dose_response_ends_where_the_metric_ends(run: Path) -> None:
     wide = summary.assign(low=summary["mean"] - 9, high=summary["mean"] + 9)
     with style_context():
         figure = utility.dose_response(wide, "auroc", "macro", "real", ArmStyles(ARMS, "real"), 0.02)
-    assert all(-0.1 < axes.get_ylim()[0] and axes.get_ylim()[1] < 1.1 for axes in figure.axes)
+    assert all(axes.get_ylim()[0] > -0.1 and axes.get_ylim()[1] < 1.1 for axes in figure.axes)
 
 
 def test_figures_show_the_main_arm_alone_against_controls(run: Path) -> None:

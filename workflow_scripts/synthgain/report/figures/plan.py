@@ -103,8 +103,8 @@ def statistics_plans(
                 "subgroups.svg",
                 "subgroups",
                 "Change within subgroups",
-                f"{arm_label(*main)} against its baseline on {chosen.test_set}, within each subgroup that is large enough "
-                f"to report; {CI}s, exploratory.",
+                f"{arm_label(*main)} against its baseline on {chosen.test_set}, within each subgroup that is large "
+                f"enough to report; {CI}s, exploratory.",
                 lambda: detail.subgroup_effects(subgroups, margin),
             )
         )

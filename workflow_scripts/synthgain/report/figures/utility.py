@@ -54,8 +54,9 @@ def dose_response(
     """Metric against supplementation ratio, a line per arm with its interval, a panel per test set.
 
     summary: rows of `summary.csv` (arm, ratio, dataset, label, metric, mean, low, high). The baseline is a band
-    (its interval) over all ratios; arms without ratios are at 0 %. The axis ends with the metric's scale. `margin` draws the limits of equivalence.
-    floors: best trivial prediction per data set (dataset, floor, value), drawn as a dashed line at the foot.
+    (its interval) over all ratios; arms without ratios are at 0 %. `margin` draws the limits of equivalence.
+    The axis ends where the metric's scale does. floors: best trivial prediction per data set (dataset, floor, value),
+    drawn as a dashed line at the foot.
     """
     rows = summary[(summary["metric"] == metric) & (summary["label"] == label)]
     datasets = list(dict.fromkeys(rows["dataset"]))
