@@ -193,7 +193,11 @@ def _text(cell: object) -> str:
         return str(bool(cell)).lower()
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         return str(int(cell))
-    text = str(cell).strip().replace("\r\n", "\n")
+    return printable(str(cell).strip().replace("\r\n", "\n"))
+
+
+def printable(text: str) -> str:
+    """Return text whose characters that would break or disguise what is shown of it are written out (`\\x1b`)."""
     return text if text.isprintable() else UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
