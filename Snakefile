@@ -22,6 +22,7 @@ include: "rules/pools.smk"
 include: "rules/downstream.smk"
 include: "rules/evaluation.smk"
 include: "rules/statistics.smk"
+include: "rules/readers.smk"
 include: "rules/report.smk"
 include: "rules/calibration.smk"
 
@@ -32,6 +33,7 @@ localrules:
     audit,
     samples,
     exports,
+    reader_kit,
     verify,
     accept,
 
@@ -69,6 +71,12 @@ rule audit:
 rule samples:
     input:
         targets("samples"),
+
+
+# The pages for readers, before any model is trained: results/<study>/reader_kit-<panel>-…/.
+rule reader_kit:
+    input:
+        lambda wildcards: targets("reader_kit"),
 
 
 # Every pool as PNG files with a table and a datasheet.

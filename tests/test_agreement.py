@@ -106,9 +106,9 @@ def test_few_images_have_no_interval() -> None:
 
 def test_a_reader_with_themselves() -> None:
     same = np.array([1.0, 2, 3, 4, 5])
-    assert intra_reader_kappa(same, same, FIVE) == 1
-    assert intra_reader_kappa(same, same[::-1], FIVE) < 0
-    assert np.isnan(intra_reader_kappa(same[:1], same[:1], FIVE))
+    assert intra_reader_kappa(np.stack([same, same], axis=1), FIVE) == 1
+    assert intra_reader_kappa(np.stack([same, same[::-1]], axis=1), FIVE) < 0
+    assert np.isnan(intra_reader_kappa(same[:1, None].repeat(2, axis=1), FIVE))
 
 
 def _panel(rng: np.random.Generator, shift: float, readers: int = 5, images: int = 75) -> tuple[np.ndarray, np.ndarray]:
@@ -134,8 +134,13 @@ def test_equivalence_to_chance_keeps_its_level_and_has_the_power_that_was_planne
     rng = np.random.default_rng(5)
     at_bound = np.sqrt(2) * norm.ppf(0.6)
     runs = 300
-    false = sum(telling(t, a, np.arange(len(t))).equivalence_p < 0.05 for t, a in (_panel(rng, at_bound * 1.06) for _ in range(runs)))
-    right = sum(telling(t, a, np.arange(len(t))).equivalence_p < 0.05 for t, a in (_panel(rng, 0.0) for _ in range(runs)))
+    false = sum(
+        telling(t, a, np.arange(len(t))).equivalence_p < 0.05
+        for t, a in (_panel(rng, at_bound * 1.06) for _ in range(runs))
+    )
+    right = sum(
+        telling(t, a, np.arange(len(t))).equivalence_p < 0.05 for t, a in (_panel(rng, 0.0) for _ in range(runs))
+    )
     assert false / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
     assert right / runs >= power_of_equivalence(5, 75) - 0.08
 

@@ -1,4 +1,4 @@
-"""A reader kit: nothing in it tells, a whole reading in a browser, answers that come back whole or are refused by name."""
+"""A reader kit: nothing in it tells, a whole reading in a browser, answers come back whole or are refused by name."""
 
 import base64
 import http.server
@@ -6,7 +6,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from synthgain.readers.encoding import stored_png
 from synthgain.readers.items import choose, sequence
 from synthgain.readers.kit import FACTS, KEY, SECRET, Shown, read_kit, write_kit
 from synthgain.readers.options import Panel
+from synthgain.readers.questions import questions_of
 from synthgain.readers.ratings import missing_answers, ratings, read_answers
 from synthgain.readers.sealing import chain_start, chained, closing_code, reader_token
 from synthgain.runtime.errors import SynthGainError
@@ -70,7 +71,9 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(page: Path) -> dict:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S
+    )
     assert found is not None
     return json.loads(found.group(1))
 
@@ -103,9 +106,9 @@ def test_real_images_have_the_findings_of_the_synthetic_ones() -> None:
 
 
 def test_too_few_patients_is_one_line() -> None:
+    few = {"sampled": shown(60, "made", smooth=True, parents=8).table, "copied": POOLS["copied"].table}
     with pytest.raises(SynthGainError, match=r"items\.pools\.sampled: 12 images are asked for, and 8 patients"):
-        few = {**POOLS, "sampled": shown(60, "made", smooth=True, parents=8)}
-        choose(PANEL, {"hospital_a": REAL["hospital_a"].table}, {n: s.table for n, s in few.items()}, np.random.default_rng(0))
+        choose(PANEL, {"hospital_a": REAL["hospital_a"].table}, few, np.random.default_rng(0))
 
 
 def test_repeats_come_late() -> None:
@@ -120,7 +123,15 @@ def test_a_page_holds_nothing_that_tells(kit: Path) -> None:
     facts, secret, key = read_kit(kit)
     for page in facts["pages"].values():
         text = (kit / page).read_text(encoding="utf-8")
-        told = [*key["image_id"], *key["patient_id"], "hospital_a", "sampled", "copied", secret["secret"], secret["nonce"]]
+        told = [
+            *key["image_id"],
+            *key["patient_id"],
+            "hospital_a",
+            "sampled",
+            "copied",
+            secret["secret"],
+            secret["nonce"],
+        ]
         assert [word for word in map(str, told) if word in text] == []
         assert [word for word in ("http://", "https://", "parent", "origin") if word in text.replace('"kit"', "")] == []
         for item in data_of(kit / page)["items"].values():
@@ -135,8 +146,13 @@ def test_length_position_and_structure_tell_real_from_synthetic_no_better_than_c
 
     from synthgain.statistics.delong import components, covariance
 
-    panel = Panel.model_validate({"items": {"real": {"hospital_a": 150}, "pools": {"sampled": 150}}, "readers": 1, "repeats": 0})
-    real, pools = {"hospital_a": shown(400, "film", smooth=False)}, {"sampled": shown(400, "made", smooth=True, parents=200)}
+    panel = Panel.model_validate(
+        {"items": {"real": {"hospital_a": 150}, "pools": {"sampled": 150}}, "readers": 1, "repeats": 0}
+    )
+    real, pools = (
+        {"hospital_a": shown(400, "film", smooth=False)},
+        {"sampled": shown(400, "made", smooth=True, parents=200)},
+    )
     write_kit(tmp_path / "kit", "panel", panel, real, pools, seed=3)
     facts, _, key = read_kit(tmp_path / "kit")
     data = data_of(tmp_path / "kit" / facts["pages"]["reader_1"])
@@ -182,7 +198,8 @@ def test_another_key_is_noticed(kit: Path, tmp_path: Path) -> None:
 # Reads all images by the keyboard, reloads the page in the middle and catches what it exports.
 DRIVER = """<script>
 addEventListener("load", async () => {
-  const wait = () => new Promise(done => setTimeout(done, 4)), press = key => document.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  const wait = () => new Promise(done => setTimeout(done, 4));
+  const press = key => document.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
   const files = [], make = URL.createObjectURL;
   URL.createObjectURL = blob => { files.push(blob.text()); return make(blob); };
   HTMLAnchorElement.prototype.click = () => {};
@@ -197,20 +214,21 @@ addEventListener("load", async () => {
       }
       press("+"); press("ArrowLeft"); press("w"); press("e"); press("o"); press("r");
       press("9"); press("3"); press("Backspace");
-      for (const question of questions()) press(String(question.low + (state.position % (question.high - question.low + 1))));
+      for (const {low, high} of questions()) press(String(low + (state.position % (high - low + 1))));
       press("Enter");
     } else if (state.phase === 3) break;
     else document.activeElement.click();
   }
   for (const button of document.querySelectorAll("#text button")) button.click();
   const [answers, csv] = await Promise.all(files);
-  document.body.dataset.found = JSON.stringify({answers, csv, told, reloaded: sessionStorage.reloaded, code: document.querySelector(".code").textContent});
+  const code = document.querySelector(".code").textContent;
+  document.body.dataset.found = JSON.stringify({answers, csv, told, reloaded: sessionStorage.reloaded, code});
 });
 </script></body>"""
 
 
 @pytest.fixture(scope="module")
-def reading(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict, list[str], list[str]]]:
+def reading(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[str], list[str]]:
     """What the driver found, what was asked of the server, what the console said."""
     folder = tmp_path_factory.mktemp("reading")
     page = (kit / "panel-reader_1.html").read_text(encoding="utf-8")
@@ -232,7 +250,7 @@ def reading(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     found = re.search(r'data-found="([^"]*)"', done.stdout)
     assert found is not None, (done.stdout[-1500:], console(done))
     text = found.group(1).replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    yield json.loads(text), asked, console(done)
+    return json.loads(text), asked, console(done)
 
 
 def test_a_whole_reading_by_the_keyboard(reading: tuple[dict, list[str], list[str]], kit: Path, tmp_path: Path) -> None:
@@ -255,23 +273,28 @@ def test_a_whole_reading_by_the_keyboard(reading: tuple[dict, list[str], list[st
     np.testing.assert_array_equal(quality["value"], np.arange(30) % 6)
 
 
-def answered(kit: Path, reader: str, until: int | None = None) -> dict:
-    """Answers of a reader as a page would export them."""
-    from synthgain.readers.questions import questions_of
-
+def chained_answers(kit: Path, reader: str, panel: Panel, value: Callable[[str, str], int]) -> dict:
+    """Answers of a reader as a page would export them; value: of item and question."""
     facts, secret, _ = read_kit(kit)
     last = chain_start(facts["kit"], reader, reader_token(secret["secret"], facts["kit"], reader))
     rows = []
     for phase in (1, 2):
         for position, (item, repeat) in enumerate(secret["orders"][reader][str(phase)]):
-            for question in (q for q in questions_of(PANEL) if q.phase == phase):
-                record = (phase, position, item, repeat, question.name, question.low, 900)
+            for question in (q for q in questions_of(panel) if q.phase == phase):
+                record = (phase, position, item, repeat, question.name, value(item, question.name), 900)
                 last = chained(last, record)
                 names = ("phase", "position", "item", "repeat", "question", "value", "milliseconds")
                 rows.append({**dict(zip(names, record, strict=True)), "digest": last})
-    rows = rows[:until]
-    code = closing_code(rows[-1]["digest"])
-    return {"panel": "panel", "kit": facts["kit"], "reader": reader, "finished": until is None, "code": code, "answers": rows}
+    code = closing_code(last)
+    return {"panel": "panel", "kit": facts["kit"], "reader": reader, "finished": True, "code": code, "answers": rows}
+
+
+def answered(kit: Path, reader: str, until: int | None = None) -> dict:
+    """A reader who always gives the lowest answer, whole or until some answer."""
+    lowest = {question.name: question.low for question in questions_of(PANEL)}
+    whole = chained_answers(kit, reader, PANEL, lambda item, question: lowest[question])
+    rows = whole["answers"][:until]
+    return {**whole, "finished": until is None, "code": closing_code(rows[-1]["digest"]), "answers": rows}
 
 
 def taken(kit: Path, tmp_path: Path, panel: Panel = PANEL, **files: dict) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """PNG files whose bytes tell nothing but the pixels: equal shapes give equal lengths.
 
-A compressed PNG of a smooth image is shorter than one of a noisy image, and so its length would tell readers' pages, or
-whoever looks into them, which images a generator drew. The pixel data are stored (deflate level 0), every row unfiltered.
+A compressed PNG of a smooth image is shorter than one of a noisy image, so that its length would tell whoever looks
+into a page which images a generator drew. The pixel data are stored (deflate level 0), every row unfiltered.
 """
 
 import base64

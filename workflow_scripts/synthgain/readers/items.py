@@ -17,11 +17,11 @@ def choose(
 ) -> pd.DataFrame:
     """Return the images of a study, a row each, in a random order.
 
-    real: {data set: table of the rows that may be shown}; pools: {pool: table of its images, `parent_patient_id` with
-    them}; both with `image_id`, `patient_id` and the panel's findings. Columns of the result: origin, source, row (in the
-    source's table), image_id, patient_id, `for` (0: every reader; n: reader n alone).
-    No two images of one patient, and so no parent with its child. Real images have the findings of the synthetic ones in
-    the same shares as far as there are any. Raises SynthGainError where a source is too small.
+    real: {data set: table of the rows that may be shown}; pools: {pool: table of its images, with
+    `parent_patient_id`}; both with `image_id`, `patient_id` and the panel's findings. Columns of the result: origin,
+    source, row (in the source's table), image_id, patient_id, `for` (0: every reader; n: reader n alone).
+    No two images of one patient, and so no parent with its child. Real images have the findings of the synthetic ones
+    in the same shares as far as there are any. Raises SynthGainError where a source is too small.
     """
     chosen: list[pd.DataFrame] = []
     used: set[str] = set()
@@ -95,8 +95,8 @@ def _in_shares(rows: pd.DataFrame, wanted: Mapping[str, float], count: int) -> p
 
 def _kinds(panel: Panel, table: pd.DataFrame) -> pd.Series:
     """Return each row's findings as one text; unknown is a kind of its own."""
-    known = [table[name].astype(str) for name in panel.findings if name in table]
-    return pd.Series("", index=table.index) if not known else known[0].str.cat(known[1:], sep="|")
+    known = [name for name in panel.findings if name in table]
+    return table[known].astype(str).agg("|".join, axis=1) if known else pd.Series("", index=table.index)
 
 
 def _composition(panel: Panel, parts: list[pd.DataFrame]) -> dict[str, float]:

@@ -78,13 +78,17 @@ def write_kit(
     chosen = choose(panel, {n: s.table for n, s in real.items()}, {n: s.table for n, s in pools.items()}, rng)
     secret = secrets.token_hex(32)
     sources = {**{(REAL, n): s for n, s in real.items()}, **{("synthetic", n): s for n, s in pools.items()}}
-    chosen["item"] = [item_id(secret, f"{row.origin}/{row.source}", row.image_id) for row in chosen.itertuples()]
-    pixels = [
-        sources[row.origin, row.source].pixels.gather(np.array([row.row]))[0] for row in chosen.itertuples(index=False)
+    found = [
+        (sources[origin, source], int(row), item_id(secret, f"{origin}/{source}", image_id))
+        for origin, source, row, image_id in zip(
+            *(chosen[name].tolist() for name in ("origin", "source", "row", "image_id")), strict=True
+        )
     ]
-    chosen["sha256"] = image_hashes(np.stack(pixels))
+    pixels = np.stack([shown.pixels.gather(np.array([row]))[0] for shown, row, _ in found])
+    chosen["item"] = [item for _, _, item in found]
+    chosen["sha256"] = image_hashes(pixels)
     for finding in panel.findings:
-        chosen[finding] = _column(chosen, sources, finding)
+        chosen[finding] = pd.Series([shown.table[finding].iloc[row] for shown, row, _ in found])
     orders = {f"reader_{number}": _orders(chosen, number, panel, rng) for number in range(1, panel.readers + 1)}
     with atomic_folder(folder) as made:
         key = chosen.drop(columns="row")
@@ -92,13 +96,14 @@ def write_kit(
         nonce = secrets.token_hex(16)
         sealed = commitment((made / KEY).read_bytes(), nonce)
         kit = sealed[:16]
-        contents = {row.item: (image, row) for image, row in zip(pixels, chosen.itertuples(index=False), strict=True)}
-        shown = {item: _shown(image, row, sources[row.origin, row.source], panel) for item, (image, row) in contents.items()}
+        contents = {
+            item: _content(image, row, shown, panel) for image, (shown, row, item) in zip(pixels, found, strict=True)
+        }
         pages = {}
         for reader, phases in orders.items():
             pages[reader] = f"{name}-{reader}.html"
             token = reader_token(secret, kit, reader)
-            write_text(made / pages[reader], _page(name, panel, kit, sealed, reader, token, phases, shown))
+            write_text(made / pages[reader], _page(name, panel, kit, sealed, reader, token, phases, contents))
         stored: Secret = {"secret": secret, "nonce": nonce, "orders": orders}
         write_json(made / SECRET, stored)
         (made / SECRET).chmod(0o600)
@@ -117,7 +122,7 @@ def write_kit(
 
 
 def read_kit(folder: Path) -> tuple[KitFacts, Secret, pd.DataFrame]:
-    """Return a kit's facts, secret and key. SynthGainError where the key is not the one that the facts are sealed with."""
+    """Return a kit's facts, secret and key. SynthGainError where the key is not the one that was sealed."""
     facts: KitFacts = read_json(folder / FACTS)
     secret: Secret = read_json(folder / SECRET)
     key = read_table(folder / KEY)
@@ -139,10 +144,6 @@ def _check(panel: Panel, real: Mapping[str, Shown], pools: Mapping[str, Shown]) 
                 raise SynthGainError(f"items.{place}.{name}: no target {', '.join(lacking)}; correct readers.findings")
 
 
-def _column(chosen: pd.DataFrame, sources: Mapping[tuple[str, str], Shown], column: str) -> list[object]:
-    return [sources[row.origin, row.source].table[column].iloc[row.row] for row in chosen.itertuples(index=False)]
-
-
 def _orders(
     chosen: pd.DataFrame, number: int, panel: Panel, rng: np.random.Generator
 ) -> dict[str, list[tuple[str, bool]]]:
@@ -152,9 +153,8 @@ def _orders(
     return {str(phase): sequence(items, panel.repeats, rng) if phase in phases else [] for phase in (1, 2)}
 
 
-def _shown(image: np.ndarray, row: object, source: Shown, panel: Panel) -> dict[str, object]:
+def _content(image: np.ndarray, position: int, source: Shown, panel: Panel) -> dict[str, object]:
     """Return what the page holds of one image."""
-    position = int(row.row)  # type: ignore[attr-defined]
     content: dict[str, object] = {"image": data_address(image)}
     if panel.structures and source.masks is not None:
         masks = source.masks.gather(np.array([position]))[0]
@@ -174,7 +174,7 @@ def _page(
     reader: str,
     token: str,
     phases: Mapping[str, list[tuple[str, bool]]],
-    shown: Mapping[str, dict[str, object]],
+    contents: Mapping[str, dict[str, object]],
 ) -> str:
     """Return a reader's page: the template with the data in it. A `<` in the data cannot end their script element."""
     own = sorted({item for sequence in phases.values() for item, _ in sequence})  # their names are random
@@ -189,7 +189,7 @@ def _page(
         "questions": [question.as_json() for question in questions_of(panel)],
         "second": any(question.phase == SECOND for question in questions_of(panel)),
         "phases": {phase: [list(entry) for entry in sequence] for phase, sequence in phases.items()},
-        "items": {item: shown[item] for item in own},
+        "items": {item: contents[item] for item in own},
     }
     text = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
     return TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/", text)

@@ -16,7 +16,8 @@ class Items(Entry):
     real: dict[Name, int] = Field(min_length=1, description="Real images of a data set: {data set: images}.")
     pools: dict[Name, int] = Field(min_length=1, description="Synthetic images of a pool: {pool: images}.")
     part: Literal["train", "validation", "test"] = Field(
-        "train", description="Part of the data sets that the real images come from; ratings of test images steer nothing."
+        "train",
+        description="Part of the data sets that the real images come from; ratings of test images steer nothing.",
     )
 
     @model_validator(mode="after")
@@ -47,20 +48,24 @@ class Panel(Entry):
     questions: list[QuestionName] = Field(
         ["quality", "realism"],
         min_length=1,
-        description="quality, finding, mask_fit, prompt_fit: asked first; realism: in a second phase, when the first is sealed.",
+        description="quality, finding, mask_fit, prompt_fit are asked first, realism when these are sealed.",
     )
     scales: dict[QuestionName, Scale] = Field(
-        default_factory=dict, description="Other scales than 1 to 5 (realism: 1 to 6), such as {quality: {low: 0, high: 5}}."
+        default_factory=dict,
+        description="Other scales than 1 to 5 (realism: 1 to 6), such as {quality: {low: 0, high: 5}}.",
     )
     findings: list[str] = Field(default_factory=list, description="Targets that the question `finding` asks about.")
     structures: list[Name] = Field(default_factory=list, description="Structures whose outline `mask_fit` shows.")
     readers: int = Field(5, ge=1, le=50, description="Readers, a page each.")
-    common: Share = Field(1.0, description="Share of the images that all readers see; the others are each reader's own.")
+    common: Share = Field(
+        1.0, description="Share of the images that all readers see; the others are each reader's own."
+    )
     repeats: float = Field(0.1, ge=0, le=0.5, description="Share of the images that a reader is shown twice.")
     undo: bool = Field(False, description="Readers may go back to an image that they have answered.")
     ratings: str | None = Field(None, description="Folder below the data root with the answers that readers sent back.")
     codes: dict[str, Code] = Field(
-        default_factory=dict, description="Closing codes that readers reported: {reader_1: 1f0c-…}; an answer file must match."
+        default_factory=dict,
+        description="Closing codes that readers reported: {reader_1: 1f0c-…}; an answer file must match.",
     )
     seed: int = Field(0, description="Draws another choice of images.")
 

@@ -37,7 +37,9 @@ def questions_of(panel: Panel) -> list[Question]:
             made.append(Question(name, FIRST, "Image quality", low, high, "unusable", "excellent"))
         elif name == "finding":
             made += [
-                Question(f"finding.{finding}", FIRST, finding.replace("_", " "), low, high, "surely absent", "surely there")
+                Question(
+                    f"finding.{finding}", FIRST, finding.replace("_", " "), low, high, "surely absent", "surely there"
+                )
                 for finding in panel.findings
             ]
         elif name == "mask_fit":
@@ -55,7 +57,11 @@ def questions_of(panel: Panel) -> list[Question]:
                 for structure in panel.structures
             ]
         elif name == "prompt_fit":
-            made.append(Question(name, FIRST, "The image shows what the text says", low, high, "not at all", "all of it", "prompt"))
+            made.append(
+                Question(
+                    name, FIRST, "The image shows what the text says", low, high, "not at all", "all of it", "prompt"
+                )
+            )
         else:
             made.append(Question(name, SECOND, "Real or synthetic?", low, high, "surely real", "surely synthetic"))
     return made

@@ -72,11 +72,15 @@ def ratings(
     tables = []
     for name, sent in files.items():
         if sent.kit != facts["kit"]:
-            raise SynthGainError(f"{name}: answers to kit {sent.kit}, and this is {facts['kit']}; take it out of the folder")
+            raise SynthGainError(
+                f"{name}: answers to kit {sent.kit}, and this is {facts['kit']}; take it out of the folder"
+            )
         if sent.reader not in secret["orders"]:
             raise SynthGainError(f"{name}: {sent.reader!r} is no reader of kit {facts['kit']}")
         if sent.reader in senders:
-            raise SynthGainError(f"{name}: {sent.reader}'s answers are in {senders[sent.reader]} already; keep one of them")
+            raise SynthGainError(
+                f"{name}: {sent.reader}'s answers are in {senders[sent.reader]} already; keep one of them"
+            )
         senders[sent.reader] = name
         _check_chain(name, sent, facts["kit"], secret)
         code = panel.codes.get(sent.reader)
@@ -117,11 +121,13 @@ def _check_chain(name: str, sent: Answers, kit: str, secret: Secret) -> None:
         last = chained(last, record)
         if last != answer.digest:
             raise SynthGainError(
-                f"{name}: answer {number} (item {answer.item}, {answer.question}) was changed after it was given, or is "
-                f"another reader's; ask {sent.reader} for the file as exported"
+                f"{name}: answer {number} (item {answer.item}, {answer.question}) was changed after it was given, or "
+                f"is another reader's; ask {sent.reader} for the file as exported"
             )
     if closing_code(last) != sent.code:
-        raise SynthGainError(f"{name}: answers are missing at its end (its code is {sent.code}); ask for the whole file")
+        raise SynthGainError(
+            f"{name}: answers are missing at its end (its code is {sent.code}); ask for the whole file"
+        )
 
 
 def _check_order(

@@ -1,17 +1,22 @@
 """Agreement of readers: of several on one image, and of one reader with themselves.
 
 Answers are a matrix (N, R) of whole numbers, NaN where a reader did not see an image. Formulas: Gwet, Handbook of
-Inter-Rater Reliability, 4th edition 2014 (AC1, AC2, Fleiss' kappa with missing answers); Fleiss, Psychol Bull 1971;76:378;
-Krippendorff, Content Analysis, 2nd edition 2004 (alpha from coincidences); Cohen, Psychol Bull 1968;70:213.
+Inter-Rater Reliability, 4th edition 2014 (AC1, AC2, Fleiss' kappa with missing answers); Fleiss, Psychol Bull
+1971;76:378; Krippendorff, Content Analysis, 2nd edition 2004 (alpha); Cohen, Psychol Bull 1968;70:213.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-Measure = Callable[[np.ndarray, np.ndarray], float]
+
+class Measure(Protocol):
+    """Agreement of answers (N, R) in these categories (Q,)."""
+
+    def __call__(self, answers: np.ndarray, categories: np.ndarray) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,12 @@ def krippendorff_alpha(answers: np.ndarray, categories: np.ndarray) -> float:
     return 1 - float((coincidences * distance).sum()) / expected if expected > 0 else float("nan")
 
 
-def intra_reader_kappa(first: np.ndarray, second: np.ndarray, categories: np.ndarray) -> float:
-    """Return Cohen's kappa with linear weights of a reader's two answers (N,) to the same images."""
-    if len(first) < 2 or len(np.unique(np.concatenate([first, second]))) < 2:
+def intra_reader_kappa(answers: np.ndarray, categories: np.ndarray) -> float:
+    """Return Cohen's kappa with linear weights of a reader's two answers (N, 2) to the same images."""
+    if len(answers) < 2 or len(np.unique(answers)) < 2:
         return float("nan")
-    labels = categories.astype(int)
-    return float(cohen_kappa_score(first.astype(int), second.astype(int), labels=labels, weights="linear"))
+    first, second = answers.astype(int).T
+    return float(cohen_kappa_score(first, second, labels=categories.astype(int), weights="linear"))
 
 
 MEASURES: Mapping[str, Measure] = {
