@@ -17,6 +17,7 @@ include: "rules/pools.smk"
 include: "rules/downstream.smk"
 include: "rules/evaluation.smk"
 include: "rules/statistics.smk"
+include: "rules/readers.smk"
 include: "rules/report.smk"
 include: "rules/calibration.smk"
 
@@ -27,6 +28,7 @@ localrules:
     audit,
     samples,
     exports,
+    reader_kit,
     verify,
     accept,
 
@@ -64,6 +66,12 @@ rule audit:
 rule samples:
     input:
         targets("samples"),
+
+
+# The pages for readers, before any model is trained: results/<study>/reader_kit-<panel>-…/.
+rule reader_kit:
+    input:
+        lambda wildcards: targets("reader_kit"),
 
 
 # Every pool as PNG files with a table and a datasheet.
