@@ -5,15 +5,10 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-# Snakemake merges --configfile over this one, entry by entry: the default study is read only where no other is given.
-if "datasets" not in config:
-
-    configfile: f"{workflow.basedir}/config.yaml"
-
-
 report: "workflow_scripts/synthgain/report/captions/workflow.rst"
 
 
+include: "rules/study.smk"
 include: "rules/common.smk"
 include: "rules/forecast.smk"
 include: "rules/data.smk"

@@ -22,7 +22,7 @@ from synthgain.evaluation.membership import NOISE_LEVELS
 from synthgain.pools.inpainting import levels
 from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.passes import evaluations
-from synthgain.pools.solvers import SOLVERS, sample
+from synthgain.pools.sampling import SOLVERS, sample
 from synthgain.report.evidence import gather
 from synthgain.report.facts import ForecastFacts
 from synthgain.report.sections.cost import cost_section, stage_minutes
@@ -30,7 +30,6 @@ from synthgain.runtime.files import write_json, write_manifest
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
-from synthgain.study.load import read_yaml
 from synthgain.study.planner import PlannedJob, Planner
 from synthgain.study.session import Session
 from synthgain.study.stage import TABLES
@@ -39,6 +38,7 @@ from synthgain.study.stages.evaluation import MEMBERSHIP_LEVELS
 from synthgain.study.stages.forecast import work_groups
 from synthgain.study.stages.table import STAGES
 from synthgain.study.work import joined, term
+from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).parent.parent
 SEVERAL = {"replicates": {"count": 5, "per_job": 2, "generators": 2, "pools": 3}}
@@ -191,7 +191,7 @@ def test_what_is_measured_and_counted_again(
 @pytest.mark.parametrize(
     ("module", "behind"),
     [
-        ("pools/solvers.py", True),
+        ("pools/sampling.py", True),
         ("networks/unet.py", True),
         ("networks/small_cnn.py", True),
         ("downstream/training.py", True),

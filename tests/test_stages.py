@@ -32,7 +32,7 @@ def blocks(path: Path) -> dict[str, str]:
 
 
 def rule_files() -> list[Path]:
-    return sorted(path for path in (ROOT / "rules").glob("*.smk") if path.stem != "common")
+    return sorted(path for path in (ROOT / "rules").glob("*.smk") if path.stem not in ("common", "study"))
 
 
 @pytest.mark.parametrize("path", rule_files(), ids=lambda path: path.stem)

@@ -17,7 +17,7 @@ from synthgain.runtime.settings import VARIABLE
 from synthgain.study.acceptance import FromRecords, chosen_rules, described, from_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.job_settings import job_settings
-from synthgain.study.load import Place, parse_study, run_names
+from synthgain.study.load import parse_study, run_names
 from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.records import Recorded, record_of, told, what_changed
 from synthgain.study.schema import Study
@@ -26,6 +26,7 @@ from synthgain.study.stages.forecast import planned_outputs
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import check_wildcards
+from synthgain.study.yaml_files import Place
 
 # Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
 LONGEST_PARAMETER = 64 * 1024
