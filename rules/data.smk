@@ -1,10 +1,6 @@
 # Data sets: read and prepared, divided by patient, audited.
 
 
-localrules:
-    confirm_audit,
-
-
 rule prepare_dataset:
     output:
         f"{RUN}/datasets/{{dataset}}/manifest.json",
@@ -71,13 +67,3 @@ rule audit_datasets:
         "Auditing the data sets"
     shell:
         script("audit_datasets")
-
-
-# What takes long waits for this receipt, and no later audit makes it out of date (Session.after_audit).
-rule confirm_audit:
-    input:
-        f"{RUN}/audit/audit.json",
-    output:
-        touch(f"{RUN}/audit/receipt"),
-    message:
-        "All data sets are read, divided and audited"
