@@ -17,6 +17,7 @@ include: "rules/pools.smk"
 include: "rules/downstream.smk"
 include: "rules/evaluation.smk"
 include: "rules/statistics.smk"
+include: "rules/readers.smk"
 include: "rules/report.smk"
 include: "rules/calibration.smk"
 
@@ -28,6 +29,7 @@ localrules:
     confirm_audit,
     samples,
     exports,
+    reader_kit,
     verify,
     accept,
 
@@ -75,6 +77,12 @@ rule confirm_audit:
 rule samples:
     input:
         targets("samples"),
+
+
+# The pages for readers, before any model is trained: results/<study>/reader_kit-<panel>-…/.
+rule reader_kit:
+    input:
+        lambda wildcards: targets("reader_kit"),
 
 
 # Every pool as PNG files with a table and a datasheet.

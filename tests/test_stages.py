@@ -20,7 +20,7 @@ from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
-TARGETS = {"report", "plan", "audit", "samples", "exports", "verify", "accept"}  # of the Snakefile
+TARGETS = {"report", "plan", "audit", "samples", "exports", "reader_kit", "verify", "accept"}  # of the Snakefile
 DEAR = {"measure_speed", "train_generator", "train_downstream"}  # what first needs all data sets read and audited
 
 

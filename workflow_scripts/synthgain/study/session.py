@@ -254,6 +254,10 @@ def _targets(plan: Planner, kind: str) -> list[str]:
             for index in range(study.replicates.generators)
             for step in snapshots_of(plan, name)
         ]
+    if kind == "reader_kit":
+        if not study.readers:
+            raise SynthGainError("reader_kit: the study has no `readers:`; docs/readers.md says how to write them")
+        return [STAGES["write_reader_kit"].output.format(panel=name) for name in study.readers]
     if kind == "exports":
         draws = range(plan.pool_draws())
         return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]
