@@ -24,9 +24,13 @@ def optional_companion(folder: Path, names: tuple[str, ...]) -> pd.DataFrame | N
         if path.suffix == ".xlsx":
             table = pd.read_excel(path, dtype=str, keep_default_na=False)
         else:
-            compression = "gzip" if path.suffix == ".gz" else None
             table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=compression, index_col=False
+                path,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                compression="gzip" if path.suffix == ".gz" else None,
+                index_col=False,
             )
     except ImportError as error:
         raise SynthGainError(

@@ -51,7 +51,7 @@ def _labels(folder: Path, part: str, options: LayoutOptions) -> pd.DataFrame:
     labels.columns = [snake(str(one)) for one in labels]
     lacking = [finding for finding in options.findings if finding not in labels]
     if lacking:
-        raise SynthGainError(f"{folder / name}: no column for {lacking[0]!r}; it has {', '.join(sorted(labels))}")
+        raise SynthGainError(f"{folder / name}: no column for {lacking[0]!r}; it has {', '.join(sorted(map(str, labels)))}")
     votes = labels[list(options.findings)].apply(pd.to_numeric, errors="coerce").groupby(table["image_id"], sort=False)
     shares = votes.mean()
     made = (shares > _SHARES[options.labels.votes]).astype(int).astype(str).where(shares.notna(), "")
