@@ -23,7 +23,8 @@ CITATION = (
     "Feng S et al. Curation of the CANDID-PTX dataset with free-text reports. Radiol Artif Intell 2021;3(6):e210136"
 )
 GET = (
-    "ask for doi.org/10.17608/k6.auckland.14173982 (ethics module and agreement) and put it there, so that it holds "
+    "ask for https://doi.org/10.17608/k6.auckland.14173982 (ethics module and agreement) and put it "
+    "there, so that it holds "
     "dataset/ and Pneumothorax_reports.csv"
 )
 FILMS, REPORTS = "dataset", ("Pneumothorax_reports.csv",)

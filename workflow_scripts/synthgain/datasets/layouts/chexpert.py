@@ -31,7 +31,7 @@ from synthgain.runtime.errors import SynthGainError
 LICENCE = "Stanford University dataset research use agreement; not to be shared"
 CITATION = "Irvin J et al. CheXpert. AAAI 2019;33:590-597 (arXiv:1901.07031)"
 GET = (
-    "register at stanfordmlgroup.github.io/competitions/chexpert and put the release there, so that "
+    "register at https://stanfordmlgroup.github.io/competitions/chexpert and put the release there, so that "
     "it holds train.csv, "
     "valid.csv, train/ and valid/ (race, if wanted: CHEXPERT DEMO.xlsx; test labels: test_labels.csv)"
 )

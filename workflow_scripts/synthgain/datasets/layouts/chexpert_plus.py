@@ -20,7 +20,7 @@ from synthgain.runtime.errors import SynthGainError
 LICENCE = chexpert.LICENCE
 CITATION = "Chambon P et al. CheXpert Plus. arXiv:2405.19538"
 GET = (
-    "get the CheXpert Plus release of stanfordaimi.azurewebsites.net and put it there, so that it holds PNG/, "
+    "get the CheXpert Plus release of https://stanfordaimi.azurewebsites.net and put it there, so that it holds PNG/, "
     "df_chexpert_plus_240401.csv and chexbert_labels/"
 )
 TABLE = ("df_chexpert_plus_240401.csv",)

@@ -31,7 +31,8 @@ from synthgain.datasets.layouts.companions import companion, optional_companion
 LICENCE = "PhysioNet credentialed health data licence; not to be shared"
 CITATION = "Johnson AEW et al. MIMIC-CXR-JPG. arXiv:1901.07042; PhysioNet, doi:10.13026/8360-t248"
 GET = (
-    "get physionet.org/content/mimic-cxr-jpg (credentialed access) and put it there, so that it holds files/ and the "
+    "get https://physionet.org/content/mimic-cxr-jpg (credentialed access) and put it there, so that "
+    "it holds files/ and the "
     "mimic-cxr-2.0.0-*.csv.gz tables (age, sex, race: patients.csv.gz and admissions.csv.gz of MIMIC-IV)"
 )
 RELEASE = "MIMIC-CXR-JPG 2.0"

@@ -23,7 +23,7 @@ from synthgain.runtime.errors import SynthGainError
 LICENCE = "NIH Clinical Center: no restrictions; attribution and a link are asked for"
 CITATION = "Wang X et al. ChestX-ray8. CVPR 2017:2097-2106 (arXiv:1705.02315)"
 GET = (
-    "get nihcc.app.box.com/v/ChestXray-NIHCC and put it there, so that it holds images_001/ … (or images/) and "
+    "get https://nihcc.app.box.com/v/ChestXray-NIHCC and put it there, so that it holds images_001/ … (or images/) and "
     "Data_Entry_2017_v2020.csv (lists: train_val_list.txt, test_list.txt; boxes: BBox_List_2017.csv)"
 )
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")

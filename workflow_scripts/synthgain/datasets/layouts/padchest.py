@@ -7,6 +7,7 @@ quarantined. Films are deeper than 8 bit: the study needs `image: {intensity: mi
 """
 
 import ast
+import difflib
 import os
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from synthgain.runtime.errors import SynthGainError
 LICENCE = "PadChest dataset research use agreement (BIMCV); not to be shared"
 CITATION = "Bustos A et al. PadChest. Med Image Anal 2020;66:101797 (arXiv:1901.07441)"
 GET = (
-    "get bimcv.cipf.es/bimcv-projects/padchest and put it there, so that it holds the films and "
+    "get https://bimcv.cipf.es/bimcv-projects/padchest and put it there, so that it holds the films and "
     "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 )
 TABLES = tuple(f"PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv{suffix}" for suffix in ("", ".gz"))
@@ -64,11 +65,10 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     for finding in options.findings:
         made[finding] = ["" if not found else str(int(finding in found)) for found in labels]
     everything = set().union(*labels)
-    strange = [finding for finding in options.findings if finding not in everything]
-    if strange:
-        raise SynthGainError(
-            f"{folder}: no film has the finding {strange[0]!r}; it is written as its label, in snake_case"
-        )
+    for finding in set(options.findings) - everything:
+        near = difflib.get_close_matches(finding, sorted(everything), n=1, cutoff=0.8)
+        if near:  # without a near one it may be true of the part that was fetched
+            raise SynthGainError(f"{folder}: no film has the finding {finding!r}; did you mean {near[0]!r}?")
     return made
 
 

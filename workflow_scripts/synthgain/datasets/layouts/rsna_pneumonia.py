@@ -22,7 +22,8 @@ from synthgain.runtime.files import read_json
 LICENCE = "terms of the RSNA Pneumonia Detection Challenge; films of the NIH Clinical Center"
 CITATION = "Shih G et al. Radiol Artif Intell 2019;1(1):e180041"
 GET = (
-    "get kaggle.com/c/rsna-pneumonia-detection-challenge and put it there, so that it holds stage_2_train_images/ and "
+    "get https://kaggle.com/c/rsna-pneumonia-detection-challenge and put it there, so that it holds "
+    "stage_2_train_images/ and "
     "stage_2_train_labels.csv (and, for patients, pneumonia-challenge-dataset-mappings_2018.json of RSNA's page)"
 )
 LABELS, CLASSES = ("stage_2_train_labels.csv",), ("stage_2_detailed_class_info.csv",)

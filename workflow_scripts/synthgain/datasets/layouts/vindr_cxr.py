@@ -18,7 +18,8 @@ from synthgain.runtime.errors import SynthGainError
 LICENCE = "PhysioNet credentialed health data licence; not to be shared"
 CITATION = "Nguyen HQ et al. VinDr-CXR. Sci Data 2022;9:429 (arXiv:2012.15029)"
 GET = (
-    "get physionet.org/content/vindr-cxr (credentialed access) and put it there, so that it holds train/, test/ and "
+    "get https://physionet.org/content/vindr-cxr (credentialed access) and put it there, so that it "
+    "holds train/, test/ and "
     "annotations/image_labels_train.csv and image_labels_test.csv"
 )
 _NOT_LABELS = ("image_id", "rad_ID", "rad_id")
@@ -51,7 +52,9 @@ def _labels(folder: Path, part: str, options: LayoutOptions) -> pd.DataFrame:
     labels.columns = [snake(str(one)) for one in labels]
     lacking = [finding for finding in options.findings if finding not in labels]
     if lacking:
-        raise SynthGainError(f"{folder / name}: no column for {lacking[0]!r}; it has {', '.join(sorted(map(str, labels)))}")
+        raise SynthGainError(
+            f"{folder / name}: no column for {lacking[0]!r}; it has {', '.join(sorted(map(str, labels)))}"
+        )
     votes = labels[list(options.findings)].apply(pd.to_numeric, errors="coerce").groupby(table["image_id"], sort=False)
     shares = votes.mean()
     made = (shares > _SHARES[options.labels.votes]).astype(int).astype(str).where(shares.notna(), "")
