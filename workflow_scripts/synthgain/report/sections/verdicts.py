@@ -118,8 +118,8 @@ def scope_sentence(row: ComparedFacts, model: str, evidence: Evidence) -> str:
         row.unit, f"new {row.unit}"
     )
     text = (
-        f"What this is about: {units}{claim} of this training recipe ({recipe.steps} steps; checkpoint: {chosen}) and new "
-        f"patients like those of {row.dataset}. It says nothing about other recipes or sites"
+        f"What this is about: {units}{claim} of this training recipe ({recipe.steps} steps; checkpoint: {chosen}) and "
+        f"new patients like those of {row.dataset}. It says nothing about other recipes or sites"
     )
     return f"{text}, nor about another training of the generator." if "generator" in row.claim else f"{text}."
 
