@@ -146,7 +146,9 @@ def _mimic_cxr_jpg(place: Path, films: Films) -> None:
 
 def _nih_cxr14(place: Path, films: Films) -> None:
     """Traps: headers broken at commas, an age of 058Y and one of 414, Infiltrate in the boxes, films in two folders."""
-    rows, train, test = [], [], []
+    rows: list[list[str]] = []
+    train: list[str] = []
+    test: list[str] = []
     names: list[str] = []
     for number, (_, own) in enumerate(films.table.reset_index().groupby("patient_id", sort=False), start=1):
         for k, (_, row) in enumerate(own.iterrows()):
@@ -176,7 +178,7 @@ def _rsna_pneumonia(place: Path, films: Films) -> None:
     for i in range(len(films)):
         name = f"{i:08x}-0000-4000-8000-{i:012x}"
         positive = bool(films.table["opacity"].iloc[i] == 1) or i == 0
-        boxes: list[tuple[str, ...]] = [("", "", "", "")]
+        boxes = [("", "", "", "")]
         if positive:
             boxes = [("264.0", "152.0", "213.0", "379.0"), ("562.0", "152.0", "256.0", "453.0")][: 2 if i == 0 else 1]
         rows += [(name, *box, str(int(positive))) for box in boxes]
