@@ -46,7 +46,7 @@ ALLOWED = {
         "pools.passes",
         "statistics.metric_registry",
     },
-    "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
+    "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
 }
 
 

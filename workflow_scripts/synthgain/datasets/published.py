@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.datasets.archive import unpack
-from synthgain.datasets.columns import text_table
+from synthgain.datasets.cells import text_table
 from synthgain.datasets.download import download
-from synthgain.datasets.reading import is_below
+from synthgain.datasets.entries.options import JobRows
+from synthgain.datasets.files import Pictures, is_below
+from synthgain.datasets.geometry import Geometry
 from synthgain.datasets.rows import read_rows
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.table import check_root
+from synthgain.entry import checked
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import source_identity
 from synthgain.runtime.loading import load
 
 
-def prepare(
-    options: Mapping[str, Any], image: Mapping[str, Any], seed: int, root: Path | None, threads: int = 1
-) -> Prepared:
+def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
     """Find (or fetch and unpack) the folder of one published set and read it into the study's geometry.
 
     options: layout {module, options}, folder (below the data root), archive {url, checksum} or None, where, keep.
@@ -37,8 +38,9 @@ def prepare(
     folder = _folder(options["folder"], archive, layout.GET, check_root(root))
     rows = text_table(layout.rows(folder))
     masks = [entry for entry in layout.READING["mask"] if entry["column"] in rows]
-    reading = {**layout.READING, "mask": masks, "where": options.get("where"), "keep": options.get("keep")}
-    prepared = read_rows(rows, reading, image, folder, options["folder"], threads)
+    given = {name: options[name] for name in ("where", "keep") if options.get(name)}
+    reading = checked(JobRows, {**layout.READING, "mask": masks, **given}, options["layout"]["module"])
+    prepared = read_rows(rows, reading, image, Pictures(folder), options["folder"], threads)
     facts = {
         "source": source_identity(folder, archive and archive["checksum"]),
         "source_table": options["folder"],
