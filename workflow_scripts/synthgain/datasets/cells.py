@@ -7,6 +7,7 @@ delimiter stands in the header, the encoding is UTF-8, that of the byte order ma
 import codecs
 import csv
 import io
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from pyarrow import parquet
 
 from synthgain.datasets.entries.options import TableFormat
 from synthgain.datasets.pixels import Held
+from synthgain.entry import UNSAFE
 from synthgain.runtime.errors import SynthGainError
 
 MAX_ROWS = 10_000_000  # a Parquet file of a few bytes can promise any number of rows
@@ -39,9 +41,6 @@ _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-# Control characters but tab and line end, bidirectional overrides, surrogates: no name needs them, and they break CSV
-# (a lone carriage return), XML, terminals and the reader's eye (Unicode TR 36, 2.10).
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _UNNAMED = "Unnamed: {}"  # as pandas calls it
 _SEPARATOR = re.compile(r'"?sep=([^\r\n])"?\r?\n', re.IGNORECASE)  # Excel's first line
 _WRITTEN = {",": ",", ";": ";", "|": "|", "tab": "\t", "space": " "}
@@ -63,6 +62,8 @@ def read_table(path: Path, file: str, form: TableFormat) -> Table:
     try:
         if path.suffix.lower() in PARQUET:
             return _parquet(path, file)
+        if path.suffix.lower() == ".jsonl":
+            return Table(_json_lines(path, file))
         return Table(_csv(path.read_bytes(), path.suffix.lower(), file, form))
     except SynthGainError:
         raise
@@ -74,7 +75,7 @@ def read_table(path: Path, file: str, form: TableFormat) -> Table:
 def cell_text(cell: object) -> str:
     """Return a cell as stripped text in composed Unicode (NFC): missing is "", 3.0 is "3", True is "true".
 
-    Characters that would break or disguise what is shown of a cell are written out (`\\x1b`). A date without a time is
+    A date without a time is
     the date alone.
     """
     if type(cell) is not str:  # by far the most are text
@@ -91,8 +92,12 @@ def cell_text(cell: object) -> str:
     text = str(cell).strip().replace("\r\n", "\n")
     if text.isascii() and text.isprintable():
         return text
-    text = unicodedata.normalize("NFC", text)
-    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return printable(unicodedata.normalize("NFC", text))
+
+
+def printable(text: str) -> str:
+    """Return text whose characters that would break or disguise what is shown of it are written out (`\\x1b`)."""
+    return text if text.isprintable() else UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def text_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -200,6 +205,30 @@ def _frame(names: Sequence[str], columns: Sequence[list[str]], file: str) -> pd.
         if found.setdefault(name, column) != column:
             raise SynthGainError(f"{file}: two columns are named {name!r}; rename one, or leave one out")
     return pd.DataFrame(found, dtype=object)
+
+
+def _json_lines(path: Path, file: str) -> pd.DataFrame:
+    """One object a line; keys that a line lacks are empty, an object in it is one column per key, `box.x`."""
+    rows: list[dict[str, str]] = []
+    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not text.strip():
+            continue
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise SynthGainError(f"{file}: line {line} is no JSON object")
+        rows.append(dict(_json_cells("", found)))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pd.DataFrame({name: [row.get(name, "") for row in rows] for name in names}, dtype=object)
+
+
+def _json_cells(name: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _json_cells(f"{name}.{cell_text(key)}".removeprefix("."), inner)
+    elif isinstance(value, list):
+        yield name, "|".join(cell_text(part) for part in value)
+    else:
+        yield name, cell_text(value)
 
 
 def _parquet(path: Path, file: str) -> Table:

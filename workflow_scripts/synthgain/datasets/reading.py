@@ -51,7 +51,7 @@ def read_pixels(source: Path | bytes) -> Pixels:
     if isinstance(source, Path):
         _check_file(source)
         suffix = source.suffix.lower()
-        if suffix in DICOM_SUFFIXES or (suffix not in FORMATS and _has_dicom_mark(source)):
+        if suffix in DICOM_SUFFIXES or (suffix not in FORMATS and has_dicom_mark(source)):
             from synthgain.datasets.dicom import read_dicom  # loads pydicom: only where there is DICOM
 
             return read_dicom(source)
@@ -192,6 +192,7 @@ def _check_file(path: Path, what: str = "") -> None:
         raise UnreadableImage(f"{what}file cannot be opened ({error.strerror})") from error
 
 
-def _has_dicom_mark(path: Path) -> bool:
+def has_dicom_mark(path: Path) -> bool:
+    """True for a file that begins as DICOM files do, whatever it is called."""
     with path.open("rb") as handle:
         return handle.read(132)[128:] == b"DICM"

@@ -60,6 +60,9 @@ def read_rows(
     """
     rows = _filtered(table, options, file)
     columns = read_columns(rows, options, file, decimal)
+    for name, reason in options.required.items():
+        for row in np.flatnonzero(named_column(rows, name, file, "required").eq("")):
+            columns.quarantined.setdefault(int(row), reason)
     shown = named_column(rows, options.image, file, "image").copy()
     ids = _ids(rows, columns, options, file)
     kept_columns = {name: named_column(rows, name, file, "keep").copy() for name in options.keep if name not in ids}

@@ -124,22 +124,14 @@ class MaskColumn(Entry):
         return self
 
 
-Wanted = str | bool | int | float
-
-
 class RowOptions(Entry):
     """How the rows of a table are read."""
 
-    image: str = Field("image", description="Column with the image path, or with the picture itself (Parquet).")
     mask: list[MaskColumn] = Field(default_factory=list, description="Masks; a mask file belongs to one image.")
-    image_id: str | None = Field(None, description="Column with a unique name; default: the image path.")
-    patient_id: str | None = Field(
-        description="Column with the patient; null if there is none (then the split is by image)."
-    )
     site: str | dict[Literal["constant"], str] | None = Field(
         None, description="Column, or {constant: name}; default: the column `site`, or without one the data set's name."
     )
-    where: dict[str, Wanted | list[Wanted]] = Field(
+    where: dict[str, Cell | list[Cell]] = Field(
         default_factory=dict, description="Keep rows whose column has this value (or list)."
     )
     targets: dict[Name, TargetColumn] = Field(default_factory=dict, description="Labels, by the name used here.")
@@ -166,6 +158,11 @@ class TableOptions(RowOptions):
 
     table: str = Field(description="Table file, relative to the data root.")
     images: str | None = Field(None, description="Folder of the image paths; default: the table's folder.")
+    image: str = Field("image", description="Column with the image path, or with the picture itself (Parquet).")
+    image_id: str | None = Field(None, description="Column with a unique name; default: the image path.")
+    patient_id: str | None = Field(
+        description="Column with the patient; null if there is none (then the split is by image)."
+    )
     format: Annotated[TableFormat | None, OmittedWhen(None)] = Field(
         None, description="How the file is written, where it does not say so itself."
     )
@@ -182,12 +179,17 @@ class Site(Entry):
 class JobRows(RowOptions):
     """What a job reads of rows besides what the config says.
 
-    keep: columns copied as text, for example a published split. split_unit: what a patient id stands for.
+    keep: columns copied as text, for example a published split. split_unit: what a patient id stands for (patient; a
+    layout may say sequence). required: {column: why a row is left out whose cell is empty}.
     """
 
+    image: str = "image"
+    image_id: str | None = None
+    patient_id: str | None
     site: str | Site | None = None  # type: ignore[assignment]
     keep: list[str] = Field(default_factory=list)
     split_unit: str = "patient"
+    required: dict[str, str] = Field(default_factory=dict)
 
 
 class JobTable(TableOptions, JobRows):

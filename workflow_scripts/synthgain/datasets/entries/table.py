@@ -6,15 +6,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from synthgain.datasets.entries.base import DatasetBase
-from synthgain.datasets.entries.options import TableOptions
+from synthgain.datasets.entries.options import RowOptions, TableOptions
 from synthgain.entry import Options
 from synthgain.runtime.files import sha256_file
 
 
-class TableDataset(TableOptions, DatasetBase):
-    """Your own data: a CSV or Parquet table of image paths, relative to the data root."""
-
-    adapter: Literal["table"]
+class RowsDataset(RowOptions, DatasetBase):
+    """Data sets whose columns the study reads: what a row's columns mean."""
 
     @property
     def known_columns(self) -> set[str]:
@@ -25,6 +23,16 @@ class TableDataset(TableOptions, DatasetBase):
     def known_structures(self) -> set[str]:
         return {mask.name for mask in self.mask}
 
+    def job_options(self, name: str) -> dict[str, object]:
+        site = {} if self.site is not None else {"site": {"column": "site", "otherwise": name}}
+        return {**super().job_options(name), **site}
+
+
+class TableDataset(TableOptions, RowsDataset):
+    """Your own data: a CSV or Parquet table of image paths, relative to the data root."""
+
+    adapter: Literal["table"]
+
     @property
     def has_patients(self) -> bool:
         return self.patient_id is not None
@@ -33,10 +41,6 @@ class TableDataset(TableOptions, DatasetBase):
     def counted(self) -> dict[str, object]:
         form = {} if self.format is None else {"format": self.format.dump()}
         return {"table": {"path": self.table, "where": self.where, **form}}
-
-    def job_options(self, name: str) -> dict[str, object]:
-        site = {} if self.site is not None else {"site": {"column": "site", "otherwise": name}}
-        return {**super().job_options(name), **site}
 
     def needs(self) -> str | None:
         return self.table
