@@ -51,6 +51,7 @@ class UNetText(DiffusionNetwork):
     module = "unet_text"
     name: Literal["unet_text"] = "unet_text"
     attention_resolutions: list[Count] | None = Field(
-        None, description="Sides in px of the levels that attend to the text; default: 8 and 16. The middle always does."
+        None,
+        description="Sides in px of the levels that attend to the text; default: 8 and 16. The middle always does.",
     )
     heads: Count | None = Field(None, description="Attention heads; default: 4, or fewer where a level is narrow.")

@@ -1,7 +1,8 @@
 """A small text encoder of a closed vocabulary, trained with the generator that it belongs to.
 
 Words are looked up, learned positions added, a Transformer encoder (Vaswani et al. 2017, pre-norm) run over them. The
-tokens go to the network's cross-attention, their masked mean to its time embedding. The null prompt is one learned token.
+tokens go to the network's cross-attention, their masked mean to its time embedding. The null prompt is one learned
+token.
 """
 
 import difflib
@@ -27,7 +28,9 @@ class WordEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     @register_to_config
-    def __init__(self, vocabulary: list[str], dimension: int, layers: int = 2, heads: int = 4, longest: int = 48) -> None:
+    def __init__(
+        self, vocabulary: list[str], dimension: int, layers: int = 2, heads: int = 4, longest: int = 48
+    ) -> None:
         super().__init__()
         self.vocabulary, self.longest = list(vocabulary), longest
         self._ids = {word: number for number, word in enumerate(self.vocabulary, start=FIRST_WORD)}
@@ -65,6 +68,20 @@ class WordEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def null_inputs(self, count: int) -> Tensor:
         """Return the inputs of `count` null prompts."""
         return torch.full((count, self.longest), NOTHING, dtype=torch.int64)
+
+    def take_over(self, other: "WordEncoder") -> int:
+        """Copy what `other` learned: its layers where they are of one shape, and the words that both know.
+
+        Returns the number of these words.
+        """
+        fitting = {n: w for n, w in other.state_dict().items() if n != "embedding.weight" and n in self.state_dict()}
+        own = self.state_dict()
+        self.load_state_dict({n: w for n, w in fitting.items() if own[n].shape == w.shape}, strict=False)
+        shared = [word for word in self.vocabulary if word in other._ids]
+        with torch.no_grad():
+            for word in shared:
+                self.embedding.weight[self._ids[word]] = other.embedding.weight[other._ids[word]]
+        return len(shared)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return tokens (N, T, TEXT_WIDTH), their mask (N, T) bool and the vector (N, dimension) of ids (N, T)."""

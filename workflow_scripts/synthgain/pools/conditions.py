@@ -9,6 +9,7 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns
 from synthgain.data.order import training_order
+from synthgain.data.prompts import COLUMN
 from synthgain.pools.raking import level_names, raked_weights, redraw_rows, target_shares
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
@@ -126,6 +127,7 @@ def synthetic_table(
             "parent_image_id": rows["image_id"].astype(str),
             "parent_patient_id": rows["patient_id"].astype(str),
             "seed": sample_seeds(rows, keys),
+            **({COLUMN: rows[COLUMN]} if COLUMN in rows else {}),
         }
     )
     return shuffled_targets(table, columns, keys) if conditions.get("shuffled") else table
