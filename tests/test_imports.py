@@ -46,9 +46,10 @@ ALLOWED = {
         "readers.options",
         "pools.options",
         "pools.passes",
+        "speed.documents",
         "statistics.metric_registry",
     },
-    "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
+    "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
 }
 
 

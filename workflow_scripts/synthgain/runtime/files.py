@@ -7,11 +7,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from synthgain.runtime.errors import SynthGainError
+
+if TYPE_CHECKING:  # loaded by what reads tables alone
+    import pandas as pd
 
 # Above this size a read checks only the length; the `verify` target checks every byte.
 CHECKSUM_ON_READ_BYTES = 1 << 30
@@ -24,6 +27,13 @@ _SEAL = b"SynthGain SHA-256:"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
 
 
+class Listed(TypedDict):
+    """A file in a manifest."""
+
+    bytes: int
+    sha256: str
+
+
 def canonical_json(value: object) -> str:
     """Return `value` as JSON with sorted keys and no white space: equal values give equal text.
 
@@ -32,7 +42,7 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return the first 32 hex digits of the SHA-256 of `value`'s canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
@@ -145,7 +155,7 @@ def marked_identity(marker: Path) -> str | None:
         return None
 
 
-def listed_files(folder: Path, files: list[str]) -> dict[str, dict[str, Any]]:
+def listed_files(folder: Path, files: list[str]) -> dict[str, Listed]:
     """Return {name: {bytes, sha256}} of files relative to a folder, as a manifest lists them."""
     return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in sorted(files)
@@ -212,7 +222,7 @@ def identity_of(path: Path) -> str | None:
         raise SynthGainError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it and rerun") from error
 
 
-def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: bool = False) -> Path:
+def check_file(folder: Path, name: str, listed: Listed, every_byte: bool = False) -> Path:
     """Return `folder / name` after comparing it with its manifest entry {bytes, sha256}."""
     path = folder / name
     if not path.exists():
@@ -234,7 +244,7 @@ def table_checksum(path: Path) -> bytes:
         return handle.read(_SEAL_BYTES).removeprefix(_SEAL)
 
 
-def write_table(path: Path, table: Any, identity: str = "") -> None:
+def write_table(path: Path, table: "pd.DataFrame", identity: str = "") -> None:
     """Write a pandas DataFrame as Parquet, atomically, with `identity` in the file's metadata and a checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -246,7 +256,7 @@ def write_table(path: Path, table: Any, identity: str = "") -> None:
         temporary.write_bytes(_sealed(temporary.read_bytes()))
 
 
-def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> Any:
+def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> "pd.DataFrame":
     """Read a table of `write_table` as a pandas DataFrame; checks every byte and, if given, the identity."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import SEAL, check_file, identity_of, read_json, read_manifest, read_table
+from synthgain.runtime.files import SEAL, Listed, check_file, identity_of, read_json, read_manifest, read_table
 from synthgain.runtime.seals import MADE_FROM, is_as_marked, link, mark_of, owns_folder
 
 # Beside the results: what jobs keep on their way, measure of the machine, or chain by themselves.
@@ -69,7 +68,7 @@ def _result(run: Path, path: Path, identity: str, compared: set[Path]) -> list[s
         return lines or [f"{path}: not a manifest; delete it and run snakemake again"]
 
 
-def _listed(folder: Path, name: str, listed: Mapping[str, Any]) -> list[str]:
+def _listed(folder: Path, name: str, listed: Listed) -> list[str]:
     try:
         check_file(folder, name, listed, every_byte=True)
     except SynthGainError as error:

@@ -36,6 +36,7 @@ def sources(jobs: list[PlannedJob]) -> dict[str, Mapping[str, Any]]:
             found[job.output] = {"rule": job.rule, "name": job.slice["dataset"], **facts, "masks": True}
         elif job.rule == "draw_pool_shard" and job.slice["module"] == "imported":
             given = job.slice["options"]
+            assert isinstance(given, Mapping)
             options = {name: value for name, value in given.items() if name not in _OF_THE_POOL}
             found[job.output] = {
                 "rule": job.rule,

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from synthgain.runtime.accepted import read_accepted
 from synthgain.runtime.command import JOB_FILE_KEY
@@ -49,7 +48,7 @@ class Session:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         repository: Path,
         results: Path,
         source: str | Callable[[Place], str] = "config",
@@ -155,7 +154,7 @@ class Session:
 
     def write_expected(self, path: Path) -> str:
         """Write `expected()` with the sources of data sets as JSON for verify_results.py, and return the path."""
-        found: dict[str, dict[str, Any]] = {
+        found: dict[str, dict[str, object]] = {
             run: {"identities": identities, "sources": {}} for run, identities in self.expected().items()
         }
         for run, plan in self.planners.items():
