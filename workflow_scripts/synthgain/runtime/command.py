@@ -21,6 +21,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, remove_parts
 from synthgain.runtime.inputs import Input, Inputs, inputs_of
 from synthgain.runtime.job_pack import PACK, unpacked
+from synthgain.runtime.seals import Sealing
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0
@@ -125,7 +126,9 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
     try:
         job = _job_of(parsed)
         _remove_parts(job)
+        sealing = Sealing(job.outputs, job.identity, job.inputs)
         work(job)
+        sealing.finish()
     except SynthGainError as error:
         logger.error("error: %s", " ".join(str(error).split()))
         code = 1
