@@ -38,10 +38,11 @@ def holder(text: str) -> str:
 
 
 MIRRORED = (
-    "    if config.mirrored:",
-    '        return {"module": "mirrored", "options": {}}, {}, [POOL_SOURCES["mirrored"]]',
+    "def _mirrored(plan: Planner, draw: Draw) -> Images:",
+    '    return Images("mirrored", {})',
+    "",
+    "",
 )
-SOURCE_OF_POOLS = "    if config.known is not None:"
 RECIPES = {
     "family": Recipe(
         {
@@ -73,15 +74,13 @@ RECIPES = {
                 holder("class Pool(Entry)"),
                 *after(
                     '    known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")',
-                    '    mirrored: bool | None = Field(None, description="The real images, left and right exchanged.")',
+                    "    mirrored: Annotated[bool | None, Source()] = Field(",
+                    '        None, description="The real images, left and right exchanged."',
+                    "    )",
                 ),
             ),
-            (
-                holder("class Pool(Entry)"),
-                '("from_", "known", "imported", "of")',
-                '("from_", "known", "imported", "of", "mirrored")',
-            ),
-            (holder("def _pool_source"), SOURCE_OF_POOLS, "\n".join([*MIRRORED, SOURCE_OF_POOLS])),
+            (holder('    "from_": _generated,'), *after("SOURCES = {", '    "mirrored": _mirrored,')),
+            (holder('    "from_": _generated,'), "SOURCES = {", "\n".join([*MIRRORED, "SOURCES = {"])),
         ],
         3,
     ),
@@ -90,13 +89,9 @@ RECIPES = {
         [
             (
                 holder("class StrongAugmentation"),
-                *after("RECIPES: dict[str, type[Augmentation]] = {", '    "gentle": GentleAugmentation,'),
-            ),
-            (
-                holder("class StrongAugmentation"),
-                "RECIPES: dict",
+                "class Augmentations(Entry)",
                 'class GentleAugmentation(Augmentation):\n    rotation: Amount = Field(2, description="Angle.")\n\n\n'
-                "RECIPES: dict",
+                "class Augmentations(Entry)",
             ),
             (
                 holder("class StrongAugmentation"),
@@ -104,7 +99,7 @@ RECIPES = {
                 "    gentle: GentleAugmentation = GentleAugmentation()\n    laterality: bool",
             ),
             (
-                holder("class Arm(Entry)"),
+                holder("class ArmRecipe(Entry)"),
                 'augmentation: Literal["standard", "strong", "none"]',
                 'augmentation: Literal["standard", "strong", "none", "gentle"]',
             ),

@@ -378,8 +378,8 @@ def test_too_few_configurations_are_no_answer() -> None:
         MODEL,
         "0",
         MeasuredFacts(files={}, configurations=1),
-        {"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
         [],
+        tables={"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
     )
     assert (
         "Not answered, since this study has 1 configuration (a pool at a ratio): at least 8 are needed."

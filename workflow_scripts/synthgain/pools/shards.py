@@ -10,7 +10,7 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageSet
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
-from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
 from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.inputs import Inputs
@@ -33,7 +33,7 @@ class ShardRequest:
     shard: int
     shards: int
     options: Mapping[str, Any]
-    conditions: Mapping[str, Any]
+    conditions: Mapping[str, object]
     sampling: Sampling
     image: Mapping[str, Any]
     dataset: str | None
@@ -44,7 +44,7 @@ class ShardRequest:
     state: Path
     inputs: Inputs
     threads: int = 1
-    masks: Mapping[str, Any] | None = None
+    masks: PlannedMasks | None = None
     inpainting: Inpainting | None = None
 
     def rows(self) -> pd.DataFrame:

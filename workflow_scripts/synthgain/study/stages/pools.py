@@ -1,5 +1,6 @@
 """Pools: synthetic images drawn replica by replica, each cut into shards; exports for other tools."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from synthgain.pools.options import Inpainting, MaskTransform, Pool, PoolMasks, Sampling
@@ -18,9 +19,9 @@ from synthgain.study.work import Term, drawn, passes, term
 
 def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: Any) -> Draft:
     config = plan.study.pools[pool]
-    source, inputs, modules = _pool_source(plan, pool, index, replica)
-    rows = config.rows_of
-    inputs = {**inputs, **training_rows([] if rows is None else [rows])}
+    source = _images(plan, Draw(pool, config, index, replica))
+    rows, modules = config.rows_of, [POOL_SOURCES[source.module], *source.modules]
+    inputs = {**source.inputs, **training_rows([] if rows is None else [rows])}
     masks = _condition_masks(plan, config, index)
     if config.masks is not None and config.masks.from_ is not None:
         inputs["mask_generators"] = [{"generator": config.masks.from_, "index": _training(plan, index)}]
@@ -28,7 +29,8 @@ def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: A
     facts = {
         "pool": pool,
         "index": int(index),
-        **source,
+        "module": source.module,
+        "options": source.options,
         "rows_of": rows,
         "conditions": {
             "mode": "balanced" if config.balance else "rows",
@@ -95,42 +97,76 @@ def shards_of(pool: Pool) -> int:
     return pool.shards if pool.from_ is not None and not pool.misaligned else 1
 
 
-def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[dict[str, Any], Inputs, list[str]]:
-    """Return slice entries, inputs and modules of where a pool's images come from."""
-    config = plan.study.pools[pool]
-    if config.from_ is not None:
-        generator = config.from_
-        which = _training(plan, index)
-        family = FAMILIES[plan.study.generators[generator].family]
-        kept = snapshots_of(plan, generator)
-        snapshot = kept[-1] if config.snapshot is None else config.snapshot
-        if snapshot not in kept:
-            listed = ", ".join(map(str, kept))
-            raise SynthGainError(
-                f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
-            )
-        module = "pairs" if plan.study.generators[generator].structures else "generated"
-        entries = {"module": module, "options": {"generator": [generator, which], "snapshot": snapshot}}
-        return entries, {"generators": [{"generator": generator, "index": which}]}, [POOL_SOURCES[module], family]
-    options: dict[str, Any]
-    if config.known is not None:
-        options = {"kind": config.known, **config.known_options.given()}
-        return {"module": "known", "options": options}, {}, [POOL_SOURCES["known"]]
-    if config.imported is not None:
-        place = {"pool": pool, "index": index, "replica": replica, "shard": 0}
-        recorded = plan.folder / plan.stages["draw_pool_shard"].output.format(**place)
-        source = table_checksum(plan, config.imported.table, f"pools.{pool}", recorded)
-        options = {**config.imported.given(), "source": source}
-        return {"module": "imported", "options": options}, {}, [POOL_SOURCES["imported"]]
-    base = {"pool": config.of, "index": index}
+@dataclass(frozen=True)
+class Draw:
+    """One replica of one draw of a pool, as the source of its images needs it."""
+
+    pool: str
+    config: Pool
+    index: int
+    replica: int
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where a pool's images come from: the module that draws them, its options, inputs and further modules."""
+
+    module: str
+    options: Slice
+    inputs: Inputs = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+
+
+def _images(plan: Planner, draw: Draw) -> Images:
+    """Return where a pool's images come from, by the key that says so."""
+    return next(source(plan, draw) for key, source in SOURCES.items() if getattr(draw.config, key) is not None)
+
+
+def _generated(plan: Planner, draw: Draw) -> Images:
+    generator, which = str(draw.config.from_), _training(plan, draw.index)
+    entry, kept = plan.study.generators[generator], snapshots_of(plan, generator)
+    snapshot = kept[-1] if draw.config.snapshot is None else draw.config.snapshot
+    if snapshot not in kept:
+        listed = ", ".join(map(str, kept))
+        raise SynthGainError(f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}")
+    return Images(
+        "pairs" if entry.structures else "generated",
+        {"generator": [generator, which], "snapshot": snapshot},
+        {"generators": [{"generator": generator, "index": which}]},
+        (FAMILIES[entry.family],),
+    )
+
+
+def _known(plan: Planner, draw: Draw) -> Images:
+    return Images("known", {"kind": draw.config.known, **draw.config.known_options.given()})
+
+
+def _imported(plan: Planner, draw: Draw) -> Images:
+    assert draw.config.imported is not None
+    place = {"pool": draw.pool, "index": draw.index, "replica": draw.replica, "shard": 0}
+    recorded = plan.folder / plan.stages["draw_pool_shard"].output.format(**place)
+    source = table_checksum(plan, draw.config.imported.table, f"pools.{draw.pool}", recorded)
+    return Images("imported", {**draw.config.imported.given(), "source": source})
+
+
+def _derived(plan: Planner, draw: Draw) -> Images:
+    config, base = draw.config, {"pool": draw.config.of, "index": draw.index}
     rule = config.filter or plan.study.pools[config.thin_to or ""].filter
     assert rule is not None
-    entries = {
-        "module": "derived",
-        "options": {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
-    }
     scored = "memorisation" if rule.scores == "memorisation" else "consistency"
-    return entries, {"replicas": [{**base, "replica": replica}], scored: [base]}, [POOL_SOURCES["derived"]]
+    return Images(
+        "derived",
+        {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
+        {"replicas": [{**base, "replica": draw.replica}], scored: [base]},
+    )
+
+
+SOURCES = {
+    "from_": _generated,
+    "known": _known,
+    "imported": _imported,
+    "of": _derived,
+}
 
 
 def _condition_masks(plan: Planner, config: Pool, index: Any) -> dict[str, Any] | None:
