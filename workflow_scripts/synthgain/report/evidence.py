@@ -48,7 +48,7 @@ class Figure:
     picture: Picture | Text
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)  # tables have no truth value to compare by
 class Tables:
     """What a job wrote as tables, by file name without suffix."""
 
@@ -59,7 +59,7 @@ class Tables:
         return self.tables.get(name, pd.DataFrame())
 
 
-@dataclass
+@dataclass(eq=False)
 class ModelEvidence(Tables):
     """Statistics and figures of one downstream model.
 
@@ -81,7 +81,7 @@ class ModelEvidence(Tables):
         return [figure.picture for figure in self.figures if figure.section == section]
 
 
-@dataclass
+@dataclass(eq=False)
 class Measured(Tables):
     """Tables and manifest of one measurement of a pool, with its pictures.
 
