@@ -4,6 +4,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
+from snakemake.settings.enums import RerunTrigger
 
 from synthgain.study import cluster
 from synthgain.study.stages.table import STAGES
@@ -35,6 +36,19 @@ def needs(rule, name):
     """Return the input function of what `rule` reads under this name."""
     ask = planned(rule, "inputs", name)
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
+
+
+def audited(rule):
+    """Return the input function of what puts a job that is due after the audit of all data sets."""
+    ask = planned(rule, "after_audit")
+
+    def receipt(wildcards):
+        # What a job reads stands in its one param; a receipt that it once waited for is no reason to run it again,
+        # without profiles/default too.
+        workflow.dag_settings.rerun_triggers -= {RerunTrigger.INPUT}
+        return ask(wildcards)
+
+    return receipt
 
 
 def job(rule):

@@ -24,6 +24,7 @@ ALLOWED = {
     "downstream": {"datasets", "networks"},
     "evaluation": {"networks", "generators"},
     "statistics": set(),
+    "readers": {"statistics"},
     # the study as its config types
     "report": {
         "statistics.metric_registry",
@@ -43,8 +44,10 @@ ALLOWED = {
         "generators.family",
         "generators.snapshots",
         "pools.known_checks",
+        "readers.options",
         "pools.options",
         "pools.passes",
+        "speed.documents",
         "statistics.metric_registry",
     },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them

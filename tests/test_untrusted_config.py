@@ -265,7 +265,7 @@ def test_text_that_would_not_be_shown_as_it_is_is_refused_at_the_start(place: st
     assert f"U+{ord(character[0]):04X}" in said
     assert said.isprintable()
     with pytest.raises(SynthGainError, match="holds the character"):
-        parse_study(tiny(**{f"arms__a{character}": {"real": "hospital_a"}}))
+        parse_study(tiny(datasets__clinic={**TABLE, "where": {f"a{character}": 1}}))
 
 
 def test_other_alphabets_and_several_lines_are_text() -> None:

@@ -20,7 +20,6 @@ def parse_study(config: Mapping[str, Any], source: str | Callable[..., str] = "c
     `source` is what the config is called, or says for a place in it which file it was read from (and with a second
     argument that is true also the line).
     """
-    _refuse_unsafe_text(config, source)
     try:
         study = Study.model_validate(dict(config))
     except ValidationError as error:
@@ -28,6 +27,7 @@ def parse_study(config: Mapping[str, Any], source: str | Callable[..., str] = "c
         unknown = re.match(r"unknown key '(\w+)'", message)
         place = (*keys, *(unknown.groups() if unknown else ()))
         raise SynthGainError(_said(source, place, keys, message)) from None
+    _refuse_unsafe_text(config, source)
     try:
         check_limits(study)
     except TooMuch as problem:

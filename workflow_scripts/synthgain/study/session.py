@@ -32,6 +32,7 @@ from synthgain.study.yaml_files import Place
 LONGEST_PARAMETER = 64 * 1024
 JOB_FILES = Path(".snakemake") / "synthgain_jobs"
 DIGESTS = Path(".snakemake") / "synthgain_digests.json"
+RECEIPT = "audit/receipt"  # of confirm_audit, empty
 ACCEPT = "accept"  # not a key of the study: which rules' results `snakemake accept` takes as current
 
 
@@ -52,7 +53,7 @@ class Session:
         self._rules_to_accept = chosen_rules(config.get(ACCEPT))
         self.results = results
         self._asked: dict[tuple[str, ...], PlannedJob] = {}
-        self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
+        self._made: dict[Path, str] = {}  # manifests on disk: their identities
         root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
         self.root = Path(root).expanduser().resolve() if root else None
         self.code = CodeDigests(
@@ -90,18 +91,29 @@ class Session:
         folder, job = self._job(rule, **wildcards)
         replicas = STAGES[rule].inputs[name] == "merge_pool_replica"
         return [
-            (f"{self.results}/{folder}/{path}", replicas and self._same_replica(folder, path, job.inputs[path]))
+            (f"{self.results}/{folder}/{path}", replicas and self._is_made(folder, path, job.inputs[path]))
             for _, path in job.named[name]
         ]
 
-    def _same_replica(self, folder: str, path: str, identity: str) -> bool:
+    def after_audit(self, rule: str, **wildcards: str) -> list[str]:
+        """Return the receipt of the audit, for which a job waits that takes long; nothing for one that is done.
+
+        `ancient` would not do: while the audit is due, Snakemake does not look whether what comes after it, by ancient
+        files too, has reasons of its own to run.
+        """
+        folder, job = self._job(rule, **wildcards)
+        done = self._is_made(folder, job.output, job.identity)
+        return [] if done else [f"{self.results}/{folder}/{RECEIPT}"]
+
+    def _is_made(self, folder: str, path: str, identity: str) -> bool:
+        """Return whether a manifest is there with the identity it should have."""
         place = self.results / folder / path
-        if place not in self._replicas:
+        if place not in self._made:
             try:
-                self._replicas[place] = str(read_manifest(place)["identity"])
+                self._made[place] = str(read_manifest(place)["identity"])
             except SynthGainError:  # not there yet, or damaged
-                self._replicas[place] = ""
-        return self._replicas[place] == identity
+                self._made[place] = ""
+        return self._made[place] == identity
 
     def parameter(self, rule: str, **wildcards: str) -> str:
         """Return the one param of a job: its JSON, or where that is too long the name of a file that holds it."""
@@ -242,6 +254,10 @@ def _targets(plan: Planner, kind: str) -> list[str]:
             for index in range(study.replicates.generators)
             for step in snapshots_of(plan, name)
         ]
+    if kind == "reader_kit":
+        if not study.readers:
+            raise SynthGainError("reader_kit: the study has no `readers:`; docs/readers.md says how to write them")
+        return [STAGES["write_reader_kit"].output.format(panel=name) for name in study.readers]
     if kind == "exports":
         draws = range(plan.pool_draws())
         return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]
