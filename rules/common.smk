@@ -55,6 +55,14 @@ def job(rule):
     return planned(rule, "parameter")
 
 
+def log_of(rule):
+    return f"results/{STAGES[rule].record('logs', 'log')}"
+
+
+def benchmark_of(rule):
+    return f"results/{STAGES[rule].record('benchmarks', 'tsv')}"
+
+
 def script(rule, folder="{wildcards.run}"):
     """Return how every job is called: the script of the rule's name, with one param (docs/architecture.md)."""
     return (

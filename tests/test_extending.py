@@ -157,11 +157,6 @@ RECIPES = {
                 holder("KNOWN_LAYOUTS = {"),
                 *after("KNOWN_LAYOUTS = {", '    "kvasir_two": Layout("kvasir_seg", "Kvasir-two", ("polyp",)),'),
             ),
-            (
-                holder("layout: Literal["),
-                'layout: Literal["kvasir_seg", ',
-                'layout: Literal["kvasir_two", "kvasir_seg", ',
-            ),
         ],
         2,
     ),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from synthgain.entry import Entry, Name, Number, Options, Share
+from synthgain.networks.options import NetworkChoice
 
 Amount = Annotated[Number, Field(ge=0)]
 Chance = Annotated[Number, Field(ge=0, le=1)]
@@ -147,13 +148,6 @@ class PlannedArm(ArmRecipe):
     match: Literal["steps", "epochs"] = "steps"
 
 
-class PlannedNetwork(Entry):
-    """A network as a job gets it: the module that builds it (`synthgain.registry.NETWORKS`) and its options."""
-
-    module: str
-    options: dict[str, object] = Field(default_factory=dict)
-
-
 class PredictionModel(BaseModel):
     """What prediction needs of a model besides its weights. window, tolerance (px), keep_masks: of masks alone."""
 
@@ -163,7 +157,7 @@ class PredictionModel(BaseModel):
     task_module: str = "classification"
     targets: list[str] = []
     structures: list[str] = []
-    network: PlannedNetwork | None = None  # None: trivial floors, which need none
+    network: NetworkChoice | None = None  # None: trivial floors, which need none
     precision: Literal["float32", "bfloat16"] = "float32"
     window: int | None = None
     tolerance: float = 0.0
@@ -173,7 +167,7 @@ class PredictionModel(BaseModel):
 class TrainingModel(PredictionModel):
     """A model as the job that trains it gets it: the keys of its config entry."""
 
-    network: PlannedNetwork
+    network: NetworkChoice
     steps: int
     batch_size: int
     learning_rate: float

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from synthgain.device import memory_format
-from synthgain.downstream.options import PlannedNetwork
 from synthgain.downstream.rows import BatchStore
+from synthgain.networks.options import NetworkChoice
 from synthgain.registry import NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.loading import load
@@ -30,7 +30,7 @@ class Place:
 
 
 def build_network(
-    entry: PlannedNetwork | None, in_channels: int, outputs: int, image_size: int, where: str
+    entry: NetworkChoice | None, in_channels: int, outputs: int, image_size: int, where: str
 ) -> nn.Module:
     """Build the network of a model; SynthGainError where the slice has none, and for options it does not know."""
     if entry is None:
