@@ -48,6 +48,8 @@ class TargetColumn(Entry):
     @model_validator(mode="after")
     def _acts(self) -> "TargetColumn":
         _check_values(self.kind, self.map, self.levels, self.missing)
+        if self.uncertain is not None and declared_text(self.uncertain.value) in Lookup(self.map):
+            raise ValueError(f"uncertain.value: {declared_text(self.uncertain.value)!r} stands in the map too")
         if self.kind == "category" and self.uncertain is not None and self.uncertain.policy != "drop":
             raise ValueError(f"uncertain.policy: {self.uncertain.policy} is for binary; give a category a `map`")
         return self
@@ -200,7 +202,8 @@ class JobTable(TableOptions, JobRows):
 
 def _check_values(kind: str, mapped: dict[str, Cell], levels: list[str] | None, missing: list[str]) -> None:
     """Refuse values that cannot act: no 0 or 1 in a binary map, no number in a continuous one, unknown levels."""
-    both = [value for value in Lookup(dict.fromkeys(missing, "")) if value in Lookup(mapped)]
+    known = Lookup(mapped)
+    both = [value for value in missing if declared_text(value) in known]
     if both:
         raise ValueError(f"missing: {both[0]!r} stands in the map too")
     if levels is not None and kind != "category":
