@@ -1,7 +1,7 @@
 """Config of a data set of any adapter: what all have. No adapter is imported here."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -86,11 +86,11 @@ class DatasetBase(Entry):
         return ()
 
     @property
-    def counted(self) -> dict[str, Any]:
+    def counted(self) -> dict[str, object]:
         """What tells the number of images before they are read: {images: …}, {table: {path, where}}, or nothing."""
         return {}
 
-    def job_options(self, name: str) -> dict[str, Any]:
+    def job_options(self, name: str) -> dict[str, object]:
         """Return the adapter's options in the slice of the data set's job."""
         options = self.dump(exclude=COMMON | self.settings.keys())
         if self.split is not None and self.split.column is not None:
@@ -109,12 +109,12 @@ class DatasetBase(Entry):
         """Return how the user gets what it needs, where that is known."""
         return None
 
-    def rehearsed(self, patients: int) -> dict[str, Any]:
+    def rehearsed(self, patients: int) -> dict[str, object]:
         """Return the keys that differ in a rehearsal of so many patients."""
         return {}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Adapter options that say where the same bytes come from: in no job's slice (`synthgain.runtime.settings`)."""
         return {}
 
