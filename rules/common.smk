@@ -79,7 +79,7 @@ def targets(kind):
 
 
 def expected(wildcards):
-    return session.write_expected(Path(".snakemake/synthgain_expected.json"))
+    return session.write_expected(session.own_file("expected.json"))
 
 
 def recorded(path):
@@ -88,13 +88,11 @@ def recorded(path):
 
 
 def acceptable(wildcards):
-    return session.write_acceptable(
-        Path(".snakemake/synthgain_acceptable.json"), recorded
-    )
+    return session.write_acceptable(session.own_file("acceptable.json"), recorded)
 
 
 def planned_jobs(wildcards):
-    return session.write_planned(Path(".snakemake/synthgain_planned.json"))
+    return session.write_planned(session.own_file("planned.json"))
 
 
 def jobs_at_once(wildcards):

@@ -9,7 +9,7 @@ from synthgain.data.options import Prompt
 from synthgain.entry import checked
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned
-from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
 from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.command import Job, run_script
@@ -29,7 +29,7 @@ def draw_pool_shard(job: Job) -> None:
         return
     part = job.slice
     source, training = _source(job)
-    inpainting = part.get("inpainting")
+    inpainting, masks = part.get("inpainting"), part.get("masks")
     request = ShardRequest(
         keys=PoolKeys(part["seed"], part["pool"], part["index"], part["replica"]),
         shard=part["shard"],
@@ -47,7 +47,7 @@ def draw_pool_shard(job: Job) -> None:
         inputs=job.inputs,
         threads=job.threads,
         prompt=checked(Prompt, part["prompt"], "prompt", of_slice=True) if part.get("prompt") else None,
-        masks=part.get("masks"),
+        masks=masks and checked(PlannedMasks, masks, "masks", of_slice=True),
         inpainting=inpainting and checked(Inpainting, inpainting, "inpainting", of_slice=True),
     )
     draw = load(POOL_SOURCES, part["module"]).draw

@@ -13,7 +13,7 @@ from synthgain.data.options import Prompt
 from synthgain.data.prompts import relabelled, texts_of
 from synthgain.datasets.geometry import Geometry
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
-from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
 from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.inputs import Inputs
@@ -37,7 +37,7 @@ class ShardRequest:
     shard: int
     shards: int
     options: Mapping[str, Any]
-    conditions: Mapping[str, Any]
+    conditions: Mapping[str, object]
     sampling: Sampling
     image: Geometry
     dataset: str | None
@@ -49,7 +49,7 @@ class ShardRequest:
     inputs: Inputs
     threads: int = 1
     prompt: Prompt | None = None
-    masks: Mapping[str, Any] | None = None
+    masks: PlannedMasks | None = None
     inpainting: Inpainting | None = None
 
     def rows(self) -> pd.DataFrame:
