@@ -10,7 +10,6 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 run: env
 	$(BIN)/snakemake --cores all
-	@echo "report: results/phantom/report.html"
 
 test: env lint
 	$(PYTEST) -n 2 -m "not workflow and not slurm"

@@ -2,7 +2,6 @@
 import atexit
 import sys
 
-from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.settings.enums import RerunTrigger
 
@@ -27,7 +26,7 @@ def planned(rule, method, *about):
         try:
             return getattr(session, method)(rule, *about, **dict(wildcards))
         except SynthGainError as problem:
-            raise WorkflowError(str(problem)) from None
+            raise refused(problem) from None
 
     return ask
 
@@ -67,7 +66,7 @@ def targets(kind):
     try:
         return session.targets(kind)
     except SynthGainError as problem:
-        raise WorkflowError(str(problem)) from None
+        raise refused(problem) from None
 
 
 def expected(wildcards):
@@ -125,16 +124,6 @@ def say_what_is_known():
         print(session.notice(), file=sys.stderr)
 
 
-def say_where_the_report_is():
-    for path in session.targets("report"):
-        if Path(path).exists():
-            print(f"\nreport: {path}", file=sys.stderr)
-
-
-def say_how_to_go_on(log):
-    log = log if isinstance(log, str) else " ".join(log)
-    print(
-        "\nsomething failed: the lines that start with 'error:' above say what and where; details are in "
-        f"results/<study>/logs/.\nFinished work is kept: run the same command again. Snakemake's log: {log}",
-        file=sys.stderr,
-    )
+def say_that_it_ended_well():
+    if terminal and terminal.view:
+        terminal.view.ended_well = True

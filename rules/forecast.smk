@@ -45,6 +45,7 @@ rule forecast_cost:
         f"{RUN}/logs/forecast_cost/forecast.log",
     benchmark:
         f"{RUN}/benchmarks/forecast_cost/forecast.tsv"
+    priority: 100
     conda:
         "../envs/environment.yaml"
     params:
