@@ -168,7 +168,7 @@ class FloorFacts(Facts):
 
 
 class ComparedFacts(Facts):
-    """A row of comparisons.csv as `verdict.json` has it, or a control beside it."""
+    """A row of comparisons.csv as `verdict.json` has it, or a control."""
 
     arm: str
     ratio: float = 0.0
@@ -177,6 +177,9 @@ class ComparedFacts(Facts):
     label: str = "macro"
     metric: str = ""
     replicates: int | None = None
+    units: int | None = None
+    unit: str = "seeds"
+    claim: str = ""
     mean: float | None = None
     baseline_mean: float | None = None
     difference: float | None = None
