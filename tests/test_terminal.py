@@ -62,7 +62,8 @@ class Terminal:
 
     def fail(self, number: int, rule: str = "train_downstream", told: str | None = None) -> None:
         """As Snakemake's local executor does: the command, thrice, and a job that failed."""
-        told_by = f"RuleException:\nCommand 'set -euo pipefail;  {COMMAND}' returned non-zero exit status 1."
+        where = 'RuleException:\nCalledProcessError in file "rules/x.smk", line 29:'
+        told_by = f"{where}\nCommand 'set -euo pipefail;  {COMMAND}' returned non-zero exit status 1."
         self.log(told_by, LogEvent.ERROR, logging.ERROR, exception="RuleException")
         logs = [str(self.folder / f"{rule}-{number}.log")]
         facts = {"jobid": number, "rule_name": rule, "rule_msg": told, "log": logs, "shellcmd": COMMAND}

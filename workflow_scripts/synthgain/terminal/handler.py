@@ -22,7 +22,7 @@ STOPPING = "Terminating processes"
 SAID_BY_JOBS = (
     "Exiting because a job execution failed",
     "At least one job did not complete",
-    "returned non-zero exit status",
+    "CalledProcessError",
 )
 UNASKED = ("Assuming unrestricted shared filesystem", "Config file ")
 LOCKED = "Directory cannot be locked"
