@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 VARIABLE = "SYNTHGAIN_CALL"
-CALLS = Path(".snakemake") / "synthgain_calls"
+CALLS = Path(".snakemake") / "synthgain_running"
 LOCKS = Path(".snakemake") / "locks"  # Snakemake's own
 SAVE_SECONDS = 60.0  # that a job has to save its state and leave, before it is killed
 LOOK_SECONDS = 0.2
