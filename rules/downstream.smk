@@ -58,11 +58,11 @@ rule collect_predictions:
     input:
         predictions=needs("collect_predictions", "predictions"),
     output:
-        f"{RUN}/predictions/{{model}}/{{arm}}.parquet",
+        f"{RUN}/predictions/{{look}}{{model}}/{{arm}}.parquet",
     log:
-        f"{RUN}/logs/collect_predictions/{{model}}-{{arm}}.log",
+        f"{RUN}/logs/collect_predictions/{{look}}{{model}}-{{arm}}.log",
     benchmark:
-        f"{RUN}/benchmarks/collect_predictions/{{model}}-{{arm}}.tsv"
+        f"{RUN}/benchmarks/collect_predictions/{{look}}{{model}}-{{arm}}.tsv"
     conda:
         "../envs/environment.yaml"
     params:

@@ -111,11 +111,11 @@ rule relate_fidelity:
         statistics=needs("relate_fidelity", "statistics"),
         fidelity=needs("relate_fidelity", "fidelity"),
     output:
-        f"{RUN}/fidelity_utility/{{model}}/manifest.json",
+        f"{RUN}/fidelity_utility/{{look}}{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/relate_fidelity/{{model}}.log",
+        f"{RUN}/logs/relate_fidelity/{{look}}{{model}}.log",
     benchmark:
-        f"{RUN}/benchmarks/relate_fidelity/{{model}}.tsv"
+        f"{RUN}/benchmarks/relate_fidelity/{{look}}{{model}}.tsv"
     conda:
         "../envs/environment.yaml"
     params:

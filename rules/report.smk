@@ -12,11 +12,11 @@ rule draw_figures:
         splits=needs("draw_figures", "splits"),
         generators=needs("draw_figures", "generators"),
     output:
-        f"{RUN}/figures/{{model}}/manifest.json",
+        f"{RUN}/figures/{{look}}{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/draw_figures/{{model}}.log",
+        f"{RUN}/logs/draw_figures/{{look}}{{model}}.log",
     benchmark:
-        f"{RUN}/benchmarks/draw_figures/{{model}}.tsv"
+        f"{RUN}/benchmarks/draw_figures/{{look}}{{model}}.tsv"
     conda:
         "../envs/environment.yaml"
     resources:
@@ -49,14 +49,14 @@ rule write_report:
         forecast=needs("write_report", "forecast"),
     output:
         report(
-            f"{RUN}/report.html",
+            f"{RUN}/{{look}}report.html",
             category="Results",
             caption="../workflow_scripts/synthgain/report/captions/results.rst",
         ),
     log:
-        f"{RUN}/logs/write_report/report.log",
+        f"{RUN}/logs/write_report/{{look}}report.log",
     benchmark:
-        f"{RUN}/benchmarks/write_report/report.tsv"
+        f"{RUN}/benchmarks/write_report/{{look}}report.tsv"
     conda:
         "../envs/environment.yaml"
     params:

@@ -10,11 +10,11 @@ rule compare_arms:
         floors=needs("compare_arms", "floors"),
         memorisation=needs("compare_arms", "memorisation"),
     output:
-        f"{RUN}/statistics/{{model}}/manifest.json",
+        f"{RUN}/statistics/{{look}}{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/compare_arms/{{model}}.log",
+        f"{RUN}/logs/compare_arms/{{look}}{{model}}.log",
     benchmark:
-        f"{RUN}/benchmarks/compare_arms/{{model}}.tsv"
+        f"{RUN}/benchmarks/compare_arms/{{look}}{{model}}.tsv"
     conda:
         "../envs/environment.yaml"
     resources:

@@ -30,7 +30,7 @@ def _rule(path: str) -> str:
     import re
 
     for rule, stage in STAGES.items():
-        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(stage.output)), path):
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(stage.output.replace("{look}", ""))), path):
             return rule
     raise AssertionError(path)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, SPEED, TASKS
 from synthgain.study.generation import family_of
-from synthgain.study.planner import Planner
+from synthgain.study.planner import Planner, look_folders
 from synthgain.study.stage import NUMBERS, TABLES, Draft, PlannedJob, Stage, Wildcards, one_gpu
 from synthgain.study.stages.data import used_datasets
 from synthgain.study.stages.measured import measured_pools
@@ -35,7 +35,7 @@ def forecast_cost(plan: Planner) -> Draft:
         "study": plan.study.study,
         "runs": len(plan.study.study_seeds or [plan.seed]),
         "groups": groups,
-        "datasets": {name: _size(plan, name) for name in used_datasets(plan)},
+        "datasets": {name: size_facts(plan, name) for name in used_datasets(plan)},
     }
     return Draft(facts, {"speed": [{}]})
 
@@ -152,7 +152,7 @@ def _measured_spaces(plan: Planner) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _size(plan: Planner, name: str) -> dict[str, Any]:
+def size_facts(plan: Planner, name: str) -> dict[str, Any]:
     """What tells how many images a data set has: its manifests once it is read, before that the config or its table."""
     config = plan.study.datasets[name]
     read = plan.job("prepare_dataset", dataset=name)
@@ -170,6 +170,7 @@ def _size(plan: Planner, name: str) -> dict[str, Any]:
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
     """Return the outputs {path: identity} of each group of `work_groups`."""
+    plan = plan.at(look_folders(plan.study)[-1])
     report = plan.job("write_report")
     return [*(group["outputs"] for group in work_groups(plan)[:-1]), {report.output: report.identity}]
 

@@ -133,7 +133,7 @@ STAGES = (
     Stage(
         "draw_figures",
         "Drawing figures",
-        "figures/{model}/manifest.json",
+        "figures/{look}{model}/manifest.json",
         draw_figures,
         {
             "statistics": "compare_arms",
@@ -150,7 +150,7 @@ STAGES = (
     Stage(
         "write_report",
         "Writing the report",
-        "report.html",
+        "{look}report.html",
         write_report,
         READ,
     ),

@@ -8,9 +8,10 @@ from synthgain.study.stages import (
     forecast,
     generators,
     pools,
+    protocol,
     report,
     statistics,
 )
 
-_FILES = (forecast, data, generators, pools, downstream, evaluation, statistics, report, calibration)
+_FILES = (protocol, forecast, data, generators, pools, downstream, evaluation, statistics, report, calibration)
 STAGES = {stage.name: stage for file in _FILES for stage in file.STAGES}
