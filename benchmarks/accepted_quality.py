@@ -24,8 +24,7 @@ from synthgain.evaluation.resampling import jackknife_se, patient_groups
 from synthgain.generators.loading import load_generator
 from synthgain.networks.downstream_features import build as build_extractor
 from synthgain.pools.options import Sampling
-from synthgain.pools.sampling import FinishedBatches, draw_rows, noise_of
-from synthgain.pools.solvers import karras_sigmas
+from synthgain.pools.sampling import FinishedBatches, draw_rows, karras_sigmas, noise_of
 
 REACH = 40.0
 FEW, MANY, TOO_FEW, DDPM = 12, 50, 4, 1000

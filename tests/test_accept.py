@@ -22,7 +22,7 @@ from synthgain.runtime.files import read_json, write_json, write_manifest
 from synthgain.study.session import Session
 
 LIBRARY = Path("repository/workflow_scripts/synthgain")
-SAMPLER, TRAINING = LIBRARY / "pools" / "solvers.py", LIBRARY / "downstream" / "training.py"
+SAMPLER, TRAINING = LIBRARY / "pools" / "sampling.py", LIBRARY / "downstream" / "training.py"
 CALIBRATION = ROOT / "studies" / "calibration.yaml"
 
 
@@ -166,7 +166,7 @@ def test_code_that_changes_again_needs_accept_again(place: Callable[..., Place])
     edit(SAMPLER, "EDITED = 2")
     assert "draw_pool_shard" in shop.out_of_date()
     text = shop.changes()
-    assert "draw_pool_shard ×4: code of pools/solvers.py" in text
+    assert "draw_pool_shard ×4: code of pools/sampling.py" in text
     assert "were accepted before a further change: they need it again" in text
     shop.accept()
     assert shop.out_of_date() == set()

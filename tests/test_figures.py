@@ -17,7 +17,7 @@ from studies import tiny
 from draw_figures import draw_figures
 from synthgain.report.figures import detail, utility
 from synthgain.report.figures.detail import running_median
-from synthgain.report.figures.plan import main_arm, subgroup_rows
+from synthgain.report.figures.plan import main_arm, statistics_plans, subgroup_rows
 from synthgain.report.figures.sheets import conditions, first_images
 from synthgain.report.figures.style import PALETTE, ArmStyles, save_svg, style_context
 from synthgain.runtime.errors import SynthGainError
@@ -108,6 +108,29 @@ def test_single_replicate_without_intervals_draws(run: Path) -> None:
         figure = utility.paired_differences(metrics, comparisons, "hospital_a", "auroc", "macro", styles, 0.02)
         figure.draw_without_rendering()
     assert not any("nan" in text.get_text() for axes in figure.axes for text in axes.texts)
+
+
+def test_dose_response_ends_where_the_metric_ends(run: Path) -> None:
+    """Two replicates give intervals many times as wide as the metric's scale."""
+    _, summary, _ = tables(run)
+    wide = summary.assign(low=summary["mean"] - 9, high=summary["mean"] + 9)
+    with style_context():
+        figure = utility.dose_response(wide, "auroc", "macro", "real", ArmStyles(ARMS, "real"), 0.02)
+    assert all(axes.get_ylim()[0] > -0.1 and axes.get_ylim()[1] < 1.1 for axes in figure.axes)
+
+
+def test_figures_show_the_main_arm_alone_against_controls(run: Path) -> None:
+    metrics, summary, comparisons = tables(run)
+    names = {"summary.csv": summary, "comparisons.csv": comparisons, "metrics.parquet": metrics}
+    chosen = MainEndpoint("auroc", "macro", "hospital_a", "supplemented", 300)
+    plans = {plan.file: plan for plan in statistics_plans(names, chosen, 0.02, ARMS)}
+    with style_context():
+        figure = plans["paired_differences.svg"].draw()
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    others = [text for text in labels if " − " in text]
+    assert others
+    assert all(text.startswith("supplemented 300") for text in others)
+    assert {"real_long", "supplemented 100\u00a0%"} <= set(labels)
 
 
 def test_control_rows_name_their_reference(run: Path) -> None:

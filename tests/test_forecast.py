@@ -22,7 +22,7 @@ from synthgain.evaluation.membership import NOISE_LEVELS
 from synthgain.pools.inpainting import levels
 from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.passes import evaluations
-from synthgain.pools.solvers import SOLVERS, sample
+from synthgain.pools.sampling import SOLVERS, sample
 from synthgain.report.evidence import gather
 from synthgain.report.facts import ForecastFacts
 from synthgain.report.sections.cost import cost_section, stage_minutes
@@ -191,7 +191,7 @@ def test_what_is_measured_and_counted_again(
 @pytest.mark.parametrize(
     ("module", "behind"),
     [
-        ("pools/solvers.py", True),
+        ("pools/sampling.py", True),
         ("networks/unet.py", True),
         ("networks/small_cnn.py", True),
         ("downstream/training.py", True),

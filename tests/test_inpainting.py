@@ -11,7 +11,7 @@ from pair_sources import SPREAD, Pairs, field_covariance
 from pool_sources import SIZE
 
 from synthgain.pools.inpainting import EDGE_PIXELS, NoiseStreams, Parents, blend, levels, region_of, repaint
-from synthgain.pools.solvers import karras_sigmas
+from synthgain.pools.sampling import karras_sigmas
 
 
 @pytest.fixture(autouse=True)

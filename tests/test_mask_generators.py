@@ -23,7 +23,7 @@ from synthgain.generators.diffusion.training import prepare_run
 from synthgain.generators.loading import load_generator
 from synthgain.generators.training import train_family
 from synthgain.generators.training_data import MaskPlanes, TrainingData, job_training_data, read_training_data
-from synthgain.pools.solvers import sample
+from synthgain.pools.sampling import sample
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.guarded import KEPT

@@ -99,7 +99,7 @@ def new_family(shop: Workshop) -> None:
 
 def moved_modules(shop: Workshop) -> None:
     """One that others import, and one that is registered."""
-    for old, new in (("pools.solvers", "pools.ode.steps"), ("networks.unet", "generators.plain_unet")):
+    for old, new in (("pools.sampling", "pools.ode.steps"), ("networks.unet", "generators.plain_unet")):
         source, target = (shop.folder / LIBRARY / (name.replace(".", "/") + ".py") for name in (old, new))
         target.parent.mkdir(exist_ok=True)
         source.rename(target)
@@ -108,7 +108,7 @@ def moved_modules(shop: Workshop) -> None:
 
 
 def renamed(shop: Workshop) -> None:
-    path = shop.folder / LIBRARY / "pools" / "solvers.py"
+    path = shop.folder / LIBRARY / "pools" / "sampling.py"
     assert "_unipc_weights" in path.read_text()
     path.write_text(path.read_text().replace("_unipc_weights", "_weights_of_unipc"))
 
@@ -123,9 +123,9 @@ def new_key(shop: Workshop) -> None:
 
 def accepted(shop: Workshop) -> None:
     """Another sampler, taken as equal: what a dry run says before, and what the report and `verify` say after."""
-    shop.append(f"{LIBRARY}/pools/solvers.py", "\nEDITED = 1\n")
+    shop.append(f"{LIBRARY}/pools/sampling.py", "\nEDITED = 1\n")
     text = shop.snakemake("--cores", "2", "--dry-run", "--quiet", "all")
-    assert "draw_pool_shard ×4: code of pools/solvers.py" in text
+    assert "draw_pool_shard ×4: code of pools/sampling.py" in text
     assert "`snakemake accept` takes results as current" in text
     results = list((shop.folder / "results" / "tiny").rglob("manifest.json"))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results}
@@ -152,7 +152,7 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
         f"{LIBRARY}/report/templates/report.css", "\nbody { color: black }\n"
     ),
     "a statistics function": lambda shop: shop.append(f"{LIBRARY}/statistics/obuchowski_rockette.py", "\nNEW = 1\n"),
-    "the sampler": lambda shop: shop.append(f"{LIBRARY}/pools/solvers.py", "\nEDITED = 1\n"),
+    "the sampler": lambda shop: shop.append(f"{LIBRARY}/pools/sampling.py", "\nEDITED = 1\n"),
     "the generator network": lambda shop: shop.append(f"{LIBRARY}/networks/unet.py", "\nEDITED = 1\n"),
     "a downstream learning rate": study(models__cnn__learning_rate=0.002),
     # 3 and 2 in the tiny study; exchanged, the set of values stays the same

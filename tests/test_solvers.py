@@ -9,7 +9,7 @@ import torch
 
 from synthgain.entry import checked
 from synthgain.pools.options import Sampling
-from synthgain.pools.solvers import SOLVERS, guided_denoiser, karras_sigmas, sample
+from synthgain.pools.sampling import SOLVERS, guided_denoiser, karras_sigmas, sample
 from synthgain.runtime.errors import SynthGainError
 
 MEAN, DEVIATION = 0.3, 0.5

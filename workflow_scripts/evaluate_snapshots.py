@@ -14,8 +14,7 @@ from synthgain.evaluation.memorisation import PIXELS, Compared, count_copies, ne
 from synthgain.evaluation.nearest import PixelSpace
 from synthgain.evaluation.snapshots import COLUMNS, has_copies, kid_with_se, recommend
 from synthgain.generators.loading import load_generator
-from synthgain.pools.sampling import noise_of
-from synthgain.pools.solvers import sample
+from synthgain.pools.sampling import noise_of, sample
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest, write_text

@@ -238,4 +238,4 @@ def _sentence(
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f} %".replace("-", "−")

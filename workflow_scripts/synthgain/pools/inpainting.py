@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from synthgain.data.pixels import to_batch
-from synthgain.pools.solvers import Denoise
+from synthgain.pools.sampling import Denoise
 
 EDGE_PIXELS = 3  # width of the blend from the real image into the region
 

@@ -17,9 +17,8 @@ from synthgain.pools.generated import open_generator, sampling_facts, shard_name
 from synthgain.pools.mask_conditions import Counts, check_structures, condition_masks, lenders
 from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
-from synthgain.pools.sampling import FinishedBatches, Sampler, draw_batches, draw_rows
+from synthgain.pools.sampling import FinishedBatches, Sampler, draw_batches, draw_rows, guided_denoiser, karras_sigmas
 from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_bounds
-from synthgain.pools.solvers import guided_denoiser, karras_sigmas
 from synthgain.runtime.environment import environment
 from synthgain.runtime.errors import SynthGainError
 

@@ -6,7 +6,7 @@ from synthgain.pools.options import Inpainting, Sampling
 def evaluations(sampling: Sampling, inpainting: Inpainting | None = None) -> int:
     """Return a denoising network's evaluations for one image (a generator of another family: one).
 
-    Solvers: pools/solvers.py (heun 2·steps − 1, others steps), twice with guidance; a guidance interval
+    Solvers: pools/sampling.py (heun 2·steps − 1, others steps), twice with guidance; a guidance interval
     counts as guided everywhere, which is the most it can be. Inpainting: every step down of RePaint's path.
     """
     steps = sampling.steps

@@ -205,5 +205,6 @@ def plain_table(title: str, table: pd.DataFrame, file: str, digits: int = DIGITS
         else:
             whole = (table[name].dropna() % 1 == 0).all()
             form = "count" if whole else "number"
-        columns.append(Column(str(name), str(name).replace("_", " "), form, digits))
+        title_of = str(name).replace("_", " ")
+        columns.append(Column(str(name), title_of[:1].upper() + title_of[1:], form, digits))
     return make_table(title, table, columns, file, note=note)

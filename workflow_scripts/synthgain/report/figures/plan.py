@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from synthgain.report.figures import detail, utility
-from synthgain.report.figures.style import ArmStyles
+from synthgain.report.figures.style import ArmStyles, arm_label
 from synthgain.report.floors import best_floors
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 
@@ -58,6 +58,8 @@ def statistics_plans(
     floor_words = (
         " Dashed, or an arrow at the border: the best prediction that looks at no image." if len(floors) else ""
     )
+    main = main_arm(comparisons, chosen)
+    shown = _against_baselines(comparisons, baseline, main)
     plans = [
         Plan(
             "dose_response.svg",
@@ -65,11 +67,11 @@ def statistics_plans(
             "Dose–response",
             f"{name} against the share of synthetic images, one panel per test set. Whiskers and the grey band are "
             f"{CI}s; the band is the baseline {baseline}. Dotted: the limits of equivalence, ± margin. "
-            f"The horizontal axis is log2(1 + ratio/100); arms without synthetic images stand at 0.{floor_words}",
+            f"The horizontal axis is log2(1 + ratio/100); arms without synthetic images are at 0.{floor_words}",
             lambda: utility.dose_response(summary, metric, label, baseline, styles, margin, floors),
         )
     ]
-    own = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]
+    own = shown[(shown["metric"] == metric) & (shown["label"] == label)]
     if (own["dataset"] == chosen.test_set).any():
         metrics = tables["metrics.parquet"]
         plans.append(
@@ -80,9 +82,7 @@ def statistics_plans(
                 f"Each ring is the difference between an arm and its baseline within one replicate (same seed, same "
                 f"initial weights); filled marks are means with the {CI} over seeds and patients. Bold: the primary "
                 "comparison; grey: controls; shaded: ± margin.",
-                lambda: utility.paired_differences(
-                    metrics, comparisons, chosen.test_set, metric, label, styles, margin
-                ),
+                lambda: utility.paired_differences(metrics, shown, chosen.test_set, metric, label, styles, margin),
             )
         )
     if len(own):
@@ -93,20 +93,9 @@ def statistics_plans(
                 "All arms on all test sets",
                 f"Mean difference in {name} with {CI}. Only the bold row of the primary test set was declared as "
                 "primary; read the others with their adjusted p values.",
-                lambda: utility.forest(comparisons, metric, label, styles, margin),
+                lambda: utility.forest(shown, metric, label, styles, margin),
             )
         )
-    return plans + _optional_plans(tables, chosen, margin)
-
-
-def _optional_plans(
-    tables: Mapping[str, pd.DataFrame],
-    chosen: MainEndpoint,
-    margin: float | None,
-) -> list[Plan]:
-    plans: list[Plan] = []
-    comparisons = tables["comparisons.csv"]
-    main = main_arm(comparisons, chosen)
     subgroups = subgroup_rows(tables.get("subgroups.csv"), chosen, main)
     if len(subgroups) and main:
         plans.append(
@@ -114,12 +103,19 @@ def _optional_plans(
                 "subgroups.svg",
                 "subgroups",
                 "Change within subgroups",
-                f"{main[0]} against its baseline on {chosen.test_set}, within each subgroup that is large enough "
-                f"to report; {CI}s, exploratory.",
+                f"{arm_label(*main)} against its baseline on {chosen.test_set}, within each subgroup that is large "
+                f"enough to report; {CI}s, exploratory.",
                 lambda: detail.subgroup_effects(subgroups, margin),
             )
         )
     return plans
+
+
+def _against_baselines(comparisons: pd.DataFrame, baseline: str, main: tuple[str, float] | None) -> pd.DataFrame:
+    """Return the rows that the figures show: every arm against its baseline, the main one against the controls too."""
+    rows = comparisons
+    of_main = (rows["arm"] == main[0]) & (rows["ratio"] == main[1]) if main else False
+    return rows[(rows["family"] != "control") | (rows["baseline"] == baseline) | of_main]
 
 
 def subgroup_rows(table: pd.DataFrame | None, chosen: MainEndpoint, main: tuple[str, float] | None) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from synthgain.report.blocks import signed
 from synthgain.report.figures.style import (
     BASELINE,
     INK,
@@ -18,9 +19,11 @@ from synthgain.report.figures.style import (
     quiet_grid,
 )
 from synthgain.statistics.metric_registry import higher_is_better, metric_label
+from synthgain.statistics.metric_registry import metric as metric_of
 
 ROW = 0.27  # inches a row of a forest plot
 MARGIN_BAND = "#eef1f4"
+EDGE = 0.02  # room beyond the ends of a metric's scale
 
 
 def ratio_position(ratio: np.ndarray | float) -> np.ndarray:
@@ -51,8 +54,9 @@ def dose_response(
     """Metric against supplementation ratio, a line per arm with its interval, a panel per test set.
 
     summary: rows of `summary.csv` (arm, ratio, dataset, label, metric, mean, low, high). The baseline is a band
-    (its interval) over all ratios; arms without ratios stand at 0 %. `margin` draws the limits of equivalence.
-    floors: best trivial prediction per data set (dataset, floor, value), drawn as a dashed line at the foot.
+    (its interval) over all ratios; arms without ratios are at 0 %. `margin` draws the limits of equivalence.
+    The axis ends where the metric's scale does. floors: best trivial prediction per data set (dataset, floor, value),
+    drawn as a dashed line at the foot.
     """
     rows = summary[(summary["metric"] == metric) & (summary["label"] == label)]
     datasets = list(dict.fromkeys(rows["dataset"]))
@@ -62,6 +66,8 @@ def dose_response(
         _dose_panel(axes, rows[rows["dataset"] == dataset], baseline, styles, margin)
         if floors is not None:
             _floor_line(axes, floors[floors["dataset"] == dataset])
+        low, high = axes.get_ylim()  # intervals of few replicates reach beyond every possible value
+        axes.set_ylim(max(low, -EDGE), min(high, 1 + EDGE) if metric_of(metric).bounded else high)
         axes.set_title(dataset)
         axes.set_xlabel("synthetic images, % of real")
     if datasets:
@@ -184,10 +190,9 @@ def forest(comparisons: pd.DataFrame, metric: str, label: str, styles: ArmStyles
         for place, (_, row) in enumerate(own.iterrows()):
             look = styles(row["arm"])
             _interval(axes, row, place, look["color"], look["marker"])
-            text = f"{row['difference']:+.3f}"
+            text = signed(row["difference"], 3)
             if np.isfinite(row["low"]):
-                text += f"  [{row['low']:+.3f}, {row['high']:+.3f}]"
-            text = text.replace("-", "−")
+                text += f"  [{signed(row['low'], 3)}, {signed(row['high'], 3)}]"
             axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
         _difference_axis(axes, own, metric, margin)
         axes.set_title(dataset)

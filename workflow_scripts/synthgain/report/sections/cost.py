@@ -16,7 +16,7 @@ IN_ALL, REPORT = "in all", "write_report"
 START_ONLY, PARTLY = "start-up only", "not all forecast"
 MARKS = {START_ONLY: " *", PARTLY: " †", "": ""}
 NOTHING_RECORDED = {"jobs": 0, "hours": math.nan, "cpu_hours": math.nan}
-ABSENT = "No forecast: rehearsals and single seeds of a study have none; `snakemake plan` prints that of the study."
+ABSENT = "No forecast: rehearsals and single seeds of a study have none; that of the study: snakemake plan."
 
 
 def cost_section(evidence: Evidence) -> Section:
@@ -69,8 +69,8 @@ def recorded_seconds(evidence: Evidence) -> dict[str, dict[str, float]]:
 def _gpu_hours(devices: pd.DataFrame) -> str:
     on_gpu = devices[~devices["device"].isin(["cpu", NOT_RECORDED])]
     unknown = float(devices.loc[devices["device"] == NOT_RECORDED, "hours"].sum())
-    rest = f" (device of {number(unknown, 2)} h not recorded)" if unknown else ""
-    return f"{number(on_gpu['hours'].sum(), 2)} h{rest}" if len(on_gpu) else f"none of those that say so{rest}"
+    rest = f" (the device of {number(unknown, 2)} h is not recorded)" if unknown else ""
+    return f"{number(on_gpu['hours'].sum(), 2)} h{rest}" if len(on_gpu) else f"none recorded{rest}"
 
 
 def _price(evidence: Evidence, hours: float) -> str:
@@ -195,5 +195,5 @@ def _note(forecast: ForecastFacts) -> str:
         "longer. Facts are of "
         "the jobs whose run times are in this folder (CPU time as Snakemake samples it, which misses a job's last "
         "moments); of a job that was stopped and went on, of its last part only. "
-        f"*: {START_ONLY}, what they compute is not forecast. †: {PARTLY}, see `snakemake plan`."
+        f"*: {START_ONLY}, what they compute is not forecast. †: {PARTLY}, see snakemake plan."
     )

@@ -62,7 +62,7 @@ def draw_sample_grid(plan: Planner, generator: str, index: Any, snapshot: Any) -
             "generators": [{"generator": generator, "index": index}],
             **training_rows(config.train_on.datasets[:1]),
         },
-        (FAMILIES[config.family], "synthgain.pools.solvers"),
+        (FAMILIES[config.family], "synthgain.pools.sampling"),
     )
 
 
