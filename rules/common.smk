@@ -60,6 +60,12 @@ def needs(rule, name):
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
+def after_protocol(rule):
+    """Return the input function of what puts a job after the protocol, and never makes it due."""
+    ask = planned(rule, "after_protocol")
+    return lambda wildcards: [ancient(path) for path in ask(wildcards)]
+
+
 def job(rule):
     return planned(rule, "parameter")
 
@@ -135,9 +141,11 @@ def say_what_is_known():
 
 
 def say_where_the_report_is():
-    for path in session.targets("report"):
+    for path in session.reports():
         if Path(path).exists():
             print(f"\nreport: {path}", file=sys.stderr)
+    for line in session.told_of_looks():
+        print(line, file=sys.stderr)
 
 
 def say_how_to_go_on(log):

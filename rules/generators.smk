@@ -6,6 +6,7 @@ rule train_generator:
         datasets=needs("train_generator", "datasets"),
         splits=needs("train_generator", "splits"),
         start=needs("train_generator", "start"),
+        protocol=after_protocol("train_generator"),
     output:
         f"{RUN}/generators/{{generator}}/{{index}}/manifest.json",
     log:

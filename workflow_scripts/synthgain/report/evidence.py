@@ -30,6 +30,8 @@ from synthgain.report.facts import (
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 from synthgain.runtime.inputs import Input, NamedInputs
+from synthgain.runtime.ledger import Ledger, read_ledger
+from synthgain.runtime.protocols import Protocol, marks_of, read_protocols
 from synthgain.statistics.metric_registry import MainEndpoint
 from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
@@ -116,7 +118,9 @@ class Evidence:
 
     study: Study
     seed: int
-    predeclared: dict[str, object]
+    protocols: list[Protocol]
+    ledger: Ledger
+    tampered: list[str]  # what is wrong with either
     models: list[ModelEvidence]
     datasets: dict[str, DatasetEvidence]
     splits: dict[str, pd.DataFrame]
@@ -140,8 +144,9 @@ class Evidence:
 
     @property
     def level(self) -> str:
-        """Confidence level of the intervals, such as `95 %`."""
-        return f"{100 * (1 - self.study.analysis.alpha):g} %"
+        """Confidence level of the intervals at this look, such as `95 %`."""
+        levels = [model.verdict.alpha for model in self.models if model.verdict.alpha is not None]
+        return f"{100 * (1 - (levels[0] if levels else self.study.analysis.alpha)):.4g} %"
 
     def segments(self, model: str) -> bool:
         """True for a model that segments."""
@@ -173,10 +178,14 @@ class Evidence:
 
 def gather(job: Job) -> Evidence:
     """Read all inputs of a report job; SynthGainError names the file that is missing or damaged."""
+    protocols, damaged = read_protocols(job.run)
+    ledger = read_ledger(job.run, marks_of(job.run))
     return Evidence(
         study=Study.model_validate(job.slice["config"]),
         seed=job.slice["seed"],
-        predeclared=job.slice["predeclared"],
+        protocols=protocols,
+        ledger=ledger,
+        tampered=[*damaged, *ledger.problems],
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
         splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},

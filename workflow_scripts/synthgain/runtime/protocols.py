@@ -48,7 +48,9 @@ class Protocol:
     def deviations(self, later: "Protocol") -> list[str]:
         """Return line by line what a later protocol of the run has otherwise: keys of the study, data, code."""
         before, now = self.content, later.content
-        rules = sorted(rule for rule in {*before["code"], *now["code"]} if before["code"].get(rule) != now["code"].get(rule))
+        rules = sorted(
+            rule for rule in {*before["code"], *now["code"]} if before["code"].get(rule) != now["code"].get(rule)
+        )
         return [
             *differences(before["study"], now["study"]),
             *(f"data set {line}" for line in differences(before["data"], now["data"])),

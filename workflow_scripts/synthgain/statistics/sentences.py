@@ -8,6 +8,7 @@ from synthgain.statistics.analysis import Analysis, Primary
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
 from synthgain.statistics.memorisation_gate import BARRED
 from synthgain.statistics.metric_registry import SEGMENTATION, higher_is_better, metric, metric_words
+from synthgain.statistics.standing import UNPLANNED
 
 PILOT_BELOW = 5  # replicates; fewer cannot carry an interval (method reference, decision 11)
 REHEARSAL = "Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given."
@@ -54,6 +55,8 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if not np.isfinite(row["low"]):
         return f"{_upper(what)} is inconclusive: {endpoint} is not estimable: {row['reason']}; {_levels(row)}."
     change = _change(row, analysis)
+    if row["verdict"] == UNPLANNED:
+        return f"Unplanned look at {what}, so no verdict ({row['reason']}): {change}."
     if row["verdict"] == HELPS:
         return f"{_upper(what)} helps: {change}."
     if row["verdict"] == HARMS:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 LOOK, REANALYSIS = "look", "reanalysis"
+UNPLANNED = "unplanned look"  # in place of a verdict word
 COMPARISON = "comparison"  # key of a ledger line: what the look was at
-COLUMNS = ["label", "image_id", "truth", "score"]  # of a prediction table: what a run predicted
+SHORT = 16  # hex digits of an identity
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,27 @@ class Standing:
     others: int
 
 
-def predictions_of(table: pd.DataFrame, ratio: int, test_set: str) -> list[str]:
-    """Return the identity of the test predictions of each replicate, in order (16 hex digits each).
+def predictions_of(table: pd.DataFrame, ratio: int, test_set: str) -> dict[int, str]:
+    """Return the identity of the test predictions of each replicate (16 hex digits).
 
     table: the predictions of one arm. Equal predictions have equal identities whatever made them.
     """
     own = table[(table["ratio"] == ratio) & (table["dataset"] == test_set) & (table["part"] == "test")]
-    return [_identity(run) for _, run in own.groupby("replicate", sort=True)]
+    return {int(replicate): _identity(run) for replicate, run in own.groupby("replicate", sort=True)}
 
 
 def _identity(run: pd.DataFrame) -> str:
-    rows = run[COLUMNS].sort_values(["label", "image_id"], kind="stable")
+    rows = run.sort_values(["label", "image_id"], kind="stable")
     found = hashlib.sha256("\0".join(rows["label"].astype(str) + "\t" + rows["image_id"].astype(str)).encode())
-    for name in ("truth", "score"):
-        found.update(np.ascontiguousarray(rows[name].to_numpy(dtype=np.float32)).tobytes())
-    return found.hexdigest()[:16]
+    for name in rows.columns[[kind.kind in "fb" for kind in rows.dtypes]]:
+        found.update(f"\n{name}".encode() + np.ascontiguousarray(rows[name].to_numpy(dtype=np.float32)).tobytes())
+    return found.hexdigest()[:SHORT]
 
 
-def both(arm: Sequence[str], baseline: Sequence[str]) -> list[str]:
-    """Return one identity per replicate of a comparison from those of its two arms."""
-    return [hashlib.sha256(f"{a} {b}".encode()).hexdigest()[:16] for a, b in zip(arm, baseline, strict=False)]
+def both(arm: Mapping[int, str], baseline: Mapping[int, str]) -> list[str]:
+    """Return one identity for each replicate that both arms of a comparison have, in order."""
+    shared = sorted(arm.keys() & baseline.keys())
+    return [hashlib.sha256(f"{arm[n]} {baseline[n]}".encode()).hexdigest()[:SHORT] for n in shared]
 
 
 def standing_of(
@@ -71,12 +73,25 @@ def standing_of(
     same = [line for line in before if line["predictions"] == list(predictions)]
     others = sum(bool(line["unplanned"]) for line in before if line not in same)
     number = looks.index(len(predictions)) + 1 if len(predictions) in looks else 0
-    reason = broken or _otherwise(comparison, now, first) or ("" if number else _no_look(len(predictions), looks))
+    reason = broken or ("" if number else _no_look(len(predictions), looks)) or _otherwise(comparison, now, first)
     if same:
         reason = reason or str(same[0]["unplanned"])
     elif not reason:
         reason = _against(before, predictions)
     return Standing(REANALYSIS if same else LOOK, 0 if reason else number, len(looks), reason, others)
+
+
+def without_words(table: pd.DataFrame, reasons: Mapping[tuple[str, str, str, str], str]) -> pd.DataFrame:
+    """Return comparisons without verdict words where the look at them was not planned; the numbers stay.
+
+    reasons: {(arm, dataset, label, metric): why}; all ratios of the arm lose theirs. `reason` says why.
+    """
+    found = table.copy()
+    for position, row in table.iterrows():
+        why = reasons.get((row["arm"], row["dataset"], row["label"], row["metric"]), "")
+        if why and row["verdict"]:
+            found.loc[position, ["verdict", "reason"]] = UNPLANNED, why
+    return found
 
 
 def _otherwise(comparison: Mapping[str, Any], now: Mapping[str, Any], first: Mapping[str, Any]) -> str:

@@ -47,7 +47,9 @@ class Replicates(Entry):
         if sorted(set(self.looks)) != self.looks:
             raise ValueError(f"looks must rise, got {self.looks}")
         if self.looks[-1] != self.count:
-            raise ValueError(f"looks: the last one is at {self.looks[-1]} replicates, and count is {self.count}; make them one")
+            raise ValueError(
+                f"looks: the last one is at {self.looks[-1]} replicates, and count is {self.count}; make them one"
+            )
         if self.looks[0] < FEWEST_AT_A_LOOK:
             raise ValueError(f"looks: {self.looks[0]} replicates decide nothing; begin with {FEWEST_AT_A_LOOK} or more")
         for look in self.looks:

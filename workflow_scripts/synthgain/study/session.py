@@ -18,11 +18,13 @@ from synthgain.study.acceptance import FromRecords, chosen_rules, described, fro
 from synthgain.study.code import CodeDigests
 from synthgain.study.job_settings import job_settings
 from synthgain.study.load import Place, parse_study, run_names
+from synthgain.study.looks import look_now
+from synthgain.study.looks import told as told_of_looks
 from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.records import Recorded, record_of, told, what_changed
 from synthgain.study.schema import Study
 from synthgain.study.stage import Acceptance, PlannedJob
-from synthgain.study.stages.forecast import planned_outputs
+from synthgain.study.stages.forecast import closure, planned_outputs
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import check_wildcards
@@ -31,6 +33,7 @@ from synthgain.study.wildcards import check_wildcards
 LONGEST_PARAMETER = 64 * 1024
 JOB_FILES = Path(".snakemake") / "synthgain_jobs"
 DIGESTS = Path(".snakemake") / "synthgain_digests.json"
+PROTOCOL = STAGES["write_protocol"].output  # a receipt: the protocols themselves are no rule's output
 ACCEPT = "accept"  # not a key of the study: which rules' results `snakemake accept` takes as current
 
 
@@ -64,11 +67,14 @@ class Session:
         self._seeds = dict(zip(run_names(self.study), seeds, strict=True))
         folders = [*self._seeds, *([self.study.study] if self.study.study_seeds is not None else [])]
         self.accepted = {folder: read_accepted(results / folder) for folder in folders}
+        # Frozen for this call: what the looks of this call decide is for the next one.
+        self._looks = {run: look_now(self.study, results / run) for run in self._seeds}
         self.planners = {run: self._planner(run, from_file(self.accepted[run])) for run in self._seeds}
         self._set_environment(repository)
 
     def _planner(self, run: str, accepted: Acceptance) -> Planner:
-        return Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
+        plan = Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
+        return plan.at(self._looks[run])
 
     def _over_runs(self, rule: str) -> PlannedJob:
         return plan_over_runs(rule, self.planners, from_file(self.accepted[self.study.study]))
@@ -93,6 +99,25 @@ class Session:
             for _, path in job.named[name]
         ]
 
+    def after_protocol(self, rule: str, **wildcards: str) -> list[str]:
+        """Return the receipt of the protocol, which results wait for; to be marked `ancient`.
+
+        Nothing for a job that is done where there is no receipt (somebody deleted it): Snakemake runs again what waits
+        for a file that is yet to be made, ancient or not.
+        """
+        folder, job = self._job(rule, **wildcards)
+        done = not (self.results / folder / PROTOCOL).exists() and self._same_replica(folder, job.output, job.identity)
+        return [] if done else [f"{self.results}/{folder}/{PROTOCOL}"]
+
+    def reports(self) -> list[str]:
+        """Return the pages that this call makes."""
+        return [path for path in self.targets("report") if path.endswith(".html")]
+
+    def told_of_looks(self) -> list[str]:
+        """Return how studies with planned looks stand now, a line for each run that was looked at."""
+        told = (told_of_looks(self.study, self.results / run) for run in self.planners)
+        return [line for line in told if line]
+
     def _same_replica(self, folder: str, path: str, identity: str) -> bool:
         place = self.results / folder / path
         if place not in self._replicas:
@@ -116,7 +141,7 @@ class Session:
         return canonical_json({JOB_FILE_KEY: str(path), "digest": digest(text)})
 
     def targets(self, kind: str) -> list[str]:
-        """Return the files of a named target: audit, plan, samples, exports or report."""
+        """Return the files of a named target: protocol, audit, plan, samples, exports or report."""
         # All seeds of a study are the same work: the forecast of one stands for all.
         planners = dict(list(self.planners.items())[:1]) if kind == "plan" else self.planners
         found = [f"{self.results}/{run}/{path}" for run, plan in planners.items() for path in _targets(plan, kind)]
@@ -208,9 +233,11 @@ class Session:
 
     def expected(self) -> dict[str, dict[str, str]]:
         """Return {run: {path: identity}} of every file that the report rests on."""
-        for plan in self.planners.values():
-            plan.job("write_report")
-        found = {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
+        found = {}
+        for run, plan in self.planners.items():
+            wanted = [plan.job(rule).output for rule in ("write_protocol", "write_report")]
+            behind = closure(wanted, {job.output: job for job in plan.jobs()})
+            found[run] = {job.output: job.identity for job in behind}
         if self.study.study_seeds is not None:
             found[self.study.study] = {job.output: job.identity for job in self._all_over_runs()}
         return found
@@ -230,6 +257,8 @@ class Session:
 
 def _targets(plan: Planner, kind: str) -> list[str]:
     study = plan.study
+    if kind == "protocol":
+        return [PROTOCOL]
     if kind == "audit":
         return [STAGES["audit_datasets"].output]
     if kind == "plan":
@@ -244,4 +273,4 @@ def _targets(plan: Planner, kind: str) -> list[str]:
     if kind == "exports":
         draws = range(plan.pool_draws())
         return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]
-    return [STAGES["write_report"].output]
+    return [PROTOCOL, STAGES["write_report"].output.format(look=plan.look)]

@@ -33,7 +33,7 @@ def prose_of(family: str) -> ModuleType:
 def methods(evidence: Evidence) -> list[str]:
     """Return the paragraphs of a draft methods section."""
     study = evidence.study
-    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(study)]
+    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(evidence)]
     return [text for text in (*paragraphs, _pools_examined(evidence)) if text]
 
 
@@ -159,7 +159,8 @@ def _pools_examined(evidence: Evidence) -> str:
     return " ".join(texts)
 
 
-def _statistics(study: Study) -> str:
+def _statistics(evidence: Evidence) -> str:
+    study = evidence.study
     analysis, replicates = study.analysis, study.replicates
     declared = [
         f"{p.arm}{f' at {p.ratio:g} %' if p.ratio else ''} against its baseline, "
@@ -167,7 +168,7 @@ def _statistics(study: Study) -> str:
         for p in analysis.primaries
     ]
     what = (
-        f"The primary comparison, declared before the run, was {listed(declared)}. It was"
+        f"The primary comparison{', declared before the run,' * established(evidence)} was {listed(declared)}. It was"
         if declared
         else "No comparison was declared as primary. Comparisons were"
     )

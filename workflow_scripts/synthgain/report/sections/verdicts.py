@@ -60,7 +60,7 @@ ALARMS = {
         "A pool holds copies of real images: see section Memorisation before anything of it is used or shared.",
     ),
 }
-SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗"}
+SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗", "unplanned look": "–"}
 Answer = tuple[str, str, str]  # question, tone (good, bad, open), answer
 
 
