@@ -5,15 +5,10 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-# Snakemake merges --configfile over this one, entry by entry: the default study is read only where no other is given.
-if "datasets" not in config:
-
-    configfile: f"{workflow.basedir}/config.yaml"
-
-
 report: "workflow_scripts/synthgain/report/captions/workflow.rst"
 
 
+include: "rules/study.smk"
 include: "rules/common.smk"
 include: "rules/protocol.smk"
 include: "rules/forecast.smk"
@@ -23,6 +18,7 @@ include: "rules/pools.smk"
 include: "rules/downstream.smk"
 include: "rules/evaluation.smk"
 include: "rules/statistics.smk"
+include: "rules/readers.smk"
 include: "rules/report.smk"
 include: "rules/calibration.smk"
 
@@ -34,6 +30,7 @@ localrules:
     audit,
     samples,
     exports,
+    reader_kit,
     verify,
     accept,
 
@@ -77,6 +74,12 @@ rule audit:
 rule samples:
     input:
         targets("samples"),
+
+
+# The pages for readers, before any model is trained: results/<study>/reader_kit-<panel>-…/.
+rule reader_kit:
+    input:
+        lambda wildcards: targets("reader_kit"),
 
 
 # Every pool as PNG files with a table and a datasheet.

@@ -1,39 +1,16 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
 import atexit
 import sys
-from functools import partial
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 
-sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
-
-from synthgain.runtime.errors import SynthGainError
 from synthgain.study import cluster
-from synthgain.study.session import Session
 from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import wildcards_of_stages
-from synthgain.study.sources import blamed, merged, read_sources
 
 RUN = "results/{run}"
 STUDY = "results/{study}"  # above the runs of a study with several seeds
-
-# Snakemake's own `config` passes over a key given twice: the same files and words are read again.
-try:
-    sources = read_sources(
-        workflow.configfiles,
-        workflow.config_settings,
-        sent=bool(workflow.resource_settings.nodes),
-    )
-    session = Session(
-        merged(source.values for source in sources),
-        Path(workflow.basedir),
-        Path("results"),
-        source=partial(blamed, sources),
-    )
-except SynthGainError as problem:
-    raise WorkflowError(str(problem)) from None
 
 
 wildcard_constraints:

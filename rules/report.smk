@@ -46,6 +46,8 @@ rule write_report:
         statistics=needs("write_report", "statistics"),
         figures=needs("write_report", "figures"),
         trainings=needs("write_report", "trainings"),
+        kits=needs("write_report", "kits"),
+        ratings=needs("write_report", "ratings"),
         forecast=needs("write_report", "forecast"),
     output:
         report(

@@ -30,7 +30,6 @@ from synthgain.runtime.files import write_json, write_manifest
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
-from synthgain.study.load import read_yaml
 from synthgain.study.planner import PlannedJob, Planner
 from synthgain.study.session import Session
 from synthgain.study.stage import TABLES
@@ -39,6 +38,7 @@ from synthgain.study.stages.evaluation import MEMBERSHIP_LEVELS
 from synthgain.study.stages.forecast import work_groups
 from synthgain.study.stages.table import STAGES
 from synthgain.study.work import joined, term
+from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).parent.parent
 SEVERAL = {"replicates": {"count": 5, "per_job": 2, "generators": 2, "pools": 3}}

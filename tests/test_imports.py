@@ -24,6 +24,7 @@ ALLOWED = {
     "downstream": {"datasets", "networks"},
     "evaluation": {"networks", "generators"},
     "statistics": set(),
+    "readers": {"statistics"},
     # the study as its config types
     "report": {
         "statistics.metric_registry",
@@ -42,6 +43,7 @@ ALLOWED = {
         "generators.family",
         "generators.snapshots",
         "pools.known_checks",
+        "readers.options",
         "pools.options",
         "pools.passes",
         "statistics.metric_registry",

@@ -61,7 +61,7 @@ def test_rule_script_log_and_benchmark_have_one_name() -> None:
 def test_nothing_heavy_is_imported_at_parse_time() -> None:
     code = (
         "import sys, time; start = time.monotonic(); sys.path.insert(0, 'workflow_scripts')\n"
-        "from synthgain.study.session import Session; from synthgain.study.load import read_yaml\n"
+        "from synthgain.study.session import Session; from synthgain.study.yaml_files import read_yaml\n"
         "from pathlib import Path\n"
         "session = Session(read_yaml(Path('config.yaml')), Path('.'), Path('results')); session.expected()\n"
         "heavy = {'torch', 'pandas', 'numpy', 'scipy', 'diffusers', 'monai', 'pyarrow'} & set(sys.modules)\n"

@@ -23,8 +23,9 @@ from synthgain.report.facts import GateFacts, MeasuredFacts
 from synthgain.report.page import TEMPLATES
 from synthgain.report.sections.checklist import STANDARDS, completeness, fill
 from synthgain.report.sections.fidelity import relation_sentence
-from synthgain.report.sections.methods import listed, methods
+from synthgain.report.sections.methods import methods
 from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
+from synthgain.report.vocabulary import listed
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json
 from synthgain.study.code import CodeDigests

@@ -1,6 +1,6 @@
 """Write the protocol: what the study declares, dated before there is any result.
 
-Slice: {config, study: all of it resolved, data: checksums, code: digest by rule, declared, controls, power, sizes, run}.
+Slice: {config, study: all of it resolved, data: checksums, code: by rule, declared, controls, power, sizes, run}.
 Writes protocol-<n>.json and its page into the run's folder where study, data or code differ from those of the last
 one, and never touches one that is there. The job's output is a receipt that names the protocol in force.
 """

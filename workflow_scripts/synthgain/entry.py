@@ -30,6 +30,12 @@ from pydantic.fields import FieldInfo
 
 from synthgain.runtime.errors import SynthGainError
 
+# Control characters but tab and line end, characters that change the direction of text, surrogates: no text needs them,
+# and they break CSV (a lone carriage return), XML, terminals and the reader's eye (Unicode TR 36, 2.10).
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+IN_QUOTES = "put it in quotes"
 LONGEST_SHOWN = 64  # characters of a wrong name: as many as a right one may have
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -143,7 +149,7 @@ def checked(kind: type[Made], options: Mapping[str, Any], place: str, of_slice: 
 
 def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
     """Return where the first problem of a config is (the keys down to it), and in one line what it is."""
-    problem = error.errors()[0]
+    problem = _deepest(error, config)
     message = problem["msg"].removeprefix("Value error, ")
     context = problem.get("ctx", {})
     if problem["type"] == "union_tag_invalid":
@@ -157,14 +163,43 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
         message = f"{shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
     elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
         value = problem["input"]
-        message = f"is {str(value).lower() if isinstance(value, bool) else value} to YAML, not text; put it in quotes"
+        message = f"is {str(value).lower() if isinstance(value, bool) else value} to YAML, not text; {IN_QUOTES}"
+    elif problem["type"] == "string_type":
+        kind = {dict: "a map", list: "a list", type(None): "null"}.get(type(problem["input"]), str(problem["input"]))
+        message = f"is {kind}, not text"
+    elif problem["type"] in _BOUNDS:
+        message += f", not {shown(str(problem['input']))}"
     elif problem["type"] == "missing":
         message = "is missing"
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
     keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")[1]]
     inside = _PLACED.match(message)  # a check of an entry as a whole names what is wrong in it
+    if inside and keys and not isinstance(_at(config, keys), Mapping | list):
+        keys = keys[:-1]  # the kind of the entry, which has a key of that name
     return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
+
+
+_BOUNDS = ("less_than", "less_than_equal", "greater_than", "greater_than_equal", "multiple_of")
+
+
+def _deepest(error: ValidationError, config: Any) -> Any:
+    """Return the first problem, or of the kinds that its value may have the one that comes furthest in it."""
+    problems = error.errors()
+    places = [tuple(_keys(p["loc"], config, p["type"] == "missing")[1]) for p in problems]
+    same = [n for n, place in enumerate(places) if place[: len(places[0])] == places[0]]
+    return problems[max(same, key=lambda n: len(places[n]))]
+
+
+def _at(config: Any, keys: list[str]) -> Any:
+    for key in keys:
+        if isinstance(config, list) and key.isdigit() and int(key) < len(config):
+            config = config[int(key)]
+        elif isinstance(config, Mapping) and key in config:
+            config = config[key]
+        else:
+            return {}
+    return config
 
 
 def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> tuple[bool, list[int | str]]:
@@ -207,10 +242,11 @@ def _misread(value: Any, annotation: Any) -> str | None:
     numeric = int in kinds or float in kinds or any(type(word) is int for word in words)
     if isinstance(value, float) and not math.isfinite(value) and numeric:
         return f"{value} is not finite"
+    if isinstance(value, bool) and numeric and bool not in kinds:
+        written = str(value).lower()
+        return f"is {written} to YAML; {IN_QUOTES} as the table has it" if str in kinds else f"{written} is no number"
     if str in kinds or Any in kinds:
         return None
-    if isinstance(value, bool) and numeric and bool not in kinds:
-        return f"{str(value).lower()} is no number"
     if isinstance(value, str) and value not in words:
         if numeric:
             return _number_in_text(value)
@@ -248,6 +284,8 @@ def _number_in_text(text: str) -> str:
     except ValueError:
         return f"{shown(text)!r} is text, not a number"
     parts = re.fullmatch(r"\s*([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)\s*", text)
+    if re.fullmatch(r"\s*[-+]?0[\d_]+\s*", text):
+        return f"{shown(text)} is octal to some who read YAML; write {int(value)}"
     if parts is None or not math.isfinite(value):
         return f"{shown(text)!r} is text; write {shown(text.strip())}, without quotes"
     whole, point, sign, power = parts.groups()

@@ -7,6 +7,7 @@ that a new entry reruns nothing. What a job loads by name joins its code by the 
 ADAPTERS = {
     "phantom": "synthgain.datasets.phantom",
     "table": "synthgain.datasets.table",
+    "folder": "synthgain.datasets.folder",
     "medmnist": "synthgain.datasets.medmnist",
     "published": "synthgain.datasets.published",
 }
@@ -14,6 +15,7 @@ ADAPTERS = {
 ADAPTER_ENTRIES = {
     "phantom": "synthgain.datasets.entries.phantom",
     "table": "synthgain.datasets.entries.table",
+    "folder": "synthgain.datasets.entries.folder",
     "medmnist": "synthgain.datasets.entries.medmnist",
     "published": "synthgain.datasets.entries.published",
 }

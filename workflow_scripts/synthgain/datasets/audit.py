@@ -70,6 +70,7 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
         "licence": manifest.get("licence", ""),
         "impossible_values": manifest.get("impossible_values", {}),
         "impossible_labels": impossible_labels(audited.data),
+        "passed_over": manifest.get("passed_over", {"count": 0, "listed": []}),
         "quarantined": len(audited.quarantine),
         "quarantine": audited.quarantine.head(LISTED).to_dict("records"),
         "exact_duplicates": {"groups": len(exact), "listed": exact[:LISTED]},

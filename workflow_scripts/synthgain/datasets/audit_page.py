@@ -78,6 +78,9 @@ became unknown.</span> {% endfor %}
 {% for column, s in d.numbers.items() %}<tr><td>{{ column }}</td>
 {% for key in ["known", "unknown", "min", "q1", "median", "q3", "max"] %}<td class="n">{{ s[key] if s[key] is not none
 else "–" }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
+{% if d.passed_over.count %}<p class="note">Passed over, since they are no images:
+{{ d.passed_over.count }} files (<code>{{ d.passed_over.listed[:8] | join(", ") }}</code>
+{%- if d.passed_over.count > 8 %} …{% endif %}).</p>{% endif %}
 {% if d.quarantine %}<h3>Quarantined ({{ d.quarantined }})</h3><div class="scroll"><table>
 <tr><th>image</th><th>reason</th></tr>
 {% for q in d.quarantine[:30] %}<tr><td><code>{{ q.image }}</code></td><td>{{ q.reason }}</td></tr>{% endfor %}

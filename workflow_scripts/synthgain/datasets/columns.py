@@ -1,7 +1,6 @@
 """From the text columns of a user's table to targets and covariates, with a reason for every row left out."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,15 +10,13 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import ColumnSpec, Role
+from synthgain.entry import UNSAFE
 from synthgain.runtime.errors import SynthGainError
 
 RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
 POLICIES = ("drop", "zero", "one")
 MAX_LEVEL = 200  # characters: a level's name stands in tables and figures; longer cells are free text
 _SHOWN = 80  # characters of a cell that a reason quotes
-# Control characters but tab and line end, bidirectional overrides, surrogates: no name needs them, and they break CSV
-# (a lone carriage return), XML, terminals and the reader's eye (Unicode TR 36, 2.10).
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass
@@ -196,8 +193,12 @@ def _text(cell: object) -> str:
         return str(bool(cell)).lower()
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         return str(int(cell))
-    text = str(cell).strip().replace("\r\n", "\n")
-    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return printable(str(cell).strip().replace("\r\n", "\n"))
+
+
+def printable(text: str) -> str:
+    """Return text whose characters that would break or disguise what is shown of it are written out (`\\x1b`)."""
+    return text if text.isprintable() else UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _quoted(cell: str) -> str:

@@ -24,7 +24,7 @@ def read_pixels(path: Path) -> Pixels:
     """
     suffix = path.suffix.lower()
     _check_file(path)
-    if suffix in DICOM_SUFFIXES or (suffix not in FORMATS and _has_dicom_mark(path)):
+    if suffix in DICOM_SUFFIXES or (suffix not in FORMATS and has_dicom_mark(path)):
         from synthgain.datasets.dicom import read_dicom  # loads pydicom: only where there is DICOM
 
         return read_dicom(path)
@@ -169,6 +169,7 @@ def _check_file(path: Path, what: str = "") -> None:
         raise UnreadableImage(f"{what}file cannot be opened ({error.strerror})") from error
 
 
-def _has_dicom_mark(path: Path) -> bool:
+def has_dicom_mark(path: Path) -> bool:
+    """True for a file that begins as DICOM files do, whatever it is called."""
     with path.open("rb") as handle:
         return handle.read(132)[128:] == b"DICM"

@@ -52,14 +52,17 @@ def read_rows(
 ) -> Prepared:
     """Read the rows of a text table (see `columns.text_table`); paths are relative to `folder`.
 
-    options: those of the `table` adapter, from `image` on, and `split_unit`, what a patient id stands for (patient;
-    a layout may say sequence). `file` names the table in errors. Rows that cannot be used stand in the quarantine
-    with their reason; the rest keep table order.
+    options: those of the `table` adapter, from `image` on, `split_unit`, what a patient id stands for (patient; a
+    layout may say sequence), and `required`, {column: why a row is quarantined whose cell is empty}. `file` names the
+    table in errors. Rows that cannot be used stand in the quarantine with their reason; the rest keep table order.
     Raises SynthGainError for a missing column, an undeclared bit depth, masks that are all empty, or no row left.
     """
     everything = join_rows(table, run_length_columns(options))
     rows = _filtered(everything, options.get("where") or {}, file)
     columns = read_columns(rows, options, file)
+    for name, reason in (options.get("required") or {}).items():
+        for row in np.flatnonzero(named_column(rows, name, file, "required").eq("")):
+            columns.quarantined.setdefault(int(row), reason)
     base, facts = _base_table(rows, columns, options, file)
     structures = declared_structures(options, rows, file)
     shown = named_column(rows, options.get("image", "image"), file, "image")

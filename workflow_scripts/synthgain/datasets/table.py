@@ -36,7 +36,7 @@ def prepare(
     base = PurePosixPath(options.get("images") or PurePosixPath(file).parent)
     if not is_below(str(base)):
         raise SynthGainError(f"images {str(base)!r} must be a folder below the data root, without '..'")
-    prepared = read_rows(_read(path, file), options, image, root / base, file, threads)
+    prepared = read_rows(read_table(path, file), options, image, root / base, file, threads)
     return replace(prepared, facts={**prepared.facts, "source": sha256_file(path), "source_table": file})
 
 
@@ -60,7 +60,8 @@ def _table_path(options: Mapping[str, Any], root: Path | None) -> Path:
     return path
 
 
-def _read(path: Path, file: str) -> pd.DataFrame:
+def read_table(path: Path, file: str) -> pd.DataFrame:
+    """Return a table of a user with every cell as text; SynthGainError in one line, which `file` opens."""
     if path.suffix.lower() in COMPRESSED:
         raise SynthGainError(f"{file}: compressed tables are not read; unpack it, or save it as Parquet")
     try:
@@ -69,6 +70,8 @@ def _read(path: Path, file: str) -> pd.DataFrame:
             if rows > MAX_ROWS:
                 raise SynthGainError(f"{file}: promises {rows:,} rows (limit {MAX_ROWS:,}); check the file")
             return text_table(pd.read_parquet(path))  # in here, since Arrow decodes text when it is asked for
+        if path.suffix.lower() == ".jsonl":
+            return text_table(pd.read_json(path, lines=True, dtype=False, convert_dates=False, encoding="utf-8-sig"))
         return text_table(pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None))
     except SynthGainError:
         raise

@@ -101,14 +101,8 @@ def _downloads(evidence: Evidence) -> list[tuple[str, str, str]]:
         ("Verdict card (JSON)", "verdict.json", json.dumps(card, indent=2, sort_keys=True)),
     ]
     if first is not None:
-        parts.insert(
-            0,
-            (
-                "Protocol (JSON)",
-                f"protocol-{first.number}.json",
-                json.dumps(dict(first.content), indent=2, sort_keys=True),
-            ),
-        )
+        text = json.dumps(dict(first.content), indent=2, sort_keys=True)
+        parts.insert(0, ("Protocol (JSON)", f"protocol-{first.number}.json", text))
     return [(text, name, _json_address(content)) for text, name, content in parts]
 
 

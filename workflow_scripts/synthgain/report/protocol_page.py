@@ -6,7 +6,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from synthgain.report.figures.style import arm_label
-from synthgain.report.sections.methods import listed, prose_of
+from synthgain.report.sections.methods import prose_of
+from synthgain.report.vocabulary import listed
 from synthgain.runtime.protocols import Protocol
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.roles import baseline_of, role_of
@@ -38,8 +39,8 @@ dd,dt,code{overflow-wrap:anywhere}.note{color:#55626f}.late{color:#a11d1d;font-w
 <p>Written {{ protocol.written }}.
 {% if protocol.results %}<span class="late">{{ protocol.results }} files of predictions were there before it.</span>
 {% else %}No prediction of this study was there yet.{% endif %}</p>
-<p class="note">SHA-256 of study, data and code: <code>{{ protocol.hash }}</code>; of protocol-{{ protocol.number }}.json,
-which holds every key of the study: <code>{{ protocol.sha256 }}</code></p>
+<p class="note">SHA-256 of study, data and code: <code>{{ protocol.hash }}</code>;
+of protocol-{{ protocol.number }}.json, which holds every key of the study: <code>{{ protocol.sha256 }}</code></p>
 {% for heading, items in said %}<h2>{{ heading }}</h2>
 <dl>{% for term, text in items %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
 {% endfor %}</body></html>
@@ -106,8 +107,8 @@ def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
         ("Population", _population(study, entry.test_set)),
         (
             "Training recipe",
-            f"Model {entry.model}: {model.network_name}, {model.task} of {listed(model.labels)}, {model.steps} steps of "
-            f"{model.batch_size} images at a learning rate of {model.learning_rate:g}, checkpoint by "
+            f"Model {entry.model}: {model.network_name}, {model.task} of {listed(model.labels)}, {model.steps} steps "
+            f"of {model.batch_size} images at a learning rate of {model.learning_rate:g}, checkpoint by "
             f"{model.selection.replace('_', ' ')} {model.selection_metric}; arms are matched by {study.match}.",
         ),
         ("Generator", _generator(study, arm.synthetic)),
@@ -158,7 +159,8 @@ def _generator(study: Study, pool: str | None) -> str:
 
 def _quarantine(study: Study) -> str:
     shares = [f"{name} {100 * entry.max_quarantined_share:g} %" for name, entry in study.datasets.items()]
-    return f"Images that cannot be read or lack what is needed are left out and listed; the run stops above {listed(shares)}."
+    told = "Images that cannot be read or lack what is needed are listed and left out"
+    return f"{told}; a run stops above {listed(shares)}."
 
 
 def _margin(study: Study) -> list[tuple[str, str]]:

@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from synthgain.runtime.errors import SynthGainError
+
 # Written into a folder that was unpacked from a checked archive: the archive's checksum is the folder's identity,
 # before the download as after it.
 RECORD = ".synthgain-archive"
@@ -26,18 +28,34 @@ def listing_checksum(folder: Path) -> str:
 
     Hidden files and folders do not count: systems leave them (.DS_Store).
     """
-    lines = sorted(f"{name}\t{size}" for name, size in _files(str(folder), ""))
+    lines = sorted(f"{name}\t{size}" for name, size in files_below(folder) if counts(name))
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _files(folder: str, prefix: str) -> list[tuple[str, int]]:
-    found = []
+def counts(name: str) -> bool:
+    """True for a file of `files_below` that nothing hides."""
+    return not name.endswith("/") and not name.rpartition("/")[2].startswith(".")
+
+
+def files_below(folder: Path) -> list[tuple[str, int]]:
+    """Return (relative path with /, bytes) of every file below `folder`, and (path ending in /, 0) of empty folders.
+
+    A hidden folder stands as empty. Links are followed; a folder that holds itself raises SynthGainError.
+    """
+    return _below(str(folder), "", (os.path.realpath(folder),))
+
+
+def _below(folder: str, prefix: str, above: tuple[str, ...]) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                found += _files(entry.path, f"{prefix}{entry.name}/")
-            else:
+            if entry.is_dir() and entry.name.startswith("."):
+                found.append((f"{prefix}{entry.name}/", 0))
+            elif entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if real in above:
+                    raise SynthGainError(f"{entry.path}: a link to a folder that holds it; remove the link")
+                found += _below(entry.path, f"{prefix}{entry.name}/", (*above, real))
+            elif entry.is_file():  # no broken link, no socket
                 found.append((prefix + entry.name, entry.stat().st_size))
-    return found
+    return found or ([(prefix, 0)] if prefix else [])

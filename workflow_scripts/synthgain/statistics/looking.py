@@ -80,7 +80,7 @@ class Looking:
 
 
 def declared_of(job_slice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is declared of a model, as a protocol has it (`study/stages/protocol.py`), from compare_arms' slice."""
+    """Return what compare_arms' slice declares of a model, as a protocol has it (`study/stages/protocol.py`)."""
     analysis, replicates = job_slice["analysis"], job_slice["replicates"]
     entries = analysis.get("primary") or []
     return {

@@ -36,7 +36,7 @@ def predictions_of(table: pd.DataFrame, ratio: int, test_set: str) -> dict[int, 
     table: the predictions of one arm. Equal predictions have equal identities whatever made them.
     """
     own = table[(table["ratio"] == ratio) & (table["dataset"] == test_set) & (table["part"] == "test")]
-    return {int(replicate): _identity(run) for replicate, run in own.groupby("replicate", sort=True)}
+    return {int(str(replicate)): _identity(run) for replicate, run in own.groupby("replicate", sort=True)}
 
 
 def _identity(run: pd.DataFrame) -> str:

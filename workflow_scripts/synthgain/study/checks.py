@@ -9,7 +9,7 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
-from synthgain.study.check_masks import check_masks
+from synthgain.study.check_masks import check_masks, structures_of
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def check_references(study: Study) -> None:
     check_masks(study)
     _check_analysis(study)
     _check_evaluation(study)
+    _check_readers(study)
 
 
 def columns_of(study: Study, dataset: str) -> set[str] | None:
@@ -205,3 +206,20 @@ def _no_circle(kind: str, links: dict[str, str | None]) -> None:
                 raise ValueError(f"{kind}: {' → '.join([*seen, here])} is a circle")
             seen.append(here)
             here = links.get(here)
+
+
+def _check_readers(study: Study) -> None:
+    for name, panel in study.readers.items():
+        place = f"readers.{name}"
+        for dataset in panel.items.real:
+            _known(dataset, study.datasets, f"{place}.items.real")
+            if study.datasets[dataset].split is None and panel.items.part != "test":
+                raise ValueError(f"{place}.items.part: {dataset!r} has no split, so all of it is test; say part: test")
+            _check_columns(study, dataset, panel.findings, f"{place}.findings")
+            known = structures_of(study, dataset)
+            lacking = [s for s in panel.structures if known is not None and s not in known]
+            if lacking:
+                hint = nearest(lacking[0], known or ())
+                raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
+        for pool in panel.items.pools:
+            _known(pool, study.pools, f"{place}.items.pools")

@@ -10,7 +10,7 @@ from synthgain.study.schema import Study
 
 
 def look_now(study: Study, folder: Path) -> str:
-    """Return the folder of the look that is to be made: the first, the one that decided, or the one after the last made."""
+    """Return the folder of the look to be made: the first one, the one that decided, or the one after the last made."""
     folders = look_folders(study)
     last = _last(study, folder)
     if last is None:

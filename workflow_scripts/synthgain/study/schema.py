@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from synthgain.entry import Entry, Name, OmittedWhen, Share
 from synthgain.pools.options import Pool
+from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
@@ -213,6 +214,7 @@ class Study(Entry):
     arms: dict[Name, Arm] = Field(min_length=1, description="Training recipes by name.")
     evaluate_on: list[Name] = Field(min_length=1, description="Data sets on which models are tested.")
     match: Literal["steps", "epochs"] = Field("steps", description="What the arms share: optimiser steps, or epochs.")
+    readers: dict[Name, Panel] = Field(default_factory=dict, description="Reader studies by name.")
     replicates: Replicates = Field(Replicates(), description="Repetition.")
     analysis: Analysis = Field(description="The pre-declared analysis.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured on pools.")

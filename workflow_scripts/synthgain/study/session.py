@@ -17,7 +17,7 @@ from synthgain.runtime.settings import VARIABLE
 from synthgain.study.acceptance import FromRecords, chosen_rules, described, from_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.job_settings import job_settings
-from synthgain.study.load import Place, parse_study, run_names
+from synthgain.study.load import parse_study, run_names
 from synthgain.study.looks import look_now
 from synthgain.study.looks import told as told_of_looks
 from synthgain.study.planner import Planner, plan_over_runs
@@ -28,6 +28,7 @@ from synthgain.study.stages.forecast import closure, planned_outputs
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import check_wildcards
+from synthgain.study.yaml_files import Place
 
 # Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
 LONGEST_PARAMETER = 64 * 1024
@@ -270,6 +271,10 @@ def _targets(plan: Planner, kind: str) -> list[str]:
             for index in range(study.replicates.generators)
             for step in snapshots_of(plan, name)
         ]
+    if kind == "reader_kit":
+        if not study.readers:
+            raise SynthGainError("reader_kit: the study has no `readers:`; docs/readers.md says how to write them")
+        return [STAGES["write_reader_kit"].output.format(panel=name) for name in study.readers]
     if kind == "exports":
         draws = range(plan.pool_draws())
         return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]

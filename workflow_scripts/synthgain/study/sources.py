@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.load import Place, parse_yaml, read_yaml
 from synthgain.study.schema import Study
+from synthgain.study.yaml_files import Place, line_of, parse_yaml, read_yaml
 
 WORDS = "--config"
 _QUOTES = "'\""
@@ -51,15 +51,19 @@ def merged(configs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def blamed(sources: Sequence[Source], place: Place) -> str:
-    """Return the name of the source that gives what lies at a place; of a mapping, all that give a part of it."""
+def blamed(sources: Sequence[Source], place: Place, line: bool = False) -> str:
+    """Return the name of the source that gives what lies at a place; of a mapping, all that give a part of it.
+
+    line: also the line at which it stands in a file.
+    """
     found = [(*_follow(source.values, place), source.name) for source in sources]
     deepest = max((depth for depth, _, _ in found), default=0)
     names: list[str] = []
     for depth, value, name in found:
         if depth == deepest:
             names = [*names, name] if isinstance(value, dict) else [name]  # all but a mapping is replaced
-    return ", ".join(names) or "config"
+    found_at = line_of(Path(names[0]), place) if line and len(names) == 1 and names[0] != WORDS else None
+    return (", ".join(names) or "config") + (f": line {found_at}" if found_at else "")
 
 
 def command_line(words: Iterable[str], sent: bool = False) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from synthgain.datasets.entries.base import DatasetBase
 from synthgain.entry import Entry, Name, Options
 from synthgain.runtime.files import sha256_file
 
+Cell = str | int | float  # what a cell of a table may hold
+
 
 class Uncertain(Entry):
     """What an uncertain label becomes."""
@@ -73,22 +75,16 @@ class MaskColumn(Entry):
         return self
 
 
-class TableDataset(DatasetBase):
-    """Your own data: a CSV or Parquet table of image paths, relative to the data root."""
+class RowsDataset(DatasetBase):
+    """Data sets whose columns the study reads: what a row's columns mean."""
 
-    adapter: Literal["table"]
-    table: str = Field(description="Table file, relative to the data root.")
-    images: str | None = Field(None, description="Folder of the image paths; default: the table's folder.")
-    image: str = Field("image", description="Column with the image path.")
     mask: list[MaskColumn] = Field(default_factory=list, description="Masks; a mask file belongs to one image.")
-    image_id: str | None = Field(None, description="Column with a unique name; default: the image path.")
-    patient_id: str | None = Field(
-        description="Column with the patient; null if there is none (then the split is by image)."
-    )
     site: str | dict[Literal["constant"], str] | None = Field(
         None, description="Column, or {constant: name}; default: the column `site`, or without one the data set's name."
     )
-    where: dict[str, Any] = Field(default_factory=dict, description="Keep rows whose column has this value (or list).")
+    where: dict[str, Cell | list[Cell]] = Field(
+        default_factory=dict, description="Keep rows whose column has this value (or list)."
+    )
     targets: dict[Name, TargetColumn] = Field(default_factory=dict, description="Labels, by the name used here.")
     multilabel: MultiLabel | None = Field(None, description="Several findings in one column.")
     covariates: dict[Name, CovariateColumn] = Field(default_factory=dict, description="Covariates.")
@@ -103,6 +99,23 @@ class TableDataset(DatasetBase):
     def known_structures(self) -> set[str]:
         return {mask.name for mask in self.mask}
 
+    def job_options(self, name: str) -> dict[str, Any]:
+        site = {} if self.site is not None else {"site": {"column": "site", "otherwise": name}}
+        return {**super().job_options(name), **site}
+
+
+class TableDataset(RowsDataset):
+    """Your own data: a CSV or Parquet table of image paths, relative to the data root."""
+
+    adapter: Literal["table"]
+    table: str = Field(description="Table file, relative to the data root.")
+    images: str | None = Field(None, description="Folder of the image paths; default: the table's folder.")
+    image: str = Field("image", description="Column with the image path.")
+    image_id: str | None = Field(None, description="Column with a unique name; default: the image path.")
+    patient_id: str | None = Field(
+        description="Column with the patient; null if there is none (then the split is by image)."
+    )
+
     @property
     def has_patients(self) -> bool:
         return self.patient_id is not None
@@ -110,10 +123,6 @@ class TableDataset(DatasetBase):
     @property
     def counted(self) -> dict[str, Any]:
         return {"table": {"path": self.table, "where": self.where}}
-
-    def job_options(self, name: str) -> dict[str, Any]:
-        site = {} if self.site is not None else {"site": {"column": "site", "otherwise": name}}
-        return {**super().job_options(name), **site}
 
     def needs(self) -> str | None:
         return self.table

@@ -108,6 +108,8 @@ READ = {
     "statistics": "compare_arms",
     "figures": "draw_figures",
     "trainings": "train_downstream",
+    "kits": "write_reader_kit",
+    "ratings": "read_ratings",
     "forecast": "forecast_cost",
 }
 NAMES = {rule: name for name, rule in READ.items()}

@@ -9,9 +9,13 @@ from synthgain.study.stages import (
     generators,
     pools,
     protocol,
+    readers,
     report,
     statistics,
 )
 
-_FILES = (protocol, forecast, data, generators, pools, downstream, evaluation, statistics, report, calibration)
+_FILES = (
+    *(protocol, forecast, data, generators, pools, downstream, evaluation, statistics, readers, report),
+    calibration,
+)
 STAGES = {stage.name: stage for file in _FILES for stage in file.STAGES}

@@ -1,0 +1,103 @@
+"""What is refused of a folder by the names of its files, while planning and again by the job."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from synthgain.datasets.folder_layout import CLASS, FILE, FolderLayout, alike, composed
+from synthgain.entry import nearest
+from synthgain.runtime.errors import SynthGainError
+
+
+def check_layout(layout: FolderLayout, options: Mapping[str, Any], folder: str, trained: bool) -> None:
+    """Raise SynthGainError in one line, naming `folder`, where layout and options do not go together.
+
+    trained: the data set has a split. Of a folder with metadata files the columns are known to their reader alone.
+    """
+    if not layout.tables:
+        _check_columns(layout, options, folder)
+    for level in layout.levels:
+        _check_names(layout, level, options, folder)
+    if CLASS in layout.levels:
+        _check_classes(layout, options, folder, trained)
+
+
+def _check_columns(layout: FolderLayout, options: Mapping[str, Any], folder: str) -> None:
+    columns = {FILE, *layout.levels, *layout.mask_columns} - {"_"}
+    for place, column in _asked(options):
+        if column not in columns:
+            found = f"its folders give {', '.join(sorted(columns))}"
+            raise SynthGainError(
+                f"{folder}: no column {column!r} (asked for by {place}); {found}, and it has no metadata"
+            )
+
+
+def _asked(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (place in the config, column) of every column that the options read."""
+    for role in ("targets", "covariates"):
+        for name, spec in (options.get(role) or {}).items():
+            yield f"{role}.{name}", spec["column"]
+    for entry in options.get("mask") or []:
+        yield f"mask.{entry['name']}", entry["column"]
+    for name in options.get("where") or {}:
+        yield "where", name
+    for name in options.get("keep") or []:
+        yield "split.column", name
+    if options.get("multilabel"):
+        yield "multilabel", options["multilabel"]["column"]
+    for key in ("patient_id", "site"):
+        if isinstance(options.get(key), str):
+            yield key, options[key]
+
+
+def _check_names(layout: FolderLayout, level: str, options: Mapping[str, Any], folder: str) -> None:
+    """Names that differ by case or Unicode form alone are a slip, unless a map says what both are."""
+    for group in alike(layout.names(level)):
+        maps = [spec.get("map") for _, spec in _specs(options, level)]
+        mapped = bool(maps) and all(mapping and set(group) <= set(mapping) for mapping in maps)
+        equal = len({composed(name) for name in group}) < len(group)  # on screen, and to the map
+        if equal or not mapped:
+            shown = " and ".join(ascii(name) if equal else repr(name) for name in group)
+            raise SynthGainError(
+                f"{folder}: the folders {shown} differ only by case, blanks or Unicode form; rename one, or give both "
+                "in the target's map"
+            )
+
+
+def _check_classes(layout: FolderLayout, options: Mapping[str, Any], folder: str, trained: bool) -> None:
+    targets = [(name, spec) for name, spec in _specs(options, CLASS) if name.startswith("targets.")]
+    if not targets:
+        return
+    if layout.empty:
+        raise SynthGainError(f"{folder}: the class folder {layout.empty[0]!r} holds no image; fill it, or remove it")
+    wanted = (options.get("where") or {}).get(CLASS)
+    kept = {str(one) for one in (wanted if isinstance(wanted, list) else [wanted])} if wanted is not None else None
+    names = [composed(name).strip() for name in layout.names(CLASS)]
+    classes = [name for name in names if kept is None or name in kept]
+    for place, spec in targets:
+        mapping = spec.get("map") or {}
+        for name in classes:
+            if mapping and name not in mapping:
+                raise SynthGainError(
+                    f"{folder}: the class folder {name!r} is not in the map of {place}; {nearest(name, mapping)} "
+                    "(to leave it out: where: {class: […]})"
+                )
+        for name in mapping:
+            if name not in classes:
+                raise SynthGainError(
+                    f"{folder}: {place} maps {name!r}, which is no class folder; {nearest(name, classes)}"
+                )
+        if trained and len({str(mapping.get(name, name)) for name in classes}) < 2:
+            raise SynthGainError(
+                f"{folder}: one class only ({', '.join(classes)}), and {place} needs two; if the classes lie deeper, "
+                "name their folder in `folder`, or say in `levels` what the folders mean"
+            )
+
+
+def _specs(options: Mapping[str, Any], column: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (place, spec) of the targets and covariates that read a column."""
+    return [
+        (f"{role}.{name}", spec)
+        for role in ("targets", "covariates")
+        for name, spec in (options.get(role) or {}).items()
+        if spec["column"] == column
+    ]
