@@ -28,7 +28,7 @@ def write_protocol(job: Job) -> None:
     said = said_of(Study.model_validate(job.slice["config"]), power)
     content = {key: job.slice[key] for key in ("study", "data", "code", "declared")}
     content |= {"power": power if isinstance(power, dict) else {"note": power}, "said": said}
-    results = len(list(job.run.glob("predictions/**/*.parquet")))
+    results = len(list((job.run / "predictions").rglob("*.parquet")))
     entries = read_ledger(job.run).entries
     marks = list({mark.hash: mark for _, mark in marks_of(job.run)}.values())
     protocol = written(job.run, content, results, marks)

@@ -49,7 +49,7 @@ class Replicates(Entry):
             raise ValueError(f"looks must rise, got {self.looks}")
         if self.looks[-1] != self.count:
             raise ValueError(
-                f"looks: the last one is at {self.looks[-1]} replicates, and count is {self.count}; make them one"
+                f"looks: the last is at {self.looks[-1]} replicates, and count is {self.count}; make them one"
             )
         if self.looks[0] < FEWEST_AT_A_LOOK:
             raise ValueError(f"looks: {self.looks[0]} replicates decide nothing; begin with {FEWEST_AT_A_LOOK} or more")

@@ -13,7 +13,9 @@ from synthgain.study.schema import UNTOLD, Study
 from synthgain.study.stage import LOOK, NUMBERS, Draft, PlannedJob, Stage
 from synthgain.study.stages.forecast import closure, size_facts
 
-SAYS_NOTHING = {"title", "description"}  # keys for readers: they change nothing that is done
+# Not declared: where the study runs, and what only readers read.
+LEFT_OUT: dict[str, Any] = {**dict.fromkeys(UNTOLD, True), "title": True, "description": True}
+LEFT_OUT |= {key: {"__all__": {"description": True}} for key in ("datasets", "generators", "pools", "models", "arms")}
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
@@ -24,7 +26,7 @@ def write_protocol(plan: Planner) -> Draft:
     return Draft(
         {
             # As it was given, so that the script makes the same study of it again.
-            "config": study.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=UNTOLD),
+            "config": study.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=LEFT_OUT),
             "study": {**resolved(study), "seed": plan.seed},
             "data": _checksums(behind),
             "code": _code(behind),
@@ -41,14 +43,7 @@ def write_protocol(plan: Planner) -> Draft:
 
 def resolved(study: Study) -> dict[str, Any]:
     """Return the whole study, every default written out, without where it runs and what only readers read."""
-    found: dict[str, Any] = _without(study.model_dump(mode="json", by_alias=True, exclude=UNTOLD | {"study_seeds"}))
-    return found
-
-
-def _without(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(part) for key, part in value.items() if key not in SAYS_NOTHING}
-    return [_without(part) for part in value] if isinstance(value, list) else value
+    return study.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT | {"study_seeds": True})
 
 
 def declared(study: Study) -> dict[str, Any]:
