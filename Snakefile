@@ -28,6 +28,7 @@ localrules:
     protocol,
     plan,
     audit,
+    confirm_audit,
     samples,
     exports,
     reader_kit,
@@ -68,6 +69,16 @@ rule plan:
 rule audit:
     input:
         targets("audit"),
+
+
+# What takes long waits for this receipt, and no later audit makes it out of date (Session.after_audit).
+rule confirm_audit:
+    input:
+        f"{RUN}/audit/audit.json",
+    output:
+        touch(f"{RUN}/audit/receipt"),
+    message:
+        "All data sets are read, divided and audited"
 
 
 # Sample grids of every generator snapshot, before any pool is drawn.

@@ -4,6 +4,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
+from snakemake.settings.enums import RerunTrigger
 
 from synthgain.study import cluster
 from synthgain.study.stages.table import STAGES
@@ -37,10 +38,26 @@ def needs(rule, name):
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
-def after_protocol(rule):
-    """Return the input function of what puts a job after the protocol, and never makes it due."""
-    ask = planned(rule, "after_protocol")
-    return lambda wildcards: [ancient(path) for path in ask(wildcards)]
+def audited(rule):
+    """Return the input function of what puts a job that is due after the audit of all data sets."""
+    return after(rule, "audit/receipt")
+
+
+def declared(rule):
+    """Return the input function of what puts a job that is due after the protocol."""
+    return after(rule, "protocol/receipt.json")
+
+
+def after(rule, receipt):
+    ask = planned(rule, "waits_for", receipt)
+
+    def path_of_receipt(wildcards):
+        # What a job reads stands in its one param; a receipt that it once waited for is no reason to run it again,
+        # without profiles/default too.
+        workflow.dag_settings.rerun_triggers -= {RerunTrigger.INPUT}
+        return ask(wildcards)
+
+    return path_of_receipt
 
 
 def job(rule):

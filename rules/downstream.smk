@@ -7,7 +7,8 @@ rule train_downstream:
         datasets=needs("train_downstream", "datasets"),
         splits=needs("train_downstream", "splits"),
         replicas=needs("train_downstream", "replicas"),
-        protocol=after_protocol("train_downstream"),
+        audited=audited("train_downstream"),
+        protocol=declared("train_downstream"),
     output:
         f"{RUN}/downstream/{{model}}/{{arm}}/{{ratio}}/{{chunk}}/manifest.json",
     log:

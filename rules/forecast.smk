@@ -5,8 +5,10 @@ localrules:
     forecast_cost,
 
 
-# First of all, so that the forecast is one; with the threads of the jobs whose steps it measures.
+# Before anything that takes long, so that the forecast is one; with the threads of the jobs whose steps it measures.
 rule measure_speed:
+    input:
+        audited=audited("measure_speed"),
     output:
         f"{RUN}/forecast/speed.json",
     log:

@@ -6,7 +6,8 @@ rule train_generator:
         datasets=needs("train_generator", "datasets"),
         splits=needs("train_generator", "splits"),
         start=needs("train_generator", "start"),
-        protocol=after_protocol("train_generator"),
+        audited=audited("train_generator"),
+        protocol=declared("train_generator"),
     output:
         f"{RUN}/generators/{{generator}}/{{index}}/manifest.json",
     log:

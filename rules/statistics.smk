@@ -9,7 +9,7 @@ rule compare_arms:
         audit=needs("compare_arms", "audit"),
         floors=needs("compare_arms", "floors"),
         memorisation=needs("compare_arms", "memorisation"),
-        protocol=after_protocol("compare_arms"),
+        protocol=declared("compare_arms"),
     output:
         f"{RUN}/statistics/{{look}}{{model}}/manifest.json",
     log:

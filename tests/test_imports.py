@@ -46,6 +46,7 @@ ALLOWED = {
         "readers.options",
         "pools.options",
         "pools.passes",
+        "speed.documents",
         "statistics.metric_registry",
     },
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them

@@ -152,6 +152,14 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
         f"{LIBRARY}/report/templates/report.css", "\nbody { color: black }\n"
     ),
     "a statistics function": lambda shop: shop.append(f"{LIBRARY}/statistics/obuchowski_rockette.py", "\nNEW = 1\n"),
+    "the audit": lambda shop: shop.append(f"{LIBRARY}/datasets/audit.py", "\nEDITED = 1\n"),
+    "the audit and a downstream learning rate": lambda shop: (
+        shop.append(f"{LIBRARY}/datasets/audit.py", "\nEDITED = 1\n"),
+        shop.write_study(models__cnn__learning_rate=0.002),
+    ),
+    "no receipt of the audit, as in older results": lambda shop: (
+        shop.folder / "results" / "tiny" / "audit" / "receipt"
+    ).unlink(),
     "the sampler": lambda shop: shop.append(f"{LIBRARY}/pools/sampling.py", "\nEDITED = 1\n"),
     "the generator network": lambda shop: shop.append(f"{LIBRARY}/networks/unet.py", "\nEDITED = 1\n"),
     "a downstream learning rate": study(models__cnn__learning_rate=0.002),
@@ -159,6 +167,14 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
     "two params swapping values": study(models__cnn__warmup_steps=3, models__cnn__validate_every=2),
     "one more ratio": study(arms__supplemented__ratios=[100, 200]),
     "one more replicate": study(replicates__count=3),
+    "planned looks at 4 and 8 replicates instead of 2 replicates": study(
+        replicates={"count": 8, "looks": [4, 8], "per_job": 2}
+    ),
+    "the reason of the margin": study(analysis__margin_reason="half of the gain from 50 to 100 %"),
+    "the protocol's page": lambda shop: shop.append(f"{LIBRARY}/report/protocol_page.py", "\nNEW = 1\n"),
+    "no receipt of the protocol": lambda shop: (
+        shop.folder / "results" / "tiny" / "protocol" / "receipt.json"
+    ).unlink(),
     "a raised largest ratio": study(pools__drawn__replicas=3, arms__supplemented__ratios=[100, 300]),
     "one more test set": study(
         datasets__hospital_c=HOSPITAL_C, evaluate_on=["hospital_a", "hospital_b", "clinic", "hospital_c"]
@@ -212,6 +228,11 @@ def test_plan_after(change: str, built: Workshop, tmp_path: Path) -> None:
     rules, counts = expected(table()[change])
     assert set(plan) == rules
     assert {rule: plan[rule] for rule in counts} == counts
+
+
+def test_without_the_default_profile_nothing_runs_again_either(built: Workshop) -> None:
+    """The receipt of the audit, for which jobs waited once, is no more among their files: no reason to run."""
+    assert built.plan("--workflow-profile", "none") == {}
 
 
 def test_one_more_replicate_and_ratio_keep_every_finished_file(built: Workshop, tmp_path: Path) -> None:

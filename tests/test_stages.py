@@ -21,6 +21,7 @@ from synthgain.study.stages.table import STAGES
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
 TARGETS = {"report", "plan", "audit", "samples", "exports", "reader_kit", "verify", "accept"}  # of the Snakefile
+DEAR = {"measure_speed", "train_generator", "train_downstream"}  # what first needs all data sets read and audited
 
 
 def blocks(path: Path) -> dict[str, str]:
@@ -55,6 +56,7 @@ def test_a_rule_names_the_inputs_of_its_stage(name: str) -> None:
     assert f'job=job("{name}")' in text
     folder = ', "{wildcards.study}"' if stage.over_runs else ""
     assert f'script("{name}"{folder})' in text
+    assert (f'audited=audited("{name}")' in text) == (name in DEAR)
     log = re.search(rf'logs/{name}/([^"]+)\.log', text)
     assert log is not None
     below = {"study"} if stage.over_runs else set()

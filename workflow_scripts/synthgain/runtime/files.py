@@ -9,9 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synthgain.runtime.errors import SynthGainError
+
+if TYPE_CHECKING:  # loaded by what reads tables alone
+    import pandas as pd
 
 # Above this size a read checks only the length; the `verify` target checks every byte.
 CHECKSUM_ON_READ_BYTES = 1 << 30
@@ -31,7 +34,7 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return the first 32 hex digits of the SHA-256 of `value`'s canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
@@ -198,7 +201,7 @@ def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: b
     return path
 
 
-def write_table(path: Path, table: Any, identity: str = "") -> None:
+def write_table(path: Path, table: "pd.DataFrame", identity: str = "") -> None:
     """Write a pandas DataFrame as Parquet, atomically, with `identity` in the file's metadata and a checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -210,7 +213,7 @@ def write_table(path: Path, table: Any, identity: str = "") -> None:
         temporary.write_bytes(_sealed(temporary.read_bytes()))
 
 
-def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> Any:
+def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> "pd.DataFrame":
     """Read a table of `write_table` as a pandas DataFrame; checks every byte and, if given, the identity."""
     import pyarrow as pa
     import pyarrow.parquet as pq

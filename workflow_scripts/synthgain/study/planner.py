@@ -9,13 +9,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
-from synthgain.study.stage import LOOK, Acceptance, Made, Named, PlannedJob, Stage, Wildcards, nothing_accepted
+from synthgain.study.stage import (
+    LOOK,
+    Acceptance,
+    Made,
+    Named,
+    PlannedJob,
+    Stage,
+    Wildcard,
+    Wildcards,
+    nothing_accepted,
+)
+
+Part = TypeVar("Part")
 
 
 class Planner:
@@ -39,11 +51,11 @@ class Planner:
         self.folder, self.root, self.stages, self.accepted = results / run, root, stages, accepted
         self.look = look_folders(study)[-1]
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
-        self._parts: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._parts: dict[tuple[str, ...], object] = {}
         self._checksums: dict[str, str] = {}
         self._at: dict[str, Planner] = {self.look: self}
 
-    def job(self, rule: str, **wildcards: Any) -> PlannedJob:
+    def job(self, rule: str, **wildcards: Wildcard) -> PlannedJob:
         """Return the planned job of a rule with these wildcards; KeyError for names that the study lacks.
 
         Without a look it is that of this planner's. A stage that has none is planned for all looks.
@@ -78,11 +90,11 @@ class Planner:
         """Return {path: identity} of these inputs of a rule."""
         return self.inputs_of(self.stages[rule], wanted)[1]
 
-    def once(self, about: tuple[str, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return a part of slices that many jobs share, made for the first of them; nobody may change it."""
+    def once(self, about: tuple[str, ...], make: Callable[[], Part]) -> Part:
+        """Return what many jobs share, made for the first of them; nobody may change it."""
         if about not in self._parts:
             self._parts[about] = make()
-        return self._parts[about]
+        return cast(Part, self._parts[about])
 
     def jobs(self) -> list[PlannedJob]:
         """Return every job planned so far."""
@@ -104,7 +116,7 @@ class Planner:
         """Return the numbers of a cell's downstream jobs, up to this planner's look."""
         return range(sum(chunk.start < self.replicates for chunk in self._cut()))
 
-    def replicates_of(self, chunk: Any) -> list[int]:
+    def replicates_of(self, chunk: Wildcard) -> list[int]:
         """Return the replicates of downstream job `chunk`, at most `per_job`; no job reaches over a look.
 
         Raises KeyError for a chunk that the study lacks.

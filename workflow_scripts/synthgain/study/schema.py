@@ -1,6 +1,6 @@
 """The study config: one YAML, validated before anything is planned."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -134,10 +134,9 @@ class TorchScriptSpace(Entry):
     mean: list[float] | None = Field(None, description="Mean per channel of pixels in [0, 1]; default: ImageNet's.")
     sd: list[float] | None = Field(None, description="Standard deviation per channel; default: ImageNet's.")
 
-    def entry(self, name: str) -> dict[str, Any]:
-        """Return the space's slice entry but for its module."""
-        options = self.dump(exclude={"weights", "sha256"}, exclude_none=True) | {"label": name}
-        return {"options": options, "weights": self.weights, "sha256": self.sha256}
+    def options(self, name: str) -> dict[str, object]:
+        """Return what its module builds it of, besides the file."""
+        return self.dump(exclude={"weights", "sha256"}, exclude_none=True) | {"label": name}
 
 
 class Fidelity(Entry):
@@ -227,7 +226,7 @@ class Study(Entry):
 
     @model_validator(mode="before")
     @classmethod
-    def _rehearsal_as_text(cls, data: Any) -> Any:
+    def _rehearsal_as_text(cls, data: object) -> object:
         """Snakemake hands on the words of `--config` as text."""
         words = {"true": True, "false": False}
         if isinstance(data, dict) and data.get("rehearsal") in ("true", "false"):

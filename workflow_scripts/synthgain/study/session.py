@@ -55,7 +55,7 @@ class Session:
         self._rules_to_accept = chosen_rules(config.get(ACCEPT))
         self.results = results
         self._asked: dict[tuple[str, ...], PlannedJob] = {}
-        self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
+        self._made: dict[Path, str] = {}  # manifests on disk: their identities
         root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
         self.root = Path(root).expanduser().resolve() if root else None
         self.code = CodeDigests(
@@ -96,19 +96,19 @@ class Session:
         folder, job = self._job(rule, **wildcards)
         replicas = STAGES[rule].inputs[name] == "merge_pool_replica"
         return [
-            (f"{self.results}/{folder}/{path}", replicas and self._same_replica(folder, path, job.inputs[path]))
+            (f"{self.results}/{folder}/{path}", replicas and self._is_made(folder, path, job.inputs[path]))
             for _, path in job.named[name]
         ]
 
-    def after_protocol(self, rule: str, **wildcards: str) -> list[str]:
-        """Return the receipt of the protocol, which results wait for; to be marked `ancient`.
+    def waits_for(self, rule: str, receipt: str, **wildcards: str) -> list[str]:
+        """Return the receipt (of the audit, of the protocol) that a job waits for; nothing for a job that is done.
 
-        Nothing for a job that is done where there is no receipt (somebody deleted it): Snakemake runs again what waits
-        for a file that is yet to be made, ancient or not.
+        `ancient` would not do: while the receipt is due, Snakemake does not look whether what comes after it, by
+        ancient files too, has reasons of its own to run.
         """
         folder, job = self._job(rule, **wildcards)
-        done = not (self.results / folder / PROTOCOL).exists() and self._same_replica(folder, job.output, job.identity)
-        return [] if done else [f"{self.results}/{folder}/{PROTOCOL}"]
+        done = self._is_made(folder, job.output, job.identity)
+        return [] if done else [f"{self.results}/{folder}/{receipt}"]
 
     def reports(self) -> list[str]:
         """Return the pages that this call makes."""
@@ -119,14 +119,15 @@ class Session:
         told = (told_of_looks(self.study, self.results / run) for run in self.planners)
         return [line for line in told if line]
 
-    def _same_replica(self, folder: str, path: str, identity: str) -> bool:
+    def _is_made(self, folder: str, path: str, identity: str) -> bool:
+        """Return whether a manifest is there with the identity it should have."""
         place = self.results / folder / path
-        if place not in self._replicas:
+        if place not in self._made:
             try:
-                self._replicas[place] = str(read_manifest(place)["identity"])
+                self._made[place] = str(read_manifest(place)["identity"])
             except SynthGainError:  # not there yet, or damaged
-                self._replicas[place] = ""
-        return self._replicas[place] == identity
+                self._made[place] = ""
+        return self._made[place] == identity
 
     def parameter(self, rule: str, **wildcards: str) -> str:
         """Return the one param of a job: its JSON, or where that is too long the name of a file that holds it."""

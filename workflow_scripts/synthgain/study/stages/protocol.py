@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import cast
+
+from pydantic.main import IncEx
 
 from synthgain.registry import FAMILY_PROSE
 from synthgain.runtime.files import digest
@@ -14,8 +16,8 @@ from synthgain.study.stage import LOOK, NUMBERS, Draft, PlannedJob, Stage
 from synthgain.study.stages.forecast import closure, size_facts
 
 # Not declared: where the study runs, and what only readers read.
-LEFT_OUT: dict[str, Any] = {**dict.fromkeys(UNTOLD, True), "title": True, "description": True}
-LEFT_OUT |= {key: {"__all__": {"description": True}} for key in ("datasets", "generators", "pools", "models", "arms")}
+_TEXT = {key: {"__all__": {"description": True}} for key in ("datasets", "generators", "pools", "models", "arms")}
+LEFT_OUT = cast("IncEx", {**dict.fromkeys({*UNTOLD, "title", "description"}, True), **_TEXT})
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,12 +43,12 @@ def write_protocol(plan: Planner) -> Draft:
     )
 
 
-def resolved(study: Study) -> dict[str, Any]:
+def resolved(study: Study) -> dict[str, object]:
     """Return the whole study, every default written out, without where it runs and what only readers read."""
-    return study.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT | {"study_seeds": True})
+    return study.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT)
 
 
-def declared(study: Study) -> dict[str, Any]:
+def declared(study: Study) -> dict[str, object]:
     """Return what a look must agree with (`statistics/standing.py`)."""
     analysis = study.analysis
     comparisons = [{**entry.dump(), "baseline": baseline_of(study, entry.arm)} for entry in analysis.primaries]
@@ -66,7 +68,7 @@ def _controls(study: Study) -> dict[str, str]:
     return {name: role for name, role in roles.items() if role in ("repeated", "real_long", "negative_control")}
 
 
-def _power(study: Study) -> dict[str, Any]:
+def _power(study: Study) -> dict[str, object]:
     """What power is computed from: variance assumed, and whether the usual one stands in for it."""
     assumed, metrics = study.analysis.assumed, [METRICS[entry.metric] for entry in study.analysis.primaries]
     return {
@@ -91,7 +93,7 @@ def _checksums(jobs: list[PlannedJob]) -> dict[str, str]:
     return found
 
 
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, place: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield from _leaves(part, f"{place}.{key}" if place else str(key))

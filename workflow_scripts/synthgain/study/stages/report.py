@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from synthgain.registry import FAMILY_PROSE
 from synthgain.study.planner import Planner
@@ -80,7 +79,7 @@ def _parents(plan: Planner, pool: str) -> dict[str, str]:
     return {"parent": "mask_parent_id"} if plan.study.generators[config.from_].mask_conditioned and not drawn else {}
 
 
-def described(stages: Mapping[str, Stage]) -> dict[str, dict[str, Any]]:
+def described(stages: Mapping[str, Stage]) -> dict[str, dict[str, object]]:
     """Return what the report says of each stage (report/costs.py)."""
     return {
         name: {"title": stage.title, "gpu": stage.on_gpu, "synthesis": stage.synthesis}
