@@ -17,15 +17,15 @@ from synthgain.runtime.ledger import read_ledger
 from synthgain.runtime.protocols import marks_of, path_of
 from synthgain.runtime.protocols import write_protocol as written
 from synthgain.seeds import random_generator
+from synthgain.speed.documents import SizeSource
 from synthgain.speed.sizes import dataset_sizes
 from synthgain.statistics.protocol_power import USUAL, USUAL_PATIENT_SD, USUAL_SEED_SD, planned_power
-from synthgain.study.schema import Study
 
 
 def write_protocol(job: Job) -> None:
     """Write the protocol where it is a new one, then its page and the receipt."""
     power = power_of(job)
-    said = said_of(Study.model_validate(job.slice["config"]), power)
+    said = said_of(job.slice["config"], power)
     content = {key: job.slice[key] for key in ("study", "data", "code", "declared")}
     content |= {"power": power if isinstance(power, dict) else {"note": power}, "said": said}
     results = len(list((job.run / "predictions").rglob("*.parquet")))
@@ -70,8 +70,8 @@ def _patients(job: Job, test_set: str, assumed: Mapping[str, Any] | None) -> tup
     if assumed is not None and assumed["patients"] is not None:
         return int(assumed["patients"]), "as assumed"
     root = os.environ.get("SYNTHGAIN_DATA")
-    sizes = dataset_sizes(job.run, job.slice["sizes"], Path(root) if root else None)
-    images: Any = sizes[test_set]["test"]
+    sources = {name: SizeSource.model_validate(entry) for name, entry in job.slice["sizes"].items()}
+    images = dataset_sizes(job.run, sources, Path(root) if root else None)[test_set].test
     if images is None or images < 2:
         return None, ""
     return round(images), "as many as test images are forecast"

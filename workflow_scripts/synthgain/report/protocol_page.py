@@ -54,8 +54,9 @@ def protocol_page(protocol: Protocol) -> str:
     return engine.from_string(PAGE).render(protocol=protocol, said=said, study=protocol.content["study"]["study"])
 
 
-def said_of(study: Study, power: Mapping[str, Any] | str) -> Said:
+def said_of(config: Mapping[str, object], power: Mapping[str, Any] | str) -> Said:
     """Return the protocol of a study in words. power: as `planned_power` has it, or why there is none."""
+    study = Study.model_validate(config)
     primaries = study.analysis.primaries
     if not primaries:
         nothing = "a rehearsal" if study.rehearsal else "no comparison is declared"
