@@ -177,6 +177,9 @@ class ComparedFacts(Facts):
     label: str = "macro"
     metric: str = ""
     replicates: int | None = None
+    units: int | None = None
+    unit: str = "seeds"
+    claim: str = ""
     mean: float | None = None
     baseline_mean: float | None = None
     difference: float | None = None

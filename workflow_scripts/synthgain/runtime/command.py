@@ -54,7 +54,7 @@ class Job:
         """Folder for undeclared state that survives a kill: `state/<path of the first output>`."""
         return self.run / "state" / self.outputs[0].relative_to(self.run).with_suffix("")
 
-    def part_identity(self, without: tuple[str, ...], inputs: Iterable[Input], **keys: Any) -> str:
+    def part_identity(self, without: tuple[str, ...], inputs: Iterable[Input], **keys: object) -> str:
         """Identity of one part of this job (say one replicate): slice but `without`, these inputs, code, keys."""
         kept = {name: value for name, value in self.slice.items() if name not in without}
         return digest({"slice": kept, "inputs": {i.name: i.identity for i in inputs}, "code": self.code, **keys})

@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from synthgain.runtime.errors import SynthGainError
 
@@ -24,6 +24,13 @@ _IDENTITY_KEY = b"synthgain_identity"
 # A table's checksum lies between its pages and its footer, where no reader of Parquet looks.
 _SEAL = b"SynthGain SHA-256:"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
+
+
+class Listed(TypedDict):
+    """A file in a manifest."""
+
+    bytes: int
+    sha256: str
 
 
 def canonical_json(value: object) -> str:
@@ -188,7 +195,7 @@ def identity_of(path: Path) -> str | None:
         raise SynthGainError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it and rerun") from error
 
 
-def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: bool = False) -> Path:
+def check_file(folder: Path, name: str, listed: Listed, every_byte: bool = False) -> Path:
     """Return `folder / name` after comparing it with its manifest entry {bytes, sha256}."""
     path = folder / name
     if not path.exists():

@@ -5,12 +5,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from synthgain.runtime.command import JOB_FILE_KEY
 from synthgain.runtime.differences import differences
 from synthgain.runtime.files import canonical_json
-from synthgain.study.stage import PlannedJob
+from synthgain.study.stage import PlannedJob, Slice
 
 SHOWN = 3  # differences of a job that are named
 # The params that Snakemake recorded for a path, each as Python writes it; None where there is no record.
@@ -20,7 +20,7 @@ Recorded = Callable[[str], list[str] | None]
 class Record(NamedTuple):
     """A job as it was planned when its result was made."""
 
-    slice: Mapping[str, Any]
+    slice: Slice
     inputs: Mapping[str, str]
     code: str
     identity: str

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from synthgain.runtime.accepted import read_accepted
 from synthgain.runtime.command import JOB_FILE_KEY
@@ -46,7 +45,7 @@ class Session:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         repository: Path,
         results: Path,
         source: str | Callable[[Place], str] = "config",
@@ -163,7 +162,7 @@ class Session:
 
     def write_expected(self, path: Path) -> str:
         """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
-        slices: dict[str, dict[str, Any]] = {
+        slices: dict[str, dict[str, object]] = {
             run: {"identities": found, "datasets": {}} for run, found in self.expected().items()
         }
         for run, plan in self.planners.items():
