@@ -5,9 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from synthgain.report.figures.style import arm_label
-from synthgain.report.sections.methods import prose_of
-from synthgain.report.vocabulary import listed
+from synthgain.report.vocabulary import listed, prose_of
 from synthgain.runtime.protocols import Protocol
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.roles import baseline_of, role_of
@@ -78,7 +76,7 @@ def _hypotheses(study: Study) -> list[tuple[str, str]]:
         found.append(
             (
                 "Primary",
-                f"The difference of {arm_label(entry.arm, entry.ratio)} and {baseline_of(study, entry.arm)} in "
+                f"The difference of {_named(entry)} and {baseline_of(study, entry.arm)} in "
                 f"{_endpoint(entry)} {sides}; against the hypothesis of no difference, at alpha {analysis.alpha:g}.",
             )
         )
@@ -95,6 +93,10 @@ def _hypotheses(study: Study) -> list[tuple[str, str]]:
         found.append(("Secondary", f"The same at {listed(others)}, adjusted by Holm."))
     found.append(("Exploratory", "Everything else, adjusted by Benjamini–Hochberg; it bears no claim."))
     return found
+
+
+def _named(entry: Primary) -> str:
+    return f"{entry.arm} at {entry.ratio} %" if entry.ratio else entry.arm
 
 
 def _endpoint(entry: Primary) -> str:
@@ -115,7 +117,7 @@ def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
         ("Generator", _generator(study, arm.synthetic)),
         (
             "Contrast",
-            f"{arm_label(entry.arm, entry.ratio)} minus {baseline_of(study, entry.arm)}, {_endpoint(entry)}, mean over "
+            f"{_named(entry)} minus {baseline_of(study, entry.arm)}, {_endpoint(entry)}, mean over "
             f"training seeds and patients; both arms share seeds, order of the common images and augmentation.",
         ),
         (

@@ -1,15 +1,11 @@
 """The methods paragraph, drafted from the resolved config: what was done, in the words of a paper."""
 
-from types import ModuleType
-
 from synthgain.datasets.entries.base import Split
 from synthgain.pools.options import Pool
-from synthgain.registry import FAMILY_PROSE
 from synthgain.report.agreement import AGREEMENTS
 from synthgain.report.evidence import Evidence
 from synthgain.report.sections.protocol import established
-from synthgain.report.vocabulary import listed
-from synthgain.runtime.loading import load
+from synthgain.report.vocabulary import listed, prose_of
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.generation import Generator
 from synthgain.study.schema import Study
@@ -20,11 +16,6 @@ MASK_SOURCES = {
     "training": "Its masks are those of the training rows.",
     "transformed": "Its masks are those of the training rows, geometrically transformed at random.",
 }
-
-
-def prose_of(family: str) -> ModuleType:
-    """Return the module that describes a family of generators: NAME, kind, training, drawing, sampler."""
-    return load(FAMILY_PROSE, family)
 
 
 def methods(evidence: Evidence) -> list[str]:
