@@ -10,9 +10,9 @@ rule write_protocol:
     output:
         f"{RUN}/protocol/receipt.json",
     log:
-        f"{RUN}/logs/write_protocol/protocol.log",
+        log_of("write_protocol"),
     benchmark:
-        f"{RUN}/benchmarks/write_protocol/protocol.tsv"
+        benchmark_of("write_protocol")
     priority: 1000
     conda:
         "../envs/environment.yaml"

@@ -14,9 +14,9 @@ rule draw_figures:
     output:
         f"{RUN}/figures/{{look}}{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/draw_figures/{{look}}{{model}}.log",
+        log_of("draw_figures"),
     benchmark:
-        f"{RUN}/benchmarks/draw_figures/{{look}}{{model}}.tsv"
+        benchmark_of("draw_figures")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -56,9 +56,9 @@ rule write_report:
             caption="../workflow_scripts/synthgain/report/captions/results.rst",
         ),
     log:
-        f"{RUN}/logs/write_report/{{look}}report.log",
+        log_of("write_report"),
     benchmark:
-        f"{RUN}/benchmarks/write_report/{{look}}report.tsv"
+        benchmark_of("write_report")
     conda:
         "../envs/environment.yaml"
     params:

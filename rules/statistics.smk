@@ -13,9 +13,9 @@ rule compare_arms:
     output:
         f"{RUN}/statistics/{{look}}{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/compare_arms/{{look}}{{model}}.log",
+        log_of("compare_arms"),
     benchmark:
-        f"{RUN}/benchmarks/compare_arms/{{look}}{{model}}.tsv"
+        benchmark_of("compare_arms")
     conda:
         "../envs/environment.yaml"
     resources:

@@ -49,7 +49,7 @@ ALLOWED = {
         "speed.documents",
         "statistics.metric_registry",
     },
-    "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
+    "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
 }
 
 

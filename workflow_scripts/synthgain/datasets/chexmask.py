@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from synthgain.datasets.reading import is_below
+from synthgain.datasets.files import is_below
 from synthgain.runtime.errors import SynthGainError
 
 COLUMNS = {"Left Lung": "lungs", "Right Lung": "lungs", "Heart": "heart"}

@@ -13,23 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.datasets.archive import unpack
+from synthgain.datasets.cells import text_table
 from synthgain.datasets.chexmask import with_chexmask
-from synthgain.datasets.columns import text_table
 from synthgain.datasets.download import download
+from synthgain.datasets.entries.options import JobRows
+from synthgain.datasets.files import Pictures, is_below
+from synthgain.datasets.geometry import Geometry
 from synthgain.datasets.layout_options import LayoutOptions
-from synthgain.datasets.reading import is_below
 from synthgain.datasets.rows import read_rows
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.table import check_root
+from synthgain.entry import checked
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import source_identity
 from synthgain.runtime.loading import load
 
 
-def prepare(
-    options: Mapping[str, Any], image: Mapping[str, Any], seed: int, root: Path | None, threads: int = 1
-) -> Prepared:
+def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
     """Find (or fetch and unpack) the folder of one published set and read it into the study's geometry.
 
     options: layout {module, options}, folder (below the data root), archive {url, checksum} or None, where, keep.
@@ -47,8 +48,9 @@ def prepare(
         rows, declared = text_table(layout.rows(folder)), layout.READING
     rows, added = with_chexmask(rows, options.get("chexmask"), root)
     masks = [entry for entry in [*declared["mask"], *added] if entry["column"] in rows]
-    reading = {**declared, "mask": masks, "where": options.get("where"), "keep": options.get("keep")}
-    prepared = read_rows(rows, reading, image, folder, options["folder"], threads)
+    asked = {name: options[name] for name in ("where", "keep") if options.get(name)}
+    reading = checked(JobRows, {**declared, "mask": masks, **asked}, options["layout"]["module"])
+    prepared = read_rows(rows, reading, image, Pictures(folder), options["folder"], threads)
     facts = {
         "source": source_identity(folder, archive and archive["checksum"]),
         "source_table": options["folder"],

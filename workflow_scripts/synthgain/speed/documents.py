@@ -245,6 +245,7 @@ class CountedTable(Document):
 
     path: str
     where: dict[str, object] = {}
+    format: dict[str, str] = {}
 
 
 class SizeSource(Document):

@@ -85,6 +85,13 @@ class Stage:
         """Names of the wildcards, in the order of the output's path."""
         return tuple(name for _, name, _, _ in Formatter().parse(self.output) if name is not None)
 
+    def record(self, folder: str, ending: str) -> str:
+        """Return where a job's log (or run times) lie below results/, with its wildcards and that of its run."""
+        run = "{study}" if self.over_runs else "{run}"
+        look = f"{{{LOOK}}}" if LOOK in self.wildcards else ""
+        job = "-".join(f"{{{name}}}" for name in self.wildcards if name != LOOK) or "all"
+        return f"{run}/{folder}/{self.name}/{look}{job}.{ending}"
+
     @property
     def on_gpu(self) -> bool:
         """True for a stage whose jobs may compute on a GPU."""
