@@ -12,7 +12,7 @@ from typing import Any
 
 from synthgain.report.protocol_page import protocol_page, said_of
 from synthgain.runtime.command import Job, logger, run_script
-from synthgain.runtime.files import write_json, write_text
+from synthgain.runtime.files import write_manifest, write_text
 from synthgain.runtime.ledger import read_ledger
 from synthgain.runtime.protocols import marks_of, path_of
 from synthgain.runtime.protocols import write_protocol as written
@@ -38,10 +38,7 @@ def write_protocol(job: Job) -> None:
         logger.info("protocol %d of %s: %s", protocol.number, job.slice["run"], page)
         if entries:
             logger.info("it was written after %d lines of the ledger: what differs is a deviation", len(entries))
-    write_json(
-        job.outputs[0],
-        {"identity": job.identity, "files": {}, "protocol": protocol.number, "sha256": protocol.sha256},
-    )
+    write_manifest(job.outputs[0], job.identity, [], protocol=protocol.number, sha256=protocol.sha256)
 
 
 def power_of(job: Job) -> dict[str, Any] | str:

@@ -33,7 +33,7 @@ from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 from synthgain.runtime.inputs import Input, NamedInputs
 from synthgain.runtime.ledger import Ledger, read_ledger
-from synthgain.runtime.protocols import Protocol, marks_of, read_protocols
+from synthgain.runtime.protocols import Protocol, read_protocols, tampered
 from synthgain.statistics.metric_registry import MainEndpoint
 from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
@@ -194,14 +194,12 @@ class Evidence:
 
 def gather(job: Job) -> Evidence:
     """Read all inputs of a report job; SynthGainError names the file that is missing or damaged."""
-    protocols, damaged = read_protocols(job.run)
-    ledger = read_ledger(job.run, marks_of(job.run))
     return Evidence(
         study=Study.model_validate(job.slice["config"]),
         seed=job.slice["seed"],
-        protocols=protocols,
-        ledger=ledger,
-        tampered=[*damaged, *ledger.problems],
+        protocols=read_protocols(job.run)[0],
+        ledger=read_ledger(job.run),
+        tampered=tampered(job.run),
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
         splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},

@@ -13,7 +13,7 @@ from typing import Any
 from synthgain.runtime.differences import differences
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, write_json
-from synthgain.runtime.ledger import Mark, sha256_of
+from synthgain.runtime.ledger import Mark, read_ledger, sha256_of
 
 _FILE = re.compile(r"protocol-([1-9]\d*)\.json")
 
@@ -119,6 +119,11 @@ def marks_of(folder: Path) -> Iterator[tuple[str, Mark]]:
     for protocol in read_protocols(folder)[0]:
         for kept in protocol.marks:
             yield path_of(folder, protocol.number).name, kept
+
+
+def tampered(folder: Path) -> list[str]:
+    """Return what is wrong with the protocols and the ledger of a run, a line each."""
+    return [*read_protocols(folder)[1], *read_ledger(folder, marks_of(folder)).problems]
 
 
 def _numbers(folder: Path) -> list[int]:
