@@ -30,6 +30,10 @@ class Split(Entry):
     @model_validator(mode="after")
     def _shares_or_column(self) -> "Split":
         shares = [self.train, self.validation, self.test]
+        if self.column is None and (self.map or self.on_conflict != "refuse"):
+            raise ValueError(f"{'map' if self.map else 'on_conflict'}: is for a split that is read from a `column`")
+        if self.column is not None and (self.train is not None or self.test is not None):
+            raise ValueError("column: the table divides the data; leave out train and test")
         if self.column is None:
             if any(share is None for share in shares):
                 raise ValueError("give train, validation and test, or column")
