@@ -1,6 +1,7 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
 import atexit
 import sys
+from functools import partial
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
@@ -38,17 +39,8 @@ def needs(rule, name):
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
-def audited(rule):
-    """Return the input function of what puts a job that is due after the audit of all data sets."""
-    return after(rule, "audit/receipt")
-
-
-def declared(rule):
-    """Return the input function of what puts a job that is due after the protocol."""
-    return after(rule, "protocol/receipt.json")
-
-
-def after(rule, receipt):
+def after(receipt, rule):
+    """Return the input function of what puts a job that is due after the receipt of another."""
     ask = planned(rule, "waits_for", receipt)
 
     def path_of_receipt(wildcards):
@@ -58,6 +50,9 @@ def after(rule, receipt):
         return ask(wildcards)
 
     return path_of_receipt
+
+
+audited, declared = partial(after, "audit/receipt"), partial(after, "protocol/receipt.json")
 
 
 def job(rule):
@@ -141,10 +136,7 @@ def say_what_is_known():
 
 
 def say_where_the_report_is():
-    for path in session.reports():
-        if Path(path).exists():
-            print(f"\nreport: {path}", file=sys.stderr)
-    for line in session.told_of_looks():
+    for line in session.told_at_the_end():
         print(line, file=sys.stderr)
 
 

@@ -116,14 +116,11 @@ class Session:
         done = self._is_made(folder, job.output, job.identity)
         return [] if done else [f"{self.results}/{folder}/{receipt}"]
 
-    def reports(self) -> list[str]:
-        """Return the pages that this call makes."""
-        return [path for path in self.targets("report") if path.endswith(".html")]
-
-    def told_of_looks(self) -> list[str]:
-        """Return how studies with planned looks stand now, a line for each run that was looked at."""
-        told = (told_of_looks(self.study, self.results / run) for run in self.planners)
-        return [line for line in told if line]
+    def told_at_the_end(self) -> list[str]:
+        """Return where the reports of this call are, and how a study with planned looks stands now."""
+        pages = [path for path in self.targets("report") if path.endswith(".html") and Path(path).exists()]
+        looks = (told_of_looks(self.study, self.results / run) for run in self.planners)
+        return [*(f"\nreport: {path}" for path in pages), *(line for line in looks if line)]
 
     def _is_made(self, folder: str, path: str, identity: str) -> bool:
         """Return whether a manifest is there with the identity it should have."""
