@@ -1,6 +1,7 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
 import atexit
 import sys
+from functools import partial
 
 from snakemake.io import IOFile
 from snakemake.settings.enums import RerunTrigger
@@ -37,17 +38,20 @@ def needs(rule, name):
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
-def audited(rule):
-    """Return the input function of what puts a job that is due after the audit of all data sets."""
-    ask = planned(rule, "after_audit")
+def after(receipt, rule):
+    """Return the input function of what puts a job that is due after the receipt of another."""
+    ask = planned(rule, "waits_for", receipt)
 
-    def receipt(wildcards):
+    def path_of_receipt(wildcards):
         # What a job reads stands in its one param; a receipt that it once waited for is no reason to run it again,
         # without profiles/default too.
         workflow.dag_settings.rerun_triggers -= {RerunTrigger.INPUT}
         return ask(wildcards)
 
-    return receipt
+    return path_of_receipt
+
+
+audited, declared = partial(after, "audit/receipt"), partial(after, "protocol/receipt.json")
 
 
 def job(rule):
@@ -132,4 +136,6 @@ def say_what_is_known():
 
 def say_that_it_ended_well():
     if terminal and terminal.view:
-        terminal.view.ended_well = True
+        terminal.view.ended_well = True  # it has the last word
+    else:
+        print(*session.told_at_the_end(), sep="\n", file=sys.stderr)

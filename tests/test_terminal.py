@@ -256,27 +256,23 @@ def test_ctrl_c_is_no_failure(terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_quiet_call_says_only_how_it_ended(tmp_path: Path, own: bool) -> None:
-    report = tmp_path / "report.html"
-    report.touch()
-    terminal = Terminal(tmp_path, own=own, quiet=True, reports=[report])
+    terminal = Terminal(tmp_path, own=own, quiet=True, at_the_end=lambda: ["report: report.html"])
     seen = len(terminal.lines)
     terminal.begin(train_downstream=1)
     terminal.job(1)
     terminal.log("Finished jobid: 1", LogEvent.JOB_FINISHED, job_id=1)
     terminal.view.ended_well = True
     assert not own or terminal.lines[seen:] == []
-    assert terminal.view.close() == [f"report: {report}"]
+    assert terminal.view.close() == ["report: report.html"]
 
 
-def test_a_call_with_nothing_to_do_says_so_and_where_the_report_is(terminal: Terminal, tmp_path: Path) -> None:
-    report = tmp_path / "report.html"
-    report.touch()
-    quiet = Terminal(tmp_path, reports=[report])
+def test_a_call_with_nothing_to_do_says_so_and_where_the_report_is(tmp_path: Path) -> None:
+    quiet = Terminal(tmp_path, at_the_end=lambda: ["report: report.html"])
     quiet.log("Workflow has started!", LogEvent.WORKFLOW_STARTED)
     quiet.log("Nothing to be done (all requested files are present and up to date).")
     quiet.view.ended_well = True
     assert "Nothing to be done" in quiet.lines[-1]
-    assert quiet.view.close() == [f"report: {report}"]
+    assert quiet.view.close() == ["report: report.html"]
 
 
 @pytest.mark.parametrize("text", ["Unlocked working directory.", "Building DAG of jobs..."])

@@ -1,7 +1,6 @@
 """A run begins: who it is is written down, what a killed one left is ended, and from here on a person sees it."""
 
 import os
-from pathlib import Path
 
 from synthgain.runtime.calls import VARIABLE, Others, enter, this_call
 from synthgain.runtime.command import TERMINAL
@@ -22,7 +21,7 @@ def facts_of(session: Session, cores: int, sends: bool, quiet: bool) -> Facts:
         cores=cores,
         sends=sends,
         audits=[run / "audit" / "audit.html" for run in runs],
-        reports=[Path(path) for path in session.targets("report")],
+        at_the_end=session.told_at_the_end,
         quiet=quiet,
     )
 

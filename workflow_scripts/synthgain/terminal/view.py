@@ -20,7 +20,8 @@ SHOWN_STAGES = 3  # in one line
 class Facts:
     """Of a call. titles: {rule: its stage in words}; forecasts: where a forecast may lie; cores: jobs at once.
 
-    sends: to a cluster; audits, reports: pages to open; quiet: nothing but the end is shown.
+    sends: to a cluster; audits: pages to open; at_the_end: what is said where all went well, such as where the report is;
+    quiet: nothing but the end is shown.
     """
 
     study: str
@@ -29,7 +30,7 @@ class Facts:
     cores: int
     sends: bool = False
     audits: Sequence[Path] = ()
-    reports: Sequence[Path] = ()
+    at_the_end: Callable[[], Sequence[str]] = tuple
     quiet: bool = False
 
 
@@ -149,7 +150,7 @@ class View:
             return []
         took = f" in {duration(time.monotonic() - self._begin).removeprefix('about ')}" if self.planned else ""
         lines = [f"{self.facts.study}: done{took}"] if self.planned and not self.facts.quiet else []
-        return lines + [f"report: {page}" for page in self.facts.reports if page.exists()]
+        return [*lines, *self.facts.at_the_end()]
 
 
 def _counted(count: int, what: str) -> str:
