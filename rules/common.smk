@@ -51,7 +51,8 @@ def after(receipt, rule):
     return path_of_receipt
 
 
-audited, declared = partial(after, "audit/receipt"), partial(after, "protocol/receipt.json")
+audited = partial(after, "audit/receipt")
+declared = partial(after, "protocol/receipt.json")
 
 
 def job(rule):

@@ -20,8 +20,8 @@ SHOWN_STAGES = 3  # in one line
 class Facts:
     """Of a call. titles: {rule: its stage in words}; forecasts: where a forecast may lie; cores: jobs at once.
 
-    sends: to a cluster; audits: pages to open; at_the_end: what is said where all went well, such as where the report is;
-    quiet: nothing but the end is shown.
+    sends: to a cluster; audits: pages to open; at_the_end: what is said where all went well, such as where the report
+    is; quiet: nothing but the end is shown.
     """
 
     study: str
