@@ -214,7 +214,7 @@ def test_a_retry_that_ends_well_is_no_failure(terminal: Terminal) -> None:
 def test_what_slurm_did_is_said(tmp_path: Path) -> None:
     job = Try(1, "train_downstream", "Training cnn", (tmp_path / "a.log",))
     told = "SLURM-job '7' failed, SLURM status is: 'TIMEOUT'. For further error details see the cluster/cloud log"
-    assert failure(job, told).line.startswith("ended by Slurm (TIMEOUT)")
+    assert failure(job, told).line == "ended by Slurm (TIMEOUT) at its time limit"
 
 
 def test_on_a_cluster_the_line_is_shown_when_it_happens(tmp_path: Path) -> None:

@@ -64,10 +64,12 @@ def failure(job: Try, told: str, more: Sequence[str] = ()) -> Failure:
         return Failure(job.what, shortened(found[-1]), log)
     state = SLURM_STATE.search(told)
     ended = f"ended by Slurm ({state[1] or state[2]})" if state else "ended without a word"
+    ended += " at its time limit" if "TIMEOUT" in ended else ""
     if no_space_left(Path.cwd()) or (job.logs and no_space_left(job.logs[0].parent)):
         return Failure(job.what, f"{ended}: no space left on the disk; free some and run again", log)
     last = _last_words(job.said())
-    hint = f"; its last words: {last}" if last else ", as a job that is killed or runs out of memory"
+    killed = "" if "TIMEOUT" in ended else ", as a job that is killed or runs out of memory"
+    hint = f"; its last words: {last}" if last else killed
     return Failure(job.what, shortened(f"{ended}{hint}"), log or ", ".join(more))
 
 
