@@ -78,6 +78,8 @@ def _check_generation(study: Study) -> None:
         if pool.known and pool.rows_of:
             _check_columns(study, pool.rows_of, pool.known_options.drop, f"{place}.known_options.drop")
     _no_circle("pools", {name: pool.of for name, pool in study.pools.items()})
+    if study.study_seeds is not None and study.replicates.looks is not None:
+        raise ValueError("replicates.looks: not for studies with study_seeds, which are looked at once")
     if study.study_seeds is not None and any(pool.known is None and pool.of is None for pool in study.pools.values()):
         raise ValueError("study_seeds: only for studies whose pools are all of known truth (pools.*.known)")
 
