@@ -10,7 +10,7 @@ from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_masks import check_masks, structures_of
-from synthgain.study.roles import baseline_of, borrowed, source_dataset
+from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
@@ -99,7 +99,7 @@ def _check_arms(study: Study) -> None:
             _check_ratios(study, name)
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
-        if baseline_of(study, name) is None and not arm.plain:
+        if baseline_of(study, name) is None and not is_plain(arm):
             wanted = arm.real or source_dataset(study, arm.synthetic or "")
             raise ValueError(f"{place}: no baseline; add an arm {{real: {wanted}}} or name one with baseline:")
 

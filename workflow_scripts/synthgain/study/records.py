@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from synthgain.runtime.command import JOB_FILE_KEY
+from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import canonical_json
+from synthgain.runtime.job_pack import PACK, unpacked
 from synthgain.study.stage import PlannedJob, Slice
 
 LONGEST_VALUE = 40  # characters of a value that is shown
@@ -33,10 +34,10 @@ def record_of(params: list[str] | None) -> Record | None:
     try:
         (text,) = params or []
         fields = json.loads(ast.literal_eval(text))
-        if JOB_FILE_KEY in fields:
-            fields = json.loads(Path(fields[JOB_FILE_KEY]).read_text(encoding="utf-8"))
+        if PACK in fields:
+            fields = json.loads(unpacked(Path(fields[PACK]), fields["digest"]))
         return Record(fields["slice"], fields["inputs"], fields["code"], fields["identity"])
-    except (ValueError, SyntaxError, KeyError, TypeError, OSError):
+    except (ValueError, SyntaxError, KeyError, TypeError, SynthGainError):
         return None
 
 

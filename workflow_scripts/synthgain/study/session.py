@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from synthgain.runtime.accepted import read_accepted
-from synthgain.runtime.command import JOB_FILE_KEY
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import canonical_json, digest, read_manifest, write_json, write_text
+from synthgain.runtime.files import canonical_json, read_manifest, write_json
+from synthgain.runtime.job_pack import PACK, JobPack
 from synthgain.runtime.settings import VARIABLE
 from synthgain.study.acceptance import FromRecords, chosen_rules, described, from_file
 from synthgain.study.code import CodeDigests
@@ -33,7 +33,7 @@ from synthgain.study.yaml_files import Place
 
 # Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
 LONGEST_PARAMETER = 64 * 1024
-JOB_FILES = Path(".snakemake") / "synthgain_jobs"
+JOB_PACKS = Path(".snakemake") / "synthgain_jobs"
 DIGESTS = Path(".snakemake") / "synthgain_digests.json"
 RECEIPT = "audit/receipt"  # of confirm_audit, empty
 CALL = "synthgain_call-"  # folders of single calls below .snakemake
@@ -56,6 +56,7 @@ class Session:
         self.study: Study = parse_study({key: value for key, value in config.items() if key != ACCEPT}, source)
         self._rules_to_accept = chosen_rules(config.get(ACCEPT))
         self.results = results
+        self._packs: dict[str, JobPack] = {}
         self._own: Path | None = None
         self._asked: dict[tuple[str, ...], PlannedJob] = {}
         self._made: dict[Path, str] = {}  # manifests on disk: their identities
@@ -121,17 +122,16 @@ class Session:
         return self._made[place] == identity
 
     def parameter(self, rule: str, **wildcards: str) -> str:
-        """Return the one param of a job: its JSON, or where that is too long the name of a file that holds it."""
+        """Return the one param of a job: its JSON, or where that is too long its digest, and the pack that holds it."""
         return self._parameter(self._job(rule, **wildcards)[1])
 
     def _parameter(self, job: PlannedJob) -> str:
         text = job.parameter()
         if len(shlex.quote(text)) <= LONGEST_PARAMETER:
             return text
-        path = JOB_FILES / f"{digest(text)}.json"
-        if not path.exists():
-            write_text(path, text)
-        return canonical_json({JOB_FILE_KEY: str(path), "digest": digest(text)})
+        pack = self._packs.setdefault(job.rule, JobPack(JOB_PACKS / f"{job.rule}.jobs"))
+        facts = {PACK: str(pack.path), "digest": pack.keep(text), "code": job.code, "identity": job.identity}
+        return canonical_json(facts)
 
     def targets(self, kind: str) -> list[str]:
         """Return the files of a named target: audit, plan, samples, exports or report."""
