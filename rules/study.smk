@@ -24,6 +24,7 @@ try:
         workflow.configfiles,
         workflow.config_settings,
         sent=bool(workflow.resource_settings.nodes),
+        typed=sys.argv if "snakemake" in sys.argv[0] else None,
     )
     session = Session(
         merged(source.values for source in sources),

@@ -261,6 +261,7 @@ class Session:
         compute = self.study.compute
         os.environ["SYNTHGAIN_DEVICE"] = os.environ.get("SYNTHGAIN_DEVICE", compute.device)
         os.environ["SYNTHGAIN_ALLOW_CPU"] = str(int(compute.allow_cpu))  # the config alone allows it
+        os.environ.pop("PYTHONSAFEPATH", None)  # a script finds the library in its own folder
         # `python` in the rules is the interpreter that runs Snakemake, activated or not.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
