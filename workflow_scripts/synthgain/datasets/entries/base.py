@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.datasets.values import Lookup
 from synthgain.entry import Entry, Share
 
 
@@ -30,6 +31,7 @@ class Split(Entry):
     @model_validator(mode="after")
     def _shares_or_column(self) -> "Split":
         shares = [self.train, self.validation, self.test]
+        Lookup(self.map)  # refuses two spellings of one value in two parts
         if self.column is None and (self.map or self.on_conflict != "refuse"):
             raise ValueError(f"{'map' if self.map else 'on_conflict'}: is for a split that is read from a `column`")
         if self.column is not None and (self.train is not None or self.test is not None):
