@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from synthgain.data.options import Prompt
-from synthgain.data.prompts import fields_of, relabelled, texts_of, vocabulary_of, words_of
+from synthgain.data.prompts import relabelled, texts_of, vocabulary_of, words_of
+from synthgain.data.templates import fields_of
 from synthgain.runtime.errors import SynthGainError
 
 COLUMNS = {

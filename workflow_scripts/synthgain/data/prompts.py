@@ -14,10 +14,10 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns
 from synthgain.data.options import Prompt
+from synthgain.data.templates import FINDINGS, fields_of
 from synthgain.runtime.errors import SynthGainError
 
 COLUMN = "prompt"  # of an image table: the text that an image was drawn for
-FINDINGS = "findings"
 MAX_CHARACTERS = 2000
 _SENTENCE = re.compile(r"[^.]*\.?")  # a template is cut after each full stop that stands outside of its fields
 _OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
@@ -33,25 +33,6 @@ class Texts:
     prompts: list[str]
     findings: tuple[str, ...]
     named: np.ndarray
-
-
-def fields_of(prompt: Prompt, place: str) -> list[str]:
-    """Return the columns that a template names, `findings` among them. Raises SynthGainError for a wrong template."""
-    if prompt.template is None:
-        return []
-    try:
-        parts = list(Formatter().parse(prompt.template.replace("[", "").replace("]", "")))
-    except ValueError as error:
-        raise SynthGainError(f"{place}.template: {error}; write a field as {{age}}") from None
-    names = [name for _, name, _, _ in parts if name is not None]
-    for _, name, form, conversion in parts:
-        if name is not None and (form or conversion or not re.fullmatch(r"[A-Za-z_]\w*", name)):
-            raise SynthGainError(
-                f"{place}.template: {{{name}{':' if form else ''}…}} is no column; write {{column}} alone"
-            )
-    if prompt.template.count("[") != prompt.template.count("]"):
-        raise SynthGainError(f"{place}.template: its square brackets do not match")
-    return names
 
 
 def findings_of(prompt: Prompt, columns: Columns) -> tuple[str, ...]:
