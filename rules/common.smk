@@ -52,7 +52,9 @@ def after(receipt, rule):
     return path_of_receipt
 
 
-audited, declared = partial(after, "audit/receipt"), partial(after, "protocol/receipt.json")
+audited, declared = partial(after, "audit/receipt"), partial(
+    after, "protocol/receipt.json"
+)
 
 
 def job(rule):
