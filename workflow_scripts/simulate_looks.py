@@ -1,6 +1,6 @@
 """Measure what plans of looks err, find and cost, with patient variance beside that of replicates.
 
-`python workflow_scripts/simulate_looks.py docs/looks.json` writes the JSON that the table in docs/protocol.md is made from
+`python workflow_scripts/simulate_looks.py docs/looks.json` writes the JSON behind the table in docs/protocol.md
 (`--table` prints that table from the JSON). The seed is fixed.
 """
 
