@@ -9,7 +9,7 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
-from synthgain.study.check_masks import check_masks, structures_of
+from synthgain.study.check_masks import check_masks
 from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
 
 if TYPE_CHECKING:
@@ -28,11 +28,6 @@ def check_references(study: Study) -> None:
     _check_evaluation(study)
     _check_readers(study)
     _check_overlaps(study)
-
-
-def columns_of(study: Study, dataset: str) -> set[str] | None:
-    """Return the columns that a data set will have, or None where only its file knows."""
-    return study.datasets[dataset].known_columns
 
 
 def _check_networks(study: Study) -> None:
@@ -132,21 +127,15 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
-    for column in study.analysis.subgroups:
-        for dataset in study.evaluate_on:
-            known = columns_of(study, dataset)
-            if known is not None and column in known:
-                break
-            if known is None or column == "site":
-                break
-        else:
-            raise ValueError(f"analysis.subgroups: no evaluated data set has a column {column!r}")
+    _check_somewhere(study, study.evaluate_on, study.analysis.subgroups, "analysis.subgroups")
 
 
 def _check_evaluation(study: Study) -> None:
     for pool in study.evaluation.pools or []:
         _known(pool, study.pools, "evaluation.pools")
     fidelity = study.evaluation.fidelity
+    if fidelity is not None:
+        _check_somewhere(study, study.datasets, fidelity.by, "evaluation.fidelity.by")
     if fidelity is not None and "inception" in fidelity.spaces and fidelity.inception_weights is None:
         raise ValueError(
             "evaluation.fidelity.inception_weights: the space inception needs the file of its weights; name it, or "
@@ -193,10 +182,21 @@ def _trained(study: Study, dataset: str, place: str) -> None:
 
 
 def _check_columns(study: Study, dataset: str, columns: Iterable[str], place: str) -> None:
-    known = columns_of(study, dataset)
+    known = study.datasets[dataset].known_columns
     for column in columns:
         if known is not None and column not in known | {"site"}:
             raise ValueError(f"{place}: data set {dataset!r} has no column {column!r}; {nearest(column, known)}")
+
+
+def _check_somewhere(study: Study, datasets: Iterable[str], columns: Iterable[str], place: str) -> None:
+    """Each column must be one of these data sets', where all of them are known."""
+    known = [study.datasets[name].known_columns for name in datasets]
+    if any(one is None for one in known):
+        return
+    every = {"site"}.union(*(one for one in known if one is not None))
+    for column in columns:
+        if column not in every:
+            raise ValueError(f"{place}: no data set read for it has a column {column!r}; {nearest(column, every)}")
 
 
 def _no_circle(kind: str, links: dict[str, str | None]) -> None:
@@ -217,7 +217,7 @@ def _check_readers(study: Study) -> None:
             if study.datasets[dataset].split is None and panel.items.part != "test":
                 raise ValueError(f"{place}.items.part: {dataset!r} has no split, so all of it is test; say part: test")
             _check_columns(study, dataset, panel.findings, f"{place}.findings")
-            known = structures_of(study, dataset)
+            known = study.datasets[dataset].known_structures
             lacking = [s for s in panel.structures if known is not None and s not in known]
             if lacking:
                 hint = nearest(lacking[0], known or ())
