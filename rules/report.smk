@@ -36,6 +36,7 @@ rule write_report:
         datasets=needs("write_report", "datasets"),
         splits=needs("write_report", "splits"),
         generators=needs("write_report", "generators"),
+        clusters=needs("write_report", "clusters"),
         grids=needs("write_report", "grids"),
         replicas=needs("write_report", "replicas"),
         fidelity=needs("write_report", "fidelity"),

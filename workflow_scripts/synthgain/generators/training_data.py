@@ -1,7 +1,7 @@
 """The training patients' images and conditions, in memory, and the order in which steps see them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from synthgain.data.clusters import read_clusters
 from synthgain.data.image_set import Columns, ColumnSpec, ImageSet, open_dataset
 from synthgain.data.order import patient_fraction, training_order
 from synthgain.data.pixels import fits, to_signed
@@ -93,7 +94,11 @@ def job_training_data(job: Job) -> TrainingData:
     seen = entry.train_on
     folders = {name: (job.inputs.datasets[name].folder(), job.inputs.splits[name].folder()) for name in seen.datasets}
     planes = MaskPlanes(entry.output, tuple(entry.structures), place=f"generators.{entry.generator}")
-    return read_training_data(folders, seen.real_fraction, seen.label_fraction, entry.seed, planes)
+    only = None
+    if seen.cluster is not None:
+        name, number = seen.cluster
+        only = read_clusters(job.inputs.clusters[name].folder(), name).trained_on(number)
+    return read_training_data(folders, seen.real_fraction, seen.label_fraction, entry.seed, planes, only)
 
 
 def training_slice(kind: type[SliceOf], job: Job) -> SliceOf:
@@ -107,8 +112,9 @@ def read_training_data(
     label_fraction: float,
     study_seed: int,
     planes: MaskPlanes = IMAGES_ONLY,
+    only: Collection[str] | None = None,
 ) -> TrainingData:
-    """Read the training part of each data set.
+    """Read the training part of each data set, or of it the images `only`.
 
     folders: {data set: (ImageSet folder, split folder)}, identities already checked. real_fraction and
     label_fraction: shares of the training patients of each set whose images, and whose conditions (columns and
@@ -116,7 +122,7 @@ def read_training_data(
     Raises SynthGainError where no row is left, a structure is unknown or empty, or the sets do not fit together.
     """
     parts = [
-        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed, planes)
+        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed, planes, only)
         for name, (dataset, split) in folders.items()
     ]
     if not parts:
@@ -222,9 +228,12 @@ def _read_part(
     label_fraction: float,
     study_seed: int,
     planes: MaskPlanes,
+    only: Collection[str] | None,
 ) -> TrainingData:
     data = open_dataset(dataset, split)
     image_set, rows = data.images, data.training_rows()
+    if only is not None:
+        rows = rows[image_set.table["image_id"].astype(str).isin(only).to_numpy()[rows]]
     rows = _fraction(image_set, rows, real_fraction, study_seed, name)
     labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, name)
     before, rows = len(rows), rows_with_masks(image_set, rows, planes, name)

@@ -10,6 +10,7 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
+from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
 from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
 
@@ -23,6 +24,7 @@ def check_references(study: Study) -> None:
     _check_networks(study)
     _check_data(study)
     _check_generation(study)
+    check_clusters(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)

@@ -173,3 +173,14 @@ def main_endpoint(study: Study, model: str) -> MainEndpoint:
 def without_patients(study: Study, name: str) -> bool:
     """True for a data set without patient ids: its split is by image, which the report says."""
     return not study.datasets[name].has_patients
+
+
+def clusters_of(study: Study, generator: str) -> int:
+    """Return on how many clusters, each by itself, a generator is trained; 1 for any other generator."""
+    per = study.generators[generator].train_on.per
+    return 1 if per is None else study.clusters[per].k
+
+
+def trainings_of(study: Study, generator: str) -> range:
+    """Return the indices of a generator's trainings: those of training t on cluster c are t · clusters + c."""
+    return range(study.replicates.generators * clusters_of(study, generator))
