@@ -14,6 +14,7 @@ from synthgain.statistics.pairs import Pair, pair_units
 from synthgain.statistics.power import power_report
 from synthgain.statistics.predictions import Panel, cells_of
 from synthgain.statistics.resampling import percentile_interval
+from synthgain.statistics.thresholds import Fitted
 
 THRESHOLD_COLUMNS = [
     *("arm", "ratio", "dataset", "label", "policy", "threshold", "threshold_sd", "metric", "replicates", "mean"),
@@ -26,14 +27,14 @@ def threshold_rows(
     found: list[Endpoint],
     runs: pd.DataFrame,
     labels: list[str],
-    thresholds: dict[str, np.ndarray],
+    thresholds: dict[str, Fitted],
     policy: str,
     pairs: list[Pair],
     analysis: Analysis,
 ) -> list[dict]:
     """`thresholds.csv`: each thresholded metric under each policy, against the baseline under the same policy.
 
-    A gain that stands under one policy only is a moved operating point. thresholds: policy → (R, L).
+    thresholds: policy → where its decisions come from, of (R, L).
     """
     against = {(pair.arm, pair.ratio): pair for pair in pairs if not pair.control}
     rows = []
@@ -46,7 +47,7 @@ def threshold_rows(
             row: dict[str, Any] = {"arm": arm, "ratio": ratio, "dataset": endpoint.dataset, "label": endpoint.label}
             row |= {"policy": used, "metric": name, "replicates": len(at), "mean": float(endpoint.values[at].mean())}
             if endpoint.label != MACRO and used in thresholds:
-                own = thresholds[used][at, labels.index(endpoint.label)]
+                own = thresholds[used].thresholds[at, labels.index(endpoint.label)]
                 row |= {
                     "threshold": float(own.mean()),
                     "threshold_sd": float(own.std(ddof=1)) if len(at) > 1 else np.nan,
