@@ -153,3 +153,15 @@ def test_the_uncertainty_of_a_fitted_threshold_widens_its_metrics():
     assert joint.covariance[off].mean() > 2 * alone.covariance[off].mean()
     test_part, thresholds_part = alone.draws.mean(axis=1).var(), joint.draws.mean(axis=1).var()
     assert thresholds_part > 2 * test_part
+
+
+def test_a_perfectly_calibrated_model_has_an_error_and_it_is_the_floor():
+    random = np.random.default_rng(0)
+    score = random.beta(1, 2, 200)
+    own = np.mean(
+        [calibration.expected_calibration_error((random.random(200) < score) * 1.0, score) for _ in range(40)]
+    )
+    floor = calibration.calibration_error_floor(score)
+    assert floor == pytest.approx(own, rel=0.15)
+    assert floor > 0.04
+    assert calibration.calibration_error_floor(np.tile(score, 50)) < floor / 4

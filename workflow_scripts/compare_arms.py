@@ -48,6 +48,7 @@ def _inputs(job: Job) -> Inputs:
         gates,
         sizes,
         floors,
+        job.slice.get("diagonal", float("nan")),
     )
 
 

@@ -34,7 +34,8 @@ class Inputs:
     predictions: arm → its table. test_sets: [{dataset, split}]. targets: names of the model's targets.
     excluded: data set → image ids that the audit bars from testing. datasets, splits: data set → its table.
     gates: arm → the memorisation gate of each draw of its pool. Segmentation only: sizes: data set → image_id, label,
-    area of the true structure; floors: predictions that look at no image, with a column `floor`.
+    area of the true structure; floors: predictions that look at no image, with a column `floor`; diagonal: of an image,
+    in px.
     """
 
     predictions: Mapping[str, pd.DataFrame]
@@ -46,6 +47,7 @@ class Inputs:
     gates: Gates = field(default_factory=dict)
     sizes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     floors: pd.DataFrame | None = None
+    diagonal: float = float("nan")
 
 
 Validation = dict[str, Panel]  # arm → its predictions on its validation set
@@ -85,7 +87,7 @@ def make_test_set(
 ) -> TestSet:
     """Return one test set; thresholds that no declared comparison rests on may fail."""
     dataset = entry["dataset"]
-    panel = build_panel(table, dataset, "test", inputs.excluded.get(dataset, ()))
+    panel = build_panel(table, dataset, "test", inputs.excluded.get(dataset, ()), inputs.diagonal)
     _check_labels(panel, analysis)
     labels = estimable_labels(panel, analysis.minimum_positives)
     random = random_generator(study=seed, step="compare_arms", purpose="patients", dataset=dataset)

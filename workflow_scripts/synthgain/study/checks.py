@@ -129,6 +129,11 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
+    metrics = list(dict.fromkeys(entry.metric for entry in study.analysis.primaries))
+    if len(metrics) > 1:
+        raise ValueError(
+            f"analysis.margin: one margin serves one metric, but {' and '.join(metrics)} are primary; declare one"
+        )
     for column in study.analysis.subgroups:
         for dataset in study.evaluate_on:
             known = columns_of(study, dataset)
@@ -172,9 +177,17 @@ def _check_primary(study: Study, primary: Primary) -> None:
     metric = METRICS[primary.metric]
     if metric.task != model.kind.predictions:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
-    if not metric.default_margin and "margin" not in study.analysis.model_fields_set:
+    analysis = study.analysis
+    if metric.default_margin:
+        return
+    if "margin" not in analysis.model_fields_set:
         raise ValueError(
-            f"analysis.margin: ±{study.analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+            f"analysis.margin: ±{analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+        )
+    if not analysis.margin_reason.strip():
+        raise ValueError(
+            f"analysis.margin_reason: say why ±{analysis.margin:g} of {metric.label} is too small to matter; only for "
+            "AUROC is there a usual margin"
         )
 
 
