@@ -55,6 +55,14 @@ def job(rule):
     return planned(rule, "parameter")
 
 
+def log_of(rule):
+    return f"results/{STAGES[rule].record('logs', 'log')}"
+
+
+def benchmark_of(rule):
+    return f"results/{STAGES[rule].record('benchmarks', 'tsv')}"
+
+
 def script(rule, folder="{wildcards.run}"):
     """Return how every job is called: the script of the rule's name, with one param (docs/architecture.md)."""
     return (
@@ -71,7 +79,7 @@ def targets(kind):
 
 
 def expected(wildcards):
-    return session.write_expected(Path(".snakemake/synthgain_expected.json"))
+    return session.write_expected(session.own_file("expected.json"))
 
 
 def recorded(path):
@@ -80,13 +88,11 @@ def recorded(path):
 
 
 def acceptable(wildcards):
-    return session.write_acceptable(
-        Path(".snakemake/synthgain_acceptable.json"), recorded
-    )
+    return session.write_acceptable(session.own_file("acceptable.json"), recorded)
 
 
 def planned_jobs(wildcards):
-    return session.write_planned(Path(".snakemake/synthgain_planned.json"))
+    return session.write_planned(session.own_file("planned.json"))
 
 
 def jobs_at_once(wildcards):

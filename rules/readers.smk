@@ -10,9 +10,9 @@ rule write_reader_kit:
     output:
         f"{RUN}/readers/{{panel}}/kit.json",
     log:
-        f"{RUN}/logs/write_reader_kit/{{panel}}.log",
+        log_of("write_reader_kit"),
     benchmark:
-        f"{RUN}/benchmarks/write_reader_kit/{{panel}}.tsv"
+        benchmark_of("write_reader_kit")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -31,9 +31,9 @@ rule read_ratings:
     output:
         f"{RUN}/readers/{{panel}}/ratings/manifest.json",
     log:
-        f"{RUN}/logs/read_ratings/{{panel}}.log",
+        log_of("read_ratings"),
     benchmark:
-        f"{RUN}/benchmarks/read_ratings/{{panel}}.tsv"
+        benchmark_of("read_ratings")
     conda:
         "../envs/environment.yaml"
     params:

@@ -14,9 +14,9 @@ rule draw_figures:
     output:
         f"{RUN}/figures/{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/draw_figures/{{model}}.log",
+        log_of("draw_figures"),
     benchmark:
-        f"{RUN}/benchmarks/draw_figures/{{model}}.tsv"
+        benchmark_of("draw_figures")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -56,9 +56,9 @@ rule write_report:
             caption="../workflow_scripts/synthgain/report/captions/results.rst",
         ),
     log:
-        f"{RUN}/logs/write_report/report.log",
+        log_of("write_report"),
     benchmark:
-        f"{RUN}/benchmarks/write_report/report.tsv"
+        benchmark_of("write_report")
     conda:
         "../envs/environment.yaml"
     params:

@@ -29,6 +29,7 @@ ALLOWED = {
     "report": {
         "statistics.metric_registry",
         "datasets.entries.base",
+        "downstream.options",
         "pools.options",
         *(f"generators.{name}.family" for name in registry.FAMILY_ENTRIES),
         *(f"study.{name}" for name in CONFIG_TYPES),
@@ -49,7 +50,7 @@ ALLOWED = {
         "speed.documents",
         "statistics.metric_registry",
     },
-    "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
+    "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
 }
 
 

@@ -375,14 +375,27 @@ def test_every_stage_has_its_place(run: Path, html: str) -> None:
         assert raw not in fidelity.partition("weights")[0] + memorisation + dose, raw
 
 
+def test_two_copying_pools_are_told_apart_though_both_have_tables(run: Path) -> None:
+    evidence, rates = gather(report_job(run)), pd.DataFrame({"rule": ["nearest", "distance ratio"]})
+    copying = GateFacts(sentence="", state="exceeded", exceeded=True)
+    clean = GateFacts(sentence="", state="within limit", none_found=True)
+    evidence.memorisation = [
+        Measured(pool, "0", MeasuredFacts(files={}), [], gate, tables={"memorisation": rates.copy()})
+        for pool, gate in (("other", copying), ("drawn", clean))
+    ]
+    assert answers(evidence.models[0].verdict, evidence, "supplemented")[1][2].startswith(
+        "✗ Not all of them: pool other"
+    )
+
+
 def test_too_few_configurations_are_no_answer() -> None:
     relation = pd.DataFrame({"metric": ["kid"], "method": ["spearman"], "value": [None], "low": [None], "high": [None]})
     measured = Measured(
         MODEL,
         "0",
         MeasuredFacts(files={}, configurations=1),
-        {"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
         [],
+        tables={"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
     )
     assert (
         "Not answered, since this study has 1 configuration (a pool at a ratio): at least 8 are needed."

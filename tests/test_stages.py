@@ -57,10 +57,16 @@ def test_a_rule_names_the_inputs_of_its_stage(name: str) -> None:
     folder = ', "{wildcards.study}"' if stage.over_runs else ""
     assert f'script("{name}"{folder})' in text
     assert (f'audited=audited("{name}")' in text) == (name in DEAR)
-    log = re.search(rf'logs/{name}/([^"]+)\.log', text)
-    assert log is not None
-    below = {"study"} if stage.over_runs else set()
-    assert set(re.findall(r"\{\{(\w+)\}\}", log[1])) == set(stage.wildcards) - below
+    assert f'log_of("{name}")' in text
+    assert f'benchmark_of("{name}")' in text
+
+
+def test_every_job_has_a_log_of_its_own() -> None:
+    for name, stage in STAGES.items():
+        run = "study" if stage.over_runs else "run"
+        log = stage.record("logs", "log")
+        assert log.startswith(f"{{{run}}}/logs/{name}/")
+        assert set(re.findall(r"\{(\w+)\}", log)) == {run, *stage.wildcards}, name
 
 
 def read_by(path: Path) -> set[str]:

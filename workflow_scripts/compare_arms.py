@@ -1,6 +1,4 @@
-"""Compare the arms of one model: metrics, comparisons, verdict, and what stands behind them."""
-
-from typing import Any
+"""Compare the arms of one model: metrics, comparisons, verdict, and what is behind them."""
 
 import pandas as pd
 
@@ -26,7 +24,7 @@ def _inputs(job: Job) -> Inputs:
         str(arm): read_table(collected.path, collected.identity)
         for (_, arm), collected in job.inputs.predictions.keyed()
     }
-    audit: dict[str, Any] = job.inputs.audit.only.manifest() if job.inputs.audit else {}
+    excluded = job.inputs.audit.only.manifest()["excluded"] if job.inputs.audit else {}
     datasets = {str(name): read_table(entry.folder() / "table.parquet") for name, entry in job.inputs.datasets.items()}
     splits = {str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()}
     gates = {
@@ -34,7 +32,7 @@ def _inputs(job: Job) -> Inputs:
         for arm, draws in job.slice.get("gates", {}).items()
     }
     sizes, floors = {}, None
-    if job.slice["task"] == "segmentation":
+    if job.inputs.floors:  # of models that learn masks
         sizes = {str(name): mask_areas(read_image_set(entry.folder())) for name, entry in job.inputs.datasets.items()}
         found = [read_table(floor.path, floor.identity) for floor in job.inputs.floors.values()]
         floors = pd.concat(found, ignore_index=True) if found else None
@@ -42,7 +40,7 @@ def _inputs(job: Job) -> Inputs:
         predictions,
         list(job.slice["test_sets"]),
         job.slice["targets"],
-        audit.get("excluded", {}),
+        excluded,
         datasets,
         splits,
         gates,

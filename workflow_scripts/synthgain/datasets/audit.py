@@ -9,7 +9,9 @@ import pandas as pd
 from synthgain.data.image_set import ImageSet
 from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import mask_areas
+from synthgain.datasets.source import SourceFacts
 from synthgain.datasets.split import PARTS, class_counts, part_counts
+from synthgain.datasets.values import id_key
 from synthgain.runtime.errors import SynthGainError
 
 LISTED = 200  # rows of a finding that audit.json lists; the counts are always whole
@@ -41,7 +43,7 @@ def with_copies(audited: AuditedSet) -> AuditedSet:
 def audit_one(audited: AuditedSet) -> dict[str, object]:
     """Return the facts of one data set as JSON values."""
     table, columns = audited.table, audited.data.columns
-    manifest = audited.data.manifest
+    facts = SourceFacts.model_validate(audited.data.manifest)
     near = near_pairs(audited.data.images, table["patient_id"], table["sha256"])
     counted = [name for name, spec in columns.items() if spec["kind"] != "continuous"]
     numbers = {n: number_summary(table[n]) for n, spec in columns.items() if spec["kind"] == "continuous"}
@@ -60,23 +62,25 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
         "images": len(table),
         "patients": int(table["patient_id"].nunique()),
         "shape": list(audited.data.images.shape[1:]),
-        "split_unit": manifest.get("split_unit", "patient"),
+        "split_unit": facts.split_unit,
         "sites": class_counts(table["site"]),
         "columns": columns,
         "parts": part_counts(table, parts, counted),
         "numbers": numbers,
         "masks": mask_facts(audited.data),
-        "citation": manifest.get("citation", ""),
-        "licence": manifest.get("licence", ""),
-        "impossible_values": manifest.get("impossible_values", {}),
+        "citation": facts.citation,
+        "licence": facts.licence,
+        "impossible_values": facts.impossible_values,
+        "notes": facts.notes,
+        "conflicts": facts.conflicts,
         "impossible_labels": impossible_labels(audited.data),
-        "passed_over": manifest.get("passed_over", {"count": 0, "listed": []}),
+        "passed_over": facts.passed_over.model_dump(),
         "quarantined": len(audited.quarantine),
         "quarantine": audited.quarantine.head(LISTED).to_dict("records"),
         "exact_duplicates": {"groups": len(exact), "listed": exact[:LISTED]},
         "near_duplicates": {"threshold": near.threshold, "pairs": len(pairs), "listed": pairs[:LISTED]},
         "crossing": {
-            "patients": crossing(table["patient_id"], parts),
+            "patients": crossing(table["patient_id"].map(id_key), parts),
             "exact_duplicates": crossing(table["sha256"], parts),
             "near_duplicates": sum(pair["crosses"] for pair in pairs),
         },
@@ -88,7 +92,7 @@ def audit_between(
 ) -> dict[str, object]:
     """Return what two data sets share: equal images, near duplicates above both thresholds, equal patient ids."""
     equal = first.table[["image_id", "sha256"]].merge(second.table[["image_id", "sha256"]], on="sha256")
-    patients = sorted(set(first.table["patient_id"]) & set(second.table["patient_id"]))
+    patients = shared_ids(first.table["patient_id"], second.table["patient_id"])
     near: list[dict[str, object]] = []
     comparable = first.copies.shape[1] == second.copies.shape[1] and None not in thresholds
     if comparable:
@@ -111,6 +115,12 @@ def audit_between(
         "shared_patient_ids": len(patients),
         "shared_patients_listed": patients[:LISTED],
     }
+
+
+def shared_ids(first: pd.Series, second: pd.Series) -> list[str]:
+    """Return the ids that stand in both, sorted; `7 / 007` where they differ in spelling."""
+    own, other = ({id_key(cell): str(cell) for cell in cells} for cells in (first, second))
+    return sorted(own[key] if own[key] == other[key] else f"{own[key]} / {other[key]}" for key in own.keys() & other)
 
 
 def excluded_images(sets: list[AuditedSet]) -> dict[str, list[str]]:
@@ -147,6 +157,7 @@ def mask_facts(data: ImageSet) -> dict[str, dict[str, object]]:
     padding hides that a mask fills its image.
     """
     facts: dict[str, dict[str, object]] = {}
+    found = SourceFacts.model_validate(data.manifest).mask_findings
     for plane, name in enumerate(data.mask_names):
         present = data.table[f"has_mask_{name}"].to_numpy(bool)
         areas = mask_areas(data, plane)[present]
@@ -156,7 +167,7 @@ def mask_facts(data: ImageSet) -> dict[str, dict[str, object]]:
             "empty": int((areas == 0).sum()),
             "full": int((areas == 1).sum()),
             "area": number_summary(pd.Series(areas[areas > 0])),
-            **data.manifest.get("mask_findings", {}).get(name, {}),
+            **found.get(name, {}),
         }
     return facts
 

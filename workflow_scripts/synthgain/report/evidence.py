@@ -37,7 +37,7 @@ from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
 
 PAIRS = (
-    "Each synthetic image beside the training image nearest to it, the most suspicious pairs first; r is their "
+    "Each synthetic image next to the training image nearest to it, the most suspicious pairs first; r is their "
     "similarity. The right one of each pair is a real patient's image: the terms of the data set apply to this file."
 )
 
@@ -50,9 +50,20 @@ class Figure:
     picture: Picture | Text
 
 
-@dataclass
-class ModelEvidence:
-    """Statistics and figures of one downstream model. tables: by file name without suffix.
+@dataclass(kw_only=True, eq=False)  # tables have no truth value to compare by
+class Tables:
+    """What a job wrote as tables, by file name without suffix."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table, empty where the file is not there."""
+        return self.tables.get(name, pd.DataFrame())
+
+
+@dataclass(eq=False)
+class ModelEvidence(Tables):
+    """Statistics and figures of one downstream model.
 
     card: verdict.json as it is. equivalents: learning_curve.json as a table. failed: table → why it could not be made.
     """
@@ -64,21 +75,16 @@ class ModelEvidence:
     power: list[PowerFacts] = field(default_factory=list)
     equivalents: pd.DataFrame = field(default_factory=pd.DataFrame)
     failed: dict[str, list[str]] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     trainings: list[TrainingFacts] = field(default_factory=list)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a table, empty where the file is not there."""
-        return self.tables.get(name, pd.DataFrame())
 
     def pictures(self, section: str) -> list[Picture | Text]:
         """Return the figures of a section."""
         return [figure.picture for figure in self.figures if figure.section == section]
 
 
-@dataclass
-class Measured:
+@dataclass(eq=False)
+class Measured(Tables):
     """Tables and manifest of one measurement of a pool, with its pictures.
 
     For snapshots `pool` is the generator and `index` its training, for relations `pool` is the downstream model.
@@ -87,17 +93,12 @@ class Measured:
     pool: str
     index: str
     manifest: MeasuredFacts
-    tables: dict[str, pd.DataFrame]
     pictures: list[Picture]
     gate: GateFacts | None = None
 
     def name(self, kind: str = "Pool", part: str = "draw") -> str:
         """Return `Pool drawn`, or `Pool drawn, draw 1` for a draw that is not the first."""
         return f"{kind} {self.pool}" + (f", {part} {self.index}" if self.index != "0" else "")
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a table, empty where the file is not there."""
-        return self.tables.get(name, pd.DataFrame())
 
 
 @dataclass
@@ -323,4 +324,4 @@ def _measurement(pool: str, index: str, measured: Input) -> Measured:
         if path.suffix == ".png"
     ]
     gate = read_facts(GateFacts, folder / "gate.json") if "gate.json" in manifest.files else None
-    return Measured(pool, index, manifest, tables, pictures, gate)
+    return Measured(pool, index, manifest, pictures, gate, tables=tables)

@@ -168,7 +168,7 @@ class FloorFacts(Facts):
 
 
 class ComparedFacts(Facts):
-    """A row of comparisons.csv as `verdict.json` has it, or a control beside it."""
+    """A row of comparisons.csv as `verdict.json` has it, or a control."""
 
     arm: str
     ratio: float = 0.0

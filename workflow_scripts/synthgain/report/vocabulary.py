@@ -7,7 +7,7 @@ import pandas as pd
 
 from synthgain.statistics.metric_registry import METRICS, metric_label
 
-# In the order in which they are shown; the first of them is the headline of a pool.
+# In the order in which they are shown.
 MEASURES = {
     "fid": "FID",
     "kid": "KID",
@@ -21,6 +21,7 @@ MEASURES = {
     "ms_ssim_cross": "MS-SSIM, synthetic with real",
     "frd": "Fréchet radiomics distance (log)",
 }
+DISTANCES = ("fid", "kid")  # the first of them that was measured is a pool's headline
 SPACES = {
     "pixels": "pixels",
     "downstream": "real-only model",

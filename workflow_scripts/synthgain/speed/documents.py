@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgain.entry import Number
+
 Shares = dict[str, float]
-Number = int | float
 
 
 class Document(BaseModel):
@@ -245,6 +246,7 @@ class CountedTable(Document):
 
     path: str
     where: dict[str, object] = {}
+    format: dict[str, str] = {}
 
 
 class SizeSource(Document):

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from synthgain.datasets.cells import read_table
+from synthgain.datasets.entries.options import TableFormat
+from synthgain.datasets.values import Lookup, values_of
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest
 from synthgain.speed.documents import Size, SizeSource
@@ -55,11 +58,11 @@ def _rows(source: SizeSource, root: Path | None) -> pd.DataFrame | None:
     if table is None or root is None or not (root / table.path).is_file():
         return None
     path = root / table.path
-    rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+    rows = read_table(path, table.path, TableFormat.from_slice(table.format)).cells
     for column, wanted in table.where.items():
         if column in rows:
-            values = wanted if isinstance(wanted, list) else [wanted]
-            rows = rows[rows[column].astype(str).isin([str(value) for value in values])]
+            values = values_of(wanted if isinstance(wanted, list) else [wanted])
+            rows = rows[[cell in values for cell in rows[column]]]
     return rows
 
 
@@ -69,7 +72,8 @@ def _parts(source: SizeSource, total: float, rows: pd.DataFrame | None) -> dict[
     if column is not None:
         if rows is None or column.name not in rows:
             return {}
-        named = rows[column.name].astype(str).map(lambda value: column.map.get(value, value))
+        words = Lookup(column.map)
+        named = rows[column.name].map(lambda value: words.of(value, value))
         counts: dict[str, float] = {part: int((named == part).sum()) for part in PARTS}
         if column.validation and not counts["validation"]:  # it is cut from training (split_from_column)
             cut = column.validation * counts["train"]

@@ -10,7 +10,7 @@ from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_masks import check_masks, structures_of
-from synthgain.study.roles import baseline_of, borrowed, source_dataset
+from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
@@ -27,6 +27,7 @@ def check_references(study: Study) -> None:
     _check_analysis(study)
     _check_evaluation(study)
     _check_readers(study)
+    _check_overlaps(study)
 
 
 def columns_of(study: Study, dataset: str) -> set[str] | None:
@@ -98,7 +99,7 @@ def _check_arms(study: Study) -> None:
             _check_ratios(study, name)
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
-        if baseline_of(study, name) is None and not arm.plain:
+        if baseline_of(study, name) is None and not is_plain(arm):
             wanted = arm.real or source_dataset(study, arm.synthetic or "")
             raise ValueError(f"{place}: no baseline; add an arm {{real: {wanted}}} or name one with baseline:")
 
@@ -234,3 +235,18 @@ def _check_readers(study: Study) -> None:
                 raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+
+
+def _check_overlaps(study: Study) -> None:
+    """A test set whose films are part of a training set is no external one: their patients are the same."""
+    trained = {arm.real for arm in study.arms.values() if arm.real is not None}
+    trained |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    films = {name: dataset.films for name, dataset in study.datasets.items() if dataset.films}
+    for name in study.evaluate_on:
+        for other in sorted(trained - {name}):
+            if name in films and films.get(other) == films[name] and not study.datasets[name].overlap_accepted:
+                raise ValueError(
+                    f"evaluate_on: films of {name!r} and {other!r} are of the same patients "
+                    f"({films[name]}), so it is no "
+                    f"external test; take another set, or say why in datasets.{name}.shares_films"
+                )

@@ -5,7 +5,6 @@ Far above what studies need, and below what a login node could not even list.
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from synthgain.study.schema import Study
 from synthgain.study.yaml_files import Place
@@ -79,7 +78,7 @@ def jobs_of(study: Study) -> int:
     return seeds * (len(study.datasets) + len(study.generators) * repeated.generators + pools + 2 * cells)
 
 
-def _values(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
+def _values(value: object, place: Place) -> Iterator[tuple[Place, object]]:
     """Yield every number and list of a config with its place; what stands in a list has the place of the list."""
     if isinstance(value, Mapping):
         for key, part in value.items():
@@ -93,7 +92,7 @@ def _values(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
         yield place, value
 
 
-def _check_value(place: Place, value: Any) -> None:
+def _check_value(place: Place, value: object) -> None:
     where, network = ".".join(place), "network" in place
     if isinstance(value, list | tuple):
         most = LONGEST["network"] if network else LONGEST.get(place[-1], LONGEST_LIST)
@@ -107,7 +106,7 @@ def _check_value(place: Place, value: Any) -> None:
         )
         if abs(value) > most:
             raise TooMuch(where, f"{_number(value)} is over the limit of {most}")
-    elif place[-1] == "steps_factor" and value > LARGEST_FACTOR:
+    elif isinstance(value, float) and place[-1] == "steps_factor" and value > LARGEST_FACTOR:
         raise TooMuch(where, f"{value:g} is over the limit of {LARGEST_FACTOR:g}")
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,7 +13,7 @@ from synthgain.study.schema import Study
 from synthgain.study.yaml_files import Place
 
 
-def parse_study(config: Mapping[str, Any], source: str | Callable[..., str] = "config") -> Study:
+def parse_study(config: Mapping[str, object], source: str | Callable[..., str] = "config") -> Study:
     """Validate a config; SynthGainError with the first problem in one line. Rehearsals are made small here.
 
     `source` is what the config is called, or says for a place in it which file it was read from (and with a second
@@ -40,9 +39,9 @@ def _said(source: str | Callable[..., str], place: Place, keys: list[str], messa
     return ": ".join([named, *([".".join(keys)] if keys else []), message])
 
 
-def _refuse_unsafe_text(config: Mapping[str, Any], source: str | Callable[..., str]) -> None:
+def _refuse_unsafe_text(config: Mapping[str, object], source: str | Callable[..., str]) -> None:
     """Raise SynthGainError where a key or a value holds a character that breaks or disguises what a reader sees."""
-    waiting: list[tuple[Place, Any]] = [((), config)]
+    waiting: list[tuple[Place, object]] = [((), config)]
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, Mapping):

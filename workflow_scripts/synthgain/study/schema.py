@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, Share
 from synthgain.pools.options import Pool
 from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
-from synthgain.study.training import Arm, Model
+from synthgain.study.training import Model
 
 if TYPE_CHECKING:
     MetricName = str

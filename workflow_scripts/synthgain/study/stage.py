@@ -83,6 +83,12 @@ class Stage:
         """Names of the wildcards, in the order of the output's path."""
         return tuple(name for _, name, _, _ in Formatter().parse(self.output) if name is not None)
 
+    def record(self, folder: str, ending: str) -> str:
+        """Return where a job's log (or run times) lie below results/, with its wildcards and that of its run."""
+        run = "{study}" if self.over_runs else "{run}"
+        job = "-".join(f"{{{name}}}" for name in self.wildcards) or "all"
+        return f"{run}/{folder}/{self.name}/{job}.{ending}"
+
     @property
     def on_gpu(self) -> bool:
         """True for a stage whose jobs may compute on a GPU."""

@@ -41,16 +41,15 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
     study, fewer = plan.study, plan.stages[rule].values
     if name in fewer:
         return fewer[name](study)
-    if name == "dataset":
-        return study.datasets
-    if name == "generator":
-        return study.generators
-    if name == "pool":
-        return study.pools
-    if name == "model":
-        return study.models
-    if name == "arm":
-        return study.arms
+    entries: dict[str, Collection[str]] = {
+        "dataset": study.datasets,
+        "generator": study.generators,
+        "pool": study.pools,
+        "model": study.models,
+        "arm": study.arms,
+    }
+    if name in entries:
+        return entries[name]
     if name == "index":
         return range(plan.pool_draws() if "pool" in wildcards else study.replicates.generators)
     if name == "replica":

@@ -7,7 +7,7 @@ text that is written.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         self.flatten_mapping(node)
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -53,7 +53,7 @@ class Repeated(SynthGainError):
     """A key given twice, which YAML and JSON would pass over in silence."""
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, object]:
     """Read a YAML or JSON mapping; SynthGainError naming the file and the line where it is not one."""
     try:
         value = parse_yaml(_text(path))
@@ -78,7 +78,7 @@ def _text(path: Path) -> str:
         raise SynthGainError(getattr(error, "strerror", None) or "not UTF-8 text") from None
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str) -> object:
     """Return what a text holds, JSON before YAML as Snakemake reads it; SynthGainError with the line of a problem."""
     try:
         try:
@@ -115,11 +115,11 @@ def line_of(path: Path, place: Place) -> int | None:
     return None
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> object:
     """Read JSON; its tabs are blanks to YAML, which then knows the line of a key given twice."""
     repeated: list[str] = []
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) < len(pairs):
             repeated.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
@@ -133,7 +133,7 @@ def _json(text: str) -> Any:
     return value
 
 
-def _yaml(text: str) -> Any:
+def _yaml(text: str) -> object:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()

@@ -30,6 +30,10 @@ class Split(Entry):
     @model_validator(mode="after")
     def _shares_or_column(self) -> "Split":
         shares = [self.train, self.validation, self.test]
+        if self.column is None and (self.map or self.on_conflict != "refuse"):
+            raise ValueError(f"{'map' if self.map else 'on_conflict'}: is for a split that is read from a `column`")
+        if self.column is not None and (self.train is not None or self.test is not None):
+            raise ValueError("column: the table divides the data; leave out train and test")
         if self.column is None:
             if any(share is None for share in shares):
                 raise ValueError("give train, validation and test, or column")
@@ -65,6 +69,16 @@ class DatasetBase(Entry):
     def has_patients(self) -> bool:
         """False where no patient is named, so that the split is by image."""
         return True
+
+    @property
+    def films(self) -> str:
+        """The collection that the films come from, where several published sets share one; else nothing."""
+        return ""
+
+    @property
+    def overlap_accepted(self) -> bool:
+        """True where the study says why films that it trains on may be among those it tests on."""
+        return False
 
     @property
     def modules(self) -> tuple[str, ...]:

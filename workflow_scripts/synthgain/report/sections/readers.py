@@ -132,7 +132,7 @@ def _answers(name: str, readers: Readers) -> list[Block]:
     )
     for title, table, columns, file, note, whole in folded_tables:
         made = make_table(title, table, columns, f"readers_{name}_{file}.csv", note=note, download=whole)
-        blocks.append(folded(title, made))
+        blocks.append(folded(made))
     return blocks
 
 

@@ -157,7 +157,7 @@ def _belief(verdict: VerdictFacts) -> tuple[str, str]:
     passed = [name for name in checked if alarms[name].state == "passed"]
     pilot = f" A pilot only: {verdict.replicates} replicates." if verdict.pilot else ""
     if raised:
-        return BAD, f"✗ Not as it stands: {len(raised)} of {_controls(len(checked))} raised an alarm.{pilot}"
+        return BAD, f"✗ No: {len(raised)} of {_controls(len(checked))} raised an alarm.{pilot}"
     if not checked:
         return OPEN, f"? Unknown: no control could be checked.{pilot}"
     others = Counter(alarm.state for name, alarm in alarms.items() if name not in passed)
