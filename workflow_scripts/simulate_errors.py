@@ -1,8 +1,8 @@
 """Measure the error rates of the whole verdict, and of the paired t and DeLong beside it, on stored-score models.
 
 `python workflow_scripts/simulate_errors.py docs/statistics_errors.json` writes the JSON that the tables in
-docs/statistics.md are made from (`--table` prints them from the JSON). Each setting has a fixed seed of its own; what the
-file holds of the same setting is kept, so that a stopped call goes on. Delete the file to measure all anew.
+docs/statistics.md are made from (`--table` prints them from the JSON). Each setting has a fixed seed of its own; what
+the file holds of the same setting is kept, so that a stopped call goes on. Delete the file to measure all anew.
 """
 
 import argparse

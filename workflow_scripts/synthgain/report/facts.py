@@ -64,8 +64,18 @@ class GeneratorFacts(Facts):
         return ", ".join(dict.fromkeys(entry.device for entry in self.environments))
 
 
+class Failure(Facts):
+    """A training that diverged."""
+
+    attempt: int = 0
+    step: int | None = None
+
+
 class RunFacts(Facts):
-    """One downstream training."""
+    """One downstream training. diverged: attempts that failed; at_chance: all did, and the replicate tells nothing."""
+
+    diverged: list[Failure] = []
+    at_chance: bool = False
 
     steps: int | None = None
     seconds: float | None = None

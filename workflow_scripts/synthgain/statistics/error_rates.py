@@ -23,7 +23,7 @@ from synthgain.statistics.units import GENERATORS_NEEDED, Design
 
 ALPHA, MARGIN = 0.05, 0.02
 LEAST_POSITIVES = 10  # the default of `analysis.minimum.positives`
-PRIMARY_RUNS, RUNS, FITTED_RUNS = 4000, 1000, 200  # studies per truth: of the base setting, of the others
+PRIMARY_RUNS, RUNS, FITTED_RUNS = 4000, 400, 100  # studies: of the base setting, of the others
 REJECTED_AT_MOST, FALSE_EQUIVALENT_AT_MOST, COVERED_AT_LEAST = 0.06, 0.06, 0.93
 TARGET_SENSITIVITY, F1_RESAMPLES = 0.9, 400
 
@@ -139,10 +139,10 @@ def error_rates(case: Case, runs: int, random: np.random.Generator) -> dict:
     for name, truth in truths.items():
         if case.auroc + truth >= 1:
             continue
-        counted = Counted()
-        for _ in range(runs):
+        counted, of_truth = Counted(), runs if name == "null" else min(runs, RUNS)
+        for _ in range(of_truth):
             counted.add(_one_study(case, truth, random), truth)
-        found[name] = _shares(counted, runs)
+        found[name] = {"runs": of_truth, **_shares(counted, of_truth)}
     return {"case": asdict(case), "runs": runs, "truths": found}
 
 
@@ -221,7 +221,7 @@ def misses(result: dict) -> list[str]:
     for truth, shares in result["truths"].items():
         if not shares["judged"]:
             continue
-        error = 1.96 * np.sqrt(0.06 * 0.94 / (shares["judged"] * result["runs"]))
+        error = 1.96 * np.sqrt(0.06 * 0.94 / (shares["judged"] * shares["runs"]))
         if truth == "null" and shares["rejected"] > REJECTED_AT_MOST + error:
             found.append(f"{truth}: rejected {shares['rejected']:.3f}")
         if truth != "null" and shares["equivalent"] > FALSE_EQUIVALENT_AT_MOST + error:

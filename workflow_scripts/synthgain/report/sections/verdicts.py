@@ -91,7 +91,7 @@ def headlines(evidence: Evidence) -> list[Headline]:
 
 
 def _cards(model: ModelEvidence, evidence: Evidence) -> list[Headline]:
-    verdict, notes = model.verdict, model.verdict.notes
+    verdict, notes = model.verdict, [*failures(model), *model.verdict.notes]
     if evidence.rehearsal:
         return [Headline(model.name, notes=notes)]
     alarms = [ALARMS[name][1] if name in ALARMS else name for name, alarm in verdict.alarms.items() if alarm.raised]
@@ -107,6 +107,18 @@ def _cards(model: ModelEvidence, evidence: Evidence) -> list[Headline]:
         card.tiles, card.answers, card.alarms, card.notes = tiles, questions, alarms, notes
         cards.append(card)
     return cards or [Headline(model.name, sentence=verdict.sentence, alarms=alarms, notes=notes)]
+
+
+def failures(model: ModelEvidence) -> list[str]:
+    """Return a line for each arm with trainings that diverged, counted as `models.*.diverged` says."""
+    found = []
+    for arm in dict.fromkeys(training.arm for training in model.trainings):
+        runs = [run for training in model.trainings if training.arm == arm for run in training.replicates.values()]
+        failed, lost = sum(bool(run.diverged) for run in runs), sum(run.at_chance for run in runs)
+        if failed:
+            how = f"{failed - lost} trained again with the next seed, {lost} counted at chance"
+            found.append(f"Diverged trainings of {arm}: {failed} of {len(runs)} ({how}).")
+    return found
 
 
 def scope_sentence(row: ComparedFacts, model: str, evidence: Evidence) -> str:
