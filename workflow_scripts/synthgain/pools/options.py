@@ -6,19 +6,26 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from synthgain.datasets.entries.table import Imported
-from synthgain.entry import Entry, Name, Options, Share
+from synthgain.entry import Entry, Name, OmittedWhen, Options, Share
 
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
-Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper"]
-Kind = Literal["oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper"]
+Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"]
+Kind = Literal[
+    "oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"
+]
 
 
 class KnownOptions(Options):
     """Options of a pool of known truth."""
 
-    base: Base = Field("oracle", description="label_shuffled, wrong_prevalence, mode_dropper: whose images.")
+    base: Base = Field(
+        "oracle", description="label_shuffled, wrong_prevalence, mode_dropper, part_copier: whose images."
+    )
     drop: dict[str, str | int | float] = Field(
         default_factory=dict, description="mode_dropper: the level of a column that is left out, such as {sex: F}."
+    )
+    copies: Annotated[float, Field(ge=0, le=1), OmittedWhen(0.0)] = Field(
+        0.0, description="part_copier: share of images that are exact copies of training images."
     )
 
 

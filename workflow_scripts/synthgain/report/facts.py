@@ -256,12 +256,11 @@ class VerdictFacts(DeclaredFacts):
 class SlopeFacts(Facts):
     """Slopes per replicate, tested; in the order of their columns."""
 
-    df: int | None = None
+    df: float | None = None
     high: float | None = None
     low: float | None = None
     mean: float | None = None
     p: float | None = None
-    t: float | None = None
     violations: int | None = None
 
 

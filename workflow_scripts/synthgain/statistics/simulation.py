@@ -85,8 +85,9 @@ def simulate(setting: Setting, random: np.random.Generator, arms: int = 2, shift
 def p_values(scores: Scores) -> dict[str, float]:
     """Two-sided p of a difference in AUROC between the two arms, by each test.
 
-    orh: seeds and patients random (the primary test, here without its corrections for small samples). paired_t: seeds only. delong: DeLong on the seed-averaged
-    scores, images taken as independent; delong_clustered: the same, patients only.
+    orh: seeds and patients random (the primary test, here without its corrections for small samples). paired_t: seeds
+    only. delong: DeLong on the seed-averaged scores, images taken as independent; delong_clustered: the same, patients
+    only.
     """
     _, replicates, count = scores.scores.shape
     patients = int(scores.patient.max()) + 1

@@ -167,7 +167,7 @@ def _statistics(study: Study) -> str:
         for p in analysis.primaries
     ]
     what = (
-        f"The primary comparison, declared before the run, was {listed(declared)}. It was"
+        f"The primary comparison, declared in the config, was {listed(declared)}. It was"
         if declared
         else "No comparison was declared as primary. Comparisons were"
     )

@@ -33,7 +33,7 @@ LEAKING = ("leak", "red")
 ALARMS = {
     "a_a": (
         "A/A: the same real images repeated must not differ from the baseline",
-        "The A/A control differs from its baseline: until this is explained, no difference below can be trusted.",
+        "The A/A control differs from its baseline: explain this first (by chance at most 5 % of studies alarm).",
     ),
     "under_trained": (
         "Twice the steps on real images alone must not beat the baseline",
@@ -209,7 +209,10 @@ def _safety(evidence: Evidence, arm: str | None) -> tuple[str, str]:
     if not clean:
         few = _names(m for m, gate in found if gate.state != WITHIN)
         return OPEN, f"? No copies beyond chance were found, but too few images to exclude them ({few})."
-    return GOOD, f"✓ No copying beyond chance ({names}). That is no certificate of privacy."
+    return (
+        GOOD,
+        f"✓ No copying beyond chance was seen ({names}) by the searches listed below: no certificate of privacy.",
+    )
 
 
 def _none_found(gate: GateFacts) -> bool:
