@@ -15,7 +15,6 @@ import torch
 from job_inputs import inputs_at, new_job, paths_of
 from simulated_run import make_run, report_job
 from studies import tiny
-from synthgain.statistics.protocol_power import shares_that_end
 from test_solvers import Gaussian
 from workshop import Workshop, new_workshop
 
@@ -34,6 +33,7 @@ from synthgain.speed.documents import Counted, Forecast, Size, SizeSource, Speed
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
+from synthgain.statistics.protocol_power import shares_that_end
 from synthgain.study.planner import PlannedJob, Planner
 from synthgain.study.session import Session
 from synthgain.study.stage import TABLES

@@ -52,6 +52,8 @@ ALLOWED = {
     },
     # measures all of them; from statistics how many generators a claim needs
     "speed": {"datasets", "networks", "generators", "pools", "downstream", "statistics"},
+    # What a person sees of a call: the stages' titles, and the forecast.
+    "terminal": {"study", "speed.documents", "speed.forecast", "speed.plan_text"},
 }
 
 

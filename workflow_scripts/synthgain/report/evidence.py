@@ -32,6 +32,8 @@ from synthgain.report.facts import (
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 from synthgain.runtime.inputs import Input, NamedInputs
+from synthgain.runtime.ledger import Ledger, read_ledger
+from synthgain.runtime.protocols import Protocol, read_protocols, tampered
 from synthgain.statistics.metric_registry import MainEndpoint
 from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
@@ -132,7 +134,9 @@ class Evidence:
 
     study: Study
     seed: int
-    predeclared: dict[str, object]
+    protocols: list[Protocol]
+    ledger: Ledger
+    tampered: list[str]  # what is wrong with either
     models: list[ModelEvidence]
     datasets: dict[str, DatasetEvidence]
     splits: dict[str, pd.DataFrame]
@@ -157,8 +161,9 @@ class Evidence:
 
     @property
     def level(self) -> str:
-        """Confidence level of the intervals, such as `95 %`."""
-        return f"{100 * (1 - self.study.analysis.alpha):g} %"
+        """Confidence level of the intervals at this look, such as `95 %`."""
+        levels = [model.verdict.alpha for model in self.models if model.verdict.alpha is not None]
+        return f"{100 * (1 - (levels[0] if levels else self.study.analysis.alpha)):.4g} %"
 
     def segments(self, model: str) -> bool:
         """True for a model that segments."""
@@ -193,7 +198,9 @@ def gather(job: Job) -> Evidence:
     return Evidence(
         study=Study.model_validate(job.slice["config"]),
         seed=job.slice["seed"],
-        predeclared=job.slice["predeclared"],
+        protocols=read_protocols(job.run)[0],
+        ledger=read_ledger(job.run),
+        tampered=tampered(job.run),
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
         splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},

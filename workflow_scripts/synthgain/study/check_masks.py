@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 ONE_PASS = {"batch_size", "precision"}  # of sampling, all that a generator drawn in one pass takes
 
 
-def structures_of(study: Study, dataset: str) -> set[str] | None:
-    """Return the mask names that a data set will have, or None where only its files know."""
-    return study.datasets[dataset].known_structures
-
-
 def check_masks(study: Study) -> None:
     """Raise ValueError, one line naming the place, at the first mask that leads nowhere."""
     for name, generator in study.generators.items():
@@ -65,7 +60,7 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
     place = f"pools.{name}"
     if pool.filter is not None:
         _check_filter(study, pool, place)
-    if pool.misaligned and pool.rows_of is not None and structures_of(study, pool.rows_of) == set():
+    if pool.misaligned and pool.rows_of is not None and study.datasets[pool.rows_of].known_structures == set():
         raise ValueError(f"{place}.misaligned: data set {pool.rows_of!r} has no masks to permute")
     if pool.from_ is None:
         return
@@ -130,7 +125,7 @@ def _check_filter(study: Study, pool: Pool, place: str) -> None:
 
 
 def _known_structures(study: Study, dataset: str, structures: list[str], place: str) -> None:
-    known = structures_of(study, dataset)
+    known = study.datasets[dataset].known_structures
     for structure in structures:
         if known is not None and structure not in known:
             raise ValueError(f"{place}: data set {dataset!r} has no mask {structure!r}; {nearest(structure, known)}")

@@ -46,13 +46,13 @@ class PhantomDataset(DatasetBase):
         return set(STRUCTURES)
 
     @property
-    def counted(self) -> dict[str, Any]:
+    def counted(self) -> dict[str, object]:
         return {"images": self.patients * sum(self.images_per_patient) / 2}
 
-    def job_options(self, name: str) -> dict[str, Any]:
+    def job_options(self, name: str) -> dict[str, object]:
         return self.dump(exclude=COMMON)
 
-    def rehearsed(self, patients: int) -> dict[str, Any]:
+    def rehearsed(self, patients: int) -> dict[str, object]:
         return {"patients": min(self.patients, patients)}
 
 

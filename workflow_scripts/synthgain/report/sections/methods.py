@@ -1,14 +1,11 @@
 """The methods paragraph, drafted from the resolved config: what was done, in the words of a paper."""
 
-from types import ModuleType
-
 from synthgain.datasets.entries.base import Split
 from synthgain.pools.options import Pool
-from synthgain.registry import FAMILY_PROSE
 from synthgain.report.agreement import AGREEMENTS
 from synthgain.report.evidence import Evidence
-from synthgain.report.vocabulary import listed
-from synthgain.runtime.loading import load
+from synthgain.report.sections.protocol import established
+from synthgain.report.vocabulary import listed, prose_of
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.generation import Generator
 from synthgain.study.schema import Study
@@ -21,15 +18,10 @@ MASK_SOURCES = {
 }
 
 
-def prose_of(family: str) -> ModuleType:
-    """Return the module that describes a family of generators: NAME, kind, training, drawing, sampler."""
-    return load(FAMILY_PROSE, family)
-
-
 def methods(evidence: Evidence) -> list[str]:
     """Return the paragraphs of a draft methods section."""
     study = evidence.study
-    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(study)]
+    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(evidence)]
     return [text for text in (*paragraphs, _pools_examined(evidence)) if text]
 
 
@@ -159,7 +151,8 @@ def _pools_examined(evidence: Evidence) -> str:
     return " ".join(texts)
 
 
-def _statistics(study: Study) -> str:
+def _statistics(evidence: Evidence) -> str:
+    study = evidence.study
     analysis, replicates = study.analysis, study.replicates
     declared = [
         f"{p.arm}{f' at {p.ratio:g} %' if p.ratio else ''} against its baseline, "
@@ -167,7 +160,7 @@ def _statistics(study: Study) -> str:
         for p in analysis.primaries
     ]
     what = (
-        f"The primary comparison, declared in the config, was {listed(declared)}. It was"
+        f"The primary comparison{', declared before the run,' * established(evidence)} was {listed(declared)}. It was"
         if declared
         else "No comparison was declared as primary. Comparisons were"
     )

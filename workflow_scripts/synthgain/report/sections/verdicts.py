@@ -61,7 +61,8 @@ ALARMS = {
     ),
 }
 CLAIMED = ("helps", "harms", "equivalent")  # words that say what they are about
-SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗", "no verdict": "–"}
+SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗"}
+SIGNS |= dict.fromkeys(("no verdict", "unplanned look"), "–")
 Answer = tuple[str, str, str]  # question, tone (good, bad, open), answer
 
 

@@ -275,7 +275,7 @@ STAGES = (
     Stage(
         "collect_predictions",
         "Collecting predictions",
-        "predictions/{model}/{arm}.parquet",
+        "predictions/{look}{model}/{arm}.parquet",
         collect_predictions,
         {"predictions": "predict_downstream"},
     ),

@@ -29,7 +29,7 @@ def real_cell(plan: Planner, rows: str, index: int) -> Wildcards | None:
     """Return the job that trains the first model on all real images of `rows`, for replicate `index`."""
     for name, arm in plan.study.arms.items():
         if is_plain(arm) and arm.real == rows and arm.real_fraction == 1.0:
-            chunk = index // plan.study.replicates.per_job
+            chunk = plan.chunk_of(index)
             return {"model": next(iter(plan.study.models)), "arm": name, "ratio": 0, "chunk": chunk}
     return None
 
