@@ -20,7 +20,6 @@ from synthgain.report.evidence import ModelEvidence
 from synthgain.report.failures import failed_tables
 from synthgain.report.figures.style import arm_label
 from synthgain.report.tables import PLACE, TEST_SET, folded, result_table
-from synthgain.statistics.learning_curve import UNBOUNDED
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 
 GAP = "gap"
@@ -92,7 +91,7 @@ def equivalent_sentence(row: pd.Series) -> str:
     ends = interval(row["low"], row["high"], 2)
     if pd.isna(row["high"]):
         ends = f"{number(row['low'], 2)} upwards, without a bound that can be told"
-    if row.get("note") == UNBOUNDED or (np.isinf(row["high"]) and row["low"] == 0):
+    if str(row.get("note", "")).startswith("without a bound") or (np.isinf(row["high"]) and row["low"] == 0):
         ends = "without a bound: that more real patients raise the metric here is not shown"
     times = number(row["fraction"], 2)
     text = f"On {row['dataset']}, {arm} reached what about {times} times the real patients would reach"
