@@ -94,6 +94,7 @@ THRESHOLDS = (
     _fitted("sensitivity", "target_sensitivity"),
     _fitted("specificity", "target_sensitivity"),
 )
+TRUTHS = ("null", "plus", "minus")  # true difference 0, + and − one margin
 CASES = (BASE, *ONE_FACTOR, *CORNERS, *THRESHOLDS)
 
 
@@ -236,7 +237,7 @@ def markdown_table(results: Sequence[dict]) -> str:
     names = ("setting", "studies", "word given", "rejected", "covered (0, + and − margin)", "false *equivalent* (+, −)")
     lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     for result in results:
-        truths = result["truths"]
+        truths = {name: result["truths"][name] for name in TRUTHS if name in result["truths"]}
         null = truths["null"]
         rejected = f"{null['rejected']:.3f} ± {null['rejected_error']:.3f}" if null["judged"] else "no verdict"
         covered = ", ".join(f"{s['covered']:.3f}" for s in truths.values() if s["judged"]) or "–"
