@@ -90,7 +90,7 @@ def test_tampering_and_unplanned_looks_are_named(looked: tuple[Workshop, str], t
     page = (run / "report.html").read_text()
     for text in (
         "unplanned look",
-        "1 of 1 planned, 1 unplanned",
+        "1 of 2 planned, 1 unplanned",
         "replicates.count 8, now 6",
         "Deviations from protocol 1",
     ):
