@@ -122,7 +122,8 @@ def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
         ),
         (
             "Diverged seeds",
-            "A training whose loss is not finite stops the run, which names it; no replicate is left out of a comparison.",
+            "A training whose loss is not finite stops the run, which names it; no replicate is left out of a "
+            "comparison.",
         ),
         (
             "Missing labels",
