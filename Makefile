@@ -1,4 +1,4 @@
-# make run: the default study. make test: all tests but those on a cluster. make test-fast: those of a few minutes, before
+# make run: the default study. make study DATA=… NAME=…: a starter study for a folder or table of yours. make test: all tests but those on a cluster. make test-fast: those of a few minutes, before
 # each commit. make test-slurm: those on a Slurm that they install and start (as root, on Debian). make env: the
 # environment alone. How long each takes: CONTRIBUTING.md.
 PYTHON ?= python3
@@ -6,11 +6,16 @@ BIN := .venv/bin
 DONE := .venv/.complete
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run test test-fast test-slurm bench env lint docs lock
+.PHONY: run study test test-fast test-slurm bench env lint docs lock
 
 run: env
 	$(BIN)/snakemake --cores all
 	@echo "report: results/phantom/report.html"
+
+# Whatever stands in a path reaches the script as it is.
+study: env
+	@test -n "$$DATA" || { echo "say which: make study DATA=folder-or-table (and NAME=name, if you like)" >&2; exit 2; }
+	@$(BIN)/python workflow_scripts/start_study.py --name "$$NAME" -- "$$DATA"
 
 test: env lint
 	$(PYTEST) -n 2 -m "not workflow and not slurm"

@@ -46,6 +46,8 @@ ALLOWED = {
         "pools.passes",
         "statistics.metric_registry",
     },
+    # reads the user's files as the adapters do, and asks the planner and the forecast
+    "starter": {"datasets", "speed", "study"},
     "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
 }
 

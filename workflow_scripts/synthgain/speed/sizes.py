@@ -31,6 +31,8 @@ def _size(run: Path, entry: Mapping[str, Any], root: Path | None) -> dict[str, A
     if total is not None and split is not None:
         parts = {part: int(split["parts"].get(part, {}).get("images", 0)) for part in PARTS}
         return {"all": total, **parts, "known": "read"}
+    if total is None and "counts" in entry:
+        return {**entry["counts"], "known": "counted in its folder"}
     rows = _rows(entry, root)
     how = "read" if total is not None else "counted in its table" if rows is not None else "as the config has it"
     if total is None:

@@ -116,8 +116,7 @@ class TableDataset(RowsDataset):
     def has_patients(self) -> bool:
         return self.patient_id is not None
 
-    @property
-    def counted(self) -> dict[str, Any]:
+    def counted(self, root: Path | None) -> dict[str, Any]:
         return {"table": {"path": self.table, "where": self.where}}
 
     def needs(self) -> str | None:

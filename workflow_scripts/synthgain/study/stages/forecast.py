@@ -165,7 +165,7 @@ def _size(plan: Planner, name: str) -> dict[str, Any]:
             facts["column"] = {"name": split.column, "map": split.map}
             if split.validation:
                 facts["column"]["validation"] = split.validation
-    return facts | config.counted
+    return facts | config.counted(plan.root)
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
