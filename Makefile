@@ -6,7 +6,11 @@ BIN := .venv/bin
 DONE := .venv/.complete
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run study test test-fast test-slurm bench env lint docs lock
+# Small copies of published sets, with phantom films: make miniatures DIR=data SETS="chexpert nih_cxr14" (docs/published.md).
+miniatures: env
+	PYTHONPATH=workflow_scripts $(BIN)/python workflow_scripts/make_miniatures.py $(DIR) $(SETS)
+
+.PHONY: miniatures run study test test-fast test-slurm bench env lint docs lock
 
 run: env
 	$(BIN)/snakemake --cores all

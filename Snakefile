@@ -5,15 +5,10 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-# Snakemake merges --configfile over this one, entry by entry: the default study is read only where no other is given.
-if "datasets" not in config:
-
-    configfile: f"{workflow.basedir}/config.yaml"
-
-
 report: "workflow_scripts/synthgain/report/captions/workflow.rst"
 
 
+include: "rules/study.smk"
 include: "rules/common.smk"
 include: "rules/forecast.smk"
 include: "rules/data.smk"
@@ -22,6 +17,7 @@ include: "rules/pools.smk"
 include: "rules/downstream.smk"
 include: "rules/evaluation.smk"
 include: "rules/statistics.smk"
+include: "rules/readers.smk"
 include: "rules/report.smk"
 include: "rules/calibration.smk"
 
@@ -30,8 +26,10 @@ localrules:
     report,
     plan,
     audit,
+    confirm_audit,
     samples,
     exports,
+    reader_kit,
     verify,
     accept,
 
@@ -65,10 +63,26 @@ rule audit:
         targets("audit"),
 
 
+# What takes long waits for this receipt, and no later audit makes it out of date (Session.after_audit).
+rule confirm_audit:
+    input:
+        f"{RUN}/audit/audit.json",
+    output:
+        touch(f"{RUN}/audit/receipt"),
+    message:
+        "All data sets are read, divided and audited"
+
+
 # Sample grids of every generator snapshot, before any pool is drawn.
 rule samples:
     input:
         targets("samples"),
+
+
+# The pages for readers, before any model is trained: results/<study>/reader_kit-<panel>-…/.
+rule reader_kit:
+    input:
+        lambda wildcards: targets("reader_kit"),
 
 
 # Every pool as PNG files with a table and a datasheet.

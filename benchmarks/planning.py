@@ -23,7 +23,7 @@ import json, sys, time
 start = time.process_time()
 sys.path.insert(0, sys.argv[1] + "/workflow_scripts")
 from pathlib import Path
-from synthgain.study.load import read_yaml
+from synthgain.study.yaml_files import read_yaml
 from synthgain.study.session import Session
 imported = time.process_time()
 session = Session(read_yaml(Path(sys.argv[2])), Path(sys.argv[1]), Path("results"))

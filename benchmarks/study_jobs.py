@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from synthgain.runtime.command import Job, job_of
-from synthgain.study.load import read_yaml
 from synthgain.study.session import Session
 from synthgain.study.stage import PlannedJob
+from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,9 +16,9 @@ rule summarise_calibration:
             caption="../workflow_scripts/synthgain/report/captions/calibration.rst",
         ),
     log:
-        f"{STUDY}/logs/summarise_calibration/all.log",
+        log_of("summarise_calibration"),
     benchmark:
-        f"{STUDY}/benchmarks/summarise_calibration/all.tsv"
+        benchmark_of("summarise_calibration")
     conda:
         "../envs/environment.yaml"
     params:

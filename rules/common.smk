@@ -1,39 +1,17 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
 import atexit
 import sys
-from functools import partial
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
+from snakemake.settings.enums import RerunTrigger
 
-sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
-
-from synthgain.runtime.errors import SynthGainError
 from synthgain.study import cluster
-from synthgain.study.session import Session
 from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import wildcards_of_stages
-from synthgain.study.sources import blamed, merged, read_sources
 
 RUN = "results/{run}"
 STUDY = "results/{study}"  # above the runs of a study with several seeds
-
-# Snakemake's own `config` passes over a key given twice: the same files and words are read again.
-try:
-    sources = read_sources(
-        workflow.configfiles,
-        workflow.config_settings,
-        sent=bool(workflow.resource_settings.nodes),
-    )
-    session = Session(
-        merged(source.values for source in sources),
-        Path(workflow.basedir),
-        Path("results"),
-        source=partial(blamed, sources),
-    )
-except SynthGainError as problem:
-    raise WorkflowError(str(problem)) from None
 
 
 wildcard_constraints:
@@ -60,8 +38,29 @@ def needs(rule, name):
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
+def audited(rule):
+    """Return the input function of what puts a job that is due after the audit of all data sets."""
+    ask = planned(rule, "after_audit")
+
+    def receipt(wildcards):
+        # What a job reads stands in its one param; a receipt that it once waited for is no reason to run it again,
+        # without profiles/default too.
+        workflow.dag_settings.rerun_triggers -= {RerunTrigger.INPUT}
+        return ask(wildcards)
+
+    return receipt
+
+
 def job(rule):
     return planned(rule, "parameter")
+
+
+def log_of(rule):
+    return f"results/{STAGES[rule].record('logs', 'log')}"
+
+
+def benchmark_of(rule):
+    return f"results/{STAGES[rule].record('benchmarks', 'tsv')}"
 
 
 def script(rule, folder="{wildcards.run}"):
@@ -80,7 +79,7 @@ def targets(kind):
 
 
 def expected(wildcards):
-    return session.write_expected(Path(".snakemake/synthgain_expected.json"))
+    return session.write_expected(session.own_file("expected.json"))
 
 
 def recorded(path):
@@ -89,13 +88,11 @@ def recorded(path):
 
 
 def acceptable(wildcards):
-    return session.write_acceptable(
-        Path(".snakemake/synthgain_acceptable.json"), recorded
-    )
+    return session.write_acceptable(session.own_file("acceptable.json"), recorded)
 
 
 def planned_jobs(wildcards):
-    return session.write_planned(Path(".snakemake/synthgain_planned.json"))
+    return session.write_planned(session.own_file("planned.json"))
 
 
 def jobs_at_once(wildcards):

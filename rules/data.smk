@@ -5,9 +5,9 @@ rule prepare_dataset:
     output:
         f"{RUN}/datasets/{{dataset}}/manifest.json",
     log:
-        f"{RUN}/logs/prepare_dataset/{{dataset}}.log",
+        log_of("prepare_dataset"),
     benchmark:
-        f"{RUN}/benchmarks/prepare_dataset/{{dataset}}.tsv"
+        benchmark_of("prepare_dataset")
     conda:
         "../envs/environment.yaml"
     threads: 4
@@ -28,9 +28,9 @@ rule split_dataset:
     output:
         f"{RUN}/splits/{{dataset}}/manifest.json",
     log:
-        f"{RUN}/logs/split_dataset/{{dataset}}.log",
+        log_of("split_dataset"),
     benchmark:
-        f"{RUN}/benchmarks/split_dataset/{{dataset}}.tsv"
+        benchmark_of("split_dataset")
     conda:
         "../envs/environment.yaml"
     params:
@@ -53,9 +53,9 @@ rule audit_datasets:
             caption="../workflow_scripts/synthgain/report/captions/audit.rst",
         ),
     log:
-        f"{RUN}/logs/audit_datasets/all.log",
+        log_of("audit_datasets"),
     benchmark:
-        f"{RUN}/benchmarks/audit_datasets/all.tsv"
+        benchmark_of("audit_datasets")
     conda:
         "../envs/environment.yaml"
     resources:

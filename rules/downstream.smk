@@ -7,12 +7,13 @@ rule train_downstream:
         datasets=needs("train_downstream", "datasets"),
         splits=needs("train_downstream", "splits"),
         replicas=needs("train_downstream", "replicas"),
+        audited=audited("train_downstream"),
     output:
         f"{RUN}/downstream/{{model}}/{{arm}}/{{ratio}}/{{chunk}}/manifest.json",
     log:
-        f"{RUN}/logs/train_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.log",
+        log_of("train_downstream"),
     benchmark:
-        f"{RUN}/benchmarks/train_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.tsv"
+        benchmark_of("train_downstream")
     conda:
         "../envs/environment.yaml"
     threads: session.study.compute.downstream_threads
@@ -36,9 +37,9 @@ rule predict_downstream:
     output:
         f"{RUN}/predictions/{{model}}/{{arm}}/{{ratio}}/{{chunk}}.parquet",
     log:
-        f"{RUN}/logs/predict_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.log",
+        log_of("predict_downstream"),
     benchmark:
-        f"{RUN}/benchmarks/predict_downstream/{{model}}-{{arm}}-{{ratio}}-{{chunk}}.tsv"
+        benchmark_of("predict_downstream")
     conda:
         "../envs/environment.yaml"
     threads: session.study.compute.downstream_threads
@@ -60,9 +61,9 @@ rule collect_predictions:
     output:
         f"{RUN}/predictions/{{model}}/{{arm}}.parquet",
     log:
-        f"{RUN}/logs/collect_predictions/{{model}}-{{arm}}.log",
+        log_of("collect_predictions"),
     benchmark:
-        f"{RUN}/benchmarks/collect_predictions/{{model}}-{{arm}}.tsv"
+        benchmark_of("collect_predictions")
     conda:
         "../envs/environment.yaml"
     params:
@@ -80,9 +81,9 @@ rule trivial_floor:
     output:
         f"{RUN}/floors/{{model}}.parquet",
     log:
-        f"{RUN}/logs/trivial_floor/{{model}}.log",
+        log_of("trivial_floor"),
     benchmark:
-        f"{RUN}/benchmarks/trivial_floor/{{model}}.tsv"
+        benchmark_of("trivial_floor")
     conda:
         "../envs/environment.yaml"
     resources:

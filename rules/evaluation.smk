@@ -11,9 +11,9 @@ rule measure_fidelity:
     output:
         f"{RUN}/fidelity/{{pool}}/{{index}}/manifest.json",
     log:
-        f"{RUN}/logs/measure_fidelity/{{pool}}-{{index}}.log",
+        log_of("measure_fidelity"),
     benchmark:
-        f"{RUN}/benchmarks/measure_fidelity/{{pool}}-{{index}}.tsv"
+        benchmark_of("measure_fidelity")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -38,9 +38,9 @@ rule check_memorisation:
     output:
         f"{RUN}/memorisation/{{pool}}/{{index}}/manifest.json",
     log:
-        f"{RUN}/logs/check_memorisation/{{pool}}-{{index}}.log",
+        log_of("check_memorisation"),
     benchmark:
-        f"{RUN}/benchmarks/check_memorisation/{{pool}}-{{index}}.tsv"
+        benchmark_of("check_memorisation")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -64,9 +64,9 @@ rule score_pool:
     output:
         f"{RUN}/label_consistency/{{pool}}/{{index}}/manifest.json",
     log:
-        f"{RUN}/logs/score_pool/{{pool}}-{{index}}.log",
+        log_of("score_pool"),
     benchmark:
-        f"{RUN}/benchmarks/score_pool/{{pool}}-{{index}}.tsv"
+        benchmark_of("score_pool")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -89,9 +89,9 @@ rule evaluate_snapshots:
     output:
         f"{RUN}/snapshots/{{generator}}/{{index}}/manifest.json",
     log:
-        f"{RUN}/logs/evaluate_snapshots/{{generator}}-{{index}}.log",
+        log_of("evaluate_snapshots"),
     benchmark:
-        f"{RUN}/benchmarks/evaluate_snapshots/{{generator}}-{{index}}.tsv"
+        benchmark_of("evaluate_snapshots")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -113,9 +113,9 @@ rule relate_fidelity:
     output:
         f"{RUN}/fidelity_utility/{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/relate_fidelity/{{model}}.log",
+        log_of("relate_fidelity"),
     benchmark:
-        f"{RUN}/benchmarks/relate_fidelity/{{model}}.tsv"
+        benchmark_of("relate_fidelity")
     conda:
         "../envs/environment.yaml"
     params:

@@ -5,14 +5,16 @@ localrules:
     forecast_cost,
 
 
-# First of all, so that the forecast is one; with the threads of the jobs whose steps it measures.
+# Before anything that takes long, so that the forecast is one; with the threads of the jobs whose steps it measures.
 rule measure_speed:
+    input:
+        audited=audited("measure_speed"),
     output:
         f"{RUN}/forecast/speed.json",
     log:
-        f"{RUN}/logs/measure_speed/speed.log",
+        log_of("measure_speed"),
     benchmark:
-        f"{RUN}/benchmarks/measure_speed/speed.tsv"
+        benchmark_of("measure_speed")
     priority: 100
     conda:
         "../envs/environment.yaml"
@@ -40,9 +42,9 @@ rule forecast_cost:
     output:
         f"{RUN}/forecast/forecast.json",
     log:
-        f"{RUN}/logs/forecast_cost/forecast.log",
+        log_of("forecast_cost"),
     benchmark:
-        f"{RUN}/benchmarks/forecast_cost/forecast.tsv"
+        benchmark_of("forecast_cost")
     conda:
         "../envs/environment.yaml"
     params:

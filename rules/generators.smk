@@ -6,12 +6,13 @@ rule train_generator:
         datasets=needs("train_generator", "datasets"),
         splits=needs("train_generator", "splits"),
         start=needs("train_generator", "start"),
+        audited=audited("train_generator"),
     output:
         f"{RUN}/generators/{{generator}}/{{index}}/manifest.json",
     log:
-        f"{RUN}/logs/train_generator/{{generator}}-{{index}}.log",
+        log_of("train_generator"),
     benchmark:
-        f"{RUN}/benchmarks/train_generator/{{generator}}-{{index}}.tsv"
+        benchmark_of("train_generator")
     conda:
         "../envs/environment.yaml"
     threads: max(session.study.compute.generator_threads, session.study.compute.generator_processes)
@@ -45,9 +46,9 @@ rule draw_sample_grid:
             },
         ),
     log:
-        f"{RUN}/logs/draw_sample_grid/{{generator}}-{{index}}-{{snapshot}}.log",
+        log_of("draw_sample_grid"),
     benchmark:
-        f"{RUN}/benchmarks/draw_sample_grid/{{generator}}-{{index}}-{{snapshot}}.tsv"
+        benchmark_of("draw_sample_grid")
     conda:
         "../envs/environment.yaml"
     resources:

@@ -17,9 +17,9 @@ rule draw_pool_shard:
     output:
         f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/shard-{{shard}}/manifest.json",
     log:
-        f"{RUN}/logs/draw_pool_shard/{{pool}}-{{index}}-{{replica}}-{{shard}}.log",
+        log_of("draw_pool_shard"),
     benchmark:
-        f"{RUN}/benchmarks/draw_pool_shard/{{pool}}-{{index}}-{{replica}}-{{shard}}.tsv"
+        benchmark_of("draw_pool_shard")
     conda:
         "../envs/environment.yaml"
     threads: session.study.compute.sampling_threads
@@ -41,9 +41,9 @@ rule merge_pool_replica:
     output:
         f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/manifest.json",
     log:
-        f"{RUN}/logs/merge_pool_replica/{{pool}}-{{index}}-{{replica}}.log",
+        log_of("merge_pool_replica"),
     benchmark:
-        f"{RUN}/benchmarks/merge_pool_replica/{{pool}}-{{index}}-{{replica}}.tsv"
+        benchmark_of("merge_pool_replica")
     conda:
         "../envs/environment.yaml"
     params:
@@ -60,9 +60,9 @@ rule export_pool:
     output:
         f"{RUN}/exports/{{pool}}/{{index}}/manifest.json",
     log:
-        f"{RUN}/logs/export_pool/{{pool}}-{{index}}.log",
+        log_of("export_pool"),
     benchmark:
-        f"{RUN}/benchmarks/export_pool/{{pool}}-{{index}}.tsv"
+        benchmark_of("export_pool")
     conda:
         "../envs/environment.yaml"
     params:

@@ -14,9 +14,9 @@ rule draw_figures:
     output:
         f"{RUN}/figures/{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/draw_figures/{{model}}.log",
+        log_of("draw_figures"),
     benchmark:
-        f"{RUN}/benchmarks/draw_figures/{{model}}.tsv"
+        benchmark_of("draw_figures")
     conda:
         "../envs/environment.yaml"
     resources:
@@ -46,6 +46,8 @@ rule write_report:
         statistics=needs("write_report", "statistics"),
         figures=needs("write_report", "figures"),
         trainings=needs("write_report", "trainings"),
+        kits=needs("write_report", "kits"),
+        ratings=needs("write_report", "ratings"),
         forecast=needs("write_report", "forecast"),
     output:
         report(
@@ -54,9 +56,9 @@ rule write_report:
             caption="../workflow_scripts/synthgain/report/captions/results.rst",
         ),
     log:
-        f"{RUN}/logs/write_report/report.log",
+        log_of("write_report"),
     benchmark:
-        f"{RUN}/benchmarks/write_report/report.tsv"
+        benchmark_of("write_report")
     conda:
         "../envs/environment.yaml"
     params:

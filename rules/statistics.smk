@@ -12,9 +12,9 @@ rule compare_arms:
     output:
         f"{RUN}/statistics/{{model}}/manifest.json",
     log:
-        f"{RUN}/logs/compare_arms/{{model}}.log",
+        log_of("compare_arms"),
     benchmark:
-        f"{RUN}/benchmarks/compare_arms/{{model}}.tsv"
+        benchmark_of("compare_arms")
     conda:
         "../envs/environment.yaml"
     resources:

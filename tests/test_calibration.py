@@ -17,9 +17,9 @@ from workshop import ROOT, Workshop, new_workshop
 from synthgain.report.calibration_page import calibration_page
 from synthgain.runtime.files import read_table
 from synthgain.statistics import calibration_rates as known
-from synthgain.study.load import read_yaml
 from synthgain.study.session import Session
 from synthgain.study.stages.table import STAGES
+from synthgain.study.yaml_files import read_yaml
 
 CONFIG = ROOT / "studies" / "calibration.yaml"
 

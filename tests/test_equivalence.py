@@ -1,5 +1,7 @@
 """The verdict: its order, its margin, its words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,8 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from synthgain.statistics import equivalence
 from synthgain.statistics import obuchowski_rockette as orh
-from synthgain.statistics.equivalence import VERDICTS, verdict
+from synthgain.statistics.equivalence import VERDICTS, Rules, judge, judge_runs, verdict
+from synthgain.statistics.units import Design, units_of
 
 DIFFERENCES = np.array([0.004, 0.011, 0.002, 0.008, 0.005])
 CONTRAST = orh.from_covariances(DIFFERENCES, 1e-5, 1e-5)
@@ -79,3 +82,66 @@ def test_one_source_of_variance_is_enough():
     seeds = orh.from_covariances(np.array([0.050, 0.051, 0.052]), 1e-4, 2e-4)
     assert seeds.patient_variance == 0
     assert verdict(seeds, seeds.p_value(), 0.05, 0.02) == "helps"
+
+
+RULES = Rules(0.05, 0.02)
+
+
+def test_the_order_of_a_verdict():
+    """Too few units, not estimable, ceiling, equivalent, helps or harms, inconclusive."""
+    tiny = orh.from_covariances(np.array([0.0010, 0.0011, 0.0012, 0.0011]), 0, 0)
+    wide = orh.from_covariances(np.array([0.10, 0.11, 0.12, 0.11]), 0, 0)
+    assert judge(tiny, (0.8, 0.8), RULES, "3 seeds").verdict == "no verdict"
+    assert judge(tiny, (0.8, 0.8), RULES, "3 seeds", copies=True, reason="copies").verdict == "no verdict"
+    assert judge(replace(tiny, se=np.nan), (0.8, 0.8), RULES, reason="flat").verdict == "inconclusive"
+    assert judge(tiny, (0.8, 0.8), RULES).verdict == "equivalent"
+    near = judge(tiny, (0.97, 0.97), RULES)
+    assert near.verdict == "inconclusive"
+    assert near.reason.startswith("ceiling: the margin of 0.02 is more than 40 % of the 0.03")
+    assert judge(tiny, (0.97, 0.97), replace(RULES, margin=0.01)).verdict == "equivalent"
+    assert judge(wide, (0.99, 0.88), RULES).verdict == "helps"  # a ceiling forbids *equivalent* alone
+    assert judge(wide, (0.8, 0.7), RULES, p_adjusted=0.2).verdict == "inconclusive"
+    distance = replace(RULES, margin=1.0, higher_is_better=False, ends=(0.0, np.inf))
+    assert judge(tiny, (12.0, 12.0), distance).verdict == "equivalent"
+    assert "the best value" in judge(tiny, (1.2, 1.2), distance).reason
+
+
+def test_one_comparison_from_its_runs():
+    arm, baseline = np.array([0.86, 0.87, 0.85, 0.88, 0.86, 0.87]), np.full(6, 0.80) + 0.001 * np.arange(6)
+    covariance = np.full((12, 12), 1e-4) + 1e-5 * np.eye(12)
+    one = judge_runs(arm, baseline, covariance, RULES, Design())
+    assert one.verdict == "helps"
+    assert one.p == orh.compare(arm, baseline, covariance).p_value()
+    assert judge_runs(arm[:3], baseline[:3], covariance[np.ix_([0, 1, 2, 6, 7, 8], [0, 1, 2, 6, 7, 8])], RULES,
+                      Design()).verdict == "no verdict"  # fmt: skip
+    two = judge_runs(arm, baseline, covariance, RULES, Design(generators=2))
+    assert two.contrast.seeds == 6
+    four = judge_runs(arm, baseline, covariance, RULES, Design(generators=6))
+    assert four.contrast.seeds == 6
+
+
+@pytest.mark.parametrize(
+    ("count", "design", "unit", "units", "claim", "few"),
+    [
+        (5, Design(), "seeds", 5, "for this generator", False),
+        (3, Design(), "seeds", 3, "for this generator", True),
+        (10, Design(2), "seeds", 10, "for these 2 generators", False),
+        (4, Design(3), "seeds", 4, "for these 3 generators", True),  # one seed is left to tell the spread of seeds
+        (8, Design(4), "generators", 4, "", False),
+        (3, Design(8), "seeds", 3, "for these 3 generators", True),
+        (10, Design(1, 5), "pool draws", 5, "for this generator", False),
+        (10, Design(1, 2), "seeds", 10, "for this generator", False),
+        (10, Design(1, 1, "drawn"), "seeds", 10, "for this pool", False),
+        (10, Design(1, 5, "drawn"), "pool draws", 5, "", False),
+        (2, Design(4, 4, "real"), "seeds", 2, "", True),
+    ],
+)
+def test_units_of_a_comparison(count, design, unit, units, claim, few):
+    found = units_of(np.arange(count), design)
+    assert (found.unit, found.count, found.claim, bool(found.too_few)) == (unit, units, claim, few)
+    np.testing.assert_allclose(found.averaging.sum(axis=1), 1)
+
+
+def test_replicates_of_a_generator_are_averaged():
+    found = units_of(np.arange(9), Design(4))
+    np.testing.assert_allclose(found.averaging @ np.arange(9.0), [4, 3, 4, 5])

@@ -149,7 +149,7 @@ def test_replicates_that_are_copies_of_one_run_are_no_replicates() -> None:
 def test_a_single_replicate_has_its_reason() -> None:
     one = [table(noisy(), ratio, seed).query("replicate == 0") for ratio, seed in ((300, 1), (0, 2))]
     word, reason, sentence = said(compared(*one))
-    assert (word, reason) == ("inconclusive", "two replicates are needed")
+    assert (word, reason) == ("no verdict", "two replicates are needed")
     assert "not estimable: two replicates are needed" in sentence
 
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from studies import tiny
 
@@ -127,6 +128,19 @@ RECIPES = {
         ],
         6,
     ),
+    "metric": Recipe(
+        {"success_rate.py": "statistics/success_rate.py"},
+        [
+            (
+                holder("_ENTRIES = ("),
+                *after(
+                    "_ENTRIES = (",
+                    '    _masks("success_rate", "Success rate", computed_by="synthgain.statistics.success_rate"),',
+                ),
+            )
+        ],
+        2,
+    ),
     "network": Recipe(
         {"tiny_cnn.py": "networks/tiny_cnn.py"},
         [
@@ -180,8 +194,8 @@ def study_of_toys() -> dict:
 
 
 def study_of_a_task() -> dict:
-    """A study of real images with a model of the toy task: others need masks from every pool."""
-    primary = {"model": "cnn", "arm": "real_strong", "metric": "dice", "test_set": "hospital_a"}
+    """A study of real images with a model of the toy task, whose primary endpoint is the toy metric."""
+    primary = {"model": "cnn", "arm": "real_strong", "metric": "success_rate", "test_set": "hospital_a"}
     model = {"task": "coarse", "structures": ["lungs"], "steps": 2, "batch_size": 4, "validate_every": 2}
     arms = {"real": {"real": "hospital_a"}, "real_strong": {"real": "hospital_a", "augmentation": "strong"}}
     changes = {"study": "outlines", "generators": {}, "pools": {}, "models": {"cnn": model}, "arms": arms}
@@ -222,12 +236,17 @@ def test_every_recipe_works(tmp_path: Path) -> None:
     for recipe in RECIPES.values():
         followed(recipe, copy)
     studies = tmp_path / "studies.json"
-    predicted = ["predictions/cnn/real/0/0.parquet"]
-    studies.write_text(json.dumps([[study_of_toys(), OUTPUTS], [study_of_a_task(), predicted]]))
+    compared = ["statistics/cnn/manifest.json"]
+    studies.write_text(json.dumps([[study_of_toys(), OUTPUTS], [study_of_a_task(), compared]]))
     command = [sys.executable, str(TOYS / "study.py"), str(studies), str(copy), str(tmp_path / "results")]
     paths = {"PYTHONPATH": str(copy / "workflow_scripts"), "PATH": "/usr/bin:/bin"}
     environment = {**paths, "OMP_NUM_THREADS": "1", "SYNTHGAIN_DEVICE": "cpu"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == [*OUTPUTS, *predicted]
-    assert (tmp_path / "results" / "outlines" / predicted[0]).exists()
+    assert json.loads(done.stdout.splitlines()[-1]) == [*OUTPUTS, *compared]
+    outlines = tmp_path / "results" / "outlines"
+    assert (outlines / "predictions" / "cnn" / "real" / "0" / "0.parquet").exists()
+    comparisons = pd.read_csv(outlines / "statistics" / "cnn" / "comparisons.csv")
+    (primary,) = comparisons[comparisons["family"] == "primary"].to_dict("records")
+    assert primary["metric"] == "success_rate"
+    assert 0 <= primary["mean"] <= 1

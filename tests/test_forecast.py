@@ -27,18 +27,20 @@ from synthgain.report.evidence import gather
 from synthgain.report.facts import ForecastFacts
 from synthgain.report.sections.cost import cost_section, stage_minutes
 from synthgain.runtime.files import write_json, write_manifest
+from synthgain.speed.documents import Counted, Forecast, Size, SizeSource, Speed, Term
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
-from synthgain.study.load import read_yaml
 from synthgain.study.planner import PlannedJob, Planner
 from synthgain.study.session import Session
 from synthgain.study.stage import TABLES
 from synthgain.study.stages.downstream import steps_of
 from synthgain.study.stages.evaluation import MEMBERSHIP_LEVELS
-from synthgain.study.stages.forecast import work_groups
+from synthgain.study.stages.forecast import Group, work_groups
 from synthgain.study.stages.table import STAGES
-from synthgain.study.work import joined, term
+from synthgain.study.training import Arm
+from synthgain.study.work import joined
+from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).parent.parent
 SEVERAL = {"replicates": {"count": 5, "per_job": 2, "generators": 2, "pools": 3}}
@@ -92,8 +94,8 @@ def test_membership_has_its_levels() -> None:
     ],
 )
 def test_steps_of_an_arm(changes: dict[str, Any], ratio: int, expected: int) -> None:
-    arm = {"steps_factor": 1.0, "match": "steps", "real": "a", "sibling_probability": None, **changes}
-    assert steps_of({"steps": 100}, arm, ratio) == expected
+    arm = Arm.model_construct(**{"steps_factor": 1.0, "real": "a", "sibling_probability": None, **changes})
+    assert steps_of(100, changes.get("match", "steps"), arm, ratio) == expected
 
 
 STUDIES = {
@@ -115,16 +117,17 @@ def test_every_planned_job_is_counted_once_after_its_inputs(name: str, monkeypat
     plan.job("write_report")
     jobs = [job for job in plan.jobs() if job.rule not in ("measure_speed", "forecast_cost")]
     wanted = _behind(plan.job("write_report"), {job.output: job for job in jobs})
-    assert Counter(
-        {rule: sum(g["jobs"] for g in groups if g["rule"] == rule) for rule in {g["rule"] for g in groups}}
-    ) == (Counter(job.rule for job in wanted))
-    assert all(before < number for number, group in enumerate(groups) for before in group["after"])
+    counted = [group.counted() for group in groups]
+    assert Counter({rule: sum(g.jobs for g in counted if g.rule == rule) for rule in {g.rule for g in counted}}) == (
+        Counter(job.rule for job in wanted)
+    )
+    assert all(before < number for number, group in enumerate(counted) for before in group.after)
     measured = plan.job("measure_speed").slice["kinds"]
-    for group in groups:
-        assert 1 / group["jobs"] - 1e-6 <= group["longest"] <= 1
-        for entry in group["work"]:
-            assert entry["kind"] in measured, "a kind of work that nothing measures"
-            assert entry["amount"] > 0
+    for group in counted:
+        assert 1 / group.jobs - 1e-6 <= group.longest <= 1
+        for entry in group.work:
+            assert entry.kind in measured, "a kind of work that nothing measures"
+            assert entry.amount > 0
 
 
 def _behind(report: PlannedJob, jobs: dict[str, PlannedJob]) -> list[PlannedJob]:
@@ -137,15 +140,17 @@ def _behind(report: PlannedJob, jobs: dict[str, PlannedJob]) -> list[PlannedJob]
     return list(found.values())
 
 
-def amounts(groups: list[dict[str, Any]], rule: str, unit: str) -> float:
-    return sum(
-        t["amount"] for g in groups if g["rule"] == rule for t in g["work"] if t["unit"] == unit and "images" not in t
-    )
+def terms_of(groups: list[Group], rule: str) -> list[Term]:
+    return [term for group in groups if group.rule == rule for term in group.counted().work]
 
 
-def weight(groups: list[dict[str, Any]], rule: str, place: str) -> float:
-    terms = [t for g in groups if g["rule"] == rule for t in g["work"] if "images" in t and "at_most" not in t]
-    return sum(t["amount"] * t["images"].get(place, 0.0) for t in terms)
+def amounts(groups: list[Group], rule: str, unit: str) -> float:
+    return sum(term.amount for term in terms_of(groups, rule) if term.unit == unit and not term.images)
+
+
+def weight(groups: list[Group], rule: str, place: str) -> float:
+    terms = [term for term in terms_of(groups, rule) if not term.at_most]
+    return sum(term.amount * term.images.get(place, 0.0) for term in terms)
 
 
 def test_counts_of_a_study_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +225,7 @@ def test_rehearsals_and_seeds_of_a_study_have_no_forecast_in_their_report(monkey
         assert not [path for path in report.inputs if path.startswith("forecast/")]
 
 
-SPEED: dict[str, Any] = {
+SPEED = Speed.model_validate({
     "kinds": {
         "model m": {
             "step": {"seconds": 0.5, "cpu_seconds": 0.2},
@@ -232,14 +237,18 @@ SPEED: dict[str, Any] = {
     "start_up": {"python": 0.1, "tables": 1.0, "torch": 3.0, "drawing": 5.0},
     "machine": {"gpu": False, "device": "cpu", "cores": 2, "measured": "now", "busy": 0.5},
     "threads": {}, "seconds": 4.0,
-}  # fmt: skip
+})  # fmt: skip
 SIZES = {
-    "a": {"all": 100, "train": 50, "validation": 20, "test": 30, "known": "read"},
-    "b": {"all": None, "known": "no"},
+    "a": Size(all=100, train=50, validation=20, test=30, known="read"),
+    "b": Size(known="no"),
 }
 
 
-def group(rule: str, work: list[dict], jobs: int = 1, after: list[int] | None = None, **more: Any) -> dict[str, Any]:
+def term(kind: str, unit: str, amount: float, images: dict | None = None, at_most: int = 0, passes: int = 1) -> Term:
+    return Term(kind=kind, unit=unit, amount=amount, images=images or {}, at_most=at_most, passes=passes)
+
+
+def group(rule: str, work: list[Term], jobs: int = 1, after: list[int] | None = None, **more: Any) -> Counted:
     entry = {
         "rule": rule,
         "name": "x",
@@ -251,29 +260,27 @@ def group(rule: str, work: list[dict], jobs: int = 1, after: list[int] | None = 
         "gpu": STAGES[rule].on_gpu and bool(work),
         "loads": STAGES[rule].loads if work else TABLES,
     }
-    return {**entry, **more}
+    return Counted(**{**entry, **more})
 
 
 def test_hours_of_a_group_by_hand() -> None:
     work = [
-        term("model m", "step", 10) | {"passes": 8},
+        term("model m", "step", 10, passes=8),
         term("model m", "image", 3, {"a/validation": 1.0, "a/test": 1.0}, 40),
     ]
     disk = [term("model m", "network", 2), term("", "bytes", 4, {"a/all": 1.0})]
     (found,) = forecast_groups([group("train_downstream", work, jobs=2, disk=disk)], SPEED, SIZES)
-    assert found["steps"] == 10
-    assert found["passes"] == 10 * 8 + 3 * 40, "the cap holds before the factor"
-    assert found["cpu_seconds"] == pytest.approx(2 * 3 + 10 * 0.2 + 120 * 0.04)
-    assert found["seconds"] == pytest.approx(2 * 3 + 10 * 0.1 + 120 * 0.02), (
-        "of cores of its own: CPU time over threads"
-    )
-    assert found["longest_seconds"] == pytest.approx(3 + (1.0 + 2.4) / 2)
-    assert found["disk_bytes"] == 2 * 100 + 4 * 100
-    assert (found["gpu_seconds"], found["memory_gb"], found["missing"]) == (0.0, 1.5, [])
-    woken = {"start_up": {**SPEED["start_up"], "device": 2.0}}
-    gpu = {**SPEED, **woken, "machine": {**SPEED["machine"], "gpu": True}}
+    assert found.steps == 10
+    assert found.passes == 10 * 8 + 3 * 40, "the cap holds before the factor"
+    assert found.cpu_seconds == pytest.approx(2 * 3 + 10 * 0.2 + 120 * 0.04)
+    assert found.seconds == pytest.approx(2 * 3 + 10 * 0.1 + 120 * 0.02), "of cores of its own: CPU time over threads"
+    assert found.longest_seconds == pytest.approx(3 + (1.0 + 2.4) / 2)
+    assert found.disk_bytes == 2 * 100 + 4 * 100
+    assert (found.gpu_seconds, found.memory_gb, found.missing) == (0.0, 1.5, [])
+    machine = SPEED.machine.model_copy(update={"gpu": True})
+    gpu = SPEED.model_copy(update={"start_up": {**SPEED.start_up, "device": 2.0}, "machine": machine})
     (there,) = forecast_groups([group("train_downstream", work, jobs=2)], gpu, SIZES)
-    assert there["gpu_seconds"] == there["seconds"] == pytest.approx(2 * (3 + 2) + 10 * 0.5 + 120 * 0.1)
+    assert there.gpu_seconds == there.seconds == pytest.approx(2 * (3 + 2) + 10 * 0.5 + 120 * 0.1)
 
 
 def test_what_is_not_known_is_named_and_not_hidden() -> None:
@@ -285,13 +292,13 @@ def test_what_is_not_known_is_named_and_not_hidden() -> None:
         group("measure_fidelity", unmeasured),
     ]
     found = forecast_groups([*made, group("compare_arms", [])], SPEED, SIZES)
-    reasons = [entry["missing"] for entry in found]
+    reasons = [entry.missing for entry in found]
     assert "not known before it is read" in reasons[0][0]
     assert "out of memory" in reasons[1][0]
     assert "not measured" in reasons[2][0]
     assert reasons[3] == []
-    assert not found[3]["modelled"]
-    text = plan_text({"study": "s", "runs": 1, "groups": found, "sizes": SIZES, "speed": SPEED}, [0, 0, 0, 1], 2, {})
+    assert not found[3].modelled
+    text = plan_text(Forecast(study="s", runs=1, groups=found, sizes=SIZES, speed=SPEED), [0, 0, 0, 1], 2, {})
     assert "Not forecast: sampling g: out of memory." in text
     assert text.count("not all forecast") >= 3
     assert "start-up only" in text
@@ -309,15 +316,15 @@ def test_the_clock_is_bound_by_work_and_by_the_longest_chain() -> None:
     assert bounds["path"] == pytest.approx(26)
     assert bounds["work"] == pytest.approx(2 * (13 + 13 + 4 * 3 + 10) / 4)
     assert wall_seconds(found, 4, [0.0, 1.0, 0.0])["path"] == pytest.approx(13)
-    assert by(found, "rule")[0]["seconds"] == pytest.approx(13)
-    assert added(found)["jobs"] == 6
+    assert by(found, "rule")[0].seconds == pytest.approx(13)
+    assert added(found).jobs == 6
 
 
 def test_terms_of_one_kind_are_added_and_capped_ones_kept_apart() -> None:
     terms = [term("m", "image", 2, {"a/test": 1.0}), term("m", "image", 1, {"a/test": 3.0, "b/all": 1.0})]
     capped = term("m", "image", 1, {"a/test": 1.0}, 7)
     found = joined([*terms, capped, capped])
-    assert found == [term("m", "image", 1, {"a/test": 5.0, "b/all": 1.0}), {**capped, "amount": 2}]
+    assert found == [term("m", "image", 1, {"a/test": 5.0, "b/all": 1.0}), term("m", "image", 2, {"a/test": 1.0}, 7)]
 
 
 def test_sizes_are_read_counted_or_not_known(tmp_path: Path) -> None:
@@ -337,22 +344,17 @@ def test_sizes_are_read_counted_or_not_known(tmp_path: Path) -> None:
         entry["manifest"] = f"datasets/{name}/manifest.json"
         if "shares" in entry:
             entry |= {"split_manifest": f"splits/{name}/manifest.json"}
-    found = dataset_sizes(tmp_path, datasets, tmp_path)
-    assert found["phantom"] == {
-        "all": 90.0,
-        "train": 45.0,
-        "validation": 18.0,
-        "test": 27.0,
-        "known": "as the config has it",
-    }
-    assert (found["table"]["all"], found["table"]["test"], found["table"]["known"]) == (5, 5, "counted in its table")
-    assert (found["folds"]["train"], found["folds"]["validation"], found["folds"]["test"]) == (6, 0, 4)
-    assert found["unread"]["all"] is None
+    sources = {name: SizeSource.model_validate(entry) for name, entry in datasets.items()}
+    found = dataset_sizes(tmp_path, sources, tmp_path)
+    how = "as the config has it"
+    assert found["phantom"] == Size(all=90.0, train=45.0, validation=18.0, test=27.0, known=how)
+    assert (found["table"].all, found["table"].test, found["table"].known) == (5, 5, "counted in its table")
+    assert (found["folds"].train, found["folds"].validation, found["folds"].test) == (6, 0, 4)
+    assert found["unread"].all is None
     write_manifest(tmp_path / "datasets/unread/manifest.json", "i", [], images=7)
-    assert dataset_sizes(tmp_path, datasets, None)["unread"]["all"] == 7
-    assert (
-        dataset_sizes(tmp_path, {"unread": {**datasets["unread"], "identity": "other"}}, None)["unread"]["all"] is None
-    )
+    assert dataset_sizes(tmp_path, sources, None)["unread"].all == 7
+    other = {"unread": sources["unread"].model_copy(update={"identity": "other"})}
+    assert dataset_sizes(tmp_path, other, None)["unread"].all is None
 
 
 def test_durations_read_well() -> None:
@@ -423,9 +425,10 @@ def test_speeds_of_gans_segmenters_and_control_networks(tmp_path: Path, monkeypa
 def fake_forecast(folder: Path) -> dict[str, Any]:
     work = {"train_generator": [term("model m", "step", 3000)], "train_downstream": [term("model m", "step", 2500)]}
     groups = forecast_groups([group(rule, terms) for rule, terms in work.items()], SPEED, SIZES)
-    facts = {"identity": "f" * 32, "groups": [*groups, *forecast_groups([group("compare_arms", [])], SPEED, SIZES)]}
-    kinds = {"generator ddpm": SPEED["kinds"]["model m"]}
-    facts |= {"study": "phantom", "runs": 1, "sizes": SIZES, "speed": {**SPEED, "kinds": kinds}}
+    groups += forecast_groups([group("compare_arms", [])], SPEED, SIZES)
+    speed = SPEED.model_copy(update={"kinds": {"generator ddpm": SPEED.kinds["model m"]}})
+    forecast = Forecast(study="phantom", runs=1, groups=groups, sizes=SIZES, speed=speed)
+    facts = {"identity": "f" * 32, **forecast.model_dump(mode="json", by_alias=True)}
     write_json(folder / "forecast" / "forecast.json", facts)
     return facts
 

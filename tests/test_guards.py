@@ -49,6 +49,7 @@ def row(
         "baseline_ratio": at, "role": analysed.role(arm), "replicates": 5, "mean": 0.9, "baseline_mean": 0.9,
         "difference": of.difference, "low": low, "high": high, "p": of.p_value(), "p_two_sided": of.p_value(),
         "contrast": of, "reason": "" if np.isfinite(of.se) else "two replicates are needed",
+        "too_few": "", "claim": "", "units": 5,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from synthgain.runtime.errors import SynthGainError
 
 COUNT = 25
 IMAGE = {"size": SIZE, "channels": 1, "fit": "pad", "intensity": "none"}
-OPTIONS = {"table": "mine/table.csv", "targets": {"opacity": {"kind": "binary"}}}
+OPTIONS = {"table": "mine/table.csv", "targets": {"opacity": {"column": "opacity"}}}
 
 
 @pytest.fixture

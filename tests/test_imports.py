@@ -24,6 +24,7 @@ ALLOWED = {
     "downstream": {"datasets", "networks"},
     "evaluation": {"networks", "generators"},
     "statistics": set(),
+    "readers": {"statistics"},
     # the study as its config types
     "report": {
         "statistics.metric_registry",
@@ -42,13 +43,15 @@ ALLOWED = {
         "generators.family",
         "generators.snapshots",
         "pools.known_checks",
+        "readers.options",
         "pools.options",
         "pools.passes",
+        "speed.documents",
         "statistics.metric_registry",
     },
     # reads the user's files as the adapters do, and asks the planner and the forecast
     "starter": {"datasets", "speed", "study"},
-    "speed": {"networks", "generators", "pools", "downstream"},  # measures all of them
+    "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
 }
 
 

@@ -23,6 +23,7 @@ from synthgain.report.sections.utility import utility_sections
 from synthgain.report.sections.verdicts import headlines
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_text
+from synthgain.speed.documents import SizeSource
 from synthgain.speed.sizes import dataset_sizes
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
@@ -323,5 +324,6 @@ def test_the_forecast_counts_validation_images_that_are_cut_from_training(tmp_pa
     entry = {"manifest": "datasets/a/manifest.json", "identity": "i", "table": {"path": "t.csv", "where": {}}}
     column = {"name": "part", "map": {}}
     for share, expected in ((None, (8, 0, 2)), (0.25, (6, 2, 2))):
-        found = dataset_sizes(tmp_path, {"a": {**entry, "column": {**column, "validation": share}}}, tmp_path)["a"]
-        assert (found["train"], found["validation"], found["test"]) == expected
+        source = SizeSource.model_validate({**entry, "column": {**column, "validation": share}})
+        found = dataset_sizes(tmp_path, {"a": source}, tmp_path)["a"]
+        assert (found.train, found.validation, found.test) == expected

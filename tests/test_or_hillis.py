@@ -24,8 +24,10 @@ def test_van_dyke_worked_example():
     assert found.seed_variance / 2 == pytest.approx(0.0005510306, abs=1e-9)
     assert found.difference == pytest.approx(0.04380032, abs=1e-7)
     assert found.se == pytest.approx(0.0206825, abs=1e-6)
-    assert found.df == pytest.approx(15.06611, abs=1e-4)
-    assert found.p_value() == pytest.approx(0.05123303, abs=1e-6)
+    assert found.hillis_df == pytest.approx(15.06611, abs=1e-4)
+    assert 2 * orh.t_cdf(-found.difference / found.se, found.hillis_df) == pytest.approx(0.05123303, abs=1e-6)
+    assert 4 < found.df < found.hillis_df  # the correction for few seeds
+    assert found.p_value() > 0.05123303
 
 
 def test_equal_covariances_reduce_to_the_paired_t():
@@ -85,3 +87,43 @@ def test_wrong_shapes_and_words_are_refused():
         orh.compare(np.zeros(3), np.zeros(3), np.eye(5))
     with pytest.raises(ValueError, match="alternative"):
         orh.from_covariances(np.array([0.1, 0.2]), 0, 0).p_value("bigger")
+
+
+def test_few_seeds_keep_the_level_at_any_share_of_the_patients():
+    """Normal differences of S seeds beside a known patient variance: Hillis' df alone rejects .064 with 4 seeds."""
+    random, runs = np.random.default_rng(5), 20_000
+    for seeds in (4, 5, 10):
+        for share in (0.1, 0.25, 0.5, 1, 4, 20):  # patient variance over that of the mean of seeds
+            patients = share / seeds
+            of_seeds = random.chisquare(seeds - 1, runs) / (seeds - 1) / seeds
+            statistic = random.normal(size=runs) * np.sqrt(1 / seeds + patients) / np.sqrt(of_seeds + patients)
+            df = np.array([orh.small_sample_df(part, patients, seeds - 1) for part in of_seeds])
+            rejected = np.mean(2 * stats.t.sf(np.abs(statistic), df) < 0.05)
+            assert rejected < 0.06 + 2 * np.sqrt(0.06 * 0.94 / runs), (seeds, share)
+
+
+def test_seeds_vary_within_their_generators_where_the_claim_is_about_these():
+    """Two generators far apart: the mean of both, with the spread of seeds within each, and a free seed less."""
+    strata = np.array([0, 1, 0, 1, 0, 1])
+    values = np.array([0.01, 0.11, 0.02, 0.12, 0.03, 0.13])
+    found = orh.linear(values, np.zeros((6, 6)), strata)
+    assert found.difference == pytest.approx(0.07)
+    assert found.se == pytest.approx(0.01 / np.sqrt(6))
+    assert found.df == pytest.approx(4)
+    assert orh.linear(values, np.zeros((6, 6))).se > 4 * found.se  # as if generators were seeds
+    uneven = orh.linear(values[:5], np.zeros((5, 5)), strata[:5])
+    assert uneven.difference == pytest.approx((0.02 + 0.115) / 2)  # each generator counts once
+
+
+def test_an_interval_grows_towards_truths_with_more_errors():
+    """A count of errors: the variance at another truth is that truth's, as in a score interval; never shorter."""
+    errors = np.r_[np.full(12, -1.0), np.zeros(188)] / 200
+    found = orh.linear(np.full(5, errors.sum()), np.full((5, 5), float((errors**2).sum())), influence=errors)
+    low, high = found.interval(0.9)
+    plain = found.se * orh.t_quantile(0.95, found.df)
+    assert high == pytest.approx(found.difference + plain)
+    assert low < found.difference - 1.2 * plain
+    assert found.p_value(null=low) == pytest.approx(0.1, abs=1e-6)
+    assert found.p_value(null=high) == pytest.approx(0.1, abs=1e-6)
+    few = orh.linear(np.full(5, 0.01), np.full((5, 5), 1e-4), influence=np.r_[0.01, np.zeros(99)])
+    assert few.df == pytest.approx(6)  # one patient carries it all: 2·3·(Σu²)²/Σu⁴

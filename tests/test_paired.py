@@ -63,9 +63,3 @@ def test_equal_arms_have_no_t():
     assert np.isnan(paired.paired_t(ARM, ARM - 0.01).p)  # no spread but rounding
     assert np.isnan(paired.standardised_difference(np.zeros(5)))
     assert np.isnan(paired.sign_flip_p(np.array([0.1])))
-
-
-def test_seeds_are_averaged_within_their_generator():
-    averaging = paired.average_within_generator(np.arange(5), 2)
-    np.testing.assert_allclose(averaging @ np.array([1.0, 10.0, 2.0, 20.0, 3.0]), [2, 15])
-    np.testing.assert_array_equal(paired.average_within_generator(np.arange(3), 1), np.eye(3))

@@ -11,7 +11,7 @@ from job_inputs import paths_of
 from studies import tiny
 from test_planner import identities, rules_that_differ
 
-from synthgain.runtime.command import JOB_FILE_KEY, Job, run_script
+from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file, write_json
 from synthgain.runtime.settings import settings
@@ -130,18 +130,45 @@ def test_a_long_job_lies_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(short) < 200 < ONE_ARGUMENT < len(whole)
     assert len(plan.parameter("train_downstream", run="tiny", model="cnn", arm="real", ratio="0", chunk="0")) > 1000
     assert paths_of(run(short, tmp_path).inputs) == json.loads(whole)["inputs"] == paths_of(run(whole, tmp_path).inputs)
-    file = Path(json.loads(short)[JOB_FILE_KEY])
+    file = Path(json.loads(short)["job_pack"])
     assert plan.parameter("merge_pool_replica", run="tiny", **place) == short
 
-    file.write_text(whole.replace("drawn", "other"))
+    packed = file.read_text()
+    file.write_text(packed.replace("drawn", "other"))
     for reason in ("was changed", "cannot be read"):
         with pytest.raises(SystemExit):
             run(short, tmp_path)
         assert f"{file}: the job's description {reason}" in capfd.readouterr().err
         file.unlink(missing_ok=True)
     assert plan.parameter("merge_pool_replica", run="tiny", **place) == short  # and the next call writes it again
-    assert file.read_text() == whole
+    assert file.read_text() == packed
     assert LONGEST_PARAMETER < ONE_ARGUMENT
+
+
+def test_long_jobs_of_a_rule_share_a_file_and_a_changed_one_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pools = {"pools__drawn__shards": 2000, "pools__other": {"from": "ddpm", "rows_of": "hospital_a", "shards": 2000}}
+    places = [{"pool": pool, "index": "0", "replica": "1"} for pool in ("drawn", "other")]
+
+    def commands(**changes: Any) -> list[str]:
+        plan = session(**pools, **changes)
+        return [plan.parameter("merge_pool_replica", run="tiny", **place) for place in places]
+
+    first, second = commands(), commands(pools__other__shards=2001)
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+    packs = {json.loads(command)["job_pack"] for command in first + second}
+    assert packs == {".snakemake/synthgain_jobs/merge_pool_replica.jobs"}
+    (pack,) = map(Path, packs)
+    assert len(pack.read_text().splitlines()) == 3
+    for command in first + second:
+        assert run(command, tmp_path).identity == json.loads(command)["identity"]
+    pack.write_text(pack.read_text()[:-100])  # a call was killed while it wrote the last
+    assert commands(pools__other__shards=2001) == second
+    for command in first + second:
+        assert run(command, tmp_path).identity == json.loads(command)["identity"]
 
 
 # ------------------------------------------------------------------------------------ what the study does not have

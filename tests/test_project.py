@@ -51,8 +51,8 @@ def test_rule_script_log_and_benchmark_have_one_name() -> None:
         for block in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
             rule = block.split(":")[0]
             assert (ROOT / "workflow_scripts" / f"{rule}.py").exists(), rule
-            assert f"/logs/{rule}/" in block, rule
-            assert f"/benchmarks/{rule}/" in block, rule
+            assert f'log_of("{rule}")' in block, rule
+            assert f'benchmark_of("{rule}")' in block, rule
             first = re.search(r'\{(?:RUN|STUDY)\}/([^"]+)"', block.split("output:")[1])
             assert first is not None
             assert first[1].replace("{{", "{").replace("}}", "}") == STAGES[rule].output, rule
@@ -61,7 +61,7 @@ def test_rule_script_log_and_benchmark_have_one_name() -> None:
 def test_nothing_heavy_is_imported_at_parse_time() -> None:
     code = (
         "import sys, time; start = time.monotonic(); sys.path.insert(0, 'workflow_scripts')\n"
-        "from synthgain.study.session import Session; from synthgain.study.load import read_yaml\n"
+        "from synthgain.study.session import Session; from synthgain.study.yaml_files import read_yaml\n"
         "from pathlib import Path\n"
         "session = Session(read_yaml(Path('config.yaml')), Path('.'), Path('results')); session.expected()\n"
         "heavy = {'torch', 'pandas', 'numpy', 'scipy', 'diffusers', 'monai', 'pyarrow'} & set(sys.modules)\n"

@@ -15,8 +15,9 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from synthgain.datasets.geometry import fit_image, fit_mask
+from synthgain.datasets.label_maps import read_label_map, structure_mask
 from synthgain.datasets.pixels import MAX_PIXELS, Pixels, UnreadableImage
-from synthgain.datasets.reading import read_label_map, read_pixels, structure_mask
+from synthgain.datasets.reading import read_pixels
 from synthgain.runtime.errors import SynthGainError
 
 GEOMETRY = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}
@@ -159,7 +160,7 @@ def test_compressed_dicom_is_decoded(name: str, tmp_path: Path) -> None:
 def test_personal_fields_never_leave_the_reader(tmp_path: Path) -> None:
     path = _dicom(tmp_path / "a.dcm", RAMP)
     assert pydicom.dcmread(path).PatientName == "Doe^Secret"
-    assert set(vars(read_pixels(path))) == {"values", "value_range"}
+    assert set(vars(read_pixels(path))) == {"values", "value_range", "padding"}
     _dicom(tmp_path / "b.dcm", RAMP, PixelData=b"\0" * 10)
     with pytest.raises(UnreadableImage) as error:
         read_pixels(tmp_path / "b.dcm")

@@ -9,10 +9,11 @@ from synthgain.datasets import table
 from synthgain.registry import ADAPTERS
 from synthgain.runtime.loading import load
 from synthgain.study.code import CodeDigests
-from synthgain.study.load import parse_study, read_yaml
+from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
 from synthgain.study.stages.data import prepare_dataset
 from synthgain.study.stages.table import STAGES
+from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).parent.parent
 # study, data set → images, patients, positives of the first binary target or counts of the levels

@@ -23,8 +23,9 @@ from synthgain.report.facts import GateFacts, MeasuredFacts
 from synthgain.report.page import TEMPLATES
 from synthgain.report.sections.checklist import STANDARDS, completeness, fill
 from synthgain.report.sections.fidelity import relation_sentence
-from synthgain.report.sections.methods import listed, methods
+from synthgain.report.sections.methods import methods
 from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
+from synthgain.report.vocabulary import listed
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json
 from synthgain.study.code import CodeDigests
@@ -97,8 +98,11 @@ def test_verdict_stands_first_with_effect_and_interval(run: Path, html: str) -> 
     row = read_json(run / "statistics" / MODEL / "verdict.json")["primary"]
     numbers = (signed(row["difference"]), interval(row["low"], row["high"], sign=True))
     assert row["difference"] > row["low"] > 0
-    for wanted in ("helps", *numbers, "95 % interval", "Conditional on one generator"):
+    for wanted in ("helps", *numbers, "95 % interval", "helps, for this generator"):
         assert wanted in start
+    scope = "new training seeds, for this generator, of this training recipe (200 steps; checkpoint: the one of best"
+    assert scope in text
+    assert "patients like those of hospital_a. It says nothing about other recipes or sites" in text
     assert text.index("helps") < text.index("Controls")
 
 

@@ -152,6 +152,14 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
         f"{LIBRARY}/report/templates/report.css", "\nbody { color: black }\n"
     ),
     "a statistics function": lambda shop: shop.append(f"{LIBRARY}/statistics/obuchowski_rockette.py", "\nNEW = 1\n"),
+    "the audit": lambda shop: shop.append(f"{LIBRARY}/datasets/audit.py", "\nEDITED = 1\n"),
+    "the audit and a downstream learning rate": lambda shop: (
+        shop.append(f"{LIBRARY}/datasets/audit.py", "\nEDITED = 1\n"),
+        shop.write_study(models__cnn__learning_rate=0.002),
+    ),
+    "no receipt of the audit, as in older results": lambda shop: (
+        shop.folder / "results" / "tiny" / "audit" / "receipt"
+    ).unlink(),
     "the sampler": lambda shop: shop.append(f"{LIBRARY}/pools/sampling.py", "\nEDITED = 1\n"),
     "the generator network": lambda shop: shop.append(f"{LIBRARY}/networks/unet.py", "\nEDITED = 1\n"),
     "a downstream learning rate": study(models__cnn__learning_rate=0.002),
@@ -212,6 +220,11 @@ def test_plan_after(change: str, built: Workshop, tmp_path: Path) -> None:
     rules, counts = expected(table()[change])
     assert set(plan) == rules
     assert {rule: plan[rule] for rule in counts} == counts
+
+
+def test_without_the_default_profile_nothing_runs_again_either(built: Workshop) -> None:
+    """The receipt of the audit, for which jobs waited once, is no more among their files: no reason to run."""
+    assert built.plan("--workflow-profile", "none") == {}
 
 
 def test_one_more_replicate_and_ratio_keep_every_finished_file(built: Workshop, tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """Run lengths: two encodings and two orders against masks that are written pixel by pixel, and every bad cell."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from synthgain.data.run_lengths import decode_runs, encode_runs
-from synthgain.datasets.masks import join_rows
 
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -75,15 +73,3 @@ def test_examples_by_hand() -> None:
 def test_bad_cells_say_what_is_wrong(text: str, encoding: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode_runs(text, (3, 2), encoding)
-
-
-def test_rows_of_one_image_become_one() -> None:
-    table = pd.DataFrame(
-        {"image": ["a", "b", "a", "c"], "runs": ["1 2", "-1", "5 1", ""], "age": ["30", "", "30", "4"]}
-    )
-    joined = join_rows(table, ["runs"])
-    assert joined.to_dict("list") == {"image": ["a", "b", "c"], "runs": ["1 2;5 1", "-1", ""], "age": ["30", "", "4"]}
-    assert join_rows(table.iloc[1:], ["runs"]) is not None
-    pd.testing.assert_frame_equal(join_rows(table, []), table)
-    other = table.assign(age=["30", "", "31", "4"])  # not the same row: two patients' data under one name
-    assert len(join_rows(other, ["runs"])) == 4

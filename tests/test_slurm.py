@@ -105,6 +105,7 @@ class Story:
     watch: Watch
     jobs: pd.DataFrame  # one row per Slurm job that ended: job, rule, call, attempt, state, restarts, gpu, memory …
     first_code: int = 0
+    first: str = ""  # what the first call said
     left_after_first: str = ""
     resumed: dict[str, int] = field(default_factory=dict)  # after what → step of the generator
     after: str = ""
@@ -153,10 +154,11 @@ def story(node: SlurmNode, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def first_call(told: Story, node: SlurmNode) -> None:
     """Start, and press Ctrl-C while the generator trains."""
-    call = snakemake(told, node, *CALL, "--", GENERATOR)
+    call = snakemake(told, node, *CALL, *AUDIT, "--", GENERATOR)
     frozen(told, call, after=0)
     os.killpg(call.process.pid, signal.SIGINT)
     told.first_code = call.process.wait(PATIENCE)
+    told.first = call.said()
     told.left_after_first = node.ask("squeue", "--noheader", "--states=running,pending")
     wait_for("the cancelled job's end", lambda: not node.ask("squeue", "--noheader").strip(), PATIENCE)
 
@@ -310,12 +312,26 @@ def transcript(node: SlurmNode, watch: Watch) -> pd.DataFrame:
 def test_jobs_by_final_state(story: Story) -> None:
     """Nothing ran that was not needed: what was done is not done again after Ctrl-C, a limit or a requeue."""
     assert Counter(zip(story.jobs["call"], story.jobs["state"], strict=True)) == {
-        (1, "COMPLETED"): 2,  # the data set, its split
+        (1, "COMPLETED"): 4,  # both data sets, a split, the audit at its second try: all before the generator
+        (1, "FAILED"): 1,
         (1, "CANCELLED"): 1,
-        (2, "COMPLETED"): 13,  # with the measured speeds of the forecast
+        (2, "COMPLETED"): 11,  # with the measured speeds of the forecast
         (2, "TIMEOUT"): 1,
-        (2, "FAILED"): 1,
     }
+
+
+def test_the_sites_profile_counts_beside_the_default_one(story: Story) -> None:
+    """What Slurm was asked for is what its profile says: the default profile, read too, took none of it away."""
+    assert "workflow specific profile profiles/default" in story.first
+    (split,) = story.of("split_dataset").itertuples()
+    assert (split.memory_mb, split.minutes) == (2000, "01:00:00")
+
+
+def test_all_data_are_audited_before_anything_trains(story: Story) -> None:
+    audited = story.of("audit_datasets")["end"].iloc[-1]
+    dear = story.jobs[story.jobs["rule"].isin(["train_generator", "measure_speed", CELL])]
+    assert set(dear["rule"]) == {"train_generator", "measure_speed", CELL}
+    assert dear["start"].min() >= audited
 
 
 def test_ctrl_c_cancels_and_a_second_call_finishes(story: Story) -> None:

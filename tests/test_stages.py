@@ -20,7 +20,8 @@ from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
-TARGETS = {"report", "plan", "audit", "samples", "exports", "verify", "accept"}  # of the Snakefile
+TARGETS = {"report", "plan", "audit", "samples", "exports", "reader_kit", "verify", "accept"}  # of the Snakefile
+DEAR = {"measure_speed", "train_generator", "train_downstream"}  # what first needs all data sets read and audited
 
 
 def blocks(path: Path) -> dict[str, str]:
@@ -30,7 +31,7 @@ def blocks(path: Path) -> dict[str, str]:
 
 
 def rule_files() -> list[Path]:
-    return sorted(path for path in (ROOT / "rules").glob("*.smk") if path.stem != "common")
+    return sorted(path for path in (ROOT / "rules").glob("*.smk") if path.stem not in ("common", "study"))
 
 
 @pytest.mark.parametrize("path", rule_files(), ids=lambda path: path.stem)
@@ -55,10 +56,17 @@ def test_a_rule_names_the_inputs_of_its_stage(name: str) -> None:
     assert f'job=job("{name}")' in text
     folder = ', "{wildcards.study}"' if stage.over_runs else ""
     assert f'script("{name}"{folder})' in text
-    log = re.search(rf'logs/{name}/([^"]+)\.log', text)
-    assert log is not None
-    below = {"study"} if stage.over_runs else set()
-    assert set(re.findall(r"\{\{(\w+)\}\}", log[1])) == set(stage.wildcards) - below
+    assert (f'audited=audited("{name}")' in text) == (name in DEAR)
+    assert f'log_of("{name}")' in text
+    assert f'benchmark_of("{name}")' in text
+
+
+def test_every_job_has_a_log_of_its_own() -> None:
+    for name, stage in STAGES.items():
+        run = "study" if stage.over_runs else "run"
+        log = stage.record("logs", "log")
+        assert log.startswith(f"{{{run}}}/logs/{name}/")
+        assert set(re.findall(r"\{(\w+)\}", log)) == {run, *stage.wildcards}, name
 
 
 def read_by(path: Path) -> set[str]:

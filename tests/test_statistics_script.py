@@ -109,7 +109,7 @@ def test_a_planted_gain_is_found(gain):
     verdict = gain["verdict.json"]
     assert verdict["verdict"] == "helps"
     assert "helps" in verdict["sentence"]
-    assert "Conditional on one generator." in verdict["sentence"]
+    assert "helps, for this generator:" in verdict["sentence"]
     assert not verdict["alarms"]["a_a"]["raised"]
     assert not verdict["alarms"]["under_trained"]["raised"]
 
@@ -222,19 +222,48 @@ def test_one_replicate_is_a_pilot_without_interval():
     fields = quick_slice()
     fields["replicates"]["count"] = 1
     verdict = run(tables, fields)["verdict.json"]
-    assert verdict["verdict"] == "inconclusive"
+    assert verdict["verdict"] == "no verdict"
     assert verdict["pilot"]
     assert "not estimable" in verdict["sentence"]
 
 
-def test_two_generators_are_the_unit():
+def test_claims_follow_the_number_of_generators():
+    """One to three generators: seeds within them, said in the word; four and more: generators are the units."""
+    tables = predictions({("supplemented", 300): 0.5}, replace(SETTING, replicates=8))
+    found = {}
+    for generators in (1, 3, 4, 8):
+        fields = quick_slice()
+        fields["replicates"] = {"count": 8, "generators": generators, "pools": 1}
+        found[generators] = run(tables, fields)["verdict.json"]
+    rows = {generators: verdict["primary"] for generators, verdict in found.items()}
+    claims = {1: "for this generator", 3: "for these 3 generators", 4: "", 8: ""}
+    assert {generators: row["claim"] for generators, row in rows.items()} == claims
+    assert [(row["unit"], row["units"]) for row in rows.values()] == [
+        ("seeds", 8), ("seeds", 8), ("generators", 4), ("generators", 8),
+    ]  # fmt: skip
+    assert "Supplemented at 300 % helps, for this generator:" in found[1]["sentence"]
+    assert "helps, for these 3 generators:" in found[3]["sentence"]
+    assert "helps:" in found[4]["sentence"]
+    assert {row["verdict"] for row in rows.values()} == {"helps"}
+
+
+def test_real_arms_have_no_generator_to_be_conditional_on():
+    table = run(predictions({}))["comparisons.csv"]
+    assert set(table.query("arm == 'real_long'")["claim"]) == {""}
+    assert set(table.query("arm == 'real_long'")["unit"]) == {"seeds"}
+
+
+def test_fewer_than_four_units_get_numbers_and_no_word():
+    tables = predictions({("supplemented", 300): 0.9}, replace(SETTING, replicates=3))
     fields = quick_slice()
-    fields["replicates"] = {"count": 5, "generators": 3, "pools": 3}
-    result = run(predictions({("supplemented", 300): 0.5}), fields)
-    assert "Conditional on one generator" not in result["verdict.json"]["sentence"]
-    one = run(predictions({("supplemented", 300): 0.5}))["verdict.json"]["primary"]
-    # three generators leave two degrees of freedom of the t-test; the effect is the mean over generators
-    assert result["verdict.json"]["primary"]["df"] < one["df"]
+    fields["replicates"]["count"] = 3
+    result = run(tables, fields)
+    verdict, row = result["verdict.json"], result["verdict.json"]["primary"]
+    assert (row["verdict"], row["reason"]) == ("no verdict", "3 seeds, at least 4 are needed")
+    assert np.isfinite([row["low"], row["high"], row["p"]]).all()
+    assert "No verdict on supplemented at 300 %" in verdict["sentence"]
+    assert set(result["comparisons.csv"]["verdict"]) == {"no verdict"}
+    assert " helps" not in verdict["sentence"]
 
 
 def test_excluded_images_are_left_out():

@@ -13,9 +13,10 @@ from studies import tiny
 from synthgain.entry import Entry, OmittedWhen
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.document import page_text, schema_text
-from synthgain.study.load import parse_study, read_yaml, run_names
+from synthgain.study.load import parse_study, run_names
 from synthgain.study.roles import baseline_of, borrowed, cleaned, copies_real, filtered_twin, role_of
 from synthgain.study.schema import Study
+from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).parent.parent
 

@@ -34,9 +34,9 @@ from studies import tiny
 from workshop import LEFT_OUT, ROOT
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.load import read_yaml
 from synthgain.study.schema import Study
 from synthgain.study.sources import merged
+from synthgain.study.yaml_files import read_yaml
 
 TINY = yaml.safe_dump(tiny(), sort_keys=False)
 END = TINY.count("\n")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from synthgain.datasets.reading import is_below
+from synthgain.datasets.files import is_below
 from synthgain.datasets.table import prepare
 from synthgain.runtime.errors import SynthGainError
 
@@ -48,7 +48,7 @@ OPACITY = {"opacity": {"column": "label", "map": {"pneumonia": 1, "normal": 0}}}
 
 
 def test_maps_masks_and_sites(root: Path) -> None:
-    mask = {"column": "mask", "name": "lung"}
+    mask = [{"column": "mask", "name": "lung"}]
     got = prepare(options(targets=OPACITY, site="hospital", mask=mask, constants={"view": "PA"}), IMAGE, 0, root, 2)
     assert got.images.shape == (6, 16, 16, 1)
     assert got.table["opacity"].tolist()[:4] == [1, 0, 1, 0]
@@ -86,7 +86,7 @@ def test_multilabel_where_and_keep(root: Path) -> None:
     ("policy", "expected"), [("zero", [1, 0, 0, 9, 1, 0]), ("one", [1, 0, 1, 9, 1, 0]), ("drop", [1, 0, 9, 9, 1, 0])]
 )
 def test_uncertain_labels(root: Path, policy: str, expected: list[int]) -> None:
-    spec = {"edema": {"uncertain": {"value": -1, "policy": policy}}}
+    spec = {"edema": {"column": "edema", "uncertain": {"value": -1, "policy": policy}}}
     got = prepare(options(targets=spec), IMAGE, 0, root)
     assert got.table["edema"].fillna(9).tolist() == expected
     assert got.quarantine.empty
@@ -119,7 +119,7 @@ def test_unreadable_other_size_and_escaping_paths_are_quarantined(root: Path) ->
     table.loc[4, "image"] = str(root / "secret.png")
     table.loc[5, "person"] = ""
     table.to_csv(root / "set/table.csv", index=False)
-    got = prepare(options(mask={"name": "lung"}), IMAGE, 0, root, 2)
+    got = prepare(options(mask=[{"column": "mask", "name": "lung"}]), IMAGE, 0, root, 2)
     reasons = dict(zip(got.quarantine["image"], got.quarantine["reason"], strict=True))
     assert "not a whole PNG" in reasons["images/1.png"]
     assert "mask is (20, 24), its image (9, 31)" in reasons["images/2.png"]
@@ -149,8 +149,8 @@ def test_explicit_null_patient_is_an_image_level_split(root: Path) -> None:
         ({"table": "../table.csv"}, "without '..'"),
         ({"images": "/etc"}, "below the data root"),
         ({"targets": {"patient_id": {"column": "label"}}}, "cannot be named"),
-        ({"targets": OPACITY, "constants": {"opacity": 1}}, "declared twice"),
-        ({"targets": {"x": {"column": "label", "kind": "text"}}}, "known: binary, category, continuous"),
+        ({"targets": OPACITY, "constants": {"opacity": "1"}}, "declared twice"),
+        ({"targets": {"x": {"column": "label", "kind": "text"}}}, "unknown 'text'; known: binary, category"),
     ],
 )
 def test_wrong_options_stop_with_one_line(root: Path, change: dict[str, Any], message: str) -> None:
@@ -164,7 +164,7 @@ def test_missing_root_and_missing_patient_key(root: Path) -> None:
         prepare(options(), IMAGE, 0, None)
     with pytest.raises(SynthGainError, match="SYNTHGAIN_DATA"):
         prepare(options(), IMAGE, 0, root / "nowhere")
-    with pytest.raises(SynthGainError, match="say null for an image-level split"):
+    with pytest.raises(SynthGainError, match=r"table\.patient_id: is missing"):
         prepare({"table": "set/table.csv"}, IMAGE, 0, root)
 
 

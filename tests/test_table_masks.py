@@ -145,7 +145,7 @@ def test_run_lengths_that_overrun_name_their_image(tmp_path: Path) -> None:
         (["-1", "-1"], {"encoding": "rle"}, "all 2 masks of lesion"),
         ([None, None], {}, "no row names a mask of lesion"),
         ([square(1, 1)], {"column": "maks"}, "no column 'maks'.*did you mean 'mask'"),
-        ([square(1, 1)], {"encoding": "polygon"}, "mask encoding 'polygon'; known: file, grey, rle"),
+        ([square(1, 1)], {"encoding": "polygon"}, r"encoding: unknown 'polygon'; known: file, grey, rle"),
     ],
 )
 def test_what_spoils_the_whole_set_is_one_error(

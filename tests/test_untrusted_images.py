@@ -37,8 +37,9 @@ from pydicom.uid import (
 from synthgain.data.run_lengths import decode_runs
 from synthgain.datasets import reading
 from synthgain.datasets.geometry import fit_image
+from synthgain.datasets.label_maps import read_label_map, structure_mask
 from synthgain.datasets.pixels import UnreadableImage
-from synthgain.datasets.reading import read_label_map, read_pixels, structure_mask
+from synthgain.datasets.reading import read_pixels
 
 GEOMETRY = {"size": 16, "channels": 1, "fit": "pad", "intensity": "minmax"}
 WHOLE = whole_files()
@@ -175,7 +176,7 @@ def test_damaged_files_give_an_image_or_a_reason(
             said.append(str(error))
         try:
             labels = read_label_map(path)
-            assert structure_mask(labels, [1]).shape == labels.shape
+            assert structure_mask(labels, [1]).shape == labels.values.shape
         except UnreadableImage as error:
             said.append(str(error))
 

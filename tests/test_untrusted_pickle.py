@@ -28,7 +28,7 @@ from synthgain.pools.sampling import FinishedBatches
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest
-from synthgain.study.load import read_yaml
+from synthgain.study.yaml_files import read_yaml
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 # Calls that run what a file says, by the last two parts of their name; None: never, else the keywords that must stand.

@@ -24,8 +24,9 @@ from audit_datasets import audit_datasets
 from export_pool import export_pool
 from prepare_dataset import prepare_dataset
 from synthgain.data.image_set import read_image_set, write_image_set
-from synthgain.datasets.columns import MAX_LEVEL, text_table
-from synthgain.datasets.entries.table import MaskColumn
+from synthgain.datasets.cells import text_table
+from synthgain.datasets.columns import MAX_LEVEL
+from synthgain.datasets.entries.options import MaskColumn
 from synthgain.datasets.table import prepare
 from synthgain.entry import Name
 from synthgain.pools import imported
@@ -65,8 +66,9 @@ def hostile_table(root: Path) -> dict[str, Any]:
     columns["name"] = [f"{row}{text}" for row, text in enumerate(HOSTILE * 2)]
     columns["site"] = columns["sex"] = HOSTILE * 2
     options = table_of(root, columns)
-    covariates = {"sex": {"column": "sex", "kind": "category"}}
-    targets = {"kind_of": {"column": "sex", "kind": "category"}}
+    unknown = {"missing": ["NaN", "None"]}  # a level of these names is asked about
+    covariates = {"sex": {"column": "sex", "kind": "category", **unknown}}
+    targets = {"kind_of": {"column": "sex", "kind": "category", **unknown}}
     return {**options, "image_id": "name", "covariates": covariates, "targets": targets}
 
 
@@ -198,6 +200,7 @@ def test_any_cells_give_rows_or_a_reason(tmp_path_factory: pytest.TempPathFactor
     root = tmp_path_factory.mktemp("cells")
     images(root, 3)
     columns = ["image", "mask", "runs", "patient", "site", "label", "age", "findings"]
+    unknown = {"missing": ["NaN", "None"]}
     options = {
         "table": "t.csv",
         "patient_id": "patient",
@@ -205,9 +208,12 @@ def test_any_cells_give_rows_or_a_reason(tmp_path_factory: pytest.TempPathFactor
             MaskColumn(column="mask", name="a", allowed=[1]).model_dump(),
             MaskColumn(column="runs", name="b", encoding="rle_relative").model_dump(),
         ],
-        "targets": {"label": {"kind": "category"}, "sick": {"column": "label", "map": {"yes": 1, "no": 0}}},
+        "targets": {
+            "label": {"column": "label", "kind": "category", **unknown},
+            "sick": {"column": "label", "map": {"yes": 1, "no": 0}},
+        },
         "covariates": {"age": {"column": "age", "kind": "continuous", "range": [0, 120], "bins": [0, 50, 120]}},
-        "multilabel": {"column": "findings", "labels": ["a", "b"], "other": "quarantine"},
+        "multilabel": {"column": "findings", "labels": ["a", "b"], "other": "quarantine", **unknown},
     }
 
     @FUZZING
@@ -215,6 +221,16 @@ def test_any_cells_give_rows_or_a_reason(tmp_path_factory: pytest.TempPathFactor
     def run(rows: list[tuple[str, ...]]) -> None:
         table = pd.DataFrame(rows, columns=columns)
         table.loc[0, "image"] = "0.png"
+        table.loc[len(table)] = [
+            "1.png",
+            "-1",
+            "-1",
+            "p",
+            "s",
+            "yes",
+            "40",
+            "a",
+        ]  # columns of which something can be read
         text = table.to_csv(index=False).encode("utf-8", "replace")
         (root / "t.csv").write_bytes(text)
         with contextlib.suppress(SynthGainError):
@@ -260,7 +276,7 @@ def test_a_small_parquet_file_of_very_many_rows(tmp_path: Path, monkeypatch: pyt
         tmp_path, {"image": [None] * 2_000_000, "patient": [None] * 2_000_000, "site": ["x"] * 2_000_000}
     )
     assert (tmp_path / "t.parquet").stat().st_size < 20_000
-    monkeypatch.setattr("synthgain.datasets.table.MAX_ROWS", 1_000_000)
+    monkeypatch.setattr("synthgain.datasets.cells.MAX_ROWS", 1_000_000)
     with pytest.raises(SynthGainError, match="promises 2,000,000 rows"):
         prepare(options, IMAGE, 0, tmp_path)
 

@@ -60,7 +60,11 @@ class Workshop:
             assert "Nothing to be done" in text, text[-3000:]
             return {}
         found = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table[1], re.MULTILINE)}
-        return {name: count for name, count in found.items() if name not in ("report", "audit", "samples", "exports")}
+        return {
+            name: count
+            for name, count in found.items()
+            if name not in ("report", "audit", "samples", "exports", "confirm_audit")
+        }
 
     def write_study(self, **changes: Any) -> None:
         """Write tiny.yaml with changes."""

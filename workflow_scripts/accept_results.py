@@ -16,7 +16,8 @@ from typing import Any
 from synthgain.report.accepted import with_accepted
 from synthgain.runtime.accepted import Accepted, write_accepted
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import identity_of, read_json, write_text
+from synthgain.runtime.files import atomic_path, identity_of, read_json, write_text
+from synthgain.runtime.seals import changed_page
 
 LISTED = 40  # lines on screen; the log names every result
 TAKEN = "accepted: made by code"
@@ -54,7 +55,9 @@ def _list_in_report(report: Path, entries: list[Accepted]) -> None:
         page = report.read_text(encoding="utf-8")
         listed = with_accepted(page, entries)
         if listed != page:
-            write_text(report, listed)
+            content = changed_page(report, listed.encode())
+            with atomic_path(report) as temporary:
+                temporary.write_bytes(content)
 
 
 def _not_as_recorded(path: Path, entry: Accepted) -> str:

@@ -14,13 +14,13 @@ import platform  # noqa: E402
 import tempfile  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
 
 from synthgain.registry import SPEED  # noqa: E402
 from synthgain.runtime.command import Job, Progress, logger, run_script  # noqa: E402
 from synthgain.runtime.files import digest, write_json  # noqa: E402
 from synthgain.runtime.loading import load  # noqa: E402
 from synthgain.runtime.settings import settings  # noqa: E402
+from synthgain.speed.documents import ImageKind, Measured  # noqa: E402
 
 # In this order: what each takes more than the ones before is what jobs of that sort need to start.
 LIBRARIES = {
@@ -41,28 +41,29 @@ def measure_speed(job: Job) -> None:
     """Measure every kind of work once and write what was found."""
     began = time.perf_counter()
     start_up = {"python": STARTED}
-    kinds: dict[str, Any] = job.slice["kinds"]
+    kinds: dict[str, dict[str, object]] = job.slice["kinds"]
+    image = ImageKind.model_validate(job.slice["image"])
     _load("tables", start_up, "python")
     _load("torch", start_up, "tables")
     machine = _machine(start_up)
     threads = settings("compute").get("threads", {})
-    progress, known = Progress("speed", len(kinds)), dict[str, Any]()
+    progress, known = Progress("speed", len(kinds)), dict[str, Measured]()
     with tempfile.TemporaryDirectory() as folder:
         # What needs least memory first: the largest so far is all that a process can be asked for.
-        for name in sorted(kinds, key=lambda name: list(MEASURES).index(kinds[name]["do"])):
+        for name in sorted(kinds, key=lambda name: list(MEASURES).index(str(kinds[name]["do"]))):
             kind = kinds[name]
             if kind["do"] in ("train", "sample") and "drawing" not in start_up:
                 _load("drawing", start_up, "torch")
             key = digest(kind)
             if key not in known:
-                count = max(1, min(job.threads, int(threads.get(ROLES.get(kind["do"], ""), 1))))
-                known[key] = {"threads": count, **_measured(name, kind, job.slice["image"], Path(folder), count)}
+                count = max(1, min(job.threads, int(threads.get(ROLES.get(str(kind["do"]), ""), 1))))
+                known[key] = _measured(name, kind, image, Path(folder), count)
             progress.advance(note=name)
     write_json(
         job.outputs[0],
         {
             "identity": job.identity,
-            "kinds": {name: known[digest(kind)] for name, kind in kinds.items()},
+            "kinds": {name: known[digest(kind)].json_values() for name, kind in kinds.items()},
             "start_up": start_up,
             "threads": threads,
             "machine": machine,
@@ -78,19 +79,19 @@ def _load(name: str, start_up: dict[str, float], after: str) -> None:
     start_up[name] = start_up[after] + time.process_time() - began
 
 
-def _measured(name: str, kind: dict[str, Any], image: dict[str, int], folder: Path, threads: int) -> dict[str, Any]:
-    """Return the rates of one kind of work, or {error: why there are none}."""
-    module, function = MEASURES[kind["do"]].split(".")
+def _measured(name: str, kind: dict[str, object], image: ImageKind, folder: Path, threads: int) -> Measured:
+    """Return the rates of one kind of work, or why there are none."""
+    module, function = MEASURES[str(kind["do"])].split(".")
     try:
-        found = getattr(load(SPEED, module), function)(kind, image, folder, threads)
+        found: Measured = getattr(load(SPEED, module), function)(kind, image, folder, threads)
     except Exception as error:  # a forecast must not keep the study from running
         reason = " ".join(str(error).split())
         logger.warning("%s: not measured (%s)", name, reason)
-        return {"error": reason}
-    return dict(found)
+        return Measured(error=reason, threads=threads)
+    return found.model_copy(update={"threads": threads})
 
 
-def _machine(start_up: dict[str, float]) -> dict[str, Any]:
+def _machine(start_up: dict[str, float]) -> dict[str, object]:
     """Where it was measured; a GPU is woken first, and what that takes joins `start_up`."""
     import torch
 

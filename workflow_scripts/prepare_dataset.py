@@ -49,6 +49,8 @@ def prepare_dataset(job: Job) -> None:
         **prepared.facts,
     )
     kept.unlink()
+    for note in prepared.facts.get("notes", ()):
+        logger.warning("[%s] %s", part["dataset"], note)
     logger.info("[%s] %d images, %d quarantined", part["dataset"], len(prepared.table), len(prepared.quarantine))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, read_manifest, read_table, write_text
 from synthgain.runtime.settings import settings
+from synthgain.speed.documents import Forecast
 from synthgain.speed.plan_text import plan_text
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     kept = kept_jobs(arguments.results, read_json(arguments.planned))
     threads = settings("compute").get("threads", {})
-    text = plan_text(read_json(arguments.forecast), kept, arguments.cores, threads)
+    text = plan_text(Forecast.model_validate(read_json(arguments.forecast)), kept, arguments.cores, threads)
     write_text(arguments.log, text)
     print("\n" + text)
 

@@ -15,6 +15,7 @@ from synthgain.datasets.split import (
     split_by_fractions,
     split_from_column,
 )
+from synthgain.datasets.values import id_key
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest, write_table
@@ -37,7 +38,7 @@ def split_dataset(job: Job) -> None:
         raise SynthGainError(f"{name}: split.stratify names {unknown[0]!r}; columns are {', '.join(data.columns)}")
     near = near_pairs(data.images, table["patient_id"], table["sha256"])
     joined = [(pair.first, pair.second) for pair in near.pairs if pair.mutual]
-    groups = exact_groups(table["patient_id"], table["sha256"], joined)
+    groups = exact_groups(table["patient_id"].map(id_key), table["sha256"], joined)  # one side for 7, 7.0 and 007
     labels = label_indicators(table, stratify)
     if settings.get("stratify") is None and not targets:
         labels = area_indicators(data)

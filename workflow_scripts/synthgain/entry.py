@@ -27,9 +27,16 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from synthgain.runtime.errors import SynthGainError
 
+# Control characters but tab and line end, characters that change the direction of text, surrogates: no text needs them,
+# and they break CSV (a lone carriage return), XML, terminals and the reader's eye (Unicode TR 36, 2.10).
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+IN_QUOTES = "put it in quotes"
 LONGEST_SHOWN = 64  # characters of a wrong name: as many as a right one may have
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,7 +63,7 @@ class OmittedWhen:
     again: a new default is written, and reruns those that use it.
     """
 
-    value: Any
+    value: object
 
 
 _PLACED = re.compile(r"([a-z0-9_]+(?:\.[a-z0-9_]+)*): ")  # a message that names the place first
@@ -70,7 +77,7 @@ class Entry(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_keys_only(cls, data: Any) -> Any:
+    def _known_keys_only(cls, data: object) -> object:
         if isinstance(data, dict):
             known = {field.alias or name for name, field in cls.model_fields.items()} | set(cls.model_fields)
             for key in data:
@@ -88,48 +95,58 @@ class Entry(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _absent_keys_of_a_slice(cls, data: Any, info: ValidationInfo) -> Any:
+    def _absent_keys_of_a_slice(cls, data: object, info: ValidationInfo) -> object:
         if info.context is not _FROM_SLICE or not isinstance(data, dict):
             return data
         absent = {name: mark.value for name, key, mark in _marks(cls) if mark and not {name, key} & data.keys()}
         return {**data, **absent}
 
     @classmethod
-    def from_slice(cls, values: Mapping[str, Any]) -> Self:
+    def from_slice(cls, values: Mapping[str, object]) -> Self:
         """Return the entry that `dump` wrote: a key that is not there has its frozen value, not the default of now."""
         return cls.model_validate(dict(values), context=_FROM_SLICE)
 
-    def dump(self, **options: Any) -> dict[str, Any]:
-        """Return this entry for a slice, as `model_dump(**options)`, without keys that have their frozen value."""
-        return _without_omitted(self, self.model_dump(**options))
+    def dump(
+        self,
+        include: set[str] | None = None,
+        exclude: set[str] | None = None,
+        mode: Literal["python", "json"] = "python",
+        by_alias: bool = False,
+        exclude_none: bool = False,
+    ) -> dict[str, object]:
+        """Return this entry for a slice, as `model_dump` does, without keys that have their frozen value."""
+        whole = self.model_dump(
+            include=include, exclude=exclude, mode=mode, by_alias=by_alias, exclude_none=exclude_none
+        )
+        return _without_omitted(self, whole)
 
 
 class Options(Entry):
     """Options that are written out word for word as they were given: what was not given stays away."""
 
-    _words: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _words: dict[str, object] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _kept(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _kept(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
         made = handler(data)
         if isinstance(data, Mapping):
             made._words = copy.deepcopy(dict(data))
         return made
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, object]:
         """Return the options that were given, as they were."""
         return copy.deepcopy(self._words)
 
     @model_serializer
-    def _as_given(self) -> Any:
+    def _as_given(self) -> object:
         return self.given()
 
 
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def checked(kind: type[Made], options: Mapping[str, Any], place: str, of_slice: bool = False) -> Made:
+def checked(kind: type[Made], options: Mapping[str, object], place: str, of_slice: bool = False) -> Made:
     """Return options of a job's slice as their type; SynthGainError with the first problem, after `place`.
 
     of_slice: they were written by `dump`, so that a key that is not there has its frozen value.
@@ -141,9 +158,9 @@ def checked(kind: type[Made], options: Mapping[str, Any], place: str, of_slice: 
         raise SynthGainError(f"{'.'.join([place, *where])}: {message}") from None
 
 
-def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
+def first_problem(error: ValidationError, config: object) -> tuple[list[str], str]:
     """Return where the first problem of a config is (the keys down to it), and in one line what it is."""
-    problem = error.errors()[0]
+    problem = _deepest(error, config)
     message = problem["msg"].removeprefix("Value error, ")
     context = problem.get("ctx", {})
     if problem["type"] == "union_tag_invalid":
@@ -157,17 +174,46 @@ def first_problem(error: ValidationError, config: Any) -> tuple[list[str], str]:
         message = f"{shown(str(problem['input']))!r} is not a name: small letters, digits and _, starting with a letter"
     elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
         value = problem["input"]
-        message = f"is {str(value).lower() if isinstance(value, bool) else value} to YAML, not text; put it in quotes"
+        message = f"is {str(value).lower() if isinstance(value, bool) else value} to YAML, not text; {IN_QUOTES}"
+    elif problem["type"] == "string_type":
+        kind = {dict: "a map", list: "a list", type(None): "null"}.get(type(problem["input"]), str(problem["input"]))
+        message = f"is {kind}, not text"
+    elif problem["type"] in _BOUNDS:
+        message += f", not {shown(str(problem['input']))}"
     elif problem["type"] == "missing":
         message = "is missing"
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
     keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")[1]]
     inside = _PLACED.match(message)  # a check of an entry as a whole names what is wrong in it
+    if inside and keys and not isinstance(_at(config, keys), Mapping | list):
+        keys = keys[:-1]  # the kind of the entry, which has a key of that name
     return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
 
 
-def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> tuple[bool, list[int | str]]:
+_BOUNDS = ("less_than", "less_than_equal", "greater_than", "greater_than_equal", "multiple_of")
+
+
+def _deepest(error: ValidationError, config: object) -> ErrorDetails:
+    """Return the first problem, or of the kinds that its value may have the one that comes furthest in it."""
+    problems = error.errors()
+    places = [tuple(_keys(p["loc"], config, p["type"] == "missing")[1]) for p in problems]
+    same = [n for n, place in enumerate(places) if place[: len(places[0])] == places[0]]
+    return problems[max(same, key=lambda n: len(places[n]))]
+
+
+def _at(config: object, keys: list[str]) -> object:
+    for key in keys:
+        if isinstance(config, list) and key.isdigit() and int(key) < len(config):
+            config = config[int(key)]
+        elif isinstance(config, Mapping) and key in config:
+            config = config[key]
+        else:
+            return {}
+    return config
+
+
+def _keys(place: tuple[int | str, ...], config: object, missing: bool) -> tuple[bool, list[int | str]]:
     """Return those parts of a place that are keys of the config, and whether the last one is.
 
     The others name a kind of entry, which may be called as one of its keys is: `table`. What says most is taken.
@@ -176,8 +222,9 @@ def _keys(place: tuple[int | str, ...], config: Any, missing: bool) -> tuple[boo
         return False, []
     part, rest = place[0], place[1:]
     found = [_keys(rest, config, missing)]
-    if part in (range(len(config)) if isinstance(config, list) else config if isinstance(config, Mapping) else ()):
-        last, keys = _keys(rest, config[part], missing)
+    inside = dict(enumerate(config)) if isinstance(config, list) else config if isinstance(config, Mapping) else {}
+    if part in inside:
+        last, keys = _keys(rest, inside[part], missing)
         found.append((last or not rest, [part, *keys]))
     elif missing and not rest and isinstance(config, Mapping):
         found.append((True, [part]))
@@ -193,7 +240,7 @@ def shown(name: str) -> str:
 Number = int | float  # an integer stays one
 
 
-def _misread(value: Any, annotation: Any) -> str | None:
+def _misread(value: object, annotation: object) -> str | None:
     """Return what is wrong where a number or a truth value is meant: text, an infinite number; `place: ` before it."""
     kinds = list(_alternatives(annotation))
     if isinstance(value, dict | list | tuple):
@@ -207,10 +254,11 @@ def _misread(value: Any, annotation: Any) -> str | None:
     numeric = int in kinds or float in kinds or any(type(word) is int for word in words)
     if isinstance(value, float) and not math.isfinite(value) and numeric:
         return f"{value} is not finite"
+    if isinstance(value, bool) and numeric and bool not in kinds:
+        written = str(value).lower()
+        return f"is {written} to YAML; {IN_QUOTES} as the table has it" if str in kinds else f"{written} is no number"
     if str in kinds or Any in kinds:
         return None
-    if isinstance(value, bool) and numeric and bool not in kinds:
-        return f"{str(value).lower()} is no number"
     if isinstance(value, str) and value not in words:
         if numeric:
             return _number_in_text(value)
@@ -221,7 +269,7 @@ def _misread(value: Any, annotation: Any) -> str | None:
     return None
 
 
-def _alternatives(annotation: Any) -> Iterator[Any]:
+def _alternatives(annotation: object) -> Iterator[object]:
     """Yield the types that an annotation allows."""
     if get_origin(annotation) is Annotated:
         yield from _alternatives(get_args(annotation)[0])
@@ -232,7 +280,9 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _parts(value: dict[Any, Any] | list[Any] | tuple[Any, ...], kind: Any) -> Iterator[tuple[Any, Any, Any]]:
+def _parts(
+    value: dict[object, object] | list[object] | tuple[object, ...], kind: object
+) -> Iterator[tuple[object, object, object]]:
     """Yield (key, part, annotation of the part) of a value whose annotation is a mapping or a sequence."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is dict and isinstance(value, dict):
@@ -248,6 +298,8 @@ def _number_in_text(text: str) -> str:
     except ValueError:
         return f"{shown(text)!r} is text, not a number"
     parts = re.fullmatch(r"\s*([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)\s*", text)
+    if re.fullmatch(r"\s*[-+]?0[\d_]+\s*", text):
+        return f"{shown(text)} is octal to some who read YAML; write {int(value)}"
     if parts is None or not math.isfinite(value):
         return f"{shown(text)!r} is text; write {shown(text.strip())}, without quotes"
     whole, point, sign, power = parts.groups()
@@ -264,7 +316,7 @@ def _marks(kind: type[Entry]) -> tuple[tuple[str, str, OmittedWhen | None], ...]
     )
 
 
-def _without_omitted(value: Any, dumped: Any) -> Any:
+def _without_omitted(value: object, dumped: Any) -> Any:
     """Return what `dumped`, the dump of `value`, is without the keys that it and the entries in it leave out."""
     if isinstance(value, Entry) and isinstance(dumped, dict):
         for name, key, mark in _marks(type(value)):

@@ -27,6 +27,14 @@ LAYOUTS = {
     "montgomery": "synthgain.datasets.layouts.montgomery",
     "shenzhen": "synthgain.datasets.layouts.shenzhen",
     "siim_acr": "synthgain.datasets.layouts.siim_acr",
+    "chexpert": "synthgain.datasets.layouts.chexpert",
+    "chexpert_plus": "synthgain.datasets.layouts.chexpert_plus",
+    "mimic_cxr_jpg": "synthgain.datasets.layouts.mimic_cxr_jpg",
+    "nih_cxr14": "synthgain.datasets.layouts.nih_cxr14",
+    "rsna_pneumonia": "synthgain.datasets.layouts.rsna_pneumonia",
+    "candid_ptx": "synthgain.datasets.layouts.candid_ptx",
+    "vindr_cxr": "synthgain.datasets.layouts.vindr_cxr",
+    "padchest": "synthgain.datasets.layouts.padchest",
 }
 FAMILIES = {
     "diffusion": "synthgain.generators.diffusion.generator",

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from synthgain.datasets.reading import is_below
+from synthgain.datasets.files import is_below
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import RECORD
 

@@ -10,6 +10,7 @@ from synthgain.data.image_set import ImageSet
 from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import mask_areas
 from synthgain.datasets.split import PARTS, class_counts, part_counts
+from synthgain.datasets.values import id_key
 from synthgain.runtime.errors import SynthGainError
 
 LISTED = 200  # rows of a finding that audit.json lists; the counts are always whole
@@ -69,6 +70,8 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
         "citation": manifest.get("citation", ""),
         "licence": manifest.get("licence", ""),
         "impossible_values": manifest.get("impossible_values", {}),
+        "notes": manifest.get("notes", []),
+        "conflicts": manifest.get("conflicts", {}),
         "impossible_labels": impossible_labels(audited.data),
         "passed_over": manifest.get("passed_over", {"count": 0, "listed": []}),
         "quarantined": len(audited.quarantine),
@@ -76,7 +79,7 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
         "exact_duplicates": {"groups": len(exact), "listed": exact[:LISTED]},
         "near_duplicates": {"threshold": near.threshold, "pairs": len(pairs), "listed": pairs[:LISTED]},
         "crossing": {
-            "patients": crossing(table["patient_id"], parts),
+            "patients": crossing(table["patient_id"].map(id_key), parts),
             "exact_duplicates": crossing(table["sha256"], parts),
             "near_duplicates": sum(pair["crosses"] for pair in pairs),
         },
@@ -88,7 +91,7 @@ def audit_between(
 ) -> dict[str, object]:
     """Return what two data sets share: equal images, near duplicates above both thresholds, equal patient ids."""
     equal = first.table[["image_id", "sha256"]].merge(second.table[["image_id", "sha256"]], on="sha256")
-    patients = sorted(set(first.table["patient_id"]) & set(second.table["patient_id"]))
+    patients = shared_ids(first.table["patient_id"], second.table["patient_id"])
     near: list[dict[str, object]] = []
     comparable = first.copies.shape[1] == second.copies.shape[1] and None not in thresholds
     if comparable:
@@ -111,6 +114,12 @@ def audit_between(
         "shared_patient_ids": len(patients),
         "shared_patients_listed": patients[:LISTED],
     }
+
+
+def shared_ids(first: pd.Series, second: pd.Series) -> list[str]:
+    """Return the ids that stand in both, sorted; `7 / 007` where they differ in spelling."""
+    own, other = ({id_key(cell): str(cell) for cell in cells} for cells in (first, second))
+    return sorted(own[key] if own[key] == other[key] else f"{own[key]} / {other[key]}" for key in own.keys() & other)
 
 
 def excluded_images(sets: list[AuditedSet]) -> dict[str, list[str]]:

@@ -50,6 +50,7 @@ Sites: {% for site, n in d.sites.items() %}{{ site }} {{ n }}{{ ", " if not loop
 became unknown.</span> {% endfor %}
 {% for column, n in d.impossible_labels.items() %}<span class="bad">{{ n }} impossible labels in {{ column }}.</span>
 {% endfor %}
+{% for note in d.notes %}<span class="bad">{{ note }}.</span> {% endfor %}
 {% if d.licence %}Licence: {{ d.licence }}. {% endif %}{% if d.citation %}Cite: {{ d.citation }}.{% endif %}</p>
 <div class="scroll"><table><tr><th>column</th><th>value</th>
 {% for part in d.parts %}<th class="n">{{ part }}</th>{% endfor %}</tr>

@@ -1,43 +1,31 @@
-"""DICOM pixels as a viewer shows them: modality LUT, VOI LUT or window, MONOCHROME1 inverted.
+"""DICOM pixels as a viewer shows them: modality LUT, VOI LUT or window, MONOCHROME1 inverted, padding black.
 
-Only the tags below are ever parsed, so that no personal header field is even in memory. A DICOM header may say
-512 × 512 over a JPEG 2000 frame of 60,000 × 60,000, and decoders believe the frame: so the sizes in its own header are
-compared before any decoder allocates for them. Markers: JPEG ITU-T T.81 table B.1, JPEG-LS T.87 C.1.1, JPEG 2000 T.800
-A.5.1 and (JP2 boxes) I.4, RLE DICOM PS3.5 G.
+Only the tags below are ever parsed, so that no personal header field is even in memory. Sizes in the headers of
+compressed frames are compared before any decoder allocates for them (`compressed.py`).
 """
 
-import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from synthgain.datasets.pixels import BYTE_RANGE, Pixels, UnreadableImage, check_scans, check_size
+from synthgain.datasets.compressed import check_frame
+from synthgain.datasets.pixels import BYTE_RANGE, Pixels, UnreadableImage, check_size
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings would quote header values
 
 _TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
-    "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData",
+    "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "PixelData",
 ]  # fmt: skip
 _NARROWEST = 1e-6  # a window one value wide is a step
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-
-HTJ2K_PREFIX = "1.2.840.10008.1.2.4.20"  # high-throughput JPEG 2000: .201, .202, .203
-# Start of frame (T.81: C0 to CF but for three other markers; T.87: F7) and DHP, the frame of a hierarchical image.
-_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7, 0xDE} - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA), 0xFF}
-_FIRST_MARKER = 0x80  # below it, what follows FF is entropy-coded data
-_SOC_SIZ = b"\xff\x4f\xff\x51"
-_RLE_WORST = 2  # PackBits makes at most 129 bytes of 128
-
-Size = tuple[int, int, int]  # rows, columns, components
 
 
 def read_dicom(path: Path) -> Pixels:
@@ -75,7 +63,7 @@ def _check_header(path: Path) -> None:
         raise UnreadableImage(f"DICOM photometric interpretation {photometric[:20]!r} is not read")
 
 
-def _check_frame(dataset: Any) -> None:
+def _check_frame(dataset: FileDataset) -> None:
     """Refuse a compressed frame of another size than the header's, before a decoder believes it."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
@@ -84,31 +72,86 @@ def _check_frame(dataset: Any) -> None:
         check_frame(frame, str(syntax), size, -(-int(dataset.BitsAllocated) // 8))
 
 
-def _as_displayed(dataset: Any) -> Pixels:
+def _as_displayed(dataset: FileDataset) -> Pixels:
     stored = dataset.pixel_array
     if stored.ndim == 3:
         if stored.dtype != np.uint8:
             raise UnreadableImage("DICOM colour deeper than 8 bits is not read")
         return Pixels(stored, BYTE_RANGE)
-    values: np.ndarray = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
-    value_range: tuple[float, float] | None = BYTE_RANGE
-    if dataset.get("VOILUTSequence"):
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        looked_up = np.asarray(apply_voi(values.astype(np.int32), dataset), dtype=np.float32)
-        values = looked_up * np.float32(BYTE_RANGE[1] / (2**bits - 1))
-    elif dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
-        values = BYTE_RANGE[1] * _window(values, dataset)
-    elif int(dataset.BitsStored) <= 8:
-        value_range = (float(0), float(2 ** int(dataset.BitsStored) - 1))
-    else:
-        value_range = None
+    lowest, highest = _stored_range(dataset)
+    padding = _padding(stored, dataset)
+    inside = stored if padding is None else stored[~padding]
+    if not inside.size:
+        raise UnreadableImage("DICOM holds nothing but padding")
+    if int(dataset.HighBit) != int(dataset.BitsStored) - 1 or inside.min() < lowest or inside.max() > highest:
+        raise UnreadableImage("DICOM pixels lie outside the bits that its header says are stored")
+    values, value_range = _grey(stored, dataset, (float(lowest), float(highest)))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        low, high = value_range or (float(values.min()), float(values.max()))
+        within = values if padding is None else values[~padding]
+        low, high = value_range or (float(within.min()), float(within.max()))
         values = low + high - values
-    return Pixels(values.astype(np.float32), value_range)
+    return Pixels(values.astype(np.float32), value_range, padding)
 
 
-def _window(values: np.ndarray, dataset: Any) -> np.ndarray:
+def _grey(
+    stored: np.ndarray, dataset: FileDataset, stored_range: tuple[float, float]
+) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """Return grey values and their range, both from one stage of decoding: that of VOI LUT, window, or of neither.
+
+    Without LUT and window the stored values count, in the range of their bits up to 8: rescaling by a positive slope
+    changes nothing that is seen. A negative one would exchange black and white, and nothing says which is meant.
+    """
+    if dataset.get("VOILUTSequence"):
+        values = apply_modality_lut(stored, dataset)
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        looked_up = np.asarray(apply_voi(np.asarray(values).astype(np.int32), dataset), dtype=np.float32)
+        return looked_up * np.float32(BYTE_RANGE[1] / (2**bits - 1)), BYTE_RANGE
+    if dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
+        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+        return BYTE_RANGE[1] * _window(values, dataset), BYTE_RANGE
+    if dataset.get("ModalityLUTSequence"):
+        bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
+        looked_up = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+        return looked_up, (0.0, float(2**bits - 1)) if bits <= 8 else None
+    slope = float(dataset.RescaleSlope) if dataset.get("RescaleSlope") is not None else 1.0
+    intercept = float(dataset.RescaleIntercept) if dataset.get("RescaleIntercept") is not None else 0.0
+    if max(abs(slope), abs(intercept)) > float(np.finfo(np.float32).max):
+        raise UnreadableImage("DICOM rescale or window gives NaN or infinite pixels")
+    if not slope > 0:
+        raise UnreadableImage("DICOM rescale slope is not a positive number and there is no window: declare one")
+    return stored.astype(np.float32), stored_range if int(dataset.BitsStored) <= 8 else None
+
+
+def _stored_range(dataset: Dataset) -> tuple[int, int]:
+    """Return the smallest and largest value of the bits that are stored."""
+    bits = int(dataset.BitsStored)
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if int(dataset.PixelRepresentation) else (0, 2**bits - 1)
+
+
+def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+    """Return (H, W) bool where the pixels are padding (DICOM PS3.3 C.7.5.1.1.2), None where there is none.
+
+    Values are compared as the pixels are stored: writers note signed ones as if they were unsigned.
+    """
+    if dataset.get("PixelPaddingValue") is None:
+        return None
+    first = _as_stored(dataset.PixelPaddingValue, stored.dtype)
+    last = (
+        first
+        if dataset.get("PixelPaddingRangeLimit") is None
+        else _as_stored(dataset.PixelPaddingRangeLimit, stored.dtype)
+    )
+    padding = (stored >= min(first, last)) & (stored <= max(first, last))
+    return padding if padding.any() else None
+
+
+def _as_stored(value: object, kind: np.dtype[np.generic]) -> int:
+    number = int.from_bytes(value, "little") if isinstance(value, bytes) else int(str(value))
+    wide = int(number) % (1 << 8 * kind.itemsize)
+    return wide - (1 << 8 * kind.itemsize) if kind.kind == "i" and wide >> (8 * kind.itemsize - 1) else wide
+
+
+def _window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Map values to [0, 1] by the first window: DICOM PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (others)."""
     center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
@@ -121,73 +164,5 @@ def _window(values: np.ndarray, dataset: Any) -> np.ndarray:
     return np.asarray(np.clip((values - center) / width + 0.5, 0, 1))
 
 
-def _first(value: Any) -> float:
-    return float(value[0]) if isinstance(value, pydicom.multival.MultiValue) else float(value)
-
-
-def check_frame(frame: bytes, syntax: str, size: Size, sample_bytes: int) -> None:
-    """Raise UnreadableImage unless every size that `frame` promises is that of the DICOM header.
-
-    syntax: the transfer syntax; size: the header's (rows, columns, samples per pixel).
-    """
-    if syntax == RLELossless:
-        rows, columns, samples = size
-        if len(frame) > _RLE_WORST * rows * columns * samples * sample_bytes + 64:
-            raise UnreadableImage("DICOM holds more compressed data than its image can need")
-        return
-    is_wavelet = syntax in JPEG2000TransferSyntaxes or syntax.startswith(HTJ2K_PREFIX)
-    if not is_wavelet:
-        check_scans(frame, "DICOM holds a ")
-    promised = list(_wavelet_sizes(frame) if is_wavelet else _jpeg_sizes(frame))
-    if not promised:
-        raise UnreadableImage("DICOM holds no whole compressed frame")
-    for found in promised:
-        if found != size:
-            raise UnreadableImage(f"DICOM header says {_shown_size(size)}, its compressed frame {_shown_size(found)}")
-
-
-def _jpeg_sizes(data: bytes) -> Iterator[Size]:
-    """Yield the size of every frame header of a JPEG or JPEG-LS stream."""
-    place = data.find(b"\xff")
-    while 0 <= place < len(data) - 3:
-        marker = data[place + 1]
-        if marker < _FIRST_MARKER or marker in _WITHOUT_LENGTH:
-            place = data.find(b"\xff", place + 1)
-            continue
-        if marker in _FRAME_MARKERS and place + 10 <= len(data):
-            rows, columns, components = struct.unpack_from(">HHB", data, place + 5)
-            yield rows, columns, components
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        place = data.find(b"\xff", place + 2 + length)
-
-
-def _wavelet_sizes(data: bytes) -> Iterator[Size]:
-    """Yield the size of every JPEG 2000 codestream: the data themselves, or the `jp2c` boxes of a JP2 file."""
-    if data.startswith(_SOC_SIZ):
-        yield _siz(data, 0)
-        return
-    place = 0
-    while place + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        head = 8
-        if length == 1 and place + 16 <= len(data):
-            (length,) = struct.unpack_from(">Q", data, place + 8)
-            head = 16
-        if kind == b"jp2c":
-            yield _siz(data, place + head)
-        if length < head:  # 0: to the end of the file; less than the box's own head: damaged
-            return
-        place += length
-
-
-def _siz(data: bytes, start: int) -> Size:
-    """Return the size in the SIZ segment, which must come first in the codestream at `start`."""
-    if data[start : start + 4] != _SOC_SIZ or start + 42 > len(data):
-        raise UnreadableImage("DICOM holds no whole compressed frame")
-    right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
-    (components,) = struct.unpack_from(">H", data, start + 40)
-    return bottom - top, right - left, components
-
-
-def _shown_size(size: Size) -> str:
-    return f"{size[0]} × {size[1]} pixels of {size[2]}"
+def _first(value: object) -> float:
+    return float(value[0]) if isinstance(value, pydicom.multival.MultiValue) else float(str(value))

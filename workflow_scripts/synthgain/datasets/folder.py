@@ -8,22 +8,23 @@ from typing import Any
 
 import pandas as pd
 
-from synthgain.datasets.columns import printable, text_table
+from synthgain.datasets.cells import printable, read_table, text_table
+from synthgain.datasets.entries.options import JobRows, TableFormat
+from synthgain.datasets.files import Pictures, is_below
 from synthgain.datasets.folder_checks import check_layout
 from synthgain.datasets.folder_layout import CLASS, FILE, SPLIT, FolderLayout, composed, folder_source, read_layout
-from synthgain.datasets.reading import is_below
+from synthgain.datasets.geometry import Geometry
 from synthgain.datasets.rows import read_rows
 from synthgain.datasets.source import Prepared
-from synthgain.datasets.table import check_root, read_table
+from synthgain.datasets.table import check_root
+from synthgain.entry import checked
 from synthgain.runtime.errors import SynthGainError
 
 LISTED = 20  # names of a finding that the manifest lists; counts are always whole
 IMAGE_ID, PATIENT = "path of the image", "patient in the path"  # no user's column is called so
 
 
-def prepare(
-    options: Mapping[str, Any], image: Mapping[str, Any], seed: int, root: Path | None, threads: int = 1
-) -> Prepared:
+def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
     """Read a folder of images into the study's geometry.
 
     options: folder (below root), levels, patient_id (a column, {pattern: …}, or null said aloud), and those of the
@@ -44,7 +45,9 @@ def prepare(
     if isinstance(options["patient_id"], Mapping):
         table[PATIENT] = patients_of(table[IMAGE_ID], options["patient_id"]["pattern"])
         reading["patient_id"] = PATIENT
-    prepared = read_rows(table, reading, image, folder, name, threads)
+    reading = {key: value for key, value in reading.items() if key in JobRows.model_fields}
+    rows = checked(JobRows, reading, name, of_slice=True)
+    prepared = read_rows(table, rows, image, Pictures(folder), name, threads)
     facts = {
         "source": folder_source(folder),
         "source_table": name,
@@ -81,7 +84,7 @@ def with_metadata(layout: FolderLayout, folder: Path, name: str) -> pd.DataFrame
 
 def _metadata(path: str, folder: Path, name: str) -> pd.DataFrame:
     """Return the rows of one metadata file with paths from the data set's folder; FILE is the image's."""
-    table = read_table(folder / path, f"{name}/{path}")
+    table = read_table(folder / path, f"{name}/{path}", TableFormat()).cells
     if FILE not in table:
         listed = ", ".join(map(repr, table.columns[:12]))
         raise SynthGainError(

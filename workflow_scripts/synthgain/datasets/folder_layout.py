@@ -17,7 +17,7 @@ from synthgain.runtime.listing import counts, files_below, listing_checksum
 
 # Pictures and volumes that are not read, or not yet: quarantined with that reason, not passed over.
 OTHER_PICTURES = (
-    ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".ppm", ".pgm", ".pnm", ".heic", ".avif", ".svs",
+    ".tga", ".heic", ".avif", ".svs",
     ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".hdr",
 )  # fmt: skip
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # Hugging Face's `imagefolder`

@@ -3,8 +3,7 @@
 `image` is {size: pixels, channels: 1|3, fit: pad|crop|stretch, intensity: none|minmax|percentile}.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -12,11 +11,21 @@ from PIL import Image
 from synthgain.datasets.pixels import Pixels
 from synthgain.runtime.errors import SynthGainError
 
+
+class Geometry(TypedDict):
+    """The study's `image`, as a job's slice has it."""
+
+    size: int
+    channels: int
+    fit: Literal["pad", "crop", "stretch"]
+    intensity: Literal["none", "minmax", "percentile"]
+
+
 # nnU-Net clips intensities at these percentiles (Isensee et al., Nat Methods 2021;18:203).
 PERCENTILES = (0.5, 99.5)
 
 
-def fit_image(pixels: Pixels, image: Mapping[str, Any], name: str) -> np.ndarray:
+def fit_image(pixels: Pixels, image: Geometry, name: str) -> np.ndarray:
     """Return (size, size, channels) uint8: intensity as declared, antialiased (Lanczos) resize, black padding.
 
     Raises SynthGainError naming `name` where neither the file nor the study declares the intensity range.
@@ -29,7 +38,7 @@ def fit_image(pixels: Pixels, image: Mapping[str, Any], name: str) -> np.ndarray
     return _to_bytes(np.stack(resized, axis=2))
 
 
-def fit_mask(mask: np.ndarray, image: Mapping[str, object]) -> np.ndarray:
+def fit_mask(mask: np.ndarray, image: Geometry) -> np.ndarray:
     """Return (size, size) uint8 in {0, 1}: a (H, W) bool mask box-averaged to the geometry and cut at one half."""
     return (_resize(mask.astype(np.float32), image, Image.Resampling.BOX) >= 0.5).astype(np.uint8)
 
@@ -37,9 +46,16 @@ def fit_mask(mask: np.ndarray, image: Mapping[str, object]) -> np.ndarray:
 def scale_intensity(pixels: Pixels, intensity: str, name: str) -> np.ndarray:
     """Map pixel values to 0 … 255: uint8 untouched where that is what the file declares, else float32.
 
-    `minmax` and `percentile` stretch each image by its own range; a constant image becomes black.
+    `minmax` and `percentile` stretch each image by its own range; a constant image becomes black. Padding takes no part
+    in it and becomes black.
     """
+    grey = _stretched(pixels, intensity, name)
+    return grey if pixels.padding is None else np.where(pixels.padding, grey.dtype.type(0), grey)
+
+
+def _stretched(pixels: Pixels, intensity: str, name: str) -> np.ndarray:
     values = pixels.values
+    inside = values if pixels.padding is None else values[~pixels.padding]
     if intensity == "none":
         if pixels.value_range is None:
             raise SynthGainError(
@@ -49,9 +65,9 @@ def scale_intensity(pixels: Pixels, intensity: str, name: str) -> np.ndarray:
         if values.dtype == np.uint8 and (low, high) == (0, 255):
             return values
     elif intensity == "minmax":
-        low, high = float(values.min()), float(values.max())
+        low, high = float(inside.min()), float(inside.max())
     else:
-        low, high = (float(bound) for bound in np.percentile(values, PERCENTILES))
+        low, high = (float(bound) for bound in np.percentile(inside, PERCENTILES))
     if high <= low:
         return np.zeros(values.shape, np.float32)
     return np.asarray(np.clip((values.astype(np.float32) - low) * (255 / (high - low)), 0, 255), np.float32)
@@ -67,7 +83,7 @@ def _match_channels(planes: np.ndarray, channels: int) -> np.ndarray:
     return luma[:, :, None]
 
 
-def _resize(plane: np.ndarray, image: Mapping[str, Any], method: Image.Resampling) -> np.ndarray:
+def _resize(plane: np.ndarray, image: Geometry, method: Image.Resampling) -> np.ndarray:
     size, fit = image["size"], image["fit"]
     height, width = plane.shape
     picture = Image.fromarray(plane)

@@ -10,6 +10,9 @@ class Layout:
     structures: names of the mask planes; columns: targets and covariates; patients: False where no patient is named,
     so that the split is by image. archive: (URL, checksum in hex digits) where the publisher offers a direct download
     and the checksum was found in a source that is named beside it; else None: the user gets it.
+    findings: labels that a study may choose from, None where any of the set's many; takes: keys of the config that it
+    heeds (`labels`, `findings`, `confirmed`, `mapping`). films: the collection they are from, where
+    several sets share one.
     """
 
     module: str
@@ -18,8 +21,23 @@ class Layout:
     columns: tuple[str, ...] = ()
     patients: bool = True
     archive: tuple[str, str] | None = None
+    findings: tuple[str, ...] | None = ()
+    takes: tuple[str, ...] = ()
+    films: str = ""
 
 
+CHEXPERT_FINDINGS = (
+    "no_finding", "enlarged_cardiomediastinum", "cardiomegaly", "lung_opacity", "lung_lesion", "edema", "consolidation",
+    "pneumonia", "atelectasis", "pneumothorax", "pleural_effusion", "pleural_other", "fracture", "support_devices",
+)  # fmt: skip
+# In the order of the publisher's README.
+NIH_FINDINGS = (
+    "atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia", "pneumothorax",
+    "consolidation", "edema", "emphysema", "fibrosis", "pleural_thickening", "hernia", "no_finding",
+)  # fmt: skip
+_NIH_BOXES = ("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia", "pneumothorax")
+_PEOPLE = ("sex", "age", "view")
+CHEXMASK = ("heart", "lungs")  # structures of its files (datasets/chexmask.py)
 _FILMS = ("tb", "sex", "age")
 KNOWN_LAYOUTS = {
     "kvasir_seg": Layout(
@@ -55,5 +73,57 @@ KNOWN_LAYOUTS = {
         ),
     ),
     "shenzhen": Layout("shenzhen", "ChinaSet_AllFiles", ("lungs",), _FILMS),
-    "siim_acr": Layout("siim_acr", "siim-acr", ("pneumothorax",), ("pneumothorax",), patients=False),
+    "siim_acr": Layout("siim_acr", "siim-acr", ("pneumothorax",), ("pneumothorax",), patients=False, films="nih"),
+    "chexpert": Layout(
+        "chexpert",
+        "CheXpert-v1.0",
+        (),
+        (*_PEOPLE, "race"),
+        findings=CHEXPERT_FINDINGS,
+        takes=("labels", "findings"),
+        films="chexpert",
+    ),
+    "chexpert_plus": Layout(
+        "chexpert_plus",
+        "chexpert-plus",
+        (),
+        (*_PEOPLE, "race"),
+        findings=CHEXPERT_FINDINGS,
+        takes=("labels", "findings"),
+        films="chexpert",
+    ),
+    "mimic_cxr_jpg": Layout(
+        "mimic_cxr_jpg",
+        "mimic-cxr-jpg",
+        (),
+        (*_PEOPLE, "race"),
+        findings=CHEXPERT_FINDINGS,
+        takes=("labels", "findings"),
+    ),
+    "nih_cxr14": Layout(
+        "nih_cxr14",
+        "nih-cxr14",
+        tuple(f"{name}_box" for name in _NIH_BOXES),
+        _PEOPLE,
+        findings=NIH_FINDINGS,
+        takes=("findings",),
+        films="nih",
+    ),
+    "rsna_pneumonia": Layout(
+        "rsna_pneumonia",
+        "rsna-pneumonia",
+        ("pneumonia_box",),
+        ("pneumonia", "class"),
+        takes=("mapping",),
+        films="nih",
+    ),
+    "candid_ptx": Layout(
+        "candid_ptx",
+        "candid-ptx",
+        ("pneumothorax", "chest_tube", "rib_fracture"),
+        ("pneumothorax", "chest_tube", "rib_fracture"),
+        takes=("confirmed",),
+    ),
+    "vindr_cxr": Layout("vindr_cxr", "vindr-cxr", (), patients=False, findings=None, takes=("labels", "findings")),
+    "padchest": Layout("padchest", "padchest", (), _PEOPLE, findings=None, takes=("findings",)),
 }

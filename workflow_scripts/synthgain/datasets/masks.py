@@ -6,44 +6,57 @@ An empty cell is an unknown mask, the cell "-1" (with any encoding) a mask that 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from synthgain.data.run_lengths import EMPTY, ENCODINGS, SEPARATOR, decode_runs
+from synthgain.data.run_lengths import EMPTY, ENCODINGS, decode_runs
 from synthgain.datasets.columns import named_column
+from synthgain.datasets.entries.options import MaskColumn
+from synthgain.datasets.files import Pictures, is_below, plain_path
+from synthgain.datasets.label_maps import LabelMap, read_label_map, structure_mask
 from synthgain.datasets.pixels import UnreadableImage
-from synthgain.datasets.reading import (
-    DICOM_SUFFIXES,
-    FORMATS,
-    is_below,
-    label_values,
-    largest_label,
-    read_label_map,
-    safe_path,
-    structure_mask,
-)
+from synthgain.datasets.reading import DICOM_SUFFIXES, FORMATS
+from synthgain.datasets.values import listed
 from synthgain.runtime.errors import SynthGainError
 
-FILE_ENCODINGS = ("file", "grey")  # grey: cut at half of what its depth can hold
+FILES = "\0"  # between the mask files of several rows of one image; no cell holds it (`cells.cell_text`)
 LISTED = 20  # names of a finding that the manifest lists; counts are always whole
+_INVERTED = 0.5  # share of an image that masks of half the set rarely fill, but for inverted ones
 
 
 @dataclass(frozen=True)
-class MaskColumn:
-    """One column of masks: its cells (text, "" where unknown), how to read them, and which label values count."""
+class MaskCells:
+    """One declared column of masks and its cells (text, "" where unknown)."""
 
-    column: str
+    declared: MaskColumn
     cells: pd.Series
-    encoding: str = "file"
-    order: str = "column"
-    values: list[int] | None = None
-    allowed: list[int] | None = None
+
+    @property
+    def column(self) -> str:
+        """Its name in the table."""
+        return self.declared.column
+
+    @property
+    def encoding(self) -> str:
+        """How its cells are read."""
+        return self.declared.encoding
+
+    @property
+    def values(self) -> list[int] | None:
+        """The label values that mean the structure, None where none are declared."""
+        value = self.declared.value
+        return [value] if isinstance(value, int) else value
+
+    def files(self) -> list[str]:
+        """Return the paths that its cells name; none of a column of run lengths."""
+        if self.encoding in ENCODINGS:
+            return []
+        return [name for cell in self.cells for name in cell.split(FILES) if name and name != EMPTY]
 
 
-Structures = dict[str, list[MaskColumn]]
+Structures = dict[str, list[MaskCells]]
 
 
 class WrongSize(UnreadableImage):
@@ -66,8 +79,7 @@ class RowMask:
 class MaskFacts:
     """What is counted of one mask."""
 
-    empty: bool
-    full: bool
+    area: float  # share of the image
     vanished: bool
     values: set[int]
 
@@ -78,7 +90,7 @@ class Findings:
 
     masks: rows with a mask; empty, full: of these, at the size of the file; vanished: with pixels in the file and
     none at the study's size; wrong_size: rows quarantined; values: {label value: files that hold it}; without_image:
-    files beside the masks that no row names.
+    files beside the masks that no row names; areas: shares of the image, of masks that are not empty.
     """
 
     masks: int = 0
@@ -88,15 +100,18 @@ class Findings:
     wrong_size: int = 0
     values: dict[int, int] = field(default_factory=dict)
     without_image: list[str] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
 
     def count(self, one: MaskFacts) -> None:
         """Count one mask."""
         self.masks += 1
-        self.empty += one.empty
-        self.full += one.full
+        self.empty += one.area == 0
+        self.full += one.area == 1
+        if one.area:
+            self.areas.append(one.area)
         self.vanished += one.vanished
         for value in one.values:
-            self.values[value] = self.values.get(value, 0) + 1
+            self.values[value] = self.values.setdefault(value, 0) + 1
 
     def as_json(self) -> dict[str, object]:
         """Return the counts for the manifest."""
@@ -111,64 +126,28 @@ class Findings:
         }
 
 
-def declared_structures(options: Mapping[str, Any], rows: pd.DataFrame, file: str) -> Structures:
+def declared_structures(entries: list[MaskColumn], rows: pd.DataFrame, file: str) -> Structures:
     """Return {structure: its columns} of the `mask` entries; SynthGainError for a column that is not there."""
     structures: Structures = {}
-    for entry in mask_entries(options):
-        column = entry.get("column", "mask")
-        encoding = entry.get("encoding", "file")
-        if encoding not in (*FILE_ENCODINGS, *ENCODINGS):
-            known = ", ".join((*FILE_ENCODINGS, *ENCODINGS))
-            raise SynthGainError(f"{file}: mask encoding {encoding!r}; known: {known}")
-        read = MaskColumn(
-            column,
-            named_column(rows, column, file, "mask.column"),
-            encoding,
-            entry.get("order", "column"),
-            _as_list(entry.get("value")),
-            entry.get("allowed"),
-        )
-        structures.setdefault(str(entry["name"]), []).append(read)
+    for entry in entries:
+        cells = named_column(rows, entry.column, file, "mask.column").copy()
+        structures.setdefault(entry.name, []).append(MaskCells(entry, cells))
     return structures
 
 
-def mask_entries(options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the `mask` entries as a list; one entry may be given alone."""
-    entries = options.get("mask") or []
-    return [entries] if isinstance(entries, Mapping) else list(entries)
-
-
-def run_length_columns(options: Mapping[str, Any]) -> list[str]:
-    """Return the columns that hold run lengths."""
-    entries = mask_entries(options)
-    return list(dict.fromkeys(entry.get("column", "mask") for entry in entries if entry.get("encoding") in ENCODINGS))
-
-
-def join_rows(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Return `table` with rows that differ in nothing but the run-length `columns` made one, runs joined by ";"."""
-    others = [name for name in table.columns if name not in columns]
-    if not columns or not others or not table.duplicated(others).any():
-        return table
-    merged = table.groupby(others, sort=False, as_index=False, dropna=False)[columns].agg(_join)
-    return merged[list(table.columns)]
-
-
-def _join(cells: pd.Series) -> str:
-    return SEPARATOR.join(dict.fromkeys(cell for cell in cells if cell))
-
-
-def quarantine_shared(structures: Structures, shown: pd.Series, quarantined: dict[int, str]) -> None:
+def quarantine_shared(structures: Structures, shown: pd.Series, quarantined: dict[int, str], folded: set[int]) -> None:
     """Quarantine all images that name the same mask file: which of them it belongs to cannot be told.
 
-    shown: (N,) names of the images; rows that are quarantined already do not count.
+    shown: (N,) names of the images; rows that are quarantined already, or folded into another, do not count.
     """
     owners: dict[str, set[int]] = {}
     for columns in structures.values():
         for source in columns:
-            if source.encoding in FILE_ENCODINGS:
-                for row, cell in enumerate(source.cells):
-                    if cell and cell != EMPTY and row not in quarantined:
-                        owners.setdefault(str(PurePosixPath(cell)), set()).add(row)
+            for row, cell in enumerate(source.cells if source.encoding not in ENCODINGS else ()):
+                if cell and row not in quarantined and row not in folded:
+                    for name in cell.split(FILES):
+                        if name != EMPTY:
+                            owners.setdefault(plain_path(name), set()).add(row)
     for mask, rows in owners.items():
         for row in rows if len(rows) > 1 else ():
             other = min(rows - {row})
@@ -177,39 +156,41 @@ def quarantine_shared(structures: Structures, shown: pd.Series, quarantined: dic
 
 def mask_facts(mask: RowMask, fitted: np.ndarray) -> MaskFacts:
     """Return what is counted of a mask, given the same mask at the study's size (`fitted`)."""
-    empty = not mask.plane.any()
-    return MaskFacts(empty, bool(mask.plane.all()), not empty and not fitted.any(), mask.values)
+    area = float(mask.plane.mean())
+    return MaskFacts(area, area > 0 and not fitted.any(), mask.values)
 
 
-def read_masks(structures: Structures, row: int, shape: tuple[int, int], folder: Path) -> list[RowMask | None]:
+def read_masks(structures: Structures, row: int, shape: tuple[int, int], pictures: Pictures) -> list[RowMask | None]:
     """Return the masks of one row for an image of `shape` (H, W), in the structures' order; None where unknown.
 
     Raises UnreadableImage for a mask that cannot be used, WrongSize for one of another size.
     """
-    files: dict[str, np.ndarray] = {}
+    files: dict[tuple[str, str], LabelMap] = {}
     found: list[RowMask | None] = []
     for name, columns in structures.items():
         filled = [source for source in columns if source.cells.iloc[row]]
         if filled and len(filled) < len(columns):
             lacking = next(source.column for source in columns if not source.cells.iloc[row])
             raise UnreadableImage(f"mask of {name}: {lacking} is empty while {filled[0].column} is not")
-        found.append(_joined(filled, name, row, shape, folder, files) if filled else None)
+        found.append(_joined(filled, name, row, shape, pictures, files) if filled else None)
     return found
 
 
-def files_without_image(structures: Structures, images: pd.Series, folder: Path) -> dict[str, list[str]]:
+def files_without_image(structures: Structures, images: pd.Series, pictures: Pictures) -> dict[str, list[str]]:
     """Return {structure: image files in the folders of its masks that no row names as mask or image}, sorted."""
-    everything = [source for columns in structures.values() for source in columns if source.encoding in FILE_ENCODINGS]
-    named = {str(PurePosixPath(cell)) for cells in [images, *(s.cells for s in everything)] for cell in cells if cell}
+    everything = [source for columns in structures.values() for source in columns]
+    cells = [*images, *(cell for source in everything for cell in source.files())]
+    named = {plain_path(cell) for cell in cells if cell}
     found: dict[str, list[str]] = {}
     for name, columns in structures.items():
-        cells = [cell for source in columns if source.encoding in FILE_ENCODINGS for cell in source.cells]
-        folders = {str(PurePosixPath(cell).parent) for cell in cells if cell != EMPTY and is_below(cell)}
+        on_disk = [source for source in columns if source.column not in pictures.held]
+        paths = [plain_path(cell) for source in on_disk for cell in source.files()]
+        folders = {str(PurePosixPath(path).parent) for path in paths if is_below(path)}
         present = [
-            str(PurePosixPath(inside) / path.name)
+            plain_path(str(PurePosixPath(inside) / path.name))
             for inside in folders
-            if (folder / inside).is_dir()
-            for path in (folder / inside).iterdir()
+            if (pictures.folder / inside).is_dir()
+            for path in (pictures.folder / inside).iterdir()
             if path.suffix.lower() in (*FORMATS, *DICOM_SUFFIXES) and not path.name.startswith(".")
         ]
         found[name] = sorted(set(present) - named)
@@ -219,57 +200,82 @@ def files_without_image(structures: Structures, images: pd.Series, folder: Path)
 def check_not_all_empty(structures: Structures, findings: Mapping[str, Findings], file: str) -> None:
     """Raise SynthGainError for a structure without a mask in any row, or without a pixel in any mask."""
     for name, columns in structures.items():
-        listed = " and ".join(source.column for source in columns)
+        listed_columns = " and ".join(source.column for source in columns)
         if not any(source.cells.ne("").any() for source in columns):
             raise SynthGainError(
-                f"{file}: no row names a mask of {name} (column {listed}); leave it out, or check `where`"
+                f"{file}: no row names a mask of {name} (column {listed_columns}); leave it out, or check `where`"
             )
         one = findings[name]
         if one.masks and one.empty == one.masks:
             raise SynthGainError(
-                f"{file}: all {one.masks} masks of {name} (column {listed}) are empty; check `value`, and that the "
-                "column names masks"
+                f"{file}: all {one.masks} masks of {name} (column {listed_columns}) are empty; check `value`, and that "
+                "the column names masks"
             )
 
 
+def coding_notes(structures: Structures, findings: Mapping[str, Findings]) -> list[str]:
+    """Return what is odd in how masks are coded: values that mean no structure, more object than background."""
+    notes = []
+    for name, columns in structures.items():
+        one = findings[name]
+        for source in columns:
+            others = [entry for entries in structures.values() for entry in entries if entry.column == source.column]
+            if source.values is not None and all(entry.values is not None for entry in others):
+                declared = [source.declared.allowed or [], *(entry.values or [] for entry in others)]
+                meant = {0, *(value for values in declared for value in values)}
+                strange = [f"{value} ({one.values[value]} files)" for value in sorted(set(one.values) - meant)]
+                if strange:
+                    notes.append(
+                        f"masks of {name} hold values that mean no structure ({listed(strange)}); are some coded "
+                        "otherwise? Check `value`"
+                    )
+        if one.areas and float(np.median(one.areas)) > _INVERTED:
+            share = 100 * float(np.median(one.areas))
+            notes.append(f"masks of {name} fill {share:.0f} % of their image (median); are they inverted?")
+    return notes
+
+
 def _joined(
-    columns: list[MaskColumn], name: str, row: int, shape: tuple[int, int], folder: Path, files: dict[str, np.ndarray]
+    columns: list[MaskCells],
+    name: str,
+    row: int,
+    shape: tuple[int, int],
+    pictures: Pictures,
+    files: dict[tuple[str, str], LabelMap],
 ) -> RowMask:
     """Return the union of a row's masks of one structure; `files` keeps label maps that several structures share."""
     mask = RowMask(np.zeros(shape, bool), set())
     for source in columns:
-        cell = source.cells.iloc[row]
-        if cell == EMPTY:
-            continue
-        if source.encoding in FILE_ENCODINGS:
-            if cell not in files:
-                files[cell] = read_label_map(safe_path(folder, cell))
-            mask.plane[_structure_of(files[cell], source, name, shape)] = True
-            mask.values.update(label_values(files[cell]))
-        else:
-            mask.plane[_decoded_runs(cell, shape, source)] = True
+        for cell in source.cells.iloc[row].split(FILES):
+            if cell == EMPTY:
+                continue
+            if source.encoding in ENCODINGS:
+                mask.plane[_decoded_runs(cell, shape, source.declared)] = True
+                continue
+            if (source.column, cell) not in files:
+                files[source.column, cell] = read_label_map(pictures.find(source.column, cell, "mask "))
+            labels = files[source.column, cell]
+            mask.plane[_structure_of(labels, source, name, shape)] = True
+            mask.values.update(labels.present())
     return mask
 
 
-def _decoded_runs(cell: str, shape: tuple[int, int], source: MaskColumn) -> np.ndarray:
+def _decoded_runs(cell: str, shape: tuple[int, int], declared: MaskColumn) -> np.ndarray:
     try:
-        return decode_runs(cell, shape, source.encoding, source.order)
+        return decode_runs(cell, shape, declared.encoding, declared.order)
     except ValueError as error:
         raise UnreadableImage(str(error)) from error
 
 
-def _structure_of(labels: np.ndarray, source: MaskColumn, name: str, shape: tuple[int, int]) -> np.ndarray:
-    if labels.shape != shape:
-        raise WrongSize(name, labels.shape, shape)
-    if source.allowed is not None:
-        strange = sorted(set(label_values(labels)) - {0, *source.allowed})
-        if strange:
-            shown = ", ".join(map(str, source.allowed))
-            raise UnreadableImage(f"label value {strange[0]} in {source.column} is out of range (0, {shown})")
+def _structure_of(labels: LabelMap, source: MaskCells, name: str, shape: tuple[int, int]) -> np.ndarray:
+    if labels.values.shape != shape:
+        raise WrongSize(name, labels.values.shape, shape)
     if source.encoding == "grey":
-        return labels > largest_label(labels) / 2
+        return labels.above_half()
+    allowed = source.declared.allowed
+    if allowed is not None:
+        strange = sorted(set(labels.present()) - {0, *allowed})
+        if strange:
+            shown = ", ".join(map(str, allowed))
+            raise UnreadableImage(f"label value {strange[0]} in {source.column} is out of range (0, {shown})")
     return structure_mask(labels, source.values)
-
-
-def _as_list(value: int | list[int] | None) -> list[int] | None:
-    return [value] if isinstance(value, int) else value

@@ -16,9 +16,9 @@ import pandas as pd
 
 from synthgain.data.image_set import ColumnSpec
 from synthgain.datasets.download import download
-from synthgain.datasets.geometry import fit_image
+from synthgain.datasets.files import is_below
+from synthgain.datasets.geometry import Geometry, fit_image
 from synthgain.datasets.pixels import BYTE_RANGE, Pixels
-from synthgain.datasets.reading import is_below
 from synthgain.datasets.source import Prepared
 from synthgain.runtime.errors import SynthGainError
 
@@ -81,9 +81,7 @@ KNOWN = {
 }  # fmt: skip
 
 
-def prepare(
-    options: Mapping[str, Any], image: Mapping[str, Any], seed: int, root: Path | None, threads: int = 1
-) -> Prepared:
+def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
     """Download (once) and read one set; the published parts stand in the column `original_split`.
 
     options: name, size (28, 64, 128 or 224; default 28), url (another base address), md5 (another checksum), cache
@@ -156,7 +154,7 @@ def _npy_header(handle: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _read_part(
-    path: Path, part: str, side: int, known: Published, image: Mapping[str, Any], threads: int
+    path: Path, part: str, side: int, known: Published, image: Geometry, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return images (N, size, size, channels) uint8 in the study's geometry and labels (N, L)."""
     if part == "train":

@@ -1,5 +1,6 @@
 """What every reader of image files gives and refuses: decoded pixels, and the limits on what a header may promise."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ MAX_SCANS = 500
 _SCAN = b"\xff\xda"  # stands nowhere else in a JPEG but in an embedded preview
 BYTE_RANGE = (0.0, 255.0)
 
+Held = Mapping[str, Mapping[str, bytes]]  # {column: {cell: the picture that the table itself holds}}
+
 
 class UnreadableImage(Exception):
     """A file that cannot be used; the text says why and goes into the quarantine list."""
@@ -21,12 +24,14 @@ class UnreadableImage(Exception):
 class Pixels:
     """Decoded pixels: `values` (H, W) or (H, W, 3), uint8 or float32.
 
-    `value_range` is the (black, white) that the file declares: (0, 255) for 8-bit files and for DICOM with a
-    window; None where nothing declares it (16-bit, float), so that the study's `image.intensity` must.
+    `value_range` is the (black, white) that the file declares for these values: (0, 255) for 8-bit files and for DICOM
+    with a window; None where nothing declares it (16-bit, float), so that the study's `image.intensity` must.
+    `padding` (H, W) bool: pixels that are no part of the picture, by the file's own word; they become black.
     """
 
     values: np.ndarray
     value_range: tuple[float, float] | None
+    padding: np.ndarray | None = None
 
 
 def check_size(width: int, height: int, what: str = "") -> None:

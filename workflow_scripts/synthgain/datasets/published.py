@@ -1,8 +1,9 @@
 """The `published` adapter: data sets whose published folder layout is known, downloaded where the publisher allows it.
 
 A layout is a module of `synthgain.datasets.layouts` with LICENCE, CITATION, GET (what to get from where, in one
-sentence), READING (options of the `table` adapter that read its rows) and `rows(folder)`: a text table, one row per
-image, paths relative to the folder. A mask entry of READING whose column the table lacks is left out.
+sentence), `rows(folder)`: a text table, one row per image, paths relative to the folder, and READING (options of the
+`table` adapter that read its rows; a mask entry whose column the table lacks is left out). One with options of its own
+has `rows(folder, options)` and `reading(table, options)` in place of these (`layout_options.py`).
 """
 
 import fcntl
@@ -12,21 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.datasets.archive import unpack
-from synthgain.datasets.columns import text_table
+from synthgain.datasets.cells import text_table
+from synthgain.datasets.chexmask import with_chexmask
 from synthgain.datasets.download import download
-from synthgain.datasets.reading import is_below
+from synthgain.datasets.entries.options import JobRows
+from synthgain.datasets.files import Pictures, is_below
+from synthgain.datasets.geometry import Geometry
+from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.rows import read_rows
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.table import check_root
+from synthgain.entry import checked
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import source_identity
 from synthgain.runtime.loading import load
 
 
-def prepare(
-    options: Mapping[str, Any], image: Mapping[str, Any], seed: int, root: Path | None, threads: int = 1
-) -> Prepared:
+def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
     """Find (or fetch and unpack) the folder of one published set and read it into the study's geometry.
 
     options: layout {module, options}, folder (below the data root), archive {url, checksum} or None, where, keep.
@@ -35,10 +39,18 @@ def prepare(
     layout = load(LAYOUTS, options["layout"]["module"])
     archive = options.get("archive")
     folder = _folder(options["folder"], archive, layout.GET, check_root(root))
-    rows = text_table(layout.rows(folder))
-    masks = [entry for entry in layout.READING["mask"] if entry["column"] in rows]
-    reading = {**layout.READING, "mask": masks, "where": options.get("where"), "keep": options.get("keep")}
-    prepared = read_rows(rows, reading, image, folder, options["folder"], threads)
+    given = options["layout"]["options"]
+    if given:
+        chosen = LayoutOptions.from_slice(given)
+        rows = text_table(layout.rows(folder, chosen))
+        declared = layout.reading(rows, chosen)
+    else:
+        rows, declared = text_table(layout.rows(folder)), layout.READING
+    rows, added = with_chexmask(rows, options.get("chexmask"), root)
+    masks = [entry for entry in [*declared["mask"], *added] if entry["column"] in rows]
+    asked = {name: options[name] for name in ("where", "keep") if options.get(name)}
+    reading = checked(JobRows, {**declared, "mask": masks, **asked}, options["layout"]["module"])
+    prepared = read_rows(rows, reading, image, Pictures(folder), options["folder"], threads)
     facts = {
         "source": source_identity(folder, archive and archive["checksum"]),
         "source_table": options["folder"],

@@ -1,33 +1,33 @@
 """From a text table of image and mask paths to images, masks, ids and columns in the study's geometry."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synthgain.datasets.columns import Columns, named_column, read_columns
-from synthgain.datasets.geometry import fit_image, fit_mask
+from synthgain.datasets.entries.options import JobRows, Site
+from synthgain.datasets.files import Pictures
+from synthgain.datasets.geometry import Geometry, fit_image, fit_mask
 from synthgain.datasets.masks import (
     Findings,
     MaskFacts,
     Structures,
     WrongSize,
     check_not_all_empty,
+    coding_notes,
     declared_structures,
     files_without_image,
-    join_rows,
     mask_facts,
     quarantine_shared,
     read_masks,
-    run_length_columns,
 )
 from synthgain.datasets.pixels import UnreadableImage
-from synthgain.datasets.reading import read_pixels, safe_path
+from synthgain.datasets.reading import read_pixels
+from synthgain.datasets.several_rows import merge_rows
 from synthgain.datasets.source import Prepared
+from synthgain.datasets.values import Lookup, declared_text, id_key, id_text, is_shortened, listed, looks_missing
 from synthgain.runtime.command import Progress
 from synthgain.runtime.errors import SynthGainError
 
@@ -44,37 +44,44 @@ class _Pixels:
 
 def read_rows(
     table: pd.DataFrame,
-    options: Mapping[str, Any],
-    image: Mapping[str, Any],
-    folder: Path,
+    options: JobRows,
+    image: Geometry,
+    pictures: Pictures,
     file: str,
     threads: int = 1,
+    decimal: str = ".",
 ) -> Prepared:
-    """Read the rows of a text table (see `columns.text_table`); paths are relative to `folder`.
+    """Read the rows of a text table (see `cells.cell_text`).
 
-    options: those of the `table` adapter, from `image` on, `split_unit`, what a patient id stands for (patient; a
-    layout may say sequence), and `required`, {column: why a row is quarantined whose cell is empty}. `file` names the
-    table in errors. Rows that cannot be used stand in the quarantine with their reason; the rest keep table order.
+    pictures: where the paths of its cells lead. `file` names the table in errors. decimal: what stands before the
+    decimals of its numbers. Rows that cannot be used stand in the quarantine with their reason; the rest keep table
+    order.
     Raises SynthGainError for a missing column, an undeclared bit depth, masks that are all empty, or no row left.
     """
-    everything = join_rows(table, run_length_columns(options))
-    rows = _filtered(everything, options.get("where") or {}, file)
-    columns = read_columns(rows, options, file)
-    for name, reason in (options.get("required") or {}).items():
+    rows = _filtered(table, options, file)
+    columns = read_columns(rows, options, file, decimal)
+    for name, reason in options.required.items():
         for row in np.flatnonzero(named_column(rows, name, file, "required").eq("")):
             columns.quarantined.setdefault(int(row), reason)
-    base, facts = _base_table(rows, columns, options, file)
-    structures = declared_structures(options, rows, file)
-    shown = named_column(rows, options.get("image", "image"), file, "image")
-    quarantine_shared(structures, shown, columns.quarantined)
-    kept = np.array([row for row in range(len(rows)) if row not in columns.quarantined], dtype=np.int64)
-    pixels, good = _read_pixels(kept, shown, image, structures, folder, threads, columns.quarantined)
+    shown = named_column(rows, options.image, file, "image").copy()
+    ids = _ids(rows, columns, options, file)
+    kept_columns = {name: named_column(rows, name, file, "keep").copy() for name in options.keep if name not in ids}
+    structures = declared_structures(options.mask, rows, file)
+    fixed = {options.image: shown, **{name: ids[name] for name in ("patient_id", "site")}, **kept_columns}
+    if options.patient_id is None:
+        del fixed["patient_id"]  # it is the image id itself
+    merged = merge_rows(ids["image_id"], fixed, columns, structures, options.several_rows)
+    quarantine_shared(structures, shown, columns.quarantined, merged.folded)
+    left_out = columns.quarantined.keys() | merged.folded
+    kept = np.array([row for row in range(len(rows)) if row not in left_out], dtype=np.int64)
+    pixels, good = _read_pixels(kept, shown, image, structures, pictures, threads, columns.quarantined)
     if good.any():
         check_not_all_empty(structures, pixels.findings, file)
     if structures:
-        named = declared_structures(options, everything, file)  # `where` leaves out images, not files
-        for name, files in files_without_image(named, everything[shown.name], folder).items():
+        named = declared_structures(options.mask, table, file)  # `where` leaves out images, not files
+        for name, files in files_without_image(named, table[shown.name], pictures).items():
             pixels.findings[name].without_image = files
+    base = pd.DataFrame({**ids, "origin": "real", **kept_columns, **columns.values})
     whole = bool(good.all())
     frame = base.iloc[kept[good]].reset_index(drop=True)
     for plane, name in enumerate(structures):
@@ -91,67 +98,95 @@ def read_rows(
             dtype=str,
         ),
         facts={
-            **facts,
+            "split_unit": "image" if options.patient_id is None else options.split_unit,
+            "impossible_values": columns.impossible,
+            "conflicts": {name: len(images) for name, images in merged.conflicts.items()},
+            "notes": [*columns.notes, *coding_notes(structures, pixels.findings)],
             "rows": len(rows),
             "mask_findings": {name: one.as_json() for name, one in pixels.findings.items()},
         },
     )
 
 
-def _filtered(rows: pd.DataFrame, where: Mapping[str, object], file: str) -> pd.DataFrame:
-    for name, wanted in where.items():
-        values = {str(value) for value in (wanted if isinstance(wanted, list) else [wanted])}
-        rows = rows[named_column(rows, name, file, f"where.{name}").isin(values)]
-        if rows.empty:
-            raise SynthGainError(f"{file}: where.{name} = {', '.join(sorted(values))} leaves no row")
+def _filtered(rows: pd.DataFrame, options: JobRows, file: str) -> pd.DataFrame:
+    for name, wanted in options.where.items():
+        values = Lookup({declared_text(value): "" for value in (wanted if isinstance(wanted, list) else [wanted])})
+        cells = named_column(rows, name, file, f"where.{name}")
+        fitting = {cell for cell in pd.unique(cells) if cell in values}
+        if not fitting:
+            held = listed(sorted(pd.unique(cells)))
+            raise SynthGainError(f"{file}: where.{name} = {', '.join(sorted(values))} leaves no row; it holds {held}")
+        rows = rows[cells.isin(fitting)]
     if rows.empty:
         raise SynthGainError(f"{file}: the table has no rows")
     return rows.reset_index(drop=True)
 
 
-def _base_table(
-    rows: pd.DataFrame, columns: Columns, options: Mapping[str, Any], file: str
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Ids, site, origin and the read columns, one row per table row; doubtful ids are quarantined."""
-    if "patient_id" not in options:
-        raise SynthGainError(f"{file}: patient_id: name its column, or say null for an image-level split")
-    paths = named_column(rows, options.get("image", "image"), file, "image")
-    ids = named_column(rows, options["image_id"], file, "image_id") if options.get("image_id") else paths
-    by_image = options["patient_id"] is None
-    patients = ids if by_image else named_column(rows, options["patient_id"], file, "patient_id")
-    for row, (one_id, patient, twice) in enumerate(zip(ids, patients, ids.duplicated(), strict=True)):
-        reason = "no image id" if not one_id else "no patient id" if not patient else "image id occurs twice"
-        if not one_id or not patient or twice:
-            columns.quarantined.setdefault(row, reason)
-    sites = _sites(rows, options.get("site") or {"constant": "unknown"}, file)
-    table = pd.DataFrame({"image_id": ids, "patient_id": patients, "site": sites, "origin": "real"})
-    keep = [name for name in options.get("keep") or [] if name not in table]
-    kept = {name: named_column(rows, name, file, "keep") for name in keep}
-    table = table.assign(**{**kept, **columns.values})
-    facts = {
-        "split_unit": "image" if by_image else options.get("split_unit", "patient"),
-        "impossible_values": columns.impossible,
-    }
-    return table, facts
+def _ids(rows: pd.DataFrame, columns: Columns, options: JobRows, file: str) -> dict[str, pd.Series]:
+    """Return image_id, patient_id and site of every row; rows without an id are quarantined, doubtful ids noted."""
+    paths = named_column(rows, options.image, file, "image")
+    images = paths.copy() if options.image_id is None else _id_column(rows, options.image_id, file, "image_id")
+    patients = images
+    if options.patient_id is not None:
+        patients = _id_column(rows, options.patient_id, file, "patient_id")
+        columns.notes += _spelling_notes(named_column(rows, options.patient_id, file, "patient_id"), patients)
+    for what, cells in (("image", images), ("patient", patients)):
+        for row, cell in enumerate(cells):
+            if not cell or (looks_missing(cell) and cells is not paths):
+                columns.quarantined.setdefault(row, f"no {what} id" + (f" ({cell!r})" if cell else ""))
+    return {"image_id": images, "patient_id": patients, "site": _sites(rows, options.site, file)}
 
 
-def _sites(rows: pd.DataFrame, site: str | Mapping[str, str], file: str) -> pd.Series:
+def _id_column(rows: pd.DataFrame, name: str, file: str, key: str) -> pd.Series:
+    """Return a column of ids, whole numbers without decimals; SynthGainError for ids that a spreadsheet shortened."""
+    cells = named_column(rows, name, file, key)
+    shortened = [cell for cell in pd.unique(cells) if is_shortened(cell)]
+    if shortened:
+        raise SynthGainError(
+            f"{file}: {key} {shortened[0]!r} in column {name!r} is a number that a spreadsheet shortened, and others "
+            "may look alike; save that column as text"
+        )
+    return pd.Series([id_text(cell) for cell in cells], dtype=object, name=cells.name)
+
+
+def _spelling_notes(written: pd.Series, patients: pd.Series) -> list[str]:
+    """Return what a reader must know of patient ids that differ only in spelling."""
+    notes = []
+    both = sorted({(cell, patient) for cell, patient in zip(written, patients, strict=True) if cell != patient})
+    present = set(written)
+    joined = [f"{patient} = {cell}" for cell, patient in both if patient in present]
+    if joined:
+        notes.append(f"{len(joined)} patient ids are written in two ways and are one patient ({listed(joined)})")
+    alike: dict[str, list[str]] = {}
+    for patient in sorted(set(patients) - {""}):
+        alike.setdefault(id_key(patient), []).append(patient)
+    doubtful = [" / ".join(ids) for ids in alike.values() if len(ids) > 1]
+    if doubtful:
+        notes.append(
+            f"{len(doubtful)} patient ids differ from others only in spelling ({listed(doubtful)}); they count as "
+            "patients of their own, on one side of the split: mend the table if they are one"
+        )
+    return notes
+
+
+def _sites(rows: pd.DataFrame, site: str | Site | None, file: str) -> pd.Series:
     """The site of each row: that of a column, {constant: name}, or {column, otherwise: name where it is not there}."""
-    named = {"column": site} if isinstance(site, str) else site
-    constant = named.get("constant")
-    if "otherwise" in named and named["column"] not in rows.columns:
-        constant = named["otherwise"]
-    if constant is not None:
-        return pd.Series([str(constant)] * len(rows), dtype=object)
-    return named_column(rows, named["column"], file, "site").replace("", "unknown")
+    named = Site(column=site) if isinstance(site, str) else site or Site(constant="unknown")
+    constant = named.constant
+    if named.otherwise is not None and named.column not in rows.columns:
+        constant = named.otherwise
+    if constant is not None or named.column is None:
+        return pd.Series([constant] * len(rows), dtype=object)
+    cells = named_column(rows, named.column, file, "site")
+    return pd.Series([id_text(cell) or "unknown" for cell in cells], dtype=object)
 
 
 def _read_pixels(
     kept: np.ndarray,
     paths: pd.Series,
-    image: Mapping[str, Any],
+    image: Geometry,
     structures: Structures,
-    folder: Path,
+    pictures: Pictures,
     threads: int,
     quarantined: dict[int, str],
 ) -> tuple[_Pixels, np.ndarray]:
@@ -171,8 +206,8 @@ def _read_pixels(
         row = int(kept[place])
         facts: list[MaskFacts | None] = []
         try:
-            pixels = read_pixels(safe_path(folder, paths.iloc[row]))
-            masks = read_masks(structures, row, (pixels.values.shape[0], pixels.values.shape[1]), folder)
+            pixels = read_pixels(pictures.find(str(paths.name), paths.iloc[row]))
+            masks = read_masks(structures, row, (pixels.values.shape[0], pixels.values.shape[1]), pictures)
             found.images[place] = fit_image(pixels, image, paths.iloc[row])
         except UnreadableImage as error:
             return error

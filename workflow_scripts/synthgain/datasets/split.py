@@ -8,6 +8,7 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageSet
 from synthgain.datasets.mask_area import strata_of
+from synthgain.datasets.values import Lookup, id_key
 from synthgain.runtime.errors import SynthGainError
 
 PARTS = ("train", "validation", "test")
@@ -88,13 +89,13 @@ def split_from_column(
     name = column["name"]
     if name not in table.columns:
         raise SynthGainError(f"split: no column {name!r}; list it under the data set's `keep`")
-    mapping = {str(key): value for key, value in (column.get("map") or ALIASES).items()}
+    mapping = Lookup(column.get("map") or ALIASES)
     values = table[name].astype(str)
-    unknown = values[~values.isin(list(mapping))]
+    unknown = values[[value not in mapping for value in values]]
     if len(unknown):
         image = table["image_id"].loc[unknown.index[0]]
         raise SynthGainError(f"split: {name} of {image} is {unknown.iloc[0]!r}, not one of {', '.join(mapping)}")
-    parts = values.map(mapping).to_numpy(object)
+    parts: np.ndarray = np.array([mapping[value] for value in values], dtype=object)
     wrong = sorted(set(parts) - set(PARTS))
     if wrong:
         raise SynthGainError(f"split: {name} maps to {wrong[0]!r}; parts are {', '.join(PARTS)}")
@@ -120,6 +121,11 @@ def _crossing_text(table: pd.DataFrame, groups: np.ndarray, parts: np.ndarray, g
     for patient, inside in pd.Series(parts[rows]).groupby(table["patient_id"].to_numpy()[rows]):
         if inside.nunique() > 1:
             return f"patient {patient} stands in {' and '.join(sorted(inside.unique()))}"
+    spelt = table["patient_id"].iloc[rows].map(id_key).to_numpy()
+    for key, named in pd.Series(parts[rows]).groupby(spelt):
+        if named.nunique() > 1:
+            names = " and ".join(sorted(table["patient_id"].iloc[rows[spelt == key]].unique()))
+            return f"patients {names} differ only in spelling and stand in {' and '.join(sorted(named.unique()))}"
     first, other = rows[0], next(row for row in rows if parts[row] != parts[rows[0]])
     ids = table["image_id"].to_numpy()
     return f"{ids[first]} ({parts[first]}) and {ids[other]} ({parts[other]}) are duplicates of one another"

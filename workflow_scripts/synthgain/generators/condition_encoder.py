@@ -1,6 +1,6 @@
 """Turns table rows (classes, findings, sex, age …) into one vector for the network."""
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -17,17 +17,27 @@ CONTINUOUS_HIDDEN = 32  # width of the two-layer network that embeds one standar
 BINARY_LEVELS = ["0", "1"]
 
 
+class ConditionColumn(TypedDict):
+    """A column that the encoder takes: levels of a category, mean and sd of a continuous one."""
+
+    name: str
+    kind: str
+    levels: NotRequired[list[str]]
+    mean: NotRequired[float]
+    sd: NotRequired[float]
+
+
 class ConditionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Sum of one embedding per column; a null (missing, or dropped for guidance) has a learned vector of its own.
 
-    columns: [{name, kind: binary|category|continuous, levels? (category), mean? sd? (continuous)}].
-    dimension: D, length of the vector. Saved and loaded as diffusers does (config.json + safetensors).
+    columns: of kind binary, category or continuous. dimension: D, length of the vector.
+    Saved and loaded as diffusers does (config.json + safetensors).
     """
 
     @register_to_config
-    def __init__(self, columns: list[dict[str, Any]], dimension: int) -> None:
+    def __init__(self, columns: list[ConditionColumn], dimension: int) -> None:
         super().__init__()
-        self.columns = [dict(column) for column in columns]
+        self.columns = [column.copy() for column in columns]
         self.base = nn.Parameter(torch.zeros(dimension))  # all there is in an unconditional generator
         scale = 0.5 / max(len(columns), 1) ** 0.5  # the sum starts at the size of a time embedding
         self.null = nn.Parameter(torch.randn(len(columns), dimension) * scale)
@@ -95,17 +105,17 @@ class _Number(nn.Module):
         return self.outer(hidden)
 
 
-def column_specs(names: list[str], columns: Columns, table: pd.DataFrame) -> list[dict[str, object]]:
+def column_specs(names: list[str], columns: Columns, table: pd.DataFrame) -> list[ConditionColumn]:
     """Return what the encoder must know of each column: levels as declared (or found), mean and sd of `table`.
 
     columns: {name: {kind, levels?}} of the data sets. Raises SynthGainError for an unknown column.
     """
-    specs = []
+    specs: list[ConditionColumn] = []
     for name in names:
         if name not in columns:
             raise SynthGainError(f"condition_on: no column {name!r}; the data has {', '.join(columns) or 'none'}")
         kind = columns[name]["kind"]
-        spec: dict[str, object] = {"name": name, "kind": kind}
+        spec: ConditionColumn = {"name": name, "kind": kind}
         known = table[name].dropna()
         if kind == "category":
             spec["levels"] = [str(level) for level in columns[name].get("levels") or sorted(known.astype(str).unique())]
@@ -119,17 +129,17 @@ def column_specs(names: list[str], columns: Columns, table: pd.DataFrame) -> lis
     return specs
 
 
-def _meaning(column: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+def _meaning(column: ConditionColumn) -> tuple[str, str, tuple[str, ...]]:
     return column["name"], column["kind"], tuple(column.get("levels", ()))
 
 
-def _embedding(column: dict[str, Any], dimension: int, scale: float) -> nn.Module:
+def _embedding(column: ConditionColumn, dimension: int, scale: float) -> nn.Module:
     if column["kind"] == "continuous":
         return _Number(dimension)
     return _Levels(len(column.get("levels", BINARY_LEVELS)), dimension, scale)
 
 
-def _column_values(column: dict[str, Any], series: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def _column_values(column: ConditionColumn, series: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     null = series.isna().to_numpy(dtype=bool)
     values = np.zeros(len(series), dtype=np.float32)
     known = series[~null]

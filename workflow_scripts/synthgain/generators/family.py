@@ -7,7 +7,7 @@ generator that offers `denoise` or `generate`) and FAMILY_TRAINING (`prepare_run
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import Field
 
@@ -63,5 +63,5 @@ class Family(Generic[Config]):
     entry: type[Config]
     denoises: bool
     step_passes: int = 1
-    facts: Callable[[Config], Mapping[str, Any]] = lambda config: {}
+    facts: Callable[[Config], Mapping[str, object]] = lambda config: {}
     built_on: Callable[[Config], bool] = lambda config: False

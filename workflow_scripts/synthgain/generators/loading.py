@@ -1,12 +1,14 @@
 """Opens a trained generator of any family, and finds its whole weights."""
 
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Protocol, TypeGuard
 
 import pandas as pd
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
+from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.registry import FAMILIES
 from synthgain.runtime.errors import SynthGainError
@@ -81,8 +83,24 @@ def load_generator(folder: Path, snapshot: int | None = None, device: torch.devi
     return generator
 
 
-def saved_parts(folder: Path, snapshot: int | None, parts: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
-    """Return a generator's manifest and the folder that holds `parts` of `snapshot` (None: the last).
+class SavedGenerator(BaseModel):
+    """What a generator's manifest says of it; image_channels is None where all that it draws is the image."""
+
+    image_shape: tuple[int, int, int]
+    image_channels: int | None = None
+    output: str = "image"
+    structures: tuple[str, ...] = ()
+    mask_by: str | None = None
+    formulation: dict[str, object] = {}
+
+    @property
+    def drawn_channels(self) -> int:
+        """Channels of the image among what it draws."""
+        return self.image_shape[0] if self.image_channels is None else self.image_channels
+
+
+def saved_parts(folder: Path, snapshot: int | None, parts: tuple[str, ...]) -> tuple[SavedGenerator, Path]:
+    """Return what a generator's manifest says and the folder that holds `parts` of `snapshot` (None: the last).
 
     parts: names of subfolders, every file of which is compared with the manifest's checksum. Raises SynthGainError
     if one is damaged or there is no such snapshot.
@@ -95,4 +113,4 @@ def saved_parts(folder: Path, snapshot: int | None, parts: tuple[str, ...]) -> t
     for name, listed in manifest["files"].items():
         if name.startswith(tuple(f"{place}{part}/" for part in parts)):
             check_file(folder, name, listed)
-    return manifest, folder / place
+    return checked(SavedGenerator, manifest, str(folder / "manifest.json")), folder / place

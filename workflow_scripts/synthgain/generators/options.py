@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from synthgain.entry import Entry, Name, OmittedWhen, Share
+from synthgain.networks.options import NetworkChoice
 
 
 class TrainOn(Entry):
@@ -35,3 +36,17 @@ class GeneratorTraining(Entry):
     save_every_seconds: float = Field(60.0, gt=0, description="How often the resumable state is saved; reruns nothing.")
     log_every: int = Field(10, ge=1, description="Steps between rows of training.csv; reruns nothing.")
     compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
+
+
+class TrainingSlice(BaseModel):
+    """What a training's slice says besides how it is trained; a family may say more."""
+
+    generator: str
+    index: int
+    network: NetworkChoice
+    output: str = "image"
+    structures: list[str] = []
+    condition_on: list[str]
+    train_on: TrainOn
+    init_from: str | None = None
+    seed: int

@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from synthgain.device import chosen_device, load_optimizer, make_deterministic
 from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.options import GeneratorTraining
+from synthgain.generators.options import GeneratorTraining, TrainingSlice
 from synthgain.generators.snapshots import snapshot_steps
-from synthgain.generators.training_data import TrainingData, job_training_data
+from synthgain.generators.training_data import TrainingData, job_training_data, training_slice
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job, logger
 from synthgain.runtime.errors import SynthGainError
@@ -26,6 +26,7 @@ from synthgain.runtime.processes import RENDEZVOUS
 from synthgain.runtime.settings import settings
 
 Training = TypeVar("Training", bound=GeneratorTraining)
+Stateful = nn.Module | EMAModel | torch.optim.Optimizer  # has state_dict and load_state_dict
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}  # ours: accelerate's
 # Warm-up of the weight average: at first its decay is 1 − (1 + step / EMA_INV_GAMMA)^−EMA_POWER, below `ema_decay`.
@@ -48,7 +49,7 @@ class Run(ABC):
     energy_sources: list[str] = field(default_factory=list, kw_only=True)
     log: list[dict[str, float]] = field(default_factory=list, kw_only=True)
     losses: list[list[float]] = field(default_factory=list, kw_only=True)  # since the last row of the log
-    environments: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
+    environments: list[dict[str, object]] = field(default_factory=list, kw_only=True)
 
     @property
     @abstractmethod
@@ -57,8 +58,8 @@ class Run(ABC):
 
     @property
     @abstractmethod
-    def stateful(self) -> dict[str, Any]:
-        """What learns, by name: things with state_dict and load_state_dict."""
+    def stateful(self) -> dict[str, Stateful]:
+        """What learns, by name."""
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then constant: the weight average takes the place of a decay."""
@@ -81,7 +82,7 @@ class Run(ABC):
         """Write the averaged weights of now: `network/` and `condition_encoder/`."""
 
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What the manifest says of this family beyond what every family says; `parameters` among it."""
 
     def save_extras(self, folder: Path) -> list[str]:
@@ -103,7 +104,8 @@ def training_options(kind: type[Training], job: Job) -> Training:
 def common_parts(job: Job, options: GeneratorTraining) -> tuple[TrainingData, Accelerator, dict[str, str | int]]:
     """Return what every family's run begins with: data, accelerator and the keys of its seeds."""
     accelerator = new_accelerator(options)
-    keys = {"study": job.slice["seed"], "generator": job.slice["generator"], "index": job.slice["index"]}
+    entry = training_slice(TrainingSlice, job)
+    keys: dict[str, str | int] = {"study": entry.seed, "generator": entry.generator, "index": entry.index}
     return job_training_data(job), accelerator, keys
 
 
@@ -152,7 +154,7 @@ def weight_average(module: nn.Module, options: GeneratorTraining) -> EMAModel:
     )
 
 
-def state_of(run: Run) -> dict[str, Any]:
+def state_of(run: Run) -> dict[str, object]:
     """Everything a later process needs to go on as if nothing had happened."""
     return {
         "step": run.step,

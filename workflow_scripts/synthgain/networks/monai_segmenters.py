@@ -1,7 +1,6 @@
 """MONAI's segmenters in 2-D: UNet, SegResNet, FlexibleUNet and BasicUNetPlusPlus, narrow unless told otherwise."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from monai.networks.nets import BasicUNetPlusPlus as MonaiBasicUNetPlusPlus
@@ -27,7 +26,7 @@ class FirstOutput(nn.Module):
         return outputs[0]
 
 
-def build(in_channels: int, outputs: int, image_size: int, name: str = "unet", **options: Any) -> nn.Module:
+def build(in_channels: int, outputs: int, image_size: int, name: str = "unet", **options: object) -> nn.Module:
     """Return an untrained segmenter: (N, C, H, W) float in [-1, 1] → (N, outputs, H, W) logits.
 
     name: a key of BUILDERS; options: those of its type in `networks.options`.
@@ -47,7 +46,7 @@ def features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """
     coarsest: list[torch.Tensor] = []
 
-    def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    def keep(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
         if not coarsest or output[0, 0].numel() <= coarsest[0][0, 0].numel():
             coarsest[:] = [output]
 

@@ -1,9 +1,9 @@
 """Options of networks that a study sets and a job reads, and those of classifiers and segmenters. No torch here."""
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, PrivateAttr, model_serializer, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, model_serializer, model_validator
 
 from synthgain.entry import Number, Options, nearest, shown
 from synthgain.runtime.errors import SynthGainError
@@ -13,6 +13,13 @@ Counts = Annotated[list[Count], Field(min_length=1)]
 Dropout = Annotated[Number, Field(ge=0, lt=1)]
 
 
+class NetworkChoice(BaseModel):
+    """A network in a job's slice: the registered module, and the options that were given."""
+
+    module: str
+    options: dict[str, object] = {}
+
+
 class Network(Options):
     """A network and its options; `module` builds it."""
 
@@ -20,7 +27,7 @@ class Network(Options):
     name: str
     _alone: bool = PrivateAttr(False)  # the config gave the name alone, not a map
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """Return what was given besides the name."""
         return {key: value for key, value in self.given().items() if key != "name"}
 
@@ -28,7 +35,7 @@ class Network(Options):
         """Raise SynthGainError where it cannot be built for images (or windows) of `size` px."""
 
     @model_serializer
-    def _as_given(self) -> Any:
+    def _as_given(self) -> object:
         return self.name if self._alone else self.given()
 
 
@@ -165,7 +172,7 @@ DOWNSTREAM = {
 }
 
 
-def network_of(value: Any, known: dict[str, type[Network]], what: str) -> Network:
+def network_of(value: object, known: dict[str, type[Network]], what: str) -> Network:
     """Return the network of a config entry: a name, {name: …, options}, or options of the first that is `known`.
 
     Raises ValueError for an unknown name of `what`; its options are checked as those of any entry.

@@ -4,8 +4,6 @@ Strided 3×3 convolutions down to a 4×4 map, group normalisation (no batch stat
 synthetic images of one batch do not touch each other), mean over the map, one linear layer.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -41,7 +39,7 @@ class SmallCNN(nn.Module):
         return logits
 
 
-def build(in_channels: int, outputs: int, image_size: int, **options: Any) -> SmallCNN:
+def build(in_channels: int, outputs: int, image_size: int, **options: object) -> SmallCNN:
     """Return an untrained SmallCNN; options: those of `networks.options.SmallCnn`.
 
     Raises SynthGainError for options that it cannot be built with.

@@ -1,9 +1,10 @@
 """Pixel-space U-Net of the diffusion family: diffusers' UNet2DModel with sizes that fit a study's budget."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from diffusers import UNet2DModel
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,7 +16,7 @@ ATTENTION_RESOLUTION = 8  # px; attention costs resolution⁴, and the middle bl
 HEAD_CHANNELS = 32
 
 
-def build(options: dict[str, Any], image_size: int, channels: int, condition_channels: int = 0) -> UNet2DModel:
+def build(options: Mapping[str, object], image_size: int, channels: int, condition_channels: int = 0) -> UNet2DModel:
     """Return a UNet2DModel whose `class_labels` is a vector.
 
     It takes (N, channels + condition_channels, image_size, image_size) and gives (N, channels, …): the condition's
@@ -44,7 +45,7 @@ def build(options: dict[str, Any], image_size: int, channels: int, condition_cha
     )
 
 
-def evaluate(network: Any, images: Tensor, time: Tensor, vector: Tensor, **extra: Any) -> Tensor:
+def evaluate(network: ModelMixin, images: Tensor, time: Tensor, vector: Tensor, **extra: object) -> Tensor:
     """Return the network's output (N,C,H,W) for time (N,) and vector (N,D), through its patches if any.
 
     images: (N, C + condition channels, H, W); extra: further arguments of the network.
@@ -56,7 +57,7 @@ def evaluate(network: Any, images: Tensor, time: Tensor, vector: Tensor, **extra
     return output if patch == 1 else functional.pixel_shuffle(output, patch)
 
 
-def patch_size(network: Any, images: Tensor) -> int:
+def patch_size(network: ModelMixin, images: Tensor) -> int:
     """Return the side in px of the patches that the network sees as channels (1: none)."""
     return int(images.shape[-1] // network.config.sample_size)
 
@@ -68,7 +69,7 @@ def to_patches(images: Tensor, patch: int) -> Tensor:
     return functional.pixel_unshuffle(images, patch).contiguous(memory_format=memory_format(images.device))
 
 
-def condition_dimension(network: Any) -> int:
+def condition_dimension(network: ModelMixin) -> int:
     """Length of the vector that `class_labels` takes: that of the network's time embedding."""
     return int(network.time_embedding.linear_2.out_features)
 

@@ -4,9 +4,11 @@ Zhang et al. 2023, "Adding conditional control to text-to-image diffusion models
 class only, not UNet2DModel. Both are purely convolutional here: their attention blocks need text.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from synthgain.entry import checked
@@ -16,7 +18,9 @@ from synthgain.networks.unet import evaluate, patch_size, to_patches
 CONTROL_CHANNELS = 16  # of the layer that embeds the mask; diffusers' first width. One width: no downsampling
 
 
-def build(options: dict[str, Any], image_size: int, channels: int, condition_channels: int = 0) -> UNet2DConditionModel:
+def build(
+    options: Mapping[str, object], image_size: int, channels: int, condition_channels: int = 0
+) -> UNet2DConditionModel:
     """Return a UNet2DConditionModel whose `class_labels` is a vector; `encoder_hidden_states` is None.
 
     Shapes, options (without attention) and errors as those of `synthgain.networks.unet.build`.
@@ -37,7 +41,7 @@ def build(options: dict[str, Any], image_size: int, channels: int, condition_cha
     )
 
 
-def build_control(network: Any, image_size: int, condition_channels: int) -> ControlNetModel:
+def build_control(network: ModelMixin, image_size: int, condition_channels: int) -> ControlNetModel:
     """Return a control network for masks of `condition_channels` planes: a copy of a UNet2DConditionModel's encoder.
 
     Its outputs start at zero, so that at first it changes nothing.
@@ -51,7 +55,7 @@ def build_control(network: Any, image_size: int, condition_channels: int) -> Con
 
 
 def evaluate_controlled(
-    network: Any, control: Any, images: Tensor, time: Tensor, vector: Tensor, masks: Tensor
+    network: ModelMixin, control: ModelMixin, images: Tensor, time: Tensor, vector: Tensor, masks: Tensor
 ) -> Tensor:
     """Return the output (N,C,H,W) of the network, steered by what the control network makes of `masks` (N,K,H,W)."""
     patch = patch_size(network, images)

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from synthgain.datasets.entries.options import JobTable
 from synthgain.datasets.table import prepare
+from synthgain.datasets.values import id_text
 from synthgain.pools.conditions import image_ids
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 from synthgain.runtime.errors import SynthGainError
@@ -26,26 +28,25 @@ def draw(request: ShardRequest) -> Drawn:
     where no `rows_of` is named. Raises SynthGainError for a replica that the table does not hold.
     """
     root = os.environ.get("SYNTHGAIN_DATA")
-    options = {"patient_id": None, **request.options}
-    options.pop("source", None)  # checksum of the table, for the job's identity
-    extra = {name: str(options.pop(name)) for name in EXTRA if options.get(name)}
-    options["keep"] = [*(options.get("keep") or []), *extra.values()]
+    given = {name: value for name, value in request.options.items() if name in JobTable.model_fields}
+    extra = {name: str(request.options[name]) for name in EXTRA if request.options.get(name)}
+    options = {"patient_id": None, **given, "keep": list(extra.values())}
     prepared = prepare(options, request.image, request.keys.study, Path(root) if root else None, request.threads)
-    given = prepared.table
-    number = None if "replica" not in extra else given[extra["replica"]]
-    numbers = replica_numbers(len(given), number, None if request.training is None else len(request.training))
+    table = prepared.table
+    number = None if "replica" not in extra else table[extra["replica"]]
+    numbers = replica_numbers(len(table), number, None if request.training is None else len(request.training))
     chosen = np.flatnonzero(numbers == request.keys.replica)
     if len(chosen) == 0:
         raise SynthGainError(
-            f"pools.{request.keys.pool}: holds {len(given)} images, none of them of replica "
+            f"pools.{request.keys.pool}: holds {len(table)} images, none of them of replica "
             f"{request.keys.replica}; lower the arms' ratios or import more images"
         )
     start, stop = shard_bounds(len(chosen), request.shard, request.shards)
-    table = _synthetic_table(given.iloc[chosen].reset_index(drop=True), list(prepared.columns), extra, request)
+    drawn = _synthetic_table(table.iloc[chosen].reset_index(drop=True), list(prepared.columns), extra, request)
     inside = chosen[start:stop]
     masks = None if prepared.masks is None else prepared.masks[inside]
-    facts = {"imported": prepared.facts, "quarantined": len(prepared.quarantine), "imported_images": len(given)}
-    return Drawn(prepared.images[inside], table.iloc[start:stop], prepared.columns, masks, prepared.mask_names, facts)
+    facts = {"imported": prepared.facts, "quarantined": len(prepared.quarantine), "imported_images": len(table)}
+    return Drawn(prepared.images[inside], drawn.iloc[start:stop], prepared.columns, masks, prepared.mask_names, facts)
 
 
 def replica_numbers(count: int, given: pd.Series | None, block: int | None) -> np.ndarray:
@@ -67,7 +68,8 @@ def _synthetic_table(
     masks = [name for name in table.columns if name.startswith("has_mask_")]
     unknown = pd.Series([None] * len(table), dtype="str")
     parents = {
-        name: table[extra[name]].astype("str").replace("", None) if name in extra else unknown for name in PARENTS
+        name: table[extra[name]].astype("str").map(id_text).replace("", None) if name in extra else unknown
+        for name in PARENTS
     }
     # Without a known parent each image stands for a patient of its own.
     patients = parents["parent_patient_id"].fillna(pd.Series(ids, dtype="str"))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageSet
+from synthgain.datasets.geometry import Geometry
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
 from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.raking import level_names
@@ -35,7 +36,7 @@ class ShardRequest:
     options: Mapping[str, Any]
     conditions: Mapping[str, Any]
     sampling: Sampling
-    image: Mapping[str, Any]
+    image: Geometry
     dataset: str | None
     source: ImageSet | None
     training: pd.DataFrame | None

@@ -7,8 +7,6 @@ from typing import ClassVar
 
 import pandas as pd
 
-from synthgain.statistics.metric_registry import metric_label
-
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 DIGITS = 4  # decimals on screen; the CSV files have all of them
 
@@ -34,7 +32,7 @@ class Facts:
 class Column:
     """One shown column.
 
-    form: text, id, count, number, signed, p, percent, ratio, metric; interval, signed_interval or percent_interval
+    form: text, id, count, number, signed, p, percent, ratio; interval, signed_interval or percent_interval
     (`key` is (low, high)).
     `optional` columns are left out where all rows say the same.
     """
@@ -149,7 +147,6 @@ def form_value(row: pd.Series, column: Column) -> str:
         "signed": lambda: signed(value, column.digits),
         "p": lambda: p_value(value),
         "ratio": lambda: f"{float(value):g}" if float(value) else "–",
-        "metric": lambda: metric_label(str(value)),
         "percent": lambda: f"{number(100 * float(value), 1)} %",
     }
     return forms[column.form]() if column.form in forms else str(value)
@@ -173,7 +170,7 @@ def make_table(
     known = [c for c in known if not (c.optional and len(table) and table[c.key].nunique(dropna=False) == 1)]
     rows = [[form_value(row, column) for column in known] for _, row in table.iterrows()]
     marked = frozenset() if strong is None else frozenset(int(i) for i in strong.to_numpy().nonzero()[0])
-    headers = [(column.title, column.form not in ("text", "metric")) for column in known]
+    headers = [(column.title, column.form != "text") for column in known]
     csv = harmless(table if download is None else download).to_csv(index=False)
     return Table(title, headers, rows, file, csv, marked, note)
 

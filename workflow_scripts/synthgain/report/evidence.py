@@ -17,9 +17,11 @@ from synthgain.report.facts import (
     ForecastFacts,
     GateFacts,
     GeneratorFacts,
+    KitFacts,
     MeasuredFacts,
     PoolFacts,
     PowerFacts,
+    RatingFacts,
     Read,
     TrainingFacts,
     VerdictFacts,
@@ -108,6 +110,19 @@ class DatasetEvidence:
 
 
 @dataclass
+class Readers:
+    """A panel of readers: its kit, and what came back where something has."""
+
+    kit: KitFacts
+    ratings: RatingFacts | None = None
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table, empty where the file is not there."""
+        return self.tables.get(name, pd.DataFrame())
+
+
+@dataclass
 class Evidence:
     """All that was found of a study.
 
@@ -132,6 +147,7 @@ class Evidence:
     relations: list[Measured]
     snapshots: list[Measured]
     forecast: ForecastFacts | None = None
+    readers: dict[str, Readers] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, object]:
@@ -194,7 +210,21 @@ def gather(job: Job) -> Evidence:
         relations=_measured(job.inputs.relations),
         snapshots=_measured(job.inputs.snapshots),
         forecast=_facts(ForecastFacts, job.inputs.forecast.only) if job.inputs.forecast else None,
+        readers={str(name): _readers(job, str(name), entry) for name, entry in job.inputs.kits.items()},
     )
+
+
+def _readers(job: Job, name: str, kit: Input) -> Readers:
+    found = Readers(_facts(KitFacts, kit))
+    if name in job.inputs.ratings:
+        sent = job.inputs.ratings[name]
+        found.ratings = _facts(RatingFacts, sent)
+        found.tables = {path.stem: pd.read_csv(path) for path in _csv_files(sent.folder(), found.ratings.files)}
+    return found
+
+
+def _csv_files(folder: Path, listed: Iterable[str]) -> list[Path]:
+    return [folder / name for name in sorted(listed) if name.endswith(".csv") and not _is_empty(folder / name)]
 
 
 def _facts(kind: type[Read], entry: Input) -> Read:

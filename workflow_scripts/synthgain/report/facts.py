@@ -138,6 +138,28 @@ class GateFacts(Facts):
     leak: str | None = inside("membership", "leak")
 
 
+class KitFacts(Facts):
+    """The receipt of a reader kit."""
+
+    folder: str
+    kit: str
+    key_sha256: str
+    images: int
+    real: int
+    synthetic: int
+    readers: dict[str, int] = {}
+
+
+class RatingFacts(Facts):
+    """The manifest of what readers sent back; current: the images that they saw are those of now."""
+
+    kit: str
+    key_sha256: str
+    answers: int
+    current: bool = True
+    files: dict[str, object]
+
+
 class FloorFacts(Facts):
     """The best prediction that looks at no image."""
 
@@ -155,6 +177,9 @@ class ComparedFacts(Facts):
     label: str = "macro"
     metric: str = ""
     replicates: int | None = None
+    units: int | None = None
+    unit: str = "seeds"
+    claim: str = ""
     mean: float | None = None
     baseline_mean: float | None = None
     difference: float | None = None

@@ -1,9 +1,11 @@
 """What the tables of the evaluation call things, and what a reader calls them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+
+from synthgain.statistics.metric_registry import METRICS, metric_label
 
 # In the order in which they are shown; the first of them is the headline of a pool.
 MEASURES = {
@@ -47,10 +49,22 @@ RULES = {
 }
 
 
+def listed(items: Sequence[str]) -> str:
+    """Return `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
 def measure_words(name: str) -> str:
-    """Return a measure in a reader's words; `area_share:lung` is one of masks: `area share of lung`."""
+    """Return a measure or metric in a reader's words; `area_share:lung` is one of masks: `area share of lung`."""
+    if name in METRICS:
+        return metric_label(name)
     measure, _, structure = name.partition(":")
     return MEASURES.get(name, measure.replace("_", " ") + (f" of {structure.replace('_', ' ')}" if structure else ""))
+
+
+def space_words(name: str) -> str:
+    """Return what a reader calls a feature space."""
+    return SPACES.get(name, name)
 
 
 def words(values: pd.Series, names: Mapping[str, str]) -> pd.Series:
@@ -63,7 +77,6 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, Mapping[str, str]] = {
         "space": SPACES,
         "reference": REFERENCES,
-        "metric": MEASURES,  # and `measure_words`
         "policy": POLICIES,
         "correction": CORRECTIONS,
         "method": METHODS,
@@ -71,7 +84,7 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
         "rule": RULES,
     }
     found = {name: words(table[name], known) for name, known in columns.items() if name in table}
-    if "metric" in found:
+    if "metric" in table:
         found["metric"] = table["metric"].map(lambda name: measure_words(name) if isinstance(name, str) else name)
     return table.assign(**found)
 

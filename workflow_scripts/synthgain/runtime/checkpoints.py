@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class Checkpoints(GuardedFolder):
     def __init__(self, folder: Path, identity: str) -> None:
         super().__init__(folder, identity, "step-*")
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: Mapping[str, object]) -> None:
         """Write the state of `step`; keep the newest KEEP."""
         self.keep(f"step-{step:012d}.pt", lambda path: torch.save(state, path), step=step)
         for old in sorted(self.folder.glob("step-*.pt"))[:-KEEP]:

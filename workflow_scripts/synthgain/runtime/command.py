@@ -20,10 +20,11 @@ from typing import Any
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, remove_parts
 from synthgain.runtime.inputs import Input, Inputs, inputs_of
+from synthgain.runtime.job_pack import PACK, unpacked
+from synthgain.runtime.seals import Sealing
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0
-JOB_FILE_KEY = "job_file"  # in a --job too long for a command line: the file that holds it, and its `digest`
 
 logger = logging.getLogger("synthgain")
 
@@ -54,7 +55,7 @@ class Job:
         """Folder for undeclared state that survives a kill: `state/<path of the first output>`."""
         return self.run / "state" / self.outputs[0].relative_to(self.run).with_suffix("")
 
-    def part_identity(self, without: tuple[str, ...], inputs: Iterable[Input], **keys: Any) -> str:
+    def part_identity(self, without: tuple[str, ...], inputs: Iterable[Input], **keys: object) -> str:
         """Identity of one part of this job (say one replicate): slice but `without`, these inputs, code, keys."""
         kept = {name: value for name, value in self.slice.items() if name not in without}
         return digest({"slice": kept, "inputs": {i.name: i.identity for i in inputs}, "code": self.code, **keys})
@@ -125,7 +126,9 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
     try:
         job = _job_of(parsed)
         _remove_parts(job)
+        sealing = Sealing(job.outputs, job.identity, job.inputs)
         work(job)
+        sealing.finish()
     except SynthGainError as error:
         logger.error("error: %s", " ".join(str(error).split()))
         code = 1
@@ -170,29 +173,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _job_of(parsed: argparse.Namespace) -> Job:
-    """Return the job of the command line; SynthGainError where the file that holds it is gone or was changed."""
+    """Return the job of the command line; SynthGainError where the pack that holds it is gone or was changed."""
     fields = json.loads(parsed.job)
-    if JOB_FILE_KEY in fields:
-        text = _job_text(Path(fields[JOB_FILE_KEY]), fields["digest"])
-        fields = json.loads(text)
+    if PACK in fields:
+        fields = json.loads(unpacked(Path(fields[PACK]), fields["digest"]))
     return job_of(fields, parsed.run, parsed.output, parsed.threads)
 
 
 def job_of(fields: dict[str, Any], run: Path, outputs: list[Path], threads: int = 1) -> Job:
     """Return a job from its JSON, as the planner wrote it."""
     return Job(fields["slice"], inputs_of(fields, run), fields["code"], fields["identity"], run, outputs, threads)
-
-
-def _job_text(path: Path, expected: str) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror})"
-    else:
-        if digest(text) == expected:
-            return text
-        reason = "was changed"
-    raise SynthGainError(f"{path}: the job's description {reason}; delete it, if it is there, and run snakemake again")
 
 
 def _set_up_logging(log: Path | None) -> None:

@@ -1,7 +1,5 @@
 """What a job's bits depend on besides its inputs, written down; what chooses it is in `synthgain.device`."""
 
-from typing import Any
-
 import torch
 
 from synthgain.runtime.command import logger
@@ -18,7 +16,7 @@ def environment(device: torch.device, **more: object) -> dict[str, object]:
     }
 
 
-def note_environment(environments: list[dict[str, Any]], now: dict[str, Any], **since: int) -> None:
+def note_environment(environments: list[dict[str, object]], now: dict[str, object], **since: int) -> None:
     """Append {**since, **now} where it is not the last one's; what changed is said, and the manifest lists all."""
     last = {key: value for key, value in environments[-1].items() if key not in since} if environments else None
     if last == now:

@@ -5,22 +5,33 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from synthgain.runtime.errors import SynthGainError
+
+if TYPE_CHECKING:  # loaded by what reads tables alone
+    import pandas as pd
 
 # Above this size a read checks only the length; the `verify` target checks every byte.
 CHECKSUM_ON_READ_BYTES = 1 << 30
 FULL_DISK_BYTES = 1 << 20  # less than this free after a failed write: the disk is full
+SEAL = "seal"  # of a manifest: a digest of each of its other keys (`synthgain.runtime.seals`)
 PART = ".part"  # in the names of files that are being written
 _IDENTITY_KEY = b"synthgain_identity"
 # A table's checksum lies between its pages and its footer, where no reader of Parquet looks.
 _SEAL = b"SynthGain SHA-256:"
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
+
+
+class Listed(TypedDict):
+    """A file in a manifest."""
+
+    bytes: int
+    sha256: str
 
 
 def canonical_json(value: object) -> str:
@@ -31,9 +42,14 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return the first 32 hex digits of the SHA-256 of `value`'s canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
+
+
+def short_digest(content: bytes) -> str:
+    """Return the first 16 hex digits of the SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def sha256_file(path: Path) -> str:
@@ -50,14 +66,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     SynthGainError naming the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART + path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}{path.suffix}")
+    temporary.touch(exist_ok=False)  # with the rights that the user's umask leaves, whoever writes it
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except Exception as error:  # libraries report a full disk under many names (safetensors, torch, pyarrow)
         if _out_of_space(error, path.parent):
@@ -141,22 +155,40 @@ def marked_identity(marker: Path) -> str | None:
         return None
 
 
+def listed_files(folder: Path, files: list[str]) -> dict[str, Listed]:
+    """Return {name: {bytes, sha256}} of files relative to a folder, as a manifest lists them."""
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in sorted(files)
+    }
+
+
 def write_manifest(path: Path, identity: str, files: list[str], **facts: object) -> dict[str, object]:
     """Write `path` naming `files` (relative to its folder) with size and SHA-256, and return it.
 
     `facts` are JSON values. Written last, so that a manifest on disk means that its files are whole.
     """
-    folder = path.parent
-    listed = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in sorted(files)
-    }
-    manifest = {"identity": identity, "files": listed, **facts}
+    manifest = {"identity": identity, "files": listed_files(path.parent, files), **facts}
     write_json(path, manifest)
     return manifest
 
 
+def seal_of(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return {key: 16 hex digits of the SHA-256 of its value} of a manifest but for its seal."""
+    return {key: short_digest(canonical_json(value).encode()) for key, value in manifest.items() if key != SEAL}
+
+
+def changed_keys(manifest: dict[str, Any]) -> list[str]:
+    """Return the keys that were changed, added or removed since a manifest was sealed; none where it has no seal."""
+    if SEAL not in manifest:
+        return []
+    then, now = manifest[SEAL], seal_of(manifest)
+    if not isinstance(then, dict):
+        return [SEAL]
+    return sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+
+
 def read_manifest(path: Path, identity: str | None = None) -> dict[str, Any]:
-    """Read a manifest; SynthGainError if it is not the one that `identity` asks for."""
+    """Read a manifest; SynthGainError if it is not the one that `identity` asks for, or was changed since its job."""
     manifest: dict[str, Any] = read_json(path)
     if not isinstance(manifest, dict) or "identity" not in manifest:
         raise SynthGainError(f"{path}: not a SynthGain manifest; delete it and run snakemake again")
@@ -164,6 +196,11 @@ def read_manifest(path: Path, identity: str | None = None) -> dict[str, Any]:
         raise SynthGainError(
             f"{path}: made by another config or code (identity {manifest['identity'][:8]}, expected {identity[:8]}); "
             "run snakemake without --touch, or delete the file"
+        )
+    changed = changed_keys(manifest)
+    if changed:
+        raise SynthGainError(
+            f"{path}: changed after its job wrote it ({', '.join(changed)}); delete it and run snakemake again"
         )
     return manifest
 
@@ -185,7 +222,7 @@ def identity_of(path: Path) -> str | None:
         raise SynthGainError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it and rerun") from error
 
 
-def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: bool = False) -> Path:
+def check_file(folder: Path, name: str, listed: Listed, every_byte: bool = False) -> Path:
     """Return `folder / name` after comparing it with its manifest entry {bytes, sha256}."""
     path = folder / name
     if not path.exists():
@@ -198,7 +235,16 @@ def check_file(folder: Path, name: str, listed: Mapping[str, Any], every_byte: b
     return path
 
 
-def write_table(path: Path, table: Any, identity: str = "") -> None:
+def table_checksum(path: Path) -> bytes:
+    """Return the SHA-256 that a table of `write_table` carries of its own other bytes, without reading them."""
+    with path.open("rb") as handle:
+        handle.seek(-8, os.SEEK_END)
+        footer = 8 + int.from_bytes(handle.read(4), "little")
+        handle.seek(-footer - _SEAL_BYTES, os.SEEK_END)
+        return handle.read(_SEAL_BYTES).removeprefix(_SEAL)
+
+
+def write_table(path: Path, table: "pd.DataFrame", identity: str = "") -> None:
     """Write a pandas DataFrame as Parquet, atomically, with `identity` in the file's metadata and a checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -210,7 +256,7 @@ def write_table(path: Path, table: Any, identity: str = "") -> None:
         temporary.write_bytes(_sealed(temporary.read_bytes()))
 
 
-def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> Any:
+def read_table(path: Path, identity: str | None = None, columns: list[str] | None = None) -> "pd.DataFrame":
     """Read a table of `write_table` as a pandas DataFrame; checks every byte and, if given, the identity."""
     import pyarrow as pa
     import pyarrow.parquet as pq

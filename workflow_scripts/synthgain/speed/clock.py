@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
+
+from synthgain.speed.documents import Rate
 
 SECONDS_PER_KIND = 1.0  # about how long one kind of work is timed
 MOST_REPEATS = 20
@@ -32,12 +33,12 @@ class Ticks:
         now, later = self.times[-2:]
         return later[0] - now[0] if self.device.type == "cuda" else later[1] - now[1]
 
-    def rate(self, warm_up: int = 1) -> dict[str, Any]:
-        """Return the medians between ticks, without the first `warm_up`: {seconds, cpu_seconds, timed}."""
+    def rate(self, warm_up: int = 1) -> Rate:
+        """Return the medians between ticks, without the first `warm_up`."""
         passed = [(later[0] - now[0], later[1] - now[1]) for now, later in pairwise(self.times)]
         kept = passed[min(warm_up, len(passed) - 1) :]
         wall, cpu = (statistics.median(column) for column in zip(*kept, strict=True))
-        return {"seconds": wall, "cpu_seconds": cpu, "timed": len(kept)}
+        return Rate(seconds=wall, cpu_seconds=cpu, timed=len(kept))
 
 
 def repeats(seconds: float) -> int:
@@ -45,7 +46,7 @@ def repeats(seconds: float) -> int:
     return max(1, min(MOST_REPEATS, int(SECONDS_PER_KIND / max(seconds, 1e-6))))
 
 
-def timed(work: Callable[[], object], device: torch.device, share: float) -> dict[str, Any]:
+def timed(work: Callable[[], object], device: torch.device, share: float) -> Rate:
     """Return the rate of `share` of a call of `work` (1/N: of one of its N images), after one call to warm up."""
     ticks = Ticks(device)
     ticks.add()
@@ -55,7 +56,7 @@ def timed(work: Callable[[], object], device: torch.device, share: float) -> dic
         work()
         ticks.add()
     rate = ticks.rate()
-    return {**rate, "seconds": rate["seconds"] * share, "cpu_seconds": rate["cpu_seconds"] * share}
+    return Rate(seconds=rate.seconds * share, cpu_seconds=rate.cpu_seconds * share, timed=rate.timed)
 
 
 def memory_gb(device: torch.device) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest
 from synthgain.runtime.inputs import Inputs
 from synthgain.speed.clock import Ticks, memory_gb, parameter_bytes, repeats, timed
+from synthgain.speed.documents import ImageKind, LearnKind, Measured
 from synthgain.speed.random_data import write_random_data
 
 FIRST_STEPS = 4  # after one to warm up they tell how many more can be afforded
@@ -36,37 +36,37 @@ class _Passing:
         return False
 
 
-def measure_learning(kind: Mapping[str, Any], image: dict[str, int], folder: Path, threads: int) -> dict[str, Any]:
-    """Return {step: rate, image: rate of one predicted image, network_bytes, memory} of a model with its recipe."""
+def measure_learning(kind: Mapping[str, object], image: ImageKind, folder: Path, threads: int) -> Measured:
+    """Return how fast a model (LearnKind) takes a step, and predicts one image."""
     torch.set_num_threads(threads)
-    device, run = chosen_device(), folder / digest(kind)
+    device, run, learnt = chosen_device(), folder / digest(kind), LearnKind.model_validate(kind)
     make_deterministic(device)
-    counts = {"train": kind["model"]["batch_size"], "validation": VALIDATION_IMAGES}
-    model = kind["model"]
-    inputs = Inputs(write_random_data(run, NAME, counts, image, model["targets"], (), model["structures"]))
-    ticks, trainer = _train(kind, run, inputs, device, threads, FIRST_STEPS)
+    counts, model = {"train": learnt.model.batch_size, "validation": VALIDATION_IMAGES}, learnt.model
+    inputs = Inputs(write_random_data(run, NAME, counts, image, model.targets, (), model.structures))
+    ticks, trainer = _train(learnt, run, inputs, device, threads, FIRST_STEPS)
     if repeats(ticks.last()) > FIRST_STEPS:
-        ticks, trainer = _train(kind, run, inputs, device, threads, repeats(ticks.last()))
+        ticks, trainer = _train(learnt, run, inputs, device, threads, repeats(ticks.last()))
     precision = trainer.recipe.precision
     look = lambda: list(trainer.validation.batches(trainer.task, trainer.network, device, precision))  # noqa: E731
-    found = {"step": ticks.rate(), "image": timed(look, device, 1 / VALIDATION_IMAGES)}
-    return {**found, "network_bytes": parameter_bytes([trainer.network]), **memory_gb(device)}
+    size = parameter_bytes([trainer.network])
+    image_rate = timed(look, device, 1 / VALIDATION_IMAGES)
+    return Measured(step=ticks.rate(), image=image_rate, network_bytes=size, **memory_gb(device))
 
 
 def _train(
-    kind: Mapping[str, Any], run: Path, inputs: Inputs, device: torch.device, threads: int, steps: int
+    kind: LearnKind, run: Path, inputs: Inputs, device: torch.device, threads: int, steps: int
 ) -> tuple[Ticks, Trainer]:
     """Train afresh for some steps without validation between them; return when each had ended, and the trainer."""
     never = {"validate_every": steps + 1, "selection_metric": "loss"}
-    model = {**kind["model"], **PLAIN, **never, "name": NAME, "steps": steps}
-    arm = {"name": NAME, "real": NAME, "validation": NAME, "augmentation": kind["augmentation"]}
+    model = {**kind.model.model_dump(), **PLAIN, **never, "name": NAME, "steps": steps}
+    arm = {"name": NAME, "real": NAME, "validation": NAME, "augmentation": kind.augmentation}
     facts = {"model": model, "arm": arm, "ratio": 0, "replicates": [0], "pools": {}, "seed": 0}
     job = Job(facts, inputs, "", NAME, run, [run / "downstream" / "manifest.json"], threads)
     cell = read_cell(job)
     data, validation = cell.build(job, 0)
     height, _, channels = data.store.shape
-    network = build_network(model["network"], channels, len(cell.task.labels), cell.task.window or height, cell.where)
-    augmentation = augmentation_of(kind["augmentation"], model["augmentation"], cell.where)
+    network = build_network(kind.model.network, channels, len(cell.task.labels), cell.task.window or height, cell.where)
+    augmentation = augmentation_of(kind.augmentation, kind.model.augmentation, cell.where)
     trainer = Trainer(network, cell.task, data, validation, Recipe.of(model), augmentation, 0, device, cell.where)
     ticks = Ticks(device)
     ticks.add()

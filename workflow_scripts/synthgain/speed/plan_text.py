@@ -2,36 +2,33 @@
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
-from typing import Any
 
-from synthgain.speed.forecast import SUMS, added, by, wall_seconds
+from synthgain.speed.documents import Cost, Forecast
+from synthgain.speed.forecast import added, by, wall_seconds
 
 NAMED_STAGES = ("train_generator", "draw_pool_shard")
+# Numbers of a cost that grow with the runs of a study.
+SUMS = ("jobs", "steps", "passes", "seconds", "cpu_seconds", "gpu_seconds", "disk_bytes")
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 START_ONLY = "start-up only"
 WIDTH = 110  # of notes, about that of the tables
 
 
-def plan_text(forecast: Mapping[str, Any], kept: Sequence[int], cores: int, threads: Mapping[str, int]) -> str:
+def plan_text(forecast: Forecast, kept: Sequence[int], cores: int, threads: Mapping[str, int]) -> str:
     """Return the whole text.
 
     kept: finished jobs of each group, over all runs; cores: jobs at once, 0: not known; threads: as the config has
     them now, by role.
     """
-    runs = forecast["runs"]
-    groups = [_over_runs(group, runs, done) for group, done in zip(forecast["groups"], kept, strict=True)]
-    stages = [_summed(stage, "rule", groups) for stage in by(groups, "rule")]
-    arms = [_summed(arm, "arm", groups) for arm in by(groups, "arm")]
-    rest = [group for group in groups if not group.get("arm")]
-    shared = {**added(rest), "kept": sum(group["kept"] for group in rest)}
-    total = {**added(groups), "kept": sum(kept)}
-    named = [group for group in groups if group["rule"] in NAMED_STAGES]
+    groups = [_over_runs(group, forecast.runs, done) for group, done in zip(forecast.groups, kept, strict=True)]
+    shared, total = added([group for group in groups if group.arm is None]), added(groups)
+    named = [group for group in groups if group.rule in NAMED_STAGES]
     head = ["jobs", "to do", "steps", "passes", "time", "to do", "disk", "memory", ""]
     lines = [_headline(forecast, total)]
-    lines += ["", *_table(["stage", *head], [*(_row(s, s["rule"]) for s in stages), _row(total, "in all")])]
+    lines += ["", *_table(["stage", *head], [*(_row(s, s.rule) for s in by(groups, "rule")), _row(total, "in all")])]
     if named:
-        lines += ["", *_table(["of these", *head], [_row(g, f"{g['rule']} {g['name']}") for g in named])]
-    rows = [*(_row(arm, arm["arm"]) for arm in arms), _row(shared, "shared by the arms")]
+        lines += ["", *_table(["of these", *head], [_row(g, f"{g.rule} {g.name}") for g in named])]
+    rows = [*(_row(arm, str(arm.arm)) for arm in by(groups, "arm")), _row(shared, "shared by the arms")]
     lines += ["", *_table(["arm", *head], rows), "", *_bounds(groups, cores), *_notes(forecast, total, threads)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -54,30 +51,29 @@ def size(count: float) -> str:
     return "–"
 
 
-def _over_runs(group: Mapping[str, Any], runs: int, kept: int) -> dict[str, Any]:
+def _over_runs(group: Cost, runs: int, kept: int) -> Cost:
     """A group over all runs of the study (its seeds), which are the same work."""
-    return {**group, **{key: runs * group[key] for key in SUMS}, "kept": kept}
+    return group.model_copy(update={**{name: runs * getattr(group, name) for name in SUMS}, "kept": kept})
 
 
-def _summed(entry: dict[str, Any], key: str, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {**entry, "kept": sum(group["kept"] for group in groups if group.get(key) == entry[key])}
+def _left(cost: Cost) -> float:
+    """The share of the jobs that are still to run."""
+    return 1 - cost.kept / max(cost.jobs, 1)
 
 
-def _row(entry: Mapping[str, Any], name: str) -> list[str]:
-    left = 1 - entry["kept"] / max(entry["jobs"], 1)
-    note = "" if entry["modelled"] else START_ONLY
-    note = "not all forecast" if entry["missing"] else note
+def _row(cost: Cost, name: str) -> list[str]:
+    note = "" if cost.modelled else START_ONLY
     return [
         name,
-        f"{entry['jobs']:,.0f}",
-        f"{entry['jobs'] - entry['kept']:,.0f}",
-        _count(entry["steps"]),
-        _count(entry["passes"]),
-        duration(entry["seconds"]),
-        duration(left * entry["seconds"]),
-        size(entry["disk_bytes"]),
-        f"{entry['memory_gb']:.1f} GiB" if entry["memory_gb"] else "–",
-        note,
+        f"{cost.jobs:,.0f}",
+        f"{cost.jobs - cost.kept:,.0f}",
+        _count(cost.steps),
+        _count(cost.passes),
+        duration(cost.seconds),
+        duration(_left(cost) * cost.seconds),
+        size(cost.disk_bytes),
+        f"{cost.memory_gb:.1f} GiB" if cost.memory_gb else "–",
+        "not all forecast" if cost.missing else note,
     ]
 
 
@@ -101,25 +97,23 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [shown[0], "-" * len(shown[0].rstrip()), *shown[1:]]
 
 
-def _headline(forecast: Mapping[str, Any], total: Mapping[str, Any]) -> str:
-    speed, runs = forecast["speed"], forecast["runs"]
-    machine = speed["machine"]
-    threads = ", ".join(f"{role} {count}" for role, count in sorted(speed["threads"].items()))
-    seeds = f" over {runs} study seeds" if runs > 1 else ""
-    hours = total["gpu_seconds"] / 3600 if machine["gpu"] else total["cpu_seconds"] / 3600
-    where = f"the GPU {machine['device']}" if machine["gpu"] else f"the CPU ({machine['cores']} cores)"
+def _headline(forecast: Forecast, total: Cost) -> str:
+    machine = forecast.speed.machine
+    threads = ", ".join(f"{role} {count}" for role, count in sorted(forecast.speed.threads.items()))
+    seeds = f" over {forecast.runs} study seeds" if forecast.runs > 1 else ""
+    hours = (total.gpu_seconds if machine.gpu else total.cpu_seconds) / 3600
+    where = f"the GPU {machine.device}" if machine.gpu else f"the CPU ({machine.cores} cores)"
     return (
-        f"Forecast of {forecast['study']}{seeds}: {total['jobs']:,} jobs, {total['kept']:,} of them done; about "
-        f"{hours:.2f} {'GPU' if machine['gpu'] else 'CPU'} hours, {size(total['disk_bytes'])} on disk.\n"
-        f"Speeds were measured on {where}, threads: {threads or 'one'}, at {machine['measured']}."
+        f"Forecast of {forecast.study}{seeds}: {total.jobs:,} jobs, {total.kept:,} of them done; about "
+        f"{hours:.2f} {'GPU' if machine.gpu else 'CPU'} hours, {size(total.disk_bytes)} on disk.\n"
+        f"Speeds were measured on {where}, threads: {threads or 'one'}, at {machine.measured}."
     )
 
 
-def _bounds(groups: Sequence[Mapping[str, Any]], cores: int) -> list[str]:
+def _bounds(groups: Sequence[Cost], cores: int) -> list[str]:
     if cores < 1:
         return []
-    left = [1 - group["kept"] / max(group["jobs"], 1) for group in groups]
-    bounds = wall_seconds(groups, cores, left)
+    bounds = wall_seconds(groups, cores, [_left(group) for group in groups])
     longest, work = duration(bounds["path"]), duration(bounds["work"])
     text = (
         f"What is to do takes at least {duration(max(bounds.values()))} by the clock with {cores} at once: shared by "
@@ -128,11 +122,10 @@ def _bounds(groups: Sequence[Mapping[str, Any]], cores: int) -> list[str]:
     return wrap(text, WIDTH)
 
 
-def _notes(forecast: Mapping[str, Any], total: Mapping[str, Any], threads: Mapping[str, int]) -> list[str]:
+def _notes(forecast: Forecast, total: Cost, threads: Mapping[str, int]) -> list[str]:
     """What the numbers mean, what they leave out, and what may have changed since."""
-    speed, notes = forecast["speed"], []
-    machine = speed["machine"]
-    guessed = [f"{name} {entry['known']}" for name, entry in forecast["sizes"].items() if entry["known"] != "read"]
+    machine, notes = forecast.speed.machine, list[str]()
+    guessed = [f"{name} {entry.known}" for name, entry in forecast.sizes.items() if entry.known != "read"]
     notes.append(
         "time: of all jobs one after the other, loading libraries included; passes: single images forward through a "
         "network; steps: forward and backward over a batch; disk: images and weights; memory: of the largest job."
@@ -143,12 +136,12 @@ def _notes(forecast: Mapping[str, Any], total: Mapping[str, Any], threads: Mappi
     )
     if guessed:
         notes.append(f"Numbers of images: {', '.join(guessed)}; exact after `snakemake audit`.")
-    notes += [f"Not forecast: {reason}." for reason in total["missing"]]
-    if not machine["gpu"] and machine["busy"] > machine["cores"]:
+    notes += [f"Not forecast: {reason}." for reason in total.missing]
+    if not machine.gpu and machine.busy > machine.cores:
         notes.append(
-            f"The machine was busy while it was measured (load {machine['busy']} on {machine['cores']} cores): times "
+            f"The machine was busy while it was measured (load {machine.busy} on {machine.cores} cores): times "
             "are those of cores that a job has to itself."
         )
-    if dict(threads) != dict(speed["threads"]):
+    if dict(threads) != forecast.speed.threads:
         notes.append("compute.*_threads changed since: measure anew with `snakemake plan --forcerun measure_speed`.")
     return [line for note in notes for line in wrap(f"- {note}", WIDTH, subsequent_indent="  ")]

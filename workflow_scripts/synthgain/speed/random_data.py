@@ -9,6 +9,7 @@ import pandas as pd
 from synthgain.data.image_set import SPLIT_FILE, ColumnSpec, write_image_set
 from synthgain.runtime.files import write_manifest, write_table
 from synthgain.runtime.inputs import Input, Key, NamedInputs
+from synthgain.speed.documents import ImageKind
 
 IDENTITY, KINDS = "random", ("datasets", "splits")
 
@@ -17,18 +18,18 @@ def write_random_data(
     run: Path,
     dataset: str,
     counts: dict[str, int],
-    image: dict[str, int],
+    image: ImageKind,
     targets: Sequence[str] = (),
     conditions: Sequence[str] = (),
     structures: Sequence[str] = (),
 ) -> dict[str, NamedInputs]:
     """Write a data set and its split into `run`, each image a patient; return the inputs of a job that reads them.
 
-    counts: {part: images}; image: {size, channels}; targets become binary columns, conditions continuous ones (the
+    counts: {part: images}; targets become binary columns, conditions continuous ones (the
     kind of a condition changes no speed worth the name), structures masks that every image has.
     """
     random = np.random.default_rng(0)
-    total, side = sum(counts.values()), image["size"]
+    total, side = sum(counts.values()), image.size
     names = [f"{dataset}-{row}" for row in range(total)]
     table = pd.DataFrame({"image_id": names, "patient_id": names, "site": dataset, "origin": "real"})
     columns: dict[str, ColumnSpec] = {name: {"role": "covariate", "kind": "continuous"} for name in conditions}
@@ -36,7 +37,7 @@ def write_random_data(
     for name, spec in columns.items():
         values = np.arange(total) % 2 if spec["kind"] == "binary" else random.standard_normal(total)
         table[name] = values.astype(np.float32)
-    images = random.integers(0, 256, (total, side, side, image["channels"]), dtype=np.uint8)
+    images = random.integers(0, 256, (total, side, side, image.channels), dtype=np.uint8)
     masks = None
     if structures:
         table = table.assign(**{f"has_mask_{name}": True for name in structures})

@@ -2,79 +2,85 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from synthgain.datasets.cells import read_table
+from synthgain.datasets.entries.options import TableFormat
+from synthgain.datasets.values import Lookup, values_of
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest
+from synthgain.speed.documents import Size, SizeSource
 
 PARTS = ("train", "validation", "test")
 
 
-def dataset_sizes(
-    run: Path, datasets: Mapping[str, Mapping[str, object]], root: Path | None
-) -> dict[str, dict[str, object]]:
-    """Return {data set: {all, train, validation, test (None: not known yet), known: how}}.
-
-    datasets: as forecast_cost's slice has them; root: the data root, if known.
-    """
-    return {name: _size(run, entry, root) for name, entry in datasets.items()}
+def dataset_sizes(run: Path, sources: Mapping[str, SizeSource], root: Path | None) -> dict[str, Size]:
+    """Return the sizes of data sets; `root` is the data root, if known."""
+    return {name: _size(run, source, root) for name, source in sources.items()}
 
 
-def _size(run: Path, entry: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
-    split, total = None, None
-    read = _manifest(run / entry["manifest"], entry["identity"])
-    if read is not None:
-        total = int(read["images"])
-        split = _manifest(run / entry["split_manifest"], entry["split_identity"]) if "split_manifest" in entry else None
-    if total is not None and split is not None:
-        parts = {part: int(split["parts"].get(part, {}).get("images", 0)) for part in PARTS}
-        return {"all": total, **parts, "known": "read"}
-    if total is None and "counts" in entry:
-        return {**entry["counts"], "known": "counted in its folder"}
-    rows = _rows(entry, root)
+def _size(run: Path, source: SizeSource, root: Path | None) -> Size:
+    total = _images(run / source.manifest, source.identity)
+    if total is not None and source.split_manifest is not None and source.split_identity is not None:
+        parts = _images_of_parts(run / source.split_manifest, source.split_identity)
+        if parts is not None:
+            return Size(all=total, known="read", **parts)
+    if total is None and source.counts is not None:
+        return Size(known="counted in its folder", **source.counts)
+    rows = _rows(source, root)
     how = "read" if total is not None else "counted in its table" if rows is not None else "as the config has it"
     if total is None:
-        total = len(rows) if rows is not None else entry.get("images")
+        total = len(rows) if rows is not None else source.images
     if total is None:
-        return {"all": None, **dict.fromkeys(PARTS), "known": "not known before it is read"}
-    return {"all": total, **_parts(entry, total, rows), "known": how}
+        return Size(known="not known before it is read")
+    return Size(all=total, known=how, **_parts(source, total, rows))
 
 
-def _manifest(path: Path, identity: str) -> dict[str, Any] | None:
-    """Return a manifest of this identity, or None where there is none."""
+def _images(manifest: Path, identity: str) -> float | None:
+    """Return how many images a data set's manifest of this identity counts; None where there is none."""
     try:
-        return read_manifest(path, identity)
+        return int(read_manifest(manifest, identity)["images"])
     except SynthGainError:
         return None
 
 
-def _rows(entry: Mapping[str, Any], root: Path | None) -> pd.DataFrame | None:
-    """Return the rows of a table data set that the study wants; None where there is no table to look at."""
-    table = entry.get("table")
-    if table is None or root is None or not (root / table["path"]).is_file():
+def _images_of_parts(manifest: Path, identity: str) -> dict[str, int] | None:
+    """Return how many images of each part a split's manifest of this identity counts; None where there is none."""
+    try:
+        parts = read_manifest(manifest, identity)["parts"]
+    except SynthGainError:
         return None
-    path = root / table["path"]
-    rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-    for column, wanted in table["where"].items():
+    return {part: int(parts[part]["images"]) if part in parts else 0 for part in PARTS}
+
+
+def _rows(source: SizeSource, root: Path | None) -> pd.DataFrame | None:
+    """Return the rows of a table data set that the study wants; None where there is no table to look at."""
+    table = source.table
+    if table is None or root is None or not (root / table.path).is_file():
+        return None
+    path = root / table.path
+    rows = read_table(path, table.path, TableFormat.from_slice(table.format)).cells
+    for column, wanted in table.where.items():
         if column in rows:
-            values = wanted if isinstance(wanted, list) else [wanted]
-            rows = rows[rows[column].astype(str).isin([str(value) for value in values])]
+            values = values_of(wanted if isinstance(wanted, list) else [wanted])
+            rows = rows[[cell in values for cell in rows[column]]]
     return rows
 
 
-def _parts(entry: Mapping[str, Any], total: float, rows: pd.DataFrame | None) -> dict[str, float | None]:
-    shares, column = entry.get("shares") or {}, entry.get("column")
+def _parts(source: SizeSource, total: float, rows: pd.DataFrame | None) -> dict[str, float]:
+    """Return the numbers of images in the parts, as far as they are known."""
+    column = source.column
     if column is not None:
-        if rows is None or column["name"] not in rows:
-            return dict.fromkeys(PARTS)
-        named = rows[column["name"]].astype(str).map(lambda value: column["map"].get(value, value))
-        counts: dict[str, float | None] = {part: int((named == part).sum()) for part in PARTS}
-        share, train = float(column.get("validation") or 0), int((named == "train").sum())
-        if share and not counts["validation"]:  # it is cut from training (split_from_column)
-            counts |= {"train": (1 - share) * train, "validation": share * train}
+        if rows is None or column.name not in rows:
+            return {}
+        words = Lookup(column.map)
+        named = rows[column.name].map(lambda value: words.of(value, value))
+        counts: dict[str, float] = {part: int((named == part).sum()) for part in PARTS}
+        if column.validation and not counts["validation"]:  # it is cut from training (split_from_column)
+            cut = column.validation * counts["train"]
+            counts |= {"train": counts["train"] - cut, "validation": cut}
         return counts
-    if not shares:
+    if source.shares is None:
         return {"train": 0, "validation": 0, "test": total}
-    return {part: shares[part] * total for part in PARTS}
+    return {part: source.shares[part] * total for part in PARTS}

@@ -6,10 +6,12 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from synthgain.datasets.cells import read_table
+from synthgain.datasets.entries.options import TableFormat
+from synthgain.datasets.files import plain_path
 from synthgain.datasets.folder import with_metadata
 from synthgain.datasets.folder_layout import CLASS, FILE, FolderLayout, composed, read_layout
 from synthgain.datasets.reading import DICOM_SUFFIXES, FORMATS
-from synthgain.datasets.table import read_table
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.listing import counts, files_below
 
@@ -62,7 +64,11 @@ def look(path: Path) -> Found:
         return _with_table([path], path.parent, str(path))
     names = [name for name, _ in files_below(path) if counts(name)]
     layout = _layout(path)
-    if layout is not None and layout.tables and all(FILE in read_table(path / one, one) for one in layout.tables):
+    if (
+        layout is not None
+        and layout.tables
+        and all(FILE in read_table(path / one, one, TableFormat()).cells for one in layout.tables)
+    ):
         return _as_folder(path, layout)
     tables = [path / one for one in names if one.lower().endswith(TABLES) and one.count("/") < DEEPEST]
     if layout is not None and layout.tables:
@@ -114,7 +120,7 @@ def _with_table(tables: list[Path], folder: Path, asked: str) -> Found:
     reasons = []
     for table in tables:
         try:
-            rows = read_table(table, table.name)
+            rows = read_table(table, table.name, TableFormat()).cells
         except SynthGainError as error:
             reasons.append(str(error))
             continue
@@ -140,7 +146,7 @@ def _image_column(table: Path, rows: pd.DataFrame) -> tuple[float, Found] | None
     )
     best: tuple[float, str, str] | None = None
     for column in rows:
-        cells = [composed(cell.replace("\\", "/")).removeprefix("./") for cell in rows[column]]
+        cells = [plain_path(cell) if cell else "" for cell in rows[column]]
         if not any(cell.lower().endswith(PICTURES) for cell in cells):
             continue
         for place in places:
@@ -152,7 +158,7 @@ def _image_column(table: Path, rows: pd.DataFrame) -> tuple[float, Found] | None
         return None
     share, column, place = best
     root = below.parent
-    cells = [composed(cell.replace("\\", "/")).removeprefix("./") for cell in rows[column]]
+    cells = [plain_path(cell) if cell else "" for cell in rows[column]]
     files = [f"{below.name}/{present[_below(place, cell)]}" for cell in cells if _below(place, cell) in present]
     notes = [] if share == 1 else [f"{len(rows) - len(files)} of {len(rows)} rows name a file that is not there"]
     images = _below(below.name, place).rstrip("/") if place else None

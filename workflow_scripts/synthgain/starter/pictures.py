@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from synthgain.datasets.label_maps import read_label_map
 from synthgain.datasets.pixels import UnreadableImage
-from synthgain.datasets.reading import label_values, read_label_map, read_pixels
+from synthgain.datasets.reading import read_pixels
 from synthgain.runtime.errors import SynthGainError
 
 SAMPLE = 48
@@ -56,7 +57,7 @@ def mask_values(root: Path, files: Sequence[str]) -> list[int]:
             labels = read_label_map(root / name)
         except UnreadableImage:
             continue
-        for value in label_values(labels):
+        for value in labels.present():
             counts[value] = counts.get(value, 0) + 1
     return sorted((value for value in counts if value), key=lambda value: (-counts[value], value))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS, metrics_of
+from synthgain.statistics.units import DRAWN, GENERATED, REAL
 
 CONTROL_ROLES = ("repeated", "real_long", "real_strong", "negative_control")
 
@@ -74,6 +75,12 @@ class Analysis:
     def is_synthetic(self, arm: str) -> bool:
         """True if the arm trains on synthetic images."""
         return bool(self.arms[arm].get("synthetic"))
+
+    def source(self, arm: str) -> str:
+        """Where the arm's images come from: REAL, DRAWN (a pool that no generator of the study made) or GENERATED."""
+        if not self.is_synthetic(arm):
+            return REAL
+        return GENERATED if self.arms[arm].get("generated", True) else DRAWN
 
 
 def read_analysis(job_slice: Mapping[str, Any]) -> Analysis:

@@ -5,19 +5,13 @@ import pandas as pd
 
 from synthgain.statistics.analysis import CONTROL_ROLES, Analysis
 from synthgain.statistics.endpoints import Endpoint
-from synthgain.statistics.equivalence import is_noninferior, verdict
+from synthgain.statistics.equivalence import Rules, is_noninferior, judge
 from synthgain.statistics.estimability import COPIES, contrast_of
-from synthgain.statistics.metric_registry import higher_is_better
+from synthgain.statistics.metric_registry import higher_is_better, metric
 from synthgain.statistics.multiplicity import adjust
 from synthgain.statistics.obuchowski_rockette import Contrast
-from synthgain.statistics.paired import (
-    average_within_generator,
-    paired_t,
-    probability_better,
-    sign_flip_p,
-    standardised_difference,
-)
-from synthgain.statistics.pairs import Pair, generator_units
+from synthgain.statistics.paired import paired_t, probability_better, sign_flip_p, standardised_difference
+from synthgain.statistics.pairs import Pair, pair_units
 from synthgain.statistics.resampling import percentile_interval
 
 PRIMARY, SECONDARY, EXPLORATORY, CONTROL = "primary", "secondary", "exploratory", "control"
@@ -27,7 +21,7 @@ COLUMNS = [
     *("difference", "low", "high", "se", "df", "p", "p_adjusted", "p_bonferroni", "t", "t_p", "t_low", "t_high"),
     *("sign_flip_p", "probability_better", "d_z", "seed_sd", "patient_sd", "verdict", "baseline_ratio", "role"),
     *("p_two_sided", "noninferior", "equivalence_low", "equivalence_high", "patient_low", "patient_high"),
-    *("reason", "p_guard"),
+    *("reason", "p_guard", "claim", "units", "unit"),
 ]
 
 
@@ -51,7 +45,7 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
     two-sided.
     Exploratory: Benjamini–Hochberg over all. Bonferroni stands beside each.
     """
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "contrast"])
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "contrast", "too_few"])
     if table.empty:  # nothing is estimable
         return table[COLUMNS]
     own = table[["family", "dataset", "label", "metric", "arm", "baseline"]].astype(str).agg("|".join, axis=1)
@@ -64,22 +58,21 @@ def finish(rows: list[dict], analysis: Analysis) -> pd.DataFrame:
         method = "benjamini_hochberg" if family == EXPLORATORY else "holm"
         table.loc[members, "p_adjusted"] = p if family == PRIMARY else adjust(p, method)
         table.loc[members, "p_bonferroni"] = p if family == PRIMARY else adjust(p, "bonferroni")
-    table["verdict"] = [_verdict(row, analysis) for row in table.to_dict("records")]
+    judged = [_judge(row, analysis) for row in table.to_dict("records")]
+    table["verdict"], table["reason"] = [word for word, _ in judged], [reason for _, reason in judged]
     return table[COLUMNS]
 
 
 def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> dict:
     arm, baseline, replicates = pair.arm_runs, pair.baseline_runs, pair.replicates
-    generators = generator_units(pair, analysis)
-    contrast, reason = contrast_of(endpoint, pair, generators)
-    averaging = average_within_generator(replicates, generators)
-    first, second = averaging @ endpoint.values[arm], averaging @ endpoint.values[baseline]
-    higher = higher_is_better(endpoint.metric)
-    alternative = oriented(analysis.alternative, higher)
+    units = pair_units(pair, analysis)
+    contrast, reason = contrast_of(endpoint, pair, units)
+    first, second = units.averaging @ endpoint.values[arm], units.averaging @ endpoint.values[baseline]
+    rules = rules_of(endpoint.metric, analysis)
+    higher, alternative = rules.higher_is_better, rules.alternative
     t = paired_t(first, second, alternative, analysis.confidence)
     low, high = contrast.interval(analysis.confidence)
     equivalence = contrast.interval(1 - 2 * analysis.alpha)
-    margin = margin_for(endpoint.metric, analysis)
     patient_low, patient_high = _patient_interval(endpoint, arm, baseline, analysis.confidence)
     if reason and reason != COPIES:
         patient_low = patient_high = np.nan
@@ -111,7 +104,7 @@ def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> d
         "d_z": standardised_difference(first - second),
         "seed_sd": float(np.sqrt(contrast.seed_variance)),
         "patient_sd": float(np.sqrt(contrast.patient_variance * patients)),
-        "noninferior": is_noninferior(contrast, margin, analysis.alpha, higher),
+        "noninferior": is_noninferior(contrast, rules.margin, analysis.alpha, higher),
         "equivalence_low": equivalence[0],
         "equivalence_high": equivalence[1],
         "patient_low": patient_low,
@@ -119,17 +112,23 @@ def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> d
         "contrast": contrast,
         "reason": reason,
         "p_guard": np.nan,
+        "claim": units.claim,
+        "units": units.count,
+        "unit": units.unit,
+        "too_few": units.too_few,
     }
+
+
+def rules_of(name: str, analysis: Analysis) -> Rules:
+    """What was declared for a metric. The margin is that of the primary metric: 0.02 of AUROC is not 0.02 of Brier."""
+    margin = analysis.margin if name in analysis.primary_metrics() else None
+    higher, ends = higher_is_better(name), (0.0, 1.0 if metric(name).bounded else np.inf)
+    return Rules(analysis.alpha, margin, higher, oriented(analysis.alternative, higher), ends)
 
 
 def oriented(alternative: str, higher: bool) -> str:
     """`greater` means "better": for a metric of which less is better it becomes `less`."""
     return alternative if higher or alternative == "two-sided" else {"greater": "less", "less": "greater"}[alternative]
-
-
-def margin_for(metric: str, analysis: Analysis) -> float | None:
-    """The declared margin, for the primary metric only: 0.02 of AUROC says nothing about 0.02 of Brier."""
-    return analysis.margin if metric in analysis.primary_metrics() else None
 
 
 def _patient_interval(
@@ -159,9 +158,11 @@ def _family(pair: Pair, place: tuple[str, str, str], analysis: Analysis) -> str:
     return EXPLORATORY
 
 
-def _verdict(row: dict, analysis: Analysis) -> str:
+def _judge(row: dict, analysis: Analysis) -> tuple[str, str]:
+    """Verdict and reason by the p adjusted within the row's family."""
     if analysis.rehearsal:
-        return ""
-    margin = margin_for(row["metric"], analysis)
-    copies = row["reason"] == COPIES
-    return verdict(row["contrast"], row["p_adjusted"], analysis.alpha, margin, higher_is_better(row["metric"]), copies)
+        return "", row["reason"]
+    means, copies = (row["mean"], row["baseline_mean"]), row["reason"] == COPIES
+    rules = rules_of(row["metric"], analysis)
+    judged = judge(row["contrast"], means, rules, row["too_few"], row["reason"], row["p_adjusted"], copies)
+    return judged.verdict, judged.reason

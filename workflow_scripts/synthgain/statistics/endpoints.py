@@ -17,8 +17,10 @@ from synthgain.statistics.resampling import (
     bootstrap_covariance,
     bootstrap_weights,
     jackknife_covariance,
+    jackknife_influence,
     jackknife_weights,
     ratio_draws,
+    ratio_influence,
 )
 
 
@@ -27,6 +29,7 @@ class Endpoint:
     """values: (R,) per run; covariance: (R, R) over patients; draws: (B, R) bootstrap (None: DeLong, jackknife).
 
     information: which patients show an error, which a success, in each run.
+    influence: (R, K) first-order change of each value per unit of weight on a patient (average precision: on a group).
     """
 
     dataset: str
@@ -37,6 +40,7 @@ class Endpoint:
     covariance: np.ndarray
     draws: np.ndarray | None = None
     information: Kinds = ()
+    influence: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,11 @@ def auroc(panel: Panel, labels: list[int], resamples: Resamples) -> Iterator[End
     ]
     known = [_ranked(panel, label, part) for label, part in zip(labels, parts, strict=True)]
     for label, part, kinds in zip(labels, parts, known, strict=True):
-        yield _endpoint(panel, panel.labels[label], "auroc", part.auroc, delong.covariance([part]), None, kinds)
+        matrix = delong.covariance([part])
+        yield _endpoint(panel, panel.labels[label], "auroc", part.auroc, matrix, None, kinds, part.influence)
     mean = np.mean([part.auroc for part in parts], axis=0)
-    yield _endpoint(panel, MACRO, "auroc", mean, delong.covariance(parts), None, of_labels(known))
+    influence = np.mean([part.influence for part in parts], axis=0)
+    yield _endpoint(panel, MACRO, "auroc", mean, delong.covariance(parts), None, of_labels(known), influence)
 
 
 def _ranked(panel: Panel, label: int, parts: delong.Components | None = None) -> Kinds:
@@ -127,9 +133,11 @@ def average_precision(panel: Panel, labels: list[int], resamples: Resamples) -> 
         computed = np.stack([metrics.weighted_average_precision(truth, row, weights) for row in scores], axis=1)
         values.append(computed[0])
         left_out.append(computed[1:])
-        yield _endpoint(panel, panel.labels[label], name, computed[0], jackknife_covariance(computed[1:]), None, kinds)
-    mean, matrix = np.mean(values, axis=0), jackknife_covariance(np.mean(left_out, axis=0))
-    yield _endpoint(panel, MACRO, name, mean, matrix, None, of_labels(ranked))
+        matrix, influence = jackknife_covariance(computed[1:]), jackknife_influence(computed[1:])
+        yield _endpoint(panel, panel.labels[label], name, computed[0], matrix, None, kinds, influence)
+    mean, without = np.mean(values, axis=0), np.mean(left_out, axis=0)
+    matrix, influence = jackknife_covariance(without), jackknife_influence(without)
+    yield _endpoint(panel, MACRO, name, mean, matrix, None, of_labels(ranked), influence)
 
 
 def _ratios(panel: Panel, labels: list[int], name: str, parts: list[Parts], resamples: Resamples) -> Iterator[Endpoint]:
@@ -138,11 +146,11 @@ def _ratios(panel: Panel, labels: list[int], name: str, parts: list[Parts], resa
     values = [ratio_draws(part, everyone)[0] for part in parts]
     draws = [ratio_draws(part, resamples.bootstrap) for part in parts]
     known = [of_ratios(part, metric_of(name).higher_is_better, metric_of(name).bounded) for part in parts]
-    for label, value, drawn, kinds in zip(labels, values, draws, known, strict=True):
-        yield _endpoint(panel, panel.labels[label], name, value, bootstrap_covariance(drawn), drawn, kinds)
-    mean = np.mean(draws, axis=0)
-    whole = of_labels(known)
-    yield _endpoint(panel, MACRO, name, np.mean(values, axis=0), bootstrap_covariance(mean), mean, whole)
+    influences = [ratio_influence(part) for part in parts]
+    for label, value, drawn, kinds, influence in zip(labels, values, draws, known, influences, strict=True):
+        yield _endpoint(panel, panel.labels[label], name, value, bootstrap_covariance(drawn), drawn, kinds, influence)
+    mean, value, influence = np.mean(draws, axis=0), np.mean(values, axis=0), np.mean(influences, axis=0)
+    yield _endpoint(panel, MACRO, name, value, bootstrap_covariance(mean), mean, of_labels(known), influence)
 
 
 def _endpoint(
@@ -153,5 +161,9 @@ def _endpoint(
     matrix: np.ndarray,
     draws: np.ndarray | None,
     information: Kinds,
+    influence: np.ndarray,
 ) -> Endpoint:
-    return Endpoint(panel.dataset, panel.part, label, metric, values, matrix, draws, information)
+    # float32: only the shape of its distribution is read, and there is one of (R, P) for every endpoint
+    return Endpoint(
+        panel.dataset, panel.part, label, metric, values, matrix, draws, information, influence.astype(np.float32)
+    )

@@ -12,9 +12,9 @@ from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.information import Kinds, too_few
 from synthgain.statistics.metric_registry import MACRO
 from synthgain.statistics.obuchowski_rockette import Contrast
-from synthgain.statistics.paired import average_within_generator
 from synthgain.statistics.pairs import Pair
 from synthgain.statistics.predictions import Panel
+from synthgain.statistics.units import Units, mean_influence
 
 # Scores whose spread is this small beside their size differ by rounding only (predictions are float32).
 SCORE_ROUNDING = 8 * float(np.finfo(np.float32).eps)
@@ -43,6 +43,10 @@ class Estimated(Protocol):
     def information(self) -> Kinds:
         """Who shows an error, who a success."""
 
+    @property
+    def influence(self) -> np.ndarray | None:
+        """(R, K) of each patient, None where not known."""
+
 
 def look_at(pairs: Sequence[Pair], panel: Panel, labels: Sequence[int], analysis: Analysis) -> list[Pair]:
     """Return the pairs with what their predictions show: equal ones, flat ones; labels: the estimable ones."""
@@ -70,17 +74,18 @@ def same_training(arm: str, other: str, analysis: Analysis) -> bool:
     return all(copies) and all(first.get(key) == second.get(key) for key in keys)
 
 
-def contrast_of(endpoint: Estimated, pair: Pair, generators: int) -> tuple[Contrast, str]:
+def contrast_of(endpoint: Estimated, pair: Pair, units: Units) -> tuple[Contrast, str]:
     """The Obuchowski–Rockette–Hillis contrast of a pair and, where it says nothing, why not: then its SE is NaN.
 
     Predictions of declared copies that are equal to the bit have a reason too, but an SE of 0: they are equivalent.
     """
     arm, baseline = pair.arm_runs, pair.baseline_runs
-    averaging = average_within_generator(pair.replicates, generators)
     both = np.concatenate([arm, baseline])
-    blocks = np.kron(np.eye(2), averaging)
+    blocks = np.kron(np.eye(2), units.averaging)
     matrix = blocks @ endpoint.covariance[np.ix_(both, both)] @ blocks.T
-    contrast = orh.compare(averaging @ endpoint.values[arm], averaging @ endpoint.values[baseline], matrix)
+    first, second = units.averaging @ endpoint.values[arm], units.averaging @ endpoint.values[baseline]
+    influence = None if endpoint.influence is None else mean_influence(blocks @ endpoint.influence[both], units.strata)
+    contrast = orh.compare(first, second, matrix, units.strata, influence)
     reason = _obstacle(endpoint, pair, contrast)
     if reason in ("", COPIES):
         return contrast, reason

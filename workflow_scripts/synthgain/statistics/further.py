@@ -10,7 +10,7 @@ from synthgain.statistics.analysis import Analysis, Primary
 from synthgain.statistics.endpoints import Endpoint, Resamples
 from synthgain.statistics.estimability import contrast_of
 from synthgain.statistics.metric_registry import MACRO, METRICS
-from synthgain.statistics.pairs import Pair, generator_units
+from synthgain.statistics.pairs import Pair, pair_units
 from synthgain.statistics.power import power_report
 from synthgain.statistics.predictions import Panel, cells_of
 from synthgain.statistics.resampling import percentile_interval
@@ -53,7 +53,7 @@ def threshold_rows(
                 }
             pair = against.get((arm, ratio))
             if pair is not None:
-                contrast, reason = contrast_of(endpoint, pair, generator_units(pair, analysis))
+                contrast, reason = contrast_of(endpoint, pair, pair_units(pair, analysis))
                 low, high = contrast.interval(analysis.confidence)
                 row |= {"baseline": pair.baseline, "baseline_mean": float(endpoint.values[pair.baseline_runs].mean())}
                 row |= {"difference": contrast.difference, "low": low, "high": high, "p": contrast.p_value()}
@@ -145,7 +145,7 @@ def power_of(
             continue
         for pair in pairs:
             if (pair.arm, pair.ratio, pair.control) == (primary.arm, primary.ratio, False):
-                contrast, reason = contrast_of(endpoint, pair, generator_units(pair, analysis))
+                contrast, reason = contrast_of(endpoint, pair, pair_units(pair, analysis))
                 report = power_report(contrast, patients, analysis.alpha, analysis.margin, reason)
                 return {"arm": primary.arm, "ratio": primary.ratio, "metric": primary.metric, **report}
     return None

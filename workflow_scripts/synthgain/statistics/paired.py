@@ -86,16 +86,3 @@ def probability_better(differences: np.ndarray, higher_is_better: bool = True) -
     """Share of replicates in which the arm is better; ties count one half (Bouthillier et al. 2021)."""
     values = np.asarray(differences, dtype=np.float64) * (1 if higher_is_better else -1)
     return float(np.mean((values > 0) + 0.5 * (values == 0)))
-
-
-def average_within_generator(replicates: np.ndarray, generators: int) -> np.ndarray:
-    """Matrix (G, S) that averages the classifier seeds of each generator; identity with one generator.
-
-    replicates: (S,) numbers. Replicate k uses generator k mod `generators`, so the generator is the independent unit.
-    """
-    if generators <= 1:
-        return np.eye(len(replicates))
-    group = np.asarray(replicates) % generators
-    member = (group[None, :] == np.unique(group)[:, None]).astype(np.float64)
-    averaging: np.ndarray = member / member.sum(axis=1, keepdims=True)
-    return averaging

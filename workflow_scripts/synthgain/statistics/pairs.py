@@ -8,6 +8,7 @@ import pandas as pd
 
 from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.predictions import cells_of
+from synthgain.statistics.units import DRAWN, GENERATED, REAL, Design, Units, units_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,8 @@ def planned_pairs(runs: pd.DataFrame, analysis: Analysis) -> list[Pair]:
     return pairs
 
 
-def generator_units(pair: Pair, analysis: Analysis) -> int:
-    """Number of generators behind a pair: 1 where neither arm trains on synthetic images."""
-    synthetic = analysis.is_synthetic(pair.arm) or analysis.is_synthetic(pair.baseline)
-    return analysis.generators if synthetic else 1
+def pair_units(pair: Pair, analysis: Analysis) -> Units:
+    """The units of a pair: seeds where neither arm trains on synthetic images."""
+    sources = {analysis.source(arm) for arm in (pair.arm, pair.baseline)}
+    source = next(kind for kind in (GENERATED, DRAWN, REAL) if kind in sources)
+    return units_of(pair.replicates, Design(analysis.generators, analysis.pools, source))

@@ -43,6 +43,23 @@ def jackknife_covariance(left_out: np.ndarray) -> np.ndarray:
     return result
 
 
+def jackknife_influence(left_out: np.ndarray) -> np.ndarray:
+    """Influence (R, G) of each group: its outer product is `jackknife_covariance`; left_out: (G, R)."""
+    groups = len(left_out)
+    result: np.ndarray = np.sqrt((groups - 1) / groups) * (left_out.mean(axis=0) - left_out).T
+    return result
+
+
+def ratio_influence(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Influence (R, P) of each patient on a mean of ratios of patient sums (R, P): (above − ratio·below)/Σ below."""
+    found = np.zeros(parts[0][0].shape)
+    for above, below in parts:
+        total = below.sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found += (above - above.sum(axis=1, keepdims=True) / total * below) / total
+    return found / len(parts)
+
+
 def ratio_draws(parts: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray) -> np.ndarray:
     """Mean over parts of Σ numerator / Σ denominator under each row of patient weights.
 

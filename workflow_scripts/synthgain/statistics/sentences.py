@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from synthgain.statistics.analysis import Analysis, Primary
-from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS
+from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS, NO_VERDICT
 from synthgain.statistics.memorisation_gate import BARRED
 from synthgain.statistics.metric_registry import SEGMENTATION, higher_is_better, metric, metric_words
+from synthgain.statistics.units import GENERATED, GENERATORS_NEEDED, PILOT_BELOW, SEEDS
 
-PILOT_BELOW = 5  # replicates; fewer cannot carry an interval (method reference, decision 11)
 REHEARSAL = "Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given."
 
 
@@ -39,8 +39,12 @@ def notes(analysis: Analysis) -> list[str]:
         found.append(REHEARSAL)
     if analysis.replicates < PILOT_BELOW:
         found.append(f"Pilot: {analysis.replicates} replicates; at least {PILOT_BELOW} are needed for intervals.")
-    if analysis.generators <= 1 and any(analysis.is_synthetic(arm) for arm in analysis.arms):
-        found.append("Results are conditional on one generator: another training of it could give another answer.")
+    if analysis.generators < GENERATORS_NEEDED and any(analysis.source(arm) == GENERATED for arm in analysis.arms):
+        which = "one generator" if analysis.generators == 1 else f"these {analysis.generators} generators"
+        found.append(
+            f"Results are conditional on {which}: another training of it could give another answer. A claim about the "
+            f"way of making generators needs {GENERATORS_NEEDED} of them or more (replicates.generators)."
+        )
     for dataset in analysis.image_level:
         found.append(f"{dataset} has no patient ids: images are taken as independent, intervals may be too narrow.")
     found.append("The margin applies to the primary metric only; other metrics cannot be called equivalent.")
@@ -51,22 +55,27 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     what, endpoint = _subject(row), _endpoint(row)
     if row["verdict"] == BARRED:
         return f"No verdict on {what}: its pool holds copies of images of {row['dataset']}."
+    word = f"No verdict on {what}" if row["verdict"] == NO_VERDICT else f"{_upper(what)} is inconclusive"
+    claim = f", {row['claim']}" if row["claim"] else ""
     if not np.isfinite(row["low"]):
-        return f"{_upper(what)} is inconclusive: {endpoint} is not estimable: {row['reason']}; {_levels(row)}."
+        return f"{word}: {endpoint} is not estimable: {row['reason']}; {_levels(row)}."
     change = _change(row, analysis)
+    if row["verdict"] == NO_VERDICT:
+        return f"{word}: {change}; {row['reason']}."
     if row["verdict"] == HELPS:
-        return f"{_upper(what)} helps: {change}."
+        return f"{_upper(what)} helps{claim}: {change}."
     if row["verdict"] == HARMS:
-        return f"{_upper(what)} harms: {change}."
+        return f"{_upper(what)} harms{claim}: {change}."
     if row["verdict"] == EQUIVALENT:
         limits = f"±{analysis.margin:g}" + (f" {metric_words(row['metric'])}" if _segments(row["metric"]) else "")
         margin = f"the whole {_percent(1 - 2 * analysis.alpha)} interval lies within {limits}"
         margin = row.get("reason") or margin  # copies of the same training images
-        return f"{_upper(what)} is equivalent to {row['baseline']}: {change}; {margin}."
+        return f"{_upper(what)} is equivalent to {row['baseline']}{claim}: {change}; {margin}."
     if row["low"] <= 0 <= row["high"]:
         allowed = f"the interval allows from {_signed(row['low'])} to {_signed(row['high'])}"
-        return f"{_upper(what)}: no evidence of a difference in {endpoint}; {allowed} ({_levels(row)}; {_count(row)})."
-    return f"{_upper(what)} is inconclusive: {change}."
+        found = f"no evidence of a difference in {endpoint}{claim}; {allowed} ({_levels(row)}; {_count(row)})"
+        return f"{_upper(what)}: {found}{'; ' + row['reason'] if row['reason'] else ''}."
+    return f"{word}: {change}{'; ' + row['reason'] if row['reason'] else ''}."
 
 
 def _change(row: dict[str, Any], analysis: Analysis) -> str:
@@ -114,8 +123,6 @@ def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]
         found.append("The generator saw real patients that the baseline does not train on (borrowed).")
     if analysis.replicates < PILOT_BELOW:
         found.append(f"Pilot: fewer than {PILOT_BELOW} replicates.")
-    if analysis.generators <= 1 and analysis.is_synthetic(row["arm"]):
-        found.append("Conditional on one generator.")
     return [text for text in found if text]
 
 
@@ -191,7 +198,8 @@ def _segments(name: str) -> bool:
 
 
 def _count(row: dict[str, Any]) -> str:
-    return f"{row['replicates']} replicate{'s' if row['replicates'] != 1 else ''}"
+    runs = f"{row['replicates']} replicate{'s' if row['replicates'] != 1 else ''}"
+    return runs if row["unit"] == SEEDS else f"{runs} over {row['units']} {row['unit']}"
 
 
 def _signed(value: float) -> str:

@@ -35,6 +35,7 @@ from synthgain.statistics.segmentation import best_floor, segmentation_tables
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from synthgain.statistics.subgroups import subgroup_table
 from synthgain.statistics.summary import METRIC_COLUMNS, SUMMARY_COLUMNS, dashes, metric_rows, summary_rows
+from synthgain.statistics.units import PILOT_BELOW
 
 
 def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
@@ -184,7 +185,7 @@ def verdict_of(
         "margin": analysis.margin,
         "alternative": analysis.alternative,
         "replicates": analysis.replicates,
-        "pilot": analysis.replicates < sentences.PILOT_BELOW,
+        "pilot": analysis.replicates < PILOT_BELOW,
         "rehearsal": analysis.rehearsal,
     }
 

@@ -13,9 +13,15 @@ from synthgain.statistics.endpoints import Resamples
 from synthgain.statistics.estimability import contrast_of
 from synthgain.statistics.information import Kinds, of_auroc, of_ratios
 from synthgain.statistics.multiplicity import adjust
-from synthgain.statistics.pairs import Pair, generator_units
+from synthgain.statistics.pairs import Pair, pair_units
 from synthgain.statistics.predictions import Panel, cells_of
-from synthgain.statistics.resampling import bootstrap_covariance, patient_sums, percentile_interval, ratio_draws
+from synthgain.statistics.resampling import (
+    bootstrap_covariance,
+    patient_sums,
+    percentile_interval,
+    ratio_draws,
+    ratio_influence,
+)
 
 PERMUTATIONS = 500
 BANDS = 3  # a continuous covariate is cut at its tertiles over patients
@@ -30,13 +36,14 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class GroupMetric:
-    """values: (R,); covariance (R, R) and draws (B, R) over patients; information: who shows an error, who not."""
+    """values: (R,); covariance (R, R) and draws (B, R) over patients; information, influence: as an Endpoint's."""
 
     label: str
     values: np.ndarray
     covariance: np.ndarray
     draws: np.ndarray
     information: Kinds
+    influence: np.ndarray | None = None
 
 
 def group_codes(panel: Panel, table: pd.DataFrame, column: str) -> tuple[np.ndarray, list[str]]:
@@ -159,7 +166,7 @@ def _measure(
         parts = delong.components(truth, panel.scores[:, label], panel.patient, panel.patients)
         draws = parts.auroc + (resamples.bootstrap - 1) @ parts.influence.T
         kinds = of_auroc(parts, truth, panel.patient, panel.patients)
-        return GroupMetric(panel.labels[label], parts.auroc, delong.covariance([parts]), draws, kinds)
+        return GroupMetric(panel.labels[label], parts.auroc, delong.covariance([parts]), draws, kinds, parts.influence)
     if decided is None:
         raise ValueError("rates need decisions")
     chosen = of_image & (panel.truth[label] == (1 if metric == "tpr" else 0))
@@ -169,7 +176,12 @@ def _measure(
     draws = ratio_draws(part, resamples.bootstrap)
     values = ratio_draws(part, np.ones((1, panel.patients)))[0]
     return GroupMetric(
-        panel.labels[label], values, bootstrap_covariance(draws), draws, of_ratios(part, metric == "tpr")
+        panel.labels[label],
+        values,
+        bootstrap_covariance(draws),
+        draws,
+        of_ratios(part, metric == "tpr"),
+        ratio_influence(part),
     )
 
 
@@ -199,7 +211,7 @@ def _cells(
 
 
 def _difference(measured: GroupMetric, pair: Pair, analysis: Analysis) -> dict:
-    contrast, reason = contrast_of(measured, pair, generator_units(pair, analysis))
+    contrast, reason = contrast_of(measured, pair, pair_units(pair, analysis))
     low, high = contrast.interval(analysis.confidence)
     moved = measured.draws[:, pair.arm_runs].mean(axis=1) - measured.draws[:, pair.baseline_runs].mean(axis=1)
     bootstrap_low, bootstrap_high = percentile_interval(moved, analysis.confidence)

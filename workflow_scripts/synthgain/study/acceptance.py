@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from synthgain.entry import nearest
 from synthgain.runtime.accepted import Accepted
@@ -71,7 +70,7 @@ class FromRecords:
         return "; ".join(changed)
 
 
-def chosen_rules(text: str | None) -> frozenset[str] | None:
+def chosen_rules(text: object) -> frozenset[str] | None:
     """Return the rules of `--config accept=rule,rule`; None for all. SynthGainError for a name that is none."""
     if text is None:
         return None
@@ -81,7 +80,7 @@ def chosen_rules(text: str | None) -> frozenset[str] | None:
     return names
 
 
-def described(acceptance: FromRecords, jobs: Iterable[PlannedJob]) -> dict[str, Any]:
+def described(acceptance: FromRecords, jobs: Iterable[PlannedJob]) -> dict[str, object]:
     """Return what accept_results.py needs of a run: the results taken as current, and why others are not."""
     jobs = list(jobs)
     there = [job for job in jobs if Path(acceptance.folder, job.output).exists()]

@@ -9,7 +9,7 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
-from synthgain.study.check_masks import check_masks
+from synthgain.study.check_masks import check_masks, structures_of
 from synthgain.study.roles import baseline_of, borrowed, source_dataset
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def check_references(study: Study) -> None:
     check_masks(study)
     _check_analysis(study)
     _check_evaluation(study)
+    _check_readers(study)
+    _check_overlaps(study)
 
 
 def columns_of(study: Study, dataset: str) -> set[str] | None:
@@ -203,3 +205,35 @@ def _no_circle(kind: str, links: dict[str, str | None]) -> None:
                 raise ValueError(f"{kind}: {' → '.join([*seen, here])} is a circle")
             seen.append(here)
             here = links.get(here)
+
+
+def _check_readers(study: Study) -> None:
+    for name, panel in study.readers.items():
+        place = f"readers.{name}"
+        for dataset in panel.items.real:
+            _known(dataset, study.datasets, f"{place}.items.real")
+            if study.datasets[dataset].split is None and panel.items.part != "test":
+                raise ValueError(f"{place}.items.part: {dataset!r} has no split, so all of it is test; say part: test")
+            _check_columns(study, dataset, panel.findings, f"{place}.findings")
+            known = structures_of(study, dataset)
+            lacking = [s for s in panel.structures if known is not None and s not in known]
+            if lacking:
+                hint = nearest(lacking[0], known or ())
+                raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
+        for pool in panel.items.pools:
+            _known(pool, study.pools, f"{place}.items.pools")
+
+
+def _check_overlaps(study: Study) -> None:
+    """A test set whose films are part of a training set is no external one: their patients are the same."""
+    trained = {arm.real for arm in study.arms.values() if arm.real is not None}
+    trained |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    films = {name: dataset.films for name, dataset in study.datasets.items() if dataset.films}
+    for name in study.evaluate_on:
+        for other in sorted(trained - {name}):
+            if name in films and films.get(other) == films[name] and not study.datasets[name].overlap_accepted:
+                raise ValueError(
+                    f"evaluate_on: films of {name!r} and {other!r} are of the same patients "
+                    f"({films[name]}), so it is no "
+                    f"external test; take another set, or say why in datasets.{name}.shares_films"
+                )

@@ -15,11 +15,10 @@ import re
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json, write_text
-from synthgain.study.syntax import PACKAGE, facts_of
+from synthgain.study.syntax import PACKAGE, Facts, facts_of
 
 _DUMP_VERSION = 5  # raise when `syntax.py` reads a file in another way
 DECLARATIONS = {"options": {"options"}, "registry": {"options", "registry"}}  # by file name: what it may hold
@@ -35,13 +34,19 @@ DISTRIBUTIONS = {
 }
 
 
+class Known(Facts):
+    """The facts of a file under the key of its bytes."""
+
+    key: str
+
+
 class CodeDigests:
     """Digests of jobs' code below `scripts`, with versions from `lock`; facts per file are kept in `cache`."""
 
     def __init__(self, scripts: Path, lock: Path, cache: Path | None = None) -> None:
         self.scripts, self.lock, self.cache = scripts, lock, cache
-        self._facts: dict[Path, dict[str, Any]] = {}
-        self._known: dict[str, dict[str, Any]] = {}
+        self._facts: dict[Path, Known] = {}
+        self._known: dict[str, Known] = {}
         self._contents: dict[Path, str] = {}
         self._files: dict[str, Path | None] = {}
         self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -181,7 +186,7 @@ class CodeDigests:
             return dotted
         return self._left_out(target) or str(self._of(target)["tree"])
 
-    def _of(self, path: Path) -> dict[str, Any]:
+    def _of(self, path: Path) -> Known:
         if path not in self._facts:
             source = path.read_bytes()
             key = f"{_DUMP_VERSION}:{hashlib.sha256(source).hexdigest()}"

@@ -58,13 +58,13 @@ def _section(model: type[BaseModel]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _models(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in typing.get_args(annotation) for model in _models(part)]
 
 
-def _type_text(annotation: Any) -> str:
+def _type_text(annotation: object) -> str:
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return "name" if any("pattern" in repr(part) for part in parts[1:]) else _type_text(parts[0])
@@ -80,14 +80,14 @@ def _type_text(annotation: Any) -> str:
         return "null"
     if annotation is Any:
         return "any"
+    assert isinstance(annotation, type)
     if issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true/false"}.get(
-        annotation.__name__, annotation.__name__
-    )
+    words = {str: "text", int: "integer", float: "number", bool: "true/false"}
+    return words.get(annotation, annotation.__name__)
 
 
-def _limit(item: Any) -> str:
+def _limit(item: object) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     return ", ".join(f"{sign} {getattr(item, key):g}" for key, sign in signs.items() if hasattr(item, key))
 

@@ -1,6 +1,6 @@
 """Config of generators: one kind for each registered family."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from synthgain.generators.family import Family, GeneratorBase
 from synthgain.registry import FAMILY_ENTRIES
 from synthgain.runtime.loading import load
 
-KNOWN_FAMILIES: dict[str, Family[Any]] = {name: load(FAMILY_ENTRIES, name).FAMILY for name in FAMILY_ENTRIES}
+KNOWN_FAMILIES: dict[str, Family[GeneratorBase]] = {name: load(FAMILY_ENTRIES, name).FAMILY for name in FAMILY_ENTRIES}
 if TYPE_CHECKING:
     Generator = GeneratorBase
 else:
@@ -18,6 +18,6 @@ else:
     ]
 
 
-def family_of(generator: GeneratorBase) -> Family[Any]:
+def family_of(generator: GeneratorBase) -> Family[GeneratorBase]:
     """Return what is known of a generator's family."""
     return KNOWN_FAMILIES[generator.family]

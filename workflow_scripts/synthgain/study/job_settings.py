@@ -1,14 +1,12 @@
 """What jobs learn through the environment, since it may not rerun them (`synthgain.runtime.settings`)."""
 
-from typing import Any
-
 from synthgain.generators.family import TRAINING_SETTINGS
 from synthgain.study.schema import Study
 
 THREAD_ROLES = ("generator", "sampling", "downstream")  # of `compute.<role>_threads`
 
 
-def job_settings(study: Study) -> dict[str, Any]:
+def job_settings(study: Study) -> dict[str, object]:
     """Return {section of the config: settings, or {entry: settings}}."""
     return {
         "compute": {

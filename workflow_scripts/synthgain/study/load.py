@@ -1,146 +1,60 @@
-"""From YAML to a validated study: one clear line for whatever is wrong."""
+"""From a config to a validated study: one clear line for whatever is wrong."""
 
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from synthgain.entry import first_problem, shown
+from synthgain.entry import IN_QUOTES, UNSAFE, first_problem, shown
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.generation import family_of
+from synthgain.study.limits import TooMuch, check_limits
 from synthgain.study.schema import Study
-
-Place = tuple[str, ...]  # keys from the top of a config down to a value
-_MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
+from synthgain.study.yaml_files import Place
 
 
-class _Loader(yaml.SafeLoader):
-    """Keys are the text that is written, for a table may hold `yes` or 0; so are dates."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  (as in the class that it overrides)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                key.tag = _TEXT
-        return super().construct_mapping(node, deep=deep)
-
-
-class Repeated(SynthGainError):
-    """A key given twice, which YAML and JSON would pass over in silence."""
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML or JSON mapping; SynthGainError naming the file and the line where it is not one."""
-    try:
-        value = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise SynthGainError(f"{path}: {reason}") from None
-    except SynthGainError as error:
-        raise type(error)(f"{path}: {error}") from None
-    if not isinstance(value, dict):
-        raise SynthGainError(f"{path}: not a study config (a YAML mapping)")
-    if "__use_yte__" in value:
-        raise SynthGainError(f"{path}: templates (__use_yte__) are not for studies; write the values out")
-    return value
-
-
-def parse_yaml(text: str) -> Any:
-    """Return what a text holds, JSON before YAML as Snakemake reads it; SynthGainError with the line of a problem."""
-    try:
-        try:
-            return _json(text)
-        except ValueError:
-            return _yaml(text)
-    except RecursionError:
-        raise SynthGainError("nested too deeply") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}: " if mark else ""
-        raise SynthGainError(f"{place}{' '.join(str(error.problem or error.context).split())}") from None
-    except (yaml.YAMLError, ValueError) as error:  # a number of too many digits, a date that does not exist
-        raise SynthGainError(" ".join(str(error).split())) from None
-
-
-def _json(text: str) -> Any:
-    """Read JSON; its tabs are blanks to YAML, which then knows the line of a key given twice."""
-    repeated: list[str] = []
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            repeated.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        return found
-
-    value = json.loads(text, object_pairs_hook=once)
-    if repeated:
-        with suppress(yaml.YAMLError):
-            _yaml(text.replace("\t", " "))
-        raise Repeated(_twice(repeated[0], repeated[0]))
-    return value
-
-
-def _yaml(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        _refuse_repeated_keys(node)
-        return None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _refuse_repeated_keys(root: yaml.Node | None) -> None:
-    """Look through every mapping once, however often an alias names it; 1 and 01 are one key, as YAML has it."""
-    values = yaml.SafeLoader("")
-    waiting, seen = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            first: dict[Any, str] = {}
-            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-                value = key.value if key.tag == _MERGE else values.construct_object(key)
-                same = (type(value), value)
-                if same in first:
-                    raise Repeated(f"line {key.start_mark.line + 1}: {_twice(key.value, first[same])}")
-                first[same] = key.value
-            waiting += [part for pair in node.value for part in pair]
-        else:
-            waiting += node.value
-
-
-def _twice(key: str, first: str) -> str:
-    otherwise = "" if key == first else f" (first as {shown(first)!r})"
-    return f"the key {shown(key)!r} is given twice{otherwise}; keep one"
-
-
-def parse_study(config: Mapping[str, Any], source: str | Callable[[Place], str] = "config") -> Study:
+def parse_study(config: Mapping[str, object], source: str | Callable[..., str] = "config") -> Study:
     """Validate a config; SynthGainError with the first problem in one line. Rehearsals are made small here.
 
-    `source` is what the config is called, or says for a place in it which file it was read from.
+    `source` is what the config is called, or says for a place in it which file it was read from (and with a second
+    argument that is true also the line).
     """
     try:
         study = Study.model_validate(dict(config))
     except ValidationError as error:
         keys, message = first_problem(error, config)
         unknown = re.match(r"unknown key '(\w+)'", message)
-        named = source if isinstance(source, str) else source((*keys, *(unknown.groups() if unknown else ())))
-        raise SynthGainError(": ".join([named, *([".".join(keys)] if keys else []), message])) from None
+        place = (*keys, *(unknown.groups() if unknown else ()))
+        raise SynthGainError(_said(source, place, keys, message)) from None
+    _refuse_unsafe_text(config, source)
+    try:
+        check_limits(study)
+    except TooMuch as problem:
+        raise SynthGainError(_said(source, problem.place, list(problem.place), problem.message)) from None
     return rehearse(study) if study.rehearsal else study
+
+
+def _said(source: str | Callable[..., str], place: Place, keys: list[str], message: str) -> str:
+    named = source if isinstance(source, str) else source(place, IN_QUOTES in message)
+    return ": ".join([named, *([".".join(keys)] if keys else []), message])
+
+
+def _refuse_unsafe_text(config: Mapping[str, object], source: str | Callable[..., str]) -> None:
+    """Raise SynthGainError where a key or a value holds a character that breaks or disguises what a reader sees."""
+    waiting: list[tuple[Place, object]] = [((), config)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [((*place, str(key)), part) for key, part in value.items()]
+            waiting += [((*place, str(key)), str(key)) for key in value]
+        elif isinstance(value, list | tuple):
+            waiting += [((*place, str(number)), part) for number, part in enumerate(value)]
+        elif isinstance(value, str) and place[:1] != ("data_root",):  # a folder is called as it is
+            found = UNSAFE.search(value)
+            if found:
+                keys = [shown(key) for key in place]
+                what = f"holds the character U+{ord(found[0]):04X}, which is not shown as it is; take it out"
+                raise SynthGainError(_said(source, place, keys, what))
 
 
 def rehearse(study: Study) -> Study:

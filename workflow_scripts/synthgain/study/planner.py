@@ -7,13 +7,15 @@ the config alone: what lies on disk is compared with it, never read for it.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
-from synthgain.study.stage import Acceptance, Made, Named, PlannedJob, Stage, Wildcards, nothing_accepted
+from synthgain.study.stage import Acceptance, Made, Named, PlannedJob, Stage, Wildcard, Wildcards, nothing_accepted
+
+Part = TypeVar("Part")
 
 
 class Planner:
@@ -36,10 +38,10 @@ class Planner:
         self.study, self.run, self.seed, self.code = study, run, seed, code
         self.folder, self.root, self.stages, self.accepted = results / run, root, stages, accepted
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
-        self._parts: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._parts: dict[tuple[str, ...], object] = {}
         self._checksums: dict[str, str] = {}
 
-    def job(self, rule: str, **wildcards: Any) -> PlannedJob:
+    def job(self, rule: str, **wildcards: Wildcard) -> PlannedJob:
         """Return the planned job of a rule with these wildcards; KeyError for names that the study lacks."""
         stage = self.stages[rule]
         output = stage.output.format(**wildcards)
@@ -69,11 +71,11 @@ class Planner:
         """Return {path: identity} of these inputs of a rule."""
         return self.inputs_of(self.stages[rule], wanted)[1]
 
-    def once(self, about: tuple[str, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return a part of slices that many jobs share, made for the first of them; nobody may change it."""
+    def once(self, about: tuple[str, ...], make: Callable[[], Part]) -> Part:
+        """Return what many jobs share, made for the first of them; nobody may change it."""
         if about not in self._parts:
             self._parts[about] = make()
-        return self._parts[about]
+        return cast(Part, self._parts[about])
 
     def jobs(self) -> list[PlannedJob]:
         """Return every job planned so far."""
@@ -83,7 +85,7 @@ class Planner:
         """Return the numbers of a cell's downstream jobs."""
         return range(-(-self.study.replicates.count // self.study.replicates.per_job))
 
-    def replicates_of(self, chunk: Any) -> list[int]:
+    def replicates_of(self, chunk: Wildcard) -> list[int]:
         """Return the replicates of downstream job `chunk`: chunk·per_job … (chunk+1)·per_job − 1.
 
         Raises KeyError for a chunk that the study lacks.

@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from synthgain.runtime.command import JOB_FILE_KEY
+from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import canonical_json
-from synthgain.study.stage import PlannedJob
+from synthgain.runtime.job_pack import PACK, unpacked
+from synthgain.study.stage import PlannedJob, Slice
 
 LONGEST_VALUE = 40  # characters of a value that is shown
 SHOWN = 3  # differences of a job that are named
@@ -22,7 +23,7 @@ Recorded = Callable[[str], list[str] | None]
 class Record(NamedTuple):
     """A job as it was planned when its result was made."""
 
-    slice: Mapping[str, Any]
+    slice: Slice
     inputs: Mapping[str, str]
     code: str
     identity: str
@@ -33,14 +34,14 @@ def record_of(params: list[str] | None) -> Record | None:
     try:
         (text,) = params or []
         fields = json.loads(ast.literal_eval(text))
-        if JOB_FILE_KEY in fields:
-            fields = json.loads(Path(fields[JOB_FILE_KEY]).read_text(encoding="utf-8"))
+        if PACK in fields:
+            fields = json.loads(unpacked(Path(fields[PACK]), fields["digest"]))
         return Record(fields["slice"], fields["inputs"], fields["code"], fields["identity"])
-    except (ValueError, SyntaxError, KeyError, TypeError, OSError):
+    except (ValueError, SyntaxError, KeyError, TypeError, SynthGainError):
         return None
 
 
-def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
+def differences(before: object, now: object, place: str = "") -> Iterator[str]:
     """Yield where two JSON values differ, as `training.steps 100, now 200`.
 
     Identities of other results are passed over: they differ since something else does.
@@ -92,6 +93,6 @@ def told(changed: Iterable[tuple[str, list[str]]], accepted_before: int = 0) -> 
     return "\n".join(lines)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

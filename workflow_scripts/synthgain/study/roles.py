@@ -112,6 +112,12 @@ def copies_real(study: Study, name: str) -> bool:
     return pool.known == "copier" and pool.rows_of == arm.real and not changed and plain
 
 
+def generated(study: Study, name: str) -> bool:
+    """True if a generator of the study drew the arm's synthetic images: another training of it is another sample."""
+    arm = study.arms[name]
+    return arm.synthetic is not None and root_pool(study, arm.synthetic).from_ is not None
+
+
 def borrowed(study: Study, name: str) -> bool:
     """True if the arm's generator saw real patients on which the arm's baseline does not train."""
     arm = study.arms[name]

@@ -1,11 +1,12 @@
 """The study config: one YAML, validated before anything is planned."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from synthgain.entry import Entry, Name, Share
 from synthgain.pools.options import Pool
+from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
@@ -87,10 +88,9 @@ class TorchScriptSpace(Entry):
     mean: list[float] | None = Field(None, description="Mean per channel of pixels in [0, 1]; default: ImageNet's.")
     sd: list[float] | None = Field(None, description="Standard deviation per channel; default: ImageNet's.")
 
-    def entry(self, name: str) -> dict[str, Any]:
-        """Return the space's slice entry but for its module."""
-        options = self.dump(exclude={"weights", "sha256"}, exclude_none=True) | {"label": name}
-        return {"options": options, "weights": self.weights, "sha256": self.sha256}
+    def options(self, name: str) -> dict[str, object]:
+        """Return what its module builds it of, besides the file."""
+        return self.dump(exclude={"weights", "sha256"}, exclude_none=True) | {"label": name}
 
 
 class Fidelity(Entry):
@@ -167,6 +167,7 @@ class Study(Entry):
     arms: dict[Name, Arm] = Field(min_length=1, description="Training recipes by name.")
     evaluate_on: list[Name] = Field(min_length=1, description="Data sets on which models are tested.")
     match: Literal["steps", "epochs"] = Field("steps", description="What the arms share: optimiser steps, or epochs.")
+    readers: dict[Name, Panel] = Field(default_factory=dict, description="Reader studies by name.")
     replicates: Replicates = Field(Replicates(), description="Repetition.")
     analysis: Analysis = Field(description="The pre-declared analysis.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured on pools.")
@@ -179,7 +180,7 @@ class Study(Entry):
 
     @model_validator(mode="before")
     @classmethod
-    def _rehearsal_as_text(cls, data: Any) -> Any:
+    def _rehearsal_as_text(cls, data: object) -> object:
         """Snakemake hands on the words of `--config` as text."""
         words = {"true": True, "false": False}
         if isinstance(data, dict) and data.get("rehearsal") in ("true", "false"):

@@ -1,23 +1,26 @@
 """What the Snakefile opens: the study, a planner per run, and the environment of its jobs."""
 
+import atexit
 import os
 import re
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from synthgain.runtime.accepted import read_accepted
-from synthgain.runtime.command import JOB_FILE_KEY
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import canonical_json, digest, read_manifest, write_json, write_text
+from synthgain.runtime.files import canonical_json, read_manifest, write_json
+from synthgain.runtime.job_pack import PACK, JobPack
 from synthgain.runtime.settings import VARIABLE
 from synthgain.study.acceptance import FromRecords, chosen_rules, described, from_file
 from synthgain.study.code import CodeDigests
+from synthgain.study.expected import plan_all, sources
 from synthgain.study.job_settings import job_settings
-from synthgain.study.load import Place, parse_study, run_names
+from synthgain.study.load import parse_study, run_names
 from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.records import Recorded, record_of, told, what_changed
 from synthgain.study.schema import Study
@@ -26,11 +29,14 @@ from synthgain.study.stages.forecast import planned_outputs
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.table import STAGES
 from synthgain.study.wildcards import check_wildcards
+from synthgain.study.yaml_files import Place
 
 # Linux takes 128 KiB for one argument, and a rule's whole shell command is one.
 LONGEST_PARAMETER = 64 * 1024
-JOB_FILES = Path(".snakemake") / "synthgain_jobs"
+JOB_PACKS = Path(".snakemake") / "synthgain_jobs"
 DIGESTS = Path(".snakemake") / "synthgain_digests.json"
+RECEIPT = "audit/receipt"  # of confirm_audit, empty
+CALL = "synthgain_call-"  # folders of single calls below .snakemake
 ACCEPT = "accept"  # not a key of the study: which rules' results `snakemake accept` takes as current
 
 
@@ -42,7 +48,7 @@ class Session:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         repository: Path,
         results: Path,
         source: str | Callable[[Place], str] = "config",
@@ -50,8 +56,10 @@ class Session:
         self.study: Study = parse_study({key: value for key, value in config.items() if key != ACCEPT}, source)
         self._rules_to_accept = chosen_rules(config.get(ACCEPT))
         self.results = results
+        self._packs: dict[str, JobPack] = {}
+        self._own: Path | None = None
         self._asked: dict[tuple[str, ...], PlannedJob] = {}
-        self._replicas: dict[Path, str] = {}  # manifests of replicas on disk: their identities
+        self._made: dict[Path, str] = {}  # manifests on disk: their identities
         root = self.study.data_root or os.environ.get("SYNTHGAIN_DATA")
         self.root = Path(root).expanduser().resolve() if root else None
         self.code = CodeDigests(
@@ -89,31 +97,41 @@ class Session:
         folder, job = self._job(rule, **wildcards)
         replicas = STAGES[rule].inputs[name] == "merge_pool_replica"
         return [
-            (f"{self.results}/{folder}/{path}", replicas and self._same_replica(folder, path, job.inputs[path]))
+            (f"{self.results}/{folder}/{path}", replicas and self._is_made(folder, path, job.inputs[path]))
             for _, path in job.named[name]
         ]
 
-    def _same_replica(self, folder: str, path: str, identity: str) -> bool:
+    def after_audit(self, rule: str, **wildcards: str) -> list[str]:
+        """Return the receipt of the audit, for which a job waits that takes long; nothing for one that is done.
+
+        `ancient` would not do: while the audit is due, Snakemake does not look whether what comes after it, by ancient
+        files too, has reasons of its own to run.
+        """
+        folder, job = self._job(rule, **wildcards)
+        done = self._is_made(folder, job.output, job.identity)
+        return [] if done else [f"{self.results}/{folder}/{RECEIPT}"]
+
+    def _is_made(self, folder: str, path: str, identity: str) -> bool:
+        """Return whether a manifest is there with the identity it should have."""
         place = self.results / folder / path
-        if place not in self._replicas:
+        if place not in self._made:
             try:
-                self._replicas[place] = str(read_manifest(place)["identity"])
+                self._made[place] = str(read_manifest(place)["identity"])
             except SynthGainError:  # not there yet, or damaged
-                self._replicas[place] = ""
-        return self._replicas[place] == identity
+                self._made[place] = ""
+        return self._made[place] == identity
 
     def parameter(self, rule: str, **wildcards: str) -> str:
-        """Return the one param of a job: its JSON, or where that is too long the name of a file that holds it."""
+        """Return the one param of a job: its JSON, or where that is too long its digest, and the pack that holds it."""
         return self._parameter(self._job(rule, **wildcards)[1])
 
     def _parameter(self, job: PlannedJob) -> str:
         text = job.parameter()
         if len(shlex.quote(text)) <= LONGEST_PARAMETER:
             return text
-        path = JOB_FILES / f"{digest(text)}.json"
-        if not path.exists():
-            write_text(path, text)
-        return canonical_json({JOB_FILE_KEY: str(path), "digest": digest(text)})
+        pack = self._packs.setdefault(job.rule, JobPack(JOB_PACKS / f"{job.rule}.jobs"))
+        facts = {PACK: str(pack.path), "digest": pack.keep(text), "code": job.code, "identity": job.identity}
+        return canonical_json(facts)
 
     def targets(self, kind: str) -> list[str]:
         """Return the files of a named target: audit, plan, samples, exports or report."""
@@ -135,14 +153,13 @@ class Session:
         return self.study.study, self._over_runs(rule)
 
     def write_expected(self, path: Path) -> str:
-        """Write `expected()` with every data set's slice as JSON for verify_results.py, and return the path."""
-        slices: dict[str, dict[str, Any]] = {
-            run: {"identities": found, "datasets": {}} for run, found in self.expected().items()
+        """Write `expected()` with the sources of data sets as JSON for verify_results.py, and return the path."""
+        found: dict[str, dict[str, object]] = {
+            run: {"identities": identities, "sources": {}} for run, identities in self.expected().items()
         }
         for run, plan in self.planners.items():
-            prepared = [job for job in plan.jobs() if job.rule == "prepare_dataset"]
-            slices[run]["datasets"] = {job.output: dict(job.slice) for job in prepared}
-        write_json(path, slices)
+            found[run]["sources"] = sources(plan.jobs())
+        write_json(path, found)
         return str(path)
 
     def write_planned(self, path: Path) -> str:
@@ -207,13 +224,22 @@ class Session:
         )
 
     def expected(self) -> dict[str, dict[str, str]]:
-        """Return {run: {path: identity}} of every file that the report rests on."""
-        for plan in self.planners.values():
-            plan.job("write_report")
-        found = {run: {job.output: job.identity for job in plan.jobs()} for run, plan in self.planners.items()}
+        """Return {run: {path: identity}} of every file that the report rests on, and of samples and exports there."""
+        found = {
+            run: {job.output: job.identity for job in plan_all(plan, self.results)}
+            for run, plan in self.planners.items()
+        }
         if self.study.study_seeds is not None:
             found[self.study.study] = {job.output: job.identity for job in self._all_over_runs()}
         return found
+
+    def own_file(self, name: str) -> Path:
+        """Return a path that no other call of Snakemake has; its folder is removed when this process ends."""
+        if self._own is None:
+            Path(".snakemake").mkdir(exist_ok=True)
+            self._own = Path(tempfile.mkdtemp(prefix=CALL, dir=".snakemake"))
+            atexit.register(_remove, self._own, os.getpid())
+        return self._own / name
 
     def _set_environment(self, repository: Path) -> None:
         """Jobs inherit these; as they are no params, moving the data, the checkout or the device reruns nothing."""
@@ -226,6 +252,12 @@ class Session:
         os.environ["SYNTHGAIN_ALLOW_CPU"] = str(int(compute.allow_cpu))  # the config alone allows it
         # `python` in the rules is the interpreter that runs Snakemake, activated or not.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove what a call kept for itself; a process forked from it leaves it alone."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _targets(plan: Planner, kind: str) -> list[str]:
@@ -241,6 +273,10 @@ def _targets(plan: Planner, kind: str) -> list[str]:
             for index in range(study.replicates.generators)
             for step in snapshots_of(plan, name)
         ]
+    if kind == "reader_kit":
+        if not study.readers:
+            raise SynthGainError("reader_kit: the study has no `readers:`; docs/readers.md says how to write them")
+        return [STAGES["write_reader_kit"].output.format(panel=name) for name in study.readers]
     if kind == "exports":
         draws = range(plan.pool_draws())
         return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.load import Place, parse_yaml, read_yaml
 from synthgain.study.schema import Study
+from synthgain.study.yaml_files import Place, line_of, parse_yaml, read_yaml
 
 WORDS = "--config"
 _QUOTES = "'\""
@@ -26,7 +26,7 @@ class Source:
     """A part of the study: the name of its file, or `--config`, and what it holds."""
 
     name: str
-    values: dict[str, Any]
+    values: dict[str, object]
 
 
 def read_sources(configfiles: Sequence[Path | str], settings: Any, sent: bool = False) -> list[Source]:
@@ -43,31 +43,35 @@ def read_sources(configfiles: Sequence[Path | str], settings: Any, sent: bool = 
     return [*sources, Source(WORDS, command_line(words, sent))] if words else sources
 
 
-def merged(configs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(configs: Iterable[Mapping[str, object]]) -> dict[str, object]:
     """Lay each config over those before it as Snakemake does: mappings key by key, all else whole."""
-    result: dict[str, Any] = {}
+    result: dict[str, object] = {}
     for config in configs:
         _lay_over(result, config)
     return result
 
 
-def blamed(sources: Sequence[Source], place: Place) -> str:
-    """Return the name of the source that gives what lies at a place; of a mapping, all that give a part of it."""
+def blamed(sources: Sequence[Source], place: Place, line: bool = False) -> str:
+    """Return the name of the source that gives what lies at a place; of a mapping, all that give a part of it.
+
+    line: also the line at which it stands in a file.
+    """
     found = [(*_follow(source.values, place), source.name) for source in sources]
     deepest = max((depth for depth, _, _ in found), default=0)
     names: list[str] = []
     for depth, value, name in found:
         if depth == deepest:
             names = [*names, name] if isinstance(value, dict) else [name]  # all but a mapping is replaced
-    return ", ".join(names) or "config"
+    found_at = line_of(Path(names[0]), place) if line and len(names) == 1 and names[0] != WORDS else None
+    return (", ".join(names) or "config") + (f": line {found_at}" if found_at else "")
 
 
-def command_line(words: Iterable[str], sent: bool = False) -> dict[str, Any]:
+def command_line(words: Iterable[str], sent: bool = False) -> dict[str, object]:
     """Return what `key=value` words mean: text stays as it was typed, else numbers, YAML, or a map as Python writes it.
 
     Two maps for one key are laid over each other; any other key given twice is refused.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for word in words:
         key, _, text = word.partition("=")
         if sent and not _survives(word):
@@ -81,7 +85,7 @@ def command_line(words: Iterable[str], sent: bool = False) -> dict[str, Any]:
     return found
 
 
-def _meant(key: str, text: str) -> Any:
+def _meant(key: str, text: str) -> object:
     bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES else text
     if key in _TEXTS:
         return bare
@@ -114,17 +118,17 @@ def _short(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+def _lay_over(below: dict[str, object], above: Mapping[str, object]) -> None:
     for key, value in above.items():
         if not isinstance(value, Mapping):
             below[key] = copy.deepcopy(value)
-        elif isinstance(below.get(key, {}), dict):
-            _lay_over(below.setdefault(key, {}), value)
+        elif isinstance(inner := below.setdefault(key, {}), dict):
+            _lay_over(inner, value)
         elif value:  # an empty mapping leaves a plain value as it is
             below[key] = copy.deepcopy(dict(value))
 
 
-def _follow(values: Any, place: Place) -> tuple[int, Any]:
+def _follow(values: object, place: Place) -> tuple[int, object]:
     """Return how many keys of a place are here, and what the last one holds; a part that names a kind is no key."""
     depth = 0
     for part in place:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from string import Formatter
-from typing import Any
 
 from synthgain.runtime.files import canonical_json, digest
+from synthgain.speed.documents import Term
 from synthgain.study.schema import Study
-from synthgain.study.work import Term
 
-Slice = Mapping[str, Any]
-Wildcards = Mapping[str, Any]  # {name: value} of one job
+Slice = Mapping[str, object]  # JSON values, on their way to a digest
+Wildcard = str | int  # text from Snakemake, a number from the plan
+Wildcards = Mapping[str, Wildcard]  # {name: value} of one job
 Named = Mapping[str, Sequence[tuple[tuple[str | int, ...], str]]]  # {input name: [(key, path)]} of a job
 NUMBERS = frozenset({"index", "replica", "shard", "ratio", "chunk", "snapshot"})  # wildcards that are numbers
 
@@ -34,8 +34,8 @@ class Draft:
     slice: Slice
     inputs: Mapping[str, Sequence[Wildcards]] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
-    result: Mapping[str, Any] | None = None
-    basis: Mapping[str, Any] | None = None
+    result: Slice | None = None
+    basis: Slice | None = None
 
 
 def no_gpu(study: Study, wildcards: Wildcards) -> int:
@@ -58,8 +58,8 @@ class Stage:
     inputs: {name in the rule file and of `job.inputs`: stage that makes them}.
     gpus: how many GPUs a job computes on where there are any; loads: libraries that it loads first.
     synthesis: True for work that exists only because synthetic images were wanted.
-    kinds: what counting needs of a group of jobs beyond their slices; work and disk: terms of work, and of what a job
-    leaves on disk, from its slice with `kinds` (`study/work.py`).
+    work, disk: the functions of a planner and the wildcards that give a job's terms of work, and of what it leaves on
+    disk (`study/work.py`).
     shown: the jobs behind the report, under the name that write_report reads them by.
     values: the values of a wildcard where they are fewer than any stage's (`study/wildcards.py`).
     """
@@ -72,9 +72,8 @@ class Stage:
     gpus: Callable[[Study, Wildcards], int] = no_gpu
     loads: str = TABLES
     synthesis: bool = False
-    kinds: Callable[[Study, Slice], Mapping[str, Any]] | None = None
-    work: Callable[[Slice], list[Term]] | None = None
-    disk: Callable[[Slice], list[Term]] | None = None
+    work: Callable[..., list[Term]] | None = None
+    disk: Callable[..., list[Term]] | None = None
     shown: Callable[..., Sequence[Wildcards]] | None = None
     values: Mapping[str, Callable[[Study], Sequence[str]]] = field(default_factory=dict)
     over_runs: bool = False
@@ -83,6 +82,12 @@ class Stage:
     def wildcards(self) -> tuple[str, ...]:
         """Names of the wildcards, in the order of the output's path."""
         return tuple(name for _, name, _, _ in Formatter().parse(self.output) if name is not None)
+
+    def record(self, folder: str, ending: str) -> str:
+        """Return where a job's log (or run times) lie below results/, with its wildcards and that of its run."""
+        run = "{study}" if self.over_runs else "{run}"
+        job = "-".join(f"{{{name}}}" for name in self.wildcards) or "all"
+        return f"{run}/{folder}/{self.name}/{job}.{ending}"
 
     @property
     def on_gpu(self) -> bool:
@@ -123,7 +128,7 @@ class Made:
 
     rule: str
     output: str
-    slice: Mapping[str, Any]
+    slice: Slice
     inputs: Mapping[str, str]
     code: str
     draft: Draft | None = None
@@ -132,7 +137,7 @@ class Made:
     key: tuple[str | int, ...] = ()
 
     @property
-    def _result(self) -> Mapping[str, Any]:
+    def _result(self) -> Slice:
         return (self.draft and self.draft.result) or {"slice": self.slice, "inputs": self.inputs}
 
     def identity(self, code: str) -> str:

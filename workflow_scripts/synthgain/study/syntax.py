@@ -10,7 +10,8 @@ The dump is our own, so that it does not depend on the Python version.
 import ast
 import hashlib
 import re
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from typing import TypedDict
 
 PACKAGE = "synthgain"
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
@@ -91,7 +92,7 @@ class _Dump:
         else:
             self.text.append(repr(node))
 
-    def _list(self, items: list[Any]) -> None:
+    def _list(self, items: Sequence[object]) -> None:
         self.text.append("[")
         for item in items:
             if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):
@@ -152,7 +153,7 @@ class _Dump:
         else:
             self.node(node)
 
-    def _all_words(self, nodes: list[Any]) -> None:
+    def _all_words(self, nodes: Sequence[ast.AST]) -> None:
         self.text.append("(")
         for node in nodes:
             self._words(node)

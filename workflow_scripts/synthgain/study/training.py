@@ -1,6 +1,6 @@
 """Config of downstream models and arms."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -50,7 +50,7 @@ class Model(Entry):
 
     @field_validator("network", mode="wrap")
     @classmethod
-    def _of_the_task(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
+    def _of_the_task(cls, value: object, handler: object, info: ValidationInfo) -> Network | None:
         task = info.data.get("task", "classification")
         return None if value is None else network_of(value, TASK_KINDS[task].networks, task)
 
@@ -90,7 +90,7 @@ class Model(Entry):
         return self
 
 
-def _default(model: type[Entry], field: str) -> Any:
+def _default(model: type[Entry], field: str) -> object:
     return model.model_fields[field].default
 
 

@@ -67,11 +67,21 @@ class DatasetBase(Entry):
         return True
 
     @property
+    def films(self) -> str:
+        """The collection that the films come from, where several published sets share one; else nothing."""
+        return ""
+
+    @property
+    def overlap_accepted(self) -> bool:
+        """True where the study says why films that it trains on may be among those it tests on."""
+        return False
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """Dotted modules that the adapter loads by name."""
         return ()
 
-    def counted(self, root: Path | None) -> dict[str, Any]:
+    def counted(self, root: Path | None) -> dict[str, object]:
         """Return what tells the number of images before they are read, or {}; `root`: the data root, if known.
 
         {images: number}, {counts: {all, train, validation, test}}, or {table: {path, where}}.

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -72,7 +72,7 @@ class FolderDataset(RowsDataset):
         check_layout(read_layout(folder, self.levels), self.job_options(""), self.folder, self.split is not None)
         return folder_source(folder)
 
-    def counted(self, root: Path | None) -> dict[str, Any]:
+    def counted(self, root: Path | None) -> dict[str, object]:
         from synthgain.datasets.folder_layout import SPLIT, read_layout
 
         if root is None or not (root / self.folder).is_dir():

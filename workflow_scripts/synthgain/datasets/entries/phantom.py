@@ -46,7 +46,7 @@ class PhantomDataset(DatasetBase):
     def known_structures(self) -> set[str]:
         return set(STRUCTURES)
 
-    def counted(self, root: Path | None) -> dict[str, Any]:
+    def counted(self, root: Path | None) -> dict[str, object]:
         return {"images": self.patients * sum(self.images_per_patient) / 2}
 
     def job_options(self, name: str) -> dict[str, Any]:

@@ -1,24 +1,31 @@
 """Config of a published data set."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synthgain.datasets.entries.base import DatasetBase
-from synthgain.datasets.known_layouts import KNOWN_LAYOUTS, Layout
+from synthgain.datasets.known_layouts import CHEXMASK, KNOWN_LAYOUTS, Layout
+from synthgain.datasets.layout_options import LabelPolicy, LayoutOptions
+from synthgain.entry import Name, OmittedWhen, nearest
 from synthgain.registry import LAYOUTS
 from synthgain.runtime.listing import source_identity
 from synthgain.runtime.loading import load
+
+if TYPE_CHECKING:
+    LayoutName = str
+else:  # the layouts that are known; a type checker cannot follow it
+    LayoutName = Literal[tuple(KNOWN_LAYOUTS)]
+
+TAKEN = ("labels", "findings", "confirmed", "mapping")  # keys that only some layouts heed
 
 
 class PublishedDataset(DatasetBase):
     """A published data set whose folders are known; downloaded and checked where the publisher allows it."""
 
     adapter: Literal["published"]
-    layout: Literal["kvasir_seg", "hyperkvasir", "cvc_clinicdb", "polypgen", "montgomery", "shenzhen", "siim_acr"] = (
-        Field(description="Which one.")
-    )
+    layout: LayoutName = Field(description="Which one.")
     folder: str | None = Field(None, description="Its folder below the data root; default: as the archive names it.")
     where: dict[str, Any] = Field(
         default_factory=dict,
@@ -26,6 +33,39 @@ class PublishedDataset(DatasetBase):
     )
     url: str | None = Field(None, description="Another address of the same archive.")
     checksum: str | None = Field(None, description="Hex digits of another archive's MD5, SHA-256, SHA-384 or SHA-512.")
+    labels: LabelPolicy | None = Field(None, description="What uncertain and blank labels become; by whom they are.")
+    findings: list[Name] | None = Field(
+        None, description="Labels read, in snake_case; default: all (vindr_cxr, padchest: name them)."
+    )
+    confirmed: bool | None = Field(
+        None, description="candid_ptx: the outlines were seen to fit in the audit, so that masks are read."
+    )
+    mapping: bool | None = Field(None, description="rsna_pneumonia: false reads it without patients, split by image.")
+    chexmask: Annotated[str | None, OmittedWhen(None)] = Field(
+        None, description="CheXmask's CSV file of this set, below the data root: masks of lungs and heart."
+    )
+    shares_films: str = Field(
+        "", description="Why a test on films that another set of the study may train on is wanted: printed."
+    )
+
+    @model_validator(mode="after")
+    def _heeded_keys_only(self) -> "PublishedDataset":
+        for key in TAKEN:
+            if getattr(self, key) is not None and key not in self.known.takes:
+                raise ValueError(f"{key}: layout {self.layout!r} does not heed it; leave it out")
+        for finding in self.findings or ():
+            if self.known.findings is not None and finding not in self.known.findings:
+                raise ValueError(
+                    f"findings: {finding!r} is none of {self.layout}'s; {nearest(finding, self.known.findings)}"
+                )
+        if self.known.findings is None and not self.findings:
+            raise ValueError(f"findings: {self.layout} has very many; name those that are read, in snake_case")
+        return self
+
+    @property
+    def chosen_findings(self) -> list[str]:
+        """Labels that are read."""
+        return list(self.findings if self.findings is not None else self.known.findings or ())
 
     @property
     def known(self) -> Layout:
@@ -38,11 +78,23 @@ class PublishedDataset(DatasetBase):
 
     @property
     def known_columns(self) -> set[str]:
-        return set(self.known.columns)
+        return {*self.known.columns, *self.chosen_findings}
 
     @property
     def known_structures(self) -> set[str]:
-        return set(self.known.structures)
+        return {*self.known.structures, *(CHEXMASK if self.chexmask else ())}
+
+    @property
+    def has_patients(self) -> bool:
+        return self.known.patients and self.mapping is not False
+
+    @property
+    def films(self) -> str:
+        return self.known.films
+
+    @property
+    def overlap_accepted(self) -> bool:
+        return bool(self.shares_films)
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -69,12 +121,25 @@ class PublishedDataset(DatasetBase):
     def job_options(self, name: str) -> dict[str, Any]:
         keep = {"keep": [self.split.column]} if self.split is not None and self.split.column is not None else {}
         return {
-            "layout": {"module": self.known.module, "options": {}},
+            "layout": {"module": self.known.module, "options": self._layout_options()},
             "folder": self.source_folder,
             "archive": {"checksum": self.archive["checksum"]} if self.archive else None,
             "where": self.where,
+            **({"chexmask": self.chexmask} if self.chexmask else {}),
             **keep,
         }
+
+    def _layout_options(self) -> dict[str, Any]:
+        """Return what the layout's module is given: nothing for one that takes nothing."""
+        if not self.known.takes:
+            return {}
+        options = LayoutOptions(
+            labels=self.labels or LabelPolicy(),
+            findings=self.chosen_findings,
+            confirmed=bool(self.confirmed),
+            mapping=self.mapping is not False,
+        )
+        return options.dump()
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The diffusion family: its config entry, and what others must know of it."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,7 +8,7 @@ from synthgain.generators.diffusion.options import Formulation
 from synthgain.generators.family import Family, GeneratorBase
 from synthgain.generators.options import GeneratorTraining
 from synthgain.networks.generator_options import UNet, UNetCondition
-from synthgain.networks.options import by_name, network_of
+from synthgain.networks.options import Network, by_name, network_of
 
 NETWORKS = by_name(UNet, UNetCondition)  # the first is the default
 
@@ -28,7 +28,7 @@ class DiffusionGenerator(GeneratorBase):
 
     @field_validator("network", mode="wrap")
     @classmethod
-    def _of_the_family(cls, value: Any, handler: Any) -> Any:
+    def _of_the_family(cls, value: object, handler: object) -> Network:
         return network_of(value, NETWORKS, "diffusion")
 
     @model_validator(mode="after")
@@ -44,7 +44,7 @@ class DiffusionGenerator(GeneratorBase):
         return self
 
 
-def facts(config: DiffusionGenerator) -> dict[str, Any]:
+def facts(config: DiffusionGenerator) -> dict[str, object]:
     """Return how a mask condition enters (or null) and the noise parametrisation."""
     return {
         "mask_by": config.mask_by if config.mask_conditioned else None,

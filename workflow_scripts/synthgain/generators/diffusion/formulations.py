@@ -5,9 +5,9 @@ Nichol and Dhariwal 2021, zero terminal SNR of Lin et al. 2024 and Min-SNR weigh
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Formulation(Protocol):
     def loss(self, network: Network, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """Return the training loss (N,) at noise levels given by level (N,), uniform in (0, 1)."""
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """JSON values from which `saved_formulation` makes it again."""
 
 
@@ -80,7 +80,7 @@ class Edm:
         target = (clean - c_skip * noisy) / c_out
         return (network(c_in * noisy, c_noise).float() - target).square().mean(dim=(1, 2, 3))
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         return {"kind": "edm", "sigma_data": self.sigma_data, "p_mean": self.p_mean, "p_std": self.p_std}
 
 
@@ -153,7 +153,7 @@ class VPrediction:
         snr = (alpha / spread) ** 2
         return loss * snr.clamp(max=self.min_snr_gamma) / (snr + 1)
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         return {
             "kind": "v_prediction",
             "sigma_data": self.sigma_data,
@@ -172,10 +172,10 @@ def made_of(options: Options, sigma_data: float) -> Formulation:
     return VPrediction(sigma_data, *own)
 
 
-def saved_formulation(config: dict[str, Any]) -> Formulation:
+def saved_formulation(config: Mapping[str, object]) -> Formulation:
     """Return the formulation whose `config` a manifest holds; SynthGainError where it holds something else."""
     own = {name: value for name, value in config.items() if name != "sigma_data"}
-    return made_of(checked(Options, own, "formulation"), float(config["sigma_data"]))
+    return made_of(checked(Options, own, "formulation"), float(str(config["sigma_data"])))
 
 
 def cosine_betas(steps: int) -> Tensor:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import diffusers
 import pandas as pd
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from synthgain.generators.condition_encoder import ConditionEncoder
@@ -19,6 +20,7 @@ from synthgain.networks.unet import prepare_memory_format
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json
 
+Part = TypeVar("Part", bound=ModelMixin)
 NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel")  # of diffusers
 
 
@@ -28,7 +30,7 @@ class ConditionalNetwork(nn.Module):
     With a control network the other two stay as they are: frozen, and without dropout.
     """
 
-    def __init__(self, network: Any, encoder: ConditionEncoder, control: Any = None) -> None:
+    def __init__(self, network: ModelMixin, encoder: ConditionEncoder, control: ModelMixin | None = None) -> None:
         super().__init__()
         self.network, self.encoder, self.control = network, encoder, control
         if control is not None:
@@ -67,7 +69,7 @@ class DiffusionGenerator:
     structures: masks drawn, or conditioned on where `mask_by` is "concatenation" or "controlnet".
     """
 
-    network: Any  # UNet2DModel or UNet2DConditionModel, or a compiled one
+    network: ModelMixin  # UNet2DModel or UNet2DConditionModel
     encoder: ConditionEncoder
     formulation: Formulation
     image_shape: tuple[int, int, int]
@@ -76,7 +78,7 @@ class DiffusionGenerator:
     output: str = "image"
     structures: tuple[str, ...] = ()
     mask_by: str | None = None
-    control: Any = None  # ControlNetModel
+    control: ModelMixin | None = None  # ControlNetModel
     recorded: Callable[..., Tensor] | None = None
 
     @property
@@ -139,36 +141,44 @@ class DiffusionGenerator:
 
 def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> DiffusionGenerator:
     """Load a trained generator's averaged weights; every file is compared with the manifest's checksum."""
-    manifest, parts = saved_parts(folder, snapshot, ("network", "condition_encoder", "control_network"))
+    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder", "control_network"))
     place = torch.device(device)
-    shape, mask_by = tuple(manifest["image_shape"]), manifest.get("mask_by")
-    control = _saved("ControlNetModel", parts / "control_network", place) if mask_by == CONTROLNET else None
+    control: ModelMixin | None = None
+    if saved.mask_by == CONTROLNET:
+        control = _saved(_diffusers("ControlNetModel"), parts / "control_network", place)
     return DiffusionGenerator(
         _saved(_network_class(parts / "network"), parts / "network", place),
         _saved(ConditionEncoder, parts / "condition_encoder", place),
-        saved_formulation(manifest["formulation"]),
-        shape,
+        saved_formulation(saved.formulation),
+        saved.image_shape,
         place,
-        manifest.get("image_channels", shape[0]),
-        manifest.get("output", "image"),
-        tuple(manifest.get("structures", ())),
-        mask_by,
+        saved.drawn_channels,
+        saved.output,
+        saved.structures,
+        saved.mask_by,
         control,
     )
 
 
-def _saved(kind: str | type, folder: Path, device: torch.device) -> Any:
-    """Return the weights in `folder` as a module of `kind` (by name: diffusers'), for inference."""
-    made: Any = getattr(diffusers, kind) if isinstance(kind, str) else kind
-    module = made.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    return prepare_memory_format(module.to(device).eval().requires_grad_(False))
+def _saved(kind: type[Part], folder: Path, device: torch.device) -> Part:
+    """Return the weights in `folder` as a module of `kind`, for inference."""
+    module = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    module.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]  # diffusers wraps `to`
+    prepare_memory_format(module)
+    return module
 
 
-def _network_class(folder: Path) -> str:
+def _network_class(folder: Path) -> type[ModelMixin]:
     name = str(read_json(folder / "config.json").get("_class_name"))
     if name not in NETWORK_CLASSES:
         raise SynthGainError(f"{folder}/config.json: network {name!r}; known are {', '.join(NETWORK_CLASSES)}")
-    return name
+    return _diffusers(name)
+
+
+def _diffusers(name: str) -> type[ModelMixin]:
+    """Return a class of diffusers by its name, so that only what is used is loaded."""
+    kind: type[ModelMixin] = getattr(diffusers, name)
+    return kind
 
 
 def save_parts(folder: Path, module: ConditionalNetwork) -> None:

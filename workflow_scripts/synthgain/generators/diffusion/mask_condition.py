@@ -1,9 +1,9 @@
 """A mask as condition: as further input channels of the network, or through a control network next to it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from synthgain.device import memory_format
@@ -33,7 +33,7 @@ def checked_masks(masks: Tensor, count: int, structures: Sequence[str], size: in
 
 
 def evaluate_conditioned(
-    network: Any, control: Any, images: Tensor, time: Tensor, vector: Tensor, masks: Tensor | None
+    network: ModelMixin, control: ModelMixin | None, images: Tensor, time: Tensor, vector: Tensor, masks: Tensor | None
 ) -> Tensor:
     """Return the network's output (N,C,H,W) for time (N,), vector (N,D) and masks (N,K,H,W) in {-1, UNKNOWN, 1}.
 

@@ -5,6 +5,14 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from synthgain.entry import Entry
+from synthgain.generators.options import TrainingSlice
+
+
+class DiffusionSlice(TrainingSlice):
+    """What a training's slice says of this family. mask_by: how a mask condition enters, if any."""
+
+    mask_by: str | None = None
+    formulation: dict[str, object] = Field(default_factory=dict)
 
 
 class Formulation(Entry):

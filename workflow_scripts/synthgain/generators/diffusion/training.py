@@ -1,14 +1,16 @@
 """Training of the diffusion family: its step, and its network: fresh, begun from another's weights, or steering one."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, UNet2DModel
+from accelerate.optimizer import AcceleratedOptimizer
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import EDMDPMSolverMultistepScheduler
 from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthgain.device import compiled, memory_format
 from synthgain.entry import checked
@@ -17,10 +19,11 @@ from synthgain.generators.diffusion.formulations import Edm, Formulation, VPredi
 from synthgain.generators.diffusion.generator import ConditionalNetwork, DiffusionGenerator, fitting_weights, save_parts
 from synthgain.generators.diffusion.generator import load as load_diffusion
 from synthgain.generators.diffusion.mask_condition import CONCATENATION, CONTROLNET, UNKNOWN
+from synthgain.generators.diffusion.options import DiffusionSlice
 from synthgain.generators.diffusion.options import Formulation as Options
 from synthgain.generators.options import GeneratorTraining
-from synthgain.generators.run import Run, common_parts, training_options, weight_average
-from synthgain.generators.training_data import PlacedData, TrainingData, measure_sigma_data
+from synthgain.generators.run import Run, Stateful, common_parts, training_options, weight_average
+from synthgain.generators.training_data import PlacedData, TrainingData, measure_sigma_data, training_slice
 from synthgain.networks.unet import condition_dimension, prepare_memory_format
 from synthgain.registry import NETWORKS
 from synthgain.runtime.command import Job, logger
@@ -28,6 +31,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed
 
+Scheduler = EDMDPMSolverMultistepScheduler | DPMSolverMultistepScheduler
 LOSS_KEYS = {"p_mean", "p_std", "min_snr_gamma"}  # of a formulation: they weigh the loss, the network is the same
 WEIGHT_DECAY = 0.01
 LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus infinity
@@ -43,16 +47,17 @@ class DiffusionRun(Run):
     average: EMAModel
     optimizer: torch.optim.Optimizer
     mask_by: str | None = None
-    forward: Any = None
-    prepared_optimizer: Any = None
-    placed: PlacedData | None = None
+    # From `start` on.
+    forward: nn.Module = field(init=False)
+    prepared_optimizer: AcceleratedOptimizer = field(init=False)
+    placed: PlacedData = field(init=False)
 
     @property
     def encoder(self) -> ConditionEncoder:
         return self.module.encoder
 
     @property
-    def stateful(self) -> dict[str, Any]:
+    def stateful(self) -> dict[str, Stateful]:
         return {"module": self.module, "average": self.average, "optimizer": self.optimizer}
 
     def start(self) -> None:
@@ -62,7 +67,6 @@ class DiffusionRun(Run):
         self.placed = PlacedData.of(self.data, self.module.encoder, self.accelerator.device)
 
     def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
-        assert self.placed is not None  # start() was called
         for group in self.prepared_optimizer.param_groups:
             group["lr"] = self.learning_rate_at(self.step)
         clean, values, null = self.placed.batch(rows)
@@ -76,7 +80,7 @@ class DiffusionRun(Run):
         scheduler_of(self.formulation).save_pretrained(folder / "scheduler")
         return ["scheduler/scheduler_config.json"]
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         return {
             "formulation": self.formulation.config(),
             "sigma_data": self.formulation.sigma_data,
@@ -88,30 +92,30 @@ class DiffusionRun(Run):
 
 def prepare_run(job: Job) -> DiffusionRun:
     """Read the data and build network, encoder, average and optimiser as the slice says."""
-    entry = job.slice
-    options = training_options(GeneratorTraining, job)
-    mask_by = entry.get("mask_by")
+    entry, options = training_slice(DiffusionSlice, job), training_options(GeneratorTraining, job)
     data, accelerator, keys = common_parts(job, options)
-    start = load_diffusion(job.inputs.start.only.folder()) if entry.get("init_from") else None
+    start = load_diffusion(job.inputs.start.only.folder()) if entry.init_from is not None else None
     formulation = build_formulation(entry, data, start)
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
     module = build_module(entry, data)
-    if mask_by == CONTROLNET:
+    if entry.mask_by == CONTROLNET:
         module = controlled_module(module, start, entry, data)
     elif start is not None:
-        take_over_weights(module, start, entry["init_from"])
+        take_over_weights(module, start, str(entry.init_from))
     prepare_memory_format(module.to(accelerator.device))
     average = weight_average(module, options)
     optimizer = torch.optim.AdamW(
         module.trained_parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
     averaged = copy.deepcopy(module)
-    return DiffusionRun(options, data, accelerator, keys, formulation, module, averaged, average, optimizer, mask_by)
+    return DiffusionRun(
+        options, data, accelerator, keys, formulation, module, averaged, average, optimizer, entry.mask_by
+    )
 
 
 def train_step(
     run: DiffusionRun,
-    optimizer: Any,
+    optimizer: AcceleratedOptimizer,
     clean: Tensor,
     values: Tensor,
     null: Tensor,
@@ -160,32 +164,33 @@ def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor
     return level.clamp(LEVEL_MARGIN, 1 - LEVEL_MARGIN), noise, dropped
 
 
-def build_formulation(entry: dict[str, Any], data: TrainingData, start: DiffusionGenerator | None) -> Formulation:
+def build_formulation(entry: DiffusionSlice, data: TrainingData, start: DiffusionGenerator | None) -> Formulation:
     """Return the slice's formulation with the data's sigma_data; with a frozen network, that network's own.
 
     Raises SynthGainError where a frozen network was trained with another formulation.
     """
-    config = checked(Options, entry.get("formulation") or {}, "formulation", of_slice=True)
-    if entry.get("mask_by") != CONTROLNET or start is None:
+    config = checked(Options, entry.formulation, "formulation", of_slice=True)
+    if entry.mask_by != CONTROLNET or start is None:
         return made_of(config, measure_sigma_data(data.images))
     made = made_of(config, start.sigma_data)
     own, frozen = made.config(), start.formulation.config()
     for key in sorted(set(own) | set(frozen)):
-        if key not in LOSS_KEYS and own.get(key) != frozen.get(key):
+        wanted, has = (config.get(key) for config in (own, frozen))
+        if key not in LOSS_KEYS and wanted != has:
             raise SynthGainError(
-                f"generators.{entry['generator']}.formulation.{key} {own.get(key)!r}: the frozen network of "
-                f"{entry['init_from']} has {frozen.get(key)!r}; give the same formulation"
+                f"generators.{entry.generator}.formulation.{key} {wanted!r}: the frozen network of "
+                f"{entry.init_from} has {has!r}; give the same formulation"
             )
     return made
 
 
-def build_module(entry: dict[str, Any], data: TrainingData) -> ConditionalNetwork:
+def build_module(entry: DiffusionSlice, data: TrainingData) -> ConditionalNetwork:
     """Return network and condition encoder with fresh weights from torch's global seed."""
     channels, size = data.images.shape[1], data.images.shape[-1]
-    concatenated = 0 if data.masks is None or entry.get("mask_by") != CONCATENATION else data.masks.shape[1]
-    build = load(NETWORKS, entry["network"]["module"]).build
-    network: UNet2DModel = build(entry["network"].get("options", {}), size, channels, concatenated)
-    specs = column_specs(entry["condition_on"], data.columns, data.table[data.labelled])
+    concatenated = 0 if data.masks is None or entry.mask_by != CONCATENATION else data.masks.shape[1]
+    build = load(NETWORKS, entry.network.module).build
+    network: UNet2DModel = build(entry.network.options, size, channels, concatenated)
+    specs = column_specs(entry.condition_on, data.columns, data.table[data.labelled])
     return ConditionalNetwork(network, ConditionEncoder(specs, condition_dimension(network)))
 
 
@@ -207,7 +212,7 @@ def take_over_weights(module: ConditionalNetwork, start: DiffusionGenerator, man
 
 
 def controlled_module(
-    module: ConditionalNetwork, start: DiffusionGenerator | None, entry: dict[str, Any], data: TrainingData
+    module: ConditionalNetwork, start: DiffusionGenerator | None, entry: DiffusionSlice, data: TrainingData
 ) -> ConditionalNetwork:
     """Return the frozen network and condition encoder of `start` with a new control network for the masks.
 
@@ -218,7 +223,7 @@ def controlled_module(
 
     assert start is not None  # checked with the slice, as are the masks
     assert data.masks is not None
-    place, manifest = f"generators.{entry['generator']}", entry["init_from"]
+    place, manifest = f"generators.{entry.generator}", entry.init_from
     if start.mask_by is not None or start.output != "image":
         what = "draws masks" if start.output != "image" else "takes masks itself"
         raise SynthGainError(f"{place}.init_from: {manifest} {what}; a control network steers one that draws images")
@@ -230,16 +235,16 @@ def controlled_module(
     if shapes != own or start.image_shape[-1] != data.images.shape[-1]:
         raise SynthGainError(f"{place}.network: options or image size are not those of {manifest}; give the same")
     columns = [column["name"] for column in start.encoder.columns]
-    if columns != list(entry["condition_on"]):
+    if columns != entry.condition_on:
         raise SynthGainError(
-            f"{place}.condition_on: its columns are {', '.join(entry['condition_on']) or 'none'}, those of the frozen "
+            f"{place}.condition_on: its columns are {', '.join(entry.condition_on) or 'none'}, those of the frozen "
             f"{manifest} {', '.join(columns) or 'none'}; give the same, in that order"
         )
     control = build_control(start.network, data.images.shape[-1], data.masks.shape[1])
     return ConditionalNetwork(start.network, start.encoder, control)
 
 
-def scheduler_of(formulation: Formulation) -> Any:
+def scheduler_of(formulation: Formulation) -> Scheduler:
     """Return the diffusers scheduler that samples from this formulation; saved next to the network as `scheduler/`."""
     if isinstance(formulation, Edm):
         return EDMDPMSolverMultistepScheduler(

@@ -1,13 +1,13 @@
 """The GAN family: its config entry, and what others must know of it."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from synthgain.generators.family import Family, GeneratorBase
 from synthgain.generators.gan.options import GanTraining
 from synthgain.networks.generator_options import Gan
-from synthgain.networks.options import by_name, network_of
+from synthgain.networks.options import Network, by_name, network_of
 
 NETWORKS = by_name(Gan)
 
@@ -23,7 +23,7 @@ class GanGenerator(GeneratorBase):
 
     @field_validator("network", mode="wrap")
     @classmethod
-    def _of_the_family(cls, value: Any, handler: Any) -> Any:
+    def _of_the_family(cls, value: object, handler: object) -> Network:
         return network_of(value, NETWORKS, "gan")
 
     @model_validator(mode="after")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from synthgain.runtime.errors import SynthGainError
 class ConditionalGenerator(nn.Module):
     """Generator network and condition encoder as one module, so that one optimiser and average cover both."""
 
-    def __init__(self, network: Any, encoder: ConditionEncoder) -> None:
+    def __init__(self, network: GanNetwork, encoder: ConditionEncoder) -> None:
         super().__init__()
         self.network, self.encoder = network, encoder
 
@@ -36,7 +35,7 @@ class GanGenerator:
         the others the masks of `structures` in [-1, 1].
     """
 
-    network: Any  # GanNetwork, or a compiled one
+    network: GanNetwork
     encoder: ConditionEncoder
     image_shape: tuple[int, int, int]
     latent_dim: int
@@ -71,7 +70,7 @@ class GanGenerator:
 
 def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> GanGenerator:
     """Load a trained generator's averaged weights; every file is compared with the manifest's checksum."""
-    manifest, parts = saved_parts(folder, snapshot, ("network", "condition_encoder"))
+    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder"))
     place = torch.device(device)
     network, encoder = (
         kind.from_pretrained(parts / name, use_safetensors=True, local_files_only=True)
@@ -83,12 +82,12 @@ def load(folder: Path, snapshot: int | None = None, device: torch.device | str =
     return GanGenerator(
         network,
         encoder,
-        tuple(manifest["image_shape"]),
+        saved.image_shape,
         int(network.config.latent_dim),
         place,
-        manifest["image_channels"],
-        manifest["output"],
-        tuple(manifest["structures"]),
+        saved.drawn_channels,
+        saved.output,
+        saved.structures,
     )
 
 

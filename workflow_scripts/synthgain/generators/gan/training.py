@@ -9,9 +9,9 @@ differentiable augmentation, since medical sets are small, and an average of the
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -24,8 +24,10 @@ from synthgain.generators.gan.differentiable_augmentation import NUMBERS, augmen
 from synthgain.generators.gan.generator import ConditionalGenerator, save_parts
 from synthgain.generators.gan.options import GanTraining
 from synthgain.generators.gan.schedules import FIRST_BETA2, LAST_GAMMA, beta2_at, gamma_at, learning_rate_at
-from synthgain.generators.run import Run, common_parts, training_options, weight_average
-from synthgain.generators.training_data import PlacedData, TrainingData
+from synthgain.generators.options import TrainingSlice
+from synthgain.generators.run import Run, Stateful, common_parts, training_options, weight_average
+from synthgain.generators.training_data import PlacedData, TrainingData, training_slice
+from synthgain.networks.gan import GanDiscriminator
 from synthgain.registry import NETWORKS
 from synthgain.runtime.command import Job
 from synthgain.runtime.loading import load
@@ -38,7 +40,7 @@ MASKED_OUTPUTS = ("image+mask",)
 class ConditionalDiscriminator(nn.Module):
     """Discriminator network and a condition encoder of its own."""
 
-    def __init__(self, network: Any, encoder: ConditionEncoder) -> None:
+    def __init__(self, network: GanDiscriminator, encoder: ConditionEncoder) -> None:
         super().__init__()
         self.network, self.encoder = network, encoder
 
@@ -69,14 +71,14 @@ class GanRun(Run):
     average: EMAModel
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]  # generator's, discriminator's
     image_channels: int
-    placed: PlacedData | None = None
+    placed: PlacedData = field(init=False)  # from `start` on
 
     @property
     def encoder(self) -> ConditionEncoder:
         return self.generator.encoder
 
     @property
-    def stateful(self) -> dict[str, Any]:
+    def stateful(self) -> dict[str, Stateful]:
         return {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -92,7 +94,6 @@ class GanRun(Run):
         self.placed = PlacedData.of(self.data, self.encoder, self.accelerator.device)
 
     def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
-        assert self.placed is not None  # start() was called
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate_at(self.step)
@@ -103,7 +104,7 @@ class GanRun(Run):
         self.average.copy_to(self.averaged.parameters())
         save_parts(folder, self.averaged)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         generator, discriminator = (
             sum(parameter.numel() for parameter in module.parameters())
             for module in (self.generator, self.discriminator)
@@ -112,15 +113,14 @@ class GanRun(Run):
         return {
             "parameters": generator,
             "discriminator_parameters": discriminator,
-            "latent_dim": int(self.generator.network.config.latent_dim),
+            "latent_dim": int(self.generator.network.config["latent_dim"]),
             "r1_gamma": {"first": gamma, "last": LAST_GAMMA * gamma},
         }
 
 
 def prepare_run(job: Job) -> GanRun:
     """Read the data and build both networks, average and optimisers as the slice says."""
-    entry = job.slice
-    options = training_options(GanTraining, job)
+    entry, options = training_slice(TrainingSlice, job), training_options(GanTraining, job)
     data, accelerator, keys = common_parts(job, options)
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
     generator, discriminator = build_modules(entry, data)
@@ -130,7 +130,7 @@ def prepare_run(job: Job) -> GanRun:
         torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=(0.0, FIRST_BETA2), fused=True)
         for module in (generator, discriminator)
     )
-    drawn = len(entry.get("structures") or []) if entry.get("output", "image") in MASKED_OUTPUTS else 0
+    drawn = len(entry.structures) if entry.output in MASKED_OUTPUTS else 0
     return GanRun(
         options,
         data,
@@ -145,11 +145,11 @@ def prepare_run(job: Job) -> GanRun:
     )
 
 
-def build_modules(entry: dict[str, Any], data: TrainingData) -> tuple[ConditionalGenerator, ConditionalDiscriminator]:
+def build_modules(entry: TrainingSlice, data: TrainingData) -> tuple[ConditionalGenerator, ConditionalDiscriminator]:
     """Return both networks with their condition encoders, with fresh weights from torch's global seed."""
     channels, size = data.images.shape[1], data.images.shape[-1]
-    module, options = load(NETWORKS, entry["network"]["module"]), entry["network"].get("options", {})
-    specs = column_specs(entry["condition_on"], data.columns, data.table[data.labelled])
+    module, options = load(NETWORKS, entry.network.module), entry.network.options
+    specs = column_specs(entry.condition_on, data.columns, data.table[data.labelled])
     network = module.build_generator(options, size, channels, CONDITION_DIMENSION)
     generator = ConditionalGenerator(network, ConditionEncoder(specs, CONDITION_DIMENSION))
     critic = module.build_discriminator(options, size, channels)
@@ -214,7 +214,7 @@ def step_draws(run: GanRun, own: Tensor) -> Draws:
     generator = torch.Generator(device)
     generator.manual_seed(integer_seed(**run.seed_keys, step="noise", number=run.step))
     slots = own.to(device, non_blocking=True)
-    latent_dim = int(run.generator.network.config.latent_dim)
+    latent_dim = int(run.generator.network.config["latent_dim"])
     latent = [torch.randn(size, latent_dim, generator=generator, device=device)[slots] for _ in range(2)]
     numbers = [torch.rand(2, size, NUMBERS, generator=generator, device=device)[:, slots] for _ in range(2)]
     dropped = torch.rand(size, generator=generator, device=device)[slots]

@@ -10,8 +10,9 @@ import pandas as pd
 from synthgain.report.blocks import Column, Facts, Section, make_table
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.figures.style import arm_label
-from synthgain.report.sections.methods import listed, prose_of
+from synthgain.report.sections.methods import prose_of
 from synthgain.report.sections.verdicts import UNREACHED
+from synthgain.report.vocabulary import listed
 from synthgain.statistics.metric_registry import metric_label
 
 ITEMS = Path(__file__).parents[1] / "templates" / "checklist.json"

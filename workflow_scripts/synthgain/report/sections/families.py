@@ -6,8 +6,9 @@ from synthgain.report.blocks import Block, Column, Section, Text, make_table, nu
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.facts import GeneratorFacts
 from synthgain.report.floors import with_floor
-from synthgain.report.sections.methods import listed, prose_of
-from synthgain.report.sections.utility import comparison_columns
+from synthgain.report.sections.methods import prose_of
+from synthgain.report.tables import comparison_columns, result_table
+from synthgain.report.vocabulary import listed
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.roles import root_pool
 from synthgain.study.schema import Study
@@ -73,7 +74,7 @@ def _arms(evidence: Evidence, model: ModelEvidence, drawn: dict[str, str | None]
     title = f"{metric_label(chosen.metric)} on {chosen.test_set} by family"
     strong = rows["family"] == "primary"
     file = f"families_{model.name}.csv"
-    return [make_table(title, rows, [*head, *comparison_columns(evidence.level)], file, strong)]
+    return [result_table(title, rows, [*head, *comparison_columns(evidence.level)], file, strong=strong)]
 
 
 def _costs(evidence: Evidence, generators: list[str]) -> list[Block]:

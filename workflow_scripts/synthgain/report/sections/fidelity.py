@@ -1,15 +1,14 @@
-"""Fidelity beside its floors, whether labels survived, and whether any of it predicts usefulness."""
+"""Fidelity and its floors, whether labels survived, and whether any of it predicts usefulness."""
 
 import pandas as pd
 
-from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, make_table, number
+from synthgain.report.agreement import agreement_blocks, agreements, not_done
+from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, number
 from synthgain.report.evidence import Evidence, Measured
-from synthgain.report.sections.further import folded
-from synthgain.report.sections.segmentation import agreement_blocks, shape_blocks
-from synthgain.report.vocabulary import MEASURES, SPACES, in_words, measure_words
+from synthgain.report.sections.segmentation import shape_blocks
+from synthgain.report.tables import ALL, FLOOR_SDS, result_table
+from synthgain.report.vocabulary import MEASURES, listed, measure_words, space_words
 
-ALL = "all"  # the group that is every image
-FLOOR_SDS = 2.0  # within so many SDs of the real-versus-real splits a value is "at the floor"
 FLOOR_NOTE = (
     "Floor: real images against real images of other patients, at the same number of images. At its floor a pool "
     "cannot be told from real images by this measure."
@@ -25,18 +24,6 @@ FIDELITY_COLUMNS = [
     Column("floor", "Real–real floor", "number"),
     Column("excess", "Excess", "signed"),
     Column("p", "p", "p"),
-]
-CONSISTENCY_COLUMNS = [
-    Column("label", "Label"),
-    Column("group", "Group", optional=True),
-    Column("n", "Synthetic images", "count"),
-    Column("positives", "Positive", "count"),
-    Column("value", "AUROC on synthetic", "number"),
-    Column(("low", "high"), "95 % interval", "interval"),
-    Column("real_n", "Real images", "count"),
-    Column("real_value", "AUROC on real", "number"),
-    Column(("real_low", "real_high"), "95 % interval, real", "interval"),
-    Column("difference", "Difference", "signed"),
 ]
 RELATION_COLUMNS = [
     Column("space", "Feature space"),
@@ -60,7 +47,7 @@ POINT_COLUMNS = [
 
 def fidelity_section(evidence: Evidence) -> Section:
     """Return distances and diversity of every measured pool, label consistency, and the relation with gains."""
-    held = "masks" if evidence.only_segments else "labels"
+    held = listed([kind.held for kind in agreements(evidence)])
     lead = f"Do the pools look like new patients, are they as varied, and do their {held} hold?"
     section = Section("fidelity", "Fidelity and diversity", lead=lead)
     for measured in evidence.fidelity:
@@ -75,29 +62,14 @@ def fidelity_section(evidence: Evidence) -> Section:
     for model in evidence.models[:1]:
         section.blocks += model.pictures("agreement")
     for measured in evidence.consistency:
-        section.blocks += _consistency_blocks(measured)
+        section.blocks += agreement_blocks(measured)
     if not evidence.consistency:
-        check = "Mask agreement" if evidence.only_segments else "Label consistency"
-        section.blocks.append(Text(f"{check}: not done.", "missing"))
+        section.blocks.append(not_done(evidence))
     for measured in evidence.relations:
         section.blocks += _relation_blocks(measured)
     if not evidence.relations:
         section.blocks.append(Text("Whether fidelity predicts usefulness: not done.", "missing"))
     return section
-
-
-def notes_of(table: pd.DataFrame) -> str:
-    """Return the notes of a table, each once, to stand below it instead of in a narrow column."""
-    if "note" not in table:
-        return ""
-    noted = table[table["note"].notna() & (table["note"].astype(str).str.strip() != "")]
-    sentences = []
-    for note, rows in noted.groupby("note", sort=False):
-        text = str(note).rstrip(".").replace(" x ", " × ").replace(" kid", " KID")
-        names = dict.fromkeys(MEASURES.get(name, "") for name in rows.get("metric", ()))
-        about = ", ".join(name for name in names if name)
-        sentences.append(f"{about}: {text}." if about else f"{text[0].upper()}{text[1:]}.")
-    return " ".join(sentences)
 
 
 def _main_rows(measured: Measured) -> pd.DataFrame:
@@ -125,8 +97,7 @@ def _floor_sentence(measured: Measured) -> str:
     distances = rows[rows["metric"].isin(["fid", "kid"])]
     if len(distances):
         row = distances.iloc[0]
-        space = SPACES.get(row["space"], row["space"])
-        text += f"; {MEASURES[row['metric']]} in the space of {space} is {number(row['value'])}"
+        text += f"; {MEASURES[row['metric']]} in the space of {space_words(row['space'])} is {number(row['value'])}"
         text += f" ({interval(row['low'], row['high'])}), its floor {number(row['floor'])}"
     return text + "."
 
@@ -137,44 +108,18 @@ def _fidelity_blocks(measured: Measured) -> list[Block]:
         return []
     name, main = measured.name(), _main_rows(measured)
     file = f"fidelity_{measured.pool}_{measured.index}.csv"
-    shown, whole = in_words(main), in_words(table)
-    notes = f"{FLOOR_NOTE} {notes_of(main)}".strip()
     spaces = [
         (
-            SPACES.get(space.name, space.name),
+            space_words(space.name),
             f"{space.label}, {space.dimensions} dimensions, weights {space.weights_sha256}",
         )
         for space in measured.manifest.spaces
     ]
     title = f"{name}: every reference and group"
-    rest = make_table(title, whole, FIDELITY_COLUMNS, file, note=notes_of(table), download=table)
-    headline = make_table(f"{name}: all images", shown, FIDELITY_COLUMNS, f"headline_{file}", note=notes, download=main)
+    rest = result_table(title, table, FIDELITY_COLUMNS, file)
+    headline = result_table(f"{name}: all images", main, FIDELITY_COLUMNS, f"headline_{file}", FLOOR_NOTE)
     more: list[Block] = [rest, *([Facts(spaces)] if spaces else [])]
     return [headline, Details(f"{title}; the networks behind the spaces", more)]
-
-
-def _consistency_blocks(measured: Measured) -> list[Block]:
-    table = measured.table("label_consistency")
-    name = measured.name()
-    if "mask_agreement" in measured.tables:
-        return agreement_blocks(measured, name)
-    if not len(table):
-        return [Text(f"{name}, label consistency: not done.", "missing")]
-    texts = []
-    for _, row in table[table["group"] == ALL].dropna(subset=["value", "real_value"]).iterrows():
-        clear = pd.notna(row["real_low"]) and (row["low"] > row["real_high"] or row["high"] < row["real_low"])
-        side = ("easier" if row["difference"] > 0 else "harder, or their labels were lost") if clear else "alike"
-        texts.append(
-            f"{row['label']}: AUROC {number(row['value'])} on synthetic, {number(row['real_value'])} on real ({side})"
-        )
-    title = f"{name}: do the labels hold?"
-    note = (
-        "AUROC of the real-only model on the synthetic images, beside real validation images that it did not train on. "
-        f"Lower: labels were lost. Higher: the synthetic cases are easier. {notes_of(table)}"
-    ).strip()
-    file = f"label_consistency_{measured.pool}_{measured.index}.csv"
-    shown = folded(title, make_table(title, table, CONSISTENCY_COLUMNS, file, note=note))
-    return [*([Text(f"Labels of {name.lower()}: {'; '.join(texts)}.")] if texts else []), shown]
 
 
 def _relation_blocks(measured: Measured) -> list[Block]:
@@ -184,10 +129,10 @@ def _relation_blocks(measured: Measured) -> list[Block]:
     inner: list[Block] = []
     if len(found):
         file = f"fidelity_utility_{measured.pool}.csv"
-        inner.append(make_table(title, in_words(found), RELATION_COLUMNS, file, note=notes_of(table), download=table))
+        inner.append(result_table(title, table, RELATION_COLUMNS, file, shown=found))
     points = measured.table("points")
     if len(points) and points["gain"].notna().any():
-        inner.append(make_table("Measured gains", points, POINT_COLUMNS, f"gains_{measured.pool}.csv"))
+        inner.append(result_table("Measured gains", points, POINT_COLUMNS, f"gains_{measured.pool}.csv"))
     blocks: list[Block] = [Text(relation_sentence(measured), "plain" if len(found) else "missing")]
     return blocks + ([Details(title, inner)] if inner else [])
 
@@ -208,11 +153,10 @@ def relation_sentence(measured: Measured) -> str:
     ranked = known[known["method"] == "spearman"] if (known["method"] == "spearman").any() else known
     best = ranked.iloc[int(ranked["value"].abs().to_numpy().argmax())]
     clear = int(((ranked["low"] > 0) | (ranked["high"] < 0)).sum())
-    space = SPACES.get(best["space"], best["space"])
     return (
         f"{question} {clear} of {len(ranked)} fidelity numbers {'goes' if clear == 1 else 'go'} with the measured gain "
         f"(95 % interval clear of 0, "
         f"not adjusted for their number). The closest is {measure_words(best['metric'])} in the space "
-        f"of {space}: correlation {number(best['value'], 2)} ({interval(best['low'], best['high'], 2)}) over "
-        f"{int(best['n'])} points."
+        f"of {space_words(best['space'])}: correlation {number(best['value'], 2)} "
+        f"({interval(best['low'], best['high'], 2)}) over {int(best['n'])} points."
     )

@@ -1,4 +1,4 @@
-"""What stands behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
+"""What is behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
 
 import pandas as pd
 
@@ -8,7 +8,6 @@ from synthgain.report.blocks import (
     Details,
     Facts,
     Section,
-    Table,
     Text,
     interval,
     make_table,
@@ -19,22 +18,10 @@ from synthgain.report.blocks import (
 from synthgain.report.evidence import ModelEvidence
 from synthgain.report.failures import failed_tables
 from synthgain.report.figures.style import arm_label
-from synthgain.report.vocabulary import in_words
+from synthgain.report.tables import PLACE, TEST_SET, folded, result_table
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 
-FEW_ROWS = 14  # longer tables are folded
 GAP = "gap"
-PLACE = [
-    Column("arm", "Arm"),
-    Column("ratio", "Ratio %", "ratio"),
-    Column("dataset", "Test set", optional=True),
-    Column("label", "Label", optional=True),
-]
-
-
-def folded(title: str, table: Table) -> Table | Details:
-    """Return the table, folded away where it is long."""
-    return table if len(table.rows) <= FEW_ROWS else Details(title, [table])
 
 
 def dose_blocks(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
@@ -53,7 +40,7 @@ def _fits(model: ModelEvidence) -> list[Block]:
         return []
     columns = [
         Column("arm", "Arm"),
-        Column("dataset", "Test set", optional=True),
+        TEST_SET,
         Column("mean", "Slope per log2(1 + ratio)", "signed", 4),
         Column(("low", "high"), "Interval", "signed_interval", 4),
         Column("p", "p", "p"),
@@ -81,10 +68,9 @@ def _equivalents(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
         Column("extrapolated", "Beyond the curve"),
         Column("note", "Why not", optional=True),
     ]
-    title = "Real-image equivalents"
     shown = rows.assign(extrapolated=rows["extrapolated"].map({True: "yes: a direction only", False: "no"}))
-    table = make_table(title, shown, columns, "equivalents.csv", download=rows)
-    return [*(Text(equivalent_sentence(row)) for _, row in _main_cells(rows, chosen).iterrows()), folded(title, table)]
+    table = result_table("Real-image equivalents", rows, columns, "equivalents.csv", shown=shown)
+    return [*(Text(equivalent_sentence(row)) for _, row in _main_cells(rows, chosen).iterrows()), folded(table)]
 
 
 def _main_cells(rows: pd.DataFrame, chosen: MainEndpoint) -> pd.DataFrame:
@@ -182,9 +168,9 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
     section.blocks += model.pictures("subgroups")
     if len(gaps):
         note = "A gap is the largest minus the smallest group: above 0 by chance alone, hence the permutation p."
-        section.blocks.append(folded("Gaps", make_table("Gaps between groups", gaps, columns, "gaps.csv", note=note)))
-    whole = make_table("All subgroups", table[table["group"] != GAP], columns, "subgroups.csv")
-    section.blocks.append(folded("All subgroups", whole))
+        section.blocks.append(folded(result_table("Gaps between groups", gaps, columns, "gaps.csv", note)))
+    whole = result_table("All subgroups", table[table["group"] != GAP], columns, "subgroups.csv")
+    section.blocks.append(folded(whole))
     return section
 
 
@@ -198,7 +184,7 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
         columns = [
             *PLACE,
             Column("policy", "Policy"),
-            Column("metric", "Metric", "metric"),
+            Column("metric", "Metric"),
             Column("threshold", "Threshold", "number"),
             Column("mean", "Mean", "number"),
             Column("difference", "Difference", "signed"),
@@ -206,10 +192,9 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
             Column("p", "p", "p"),
             Column("reason", "Why not", optional=True),
         ]
-        title = "Results under each threshold policy"
         note = "A gain under one policy only is a moved operating point. p values here are not adjusted."
-        table = make_table(title, in_words(thresholds), columns, "thresholds.csv", note=note, download=thresholds)
-        section.blocks.append(folded(title, table))
+        table = result_table("Results under each threshold policy", thresholds, columns, "thresholds.csv", note)
+        section.blocks.append(folded(table))
     if len(calibration):
         columns = [
             *PLACE,
@@ -223,9 +208,7 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
         note = (
             "Brier: mean squared error of the probabilities. ECE: expected calibration error. Lower is better in both."
         )
-        shown = in_words(calibration)
-        table = make_table("Calibration", shown, columns, "calibration.csv", note=note, download=calibration)
-        section.blocks.append(folded("Calibration", table))
+        section.blocks.append(folded(result_table("Calibration", calibration, columns, "calibration.csv", note)))
     if not section.blocks:
         section.blocks.append(Text("Not done.", "missing"))
     return section

@@ -1,10 +1,9 @@
 """The memorisation gate: what it found, the pairs to look at, membership inference, and which snapshot to use."""
 
-from synthgain.report.blocks import Block, Column, Section, Text, make_table
+from synthgain.report.blocks import Block, Column, Section, Text
 from synthgain.report.evidence import Evidence, Measured
-from synthgain.report.sections.fidelity import notes_of
-from synthgain.report.sections.further import folded
-from synthgain.report.vocabulary import in_words, noise_level
+from synthgain.report.tables import folded, result_table
+from synthgain.report.vocabulary import noise_level
 
 PROVES = (
     "What this can show: that a pool copies more often than new patients resemble old ones. What it cannot: that a "
@@ -75,21 +74,16 @@ def _memorisation_blocks(measured: Measured) -> list[Block]:
     rates = measured.table("memorisation")
     if len(rates):
         title = f"{name}: near copies of training images"
-        note = f"Excess: the share minus that of held-out real images under the same rule. {notes_of(rates)}".strip()
-        blocks.append(
-            make_table(title, in_words(rates), RATE_COLUMNS, f"memorisation_{file}", note=note, download=rates)
-        )
+        note = "Excess: the share minus that of held-out real images under the same rule."
+        blocks.append(result_table(title, rates, RATE_COLUMNS, f"memorisation_{file}", note))
     blocks += measured.pictures
     membership = measured.table("membership")
     if len(membership):
         title = f"{name}: membership inference"
-        shown = in_words(membership).assign(noise_level=membership["noise_level"].astype(str).map(noise_level))
-        note = (
-            "Is the denoising loss lower on training images than on held-out ones of other patients? "
-            f"{notes_of(membership)}"
-        ).strip()
-        table = make_table(title, shown, MEMBERSHIP_COLUMNS, f"membership_{file}", note=note, download=membership)
-        blocks.append(folded(title, table))
+        shown = membership.assign(noise_level=membership["noise_level"].astype(str).map(noise_level))
+        note = "Is the denoising loss lower on training images than on held-out ones of other patients?"
+        file = f"membership_{file}"
+        blocks.append(folded(result_table(title, membership, MEMBERSHIP_COLUMNS, file, note, shown=shown)))
     return blocks
 
 
@@ -99,15 +93,14 @@ def _snapshot_blocks(measured: Measured, evidence: Evidence) -> list[Block]:
         return [Text(f"{name}, snapshots: not done.", "missing")]
     note = (
         "The same noise for every snapshot. Recommended: the latest one within a standard error of the best KID "
-        f"before near copies leave their null. {notes_of(table)}"
-    ).strip()
-    shown = in_words(table).assign(choice=table["recommended"].map({True: "yes", False: ""}))
-    blocks = [_recommendation(measured, evidence, name)]
+        "before near copies leave their null."
+    )
+    shown = table.assign(choice=table["recommended"].map({True: "yes", False: ""}))
     title = f"{name}: snapshots"
     file = f"snapshots_{measured.pool}_{measured.index}.csv"
     strong = table["recommended"].astype(bool)
-    columns = make_table(title, shown, SNAPSHOT_COLUMNS, file, strong, note, table)
-    return [*blocks, folded(title, columns)]
+    snapshots = result_table(title, table, SNAPSHOT_COLUMNS, file, note, strong, shown)
+    return [_recommendation(measured, evidence, name), folded(snapshots)]
 
 
 def _recommendation(measured: Measured, evidence: Evidence, name: str) -> Text:

@@ -1,12 +1,13 @@
 """The methods paragraph, drafted from the resolved config: what was done, in the words of a paper."""
 
-from collections.abc import Sequence
 from types import ModuleType
 
 from synthgain.datasets.entries.base import Split
 from synthgain.pools.options import Pool
 from synthgain.registry import FAMILY_PROSE
+from synthgain.report.agreement import AGREEMENTS
 from synthgain.report.evidence import Evidence
+from synthgain.report.vocabulary import listed
 from synthgain.runtime.loading import load
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.generation import Generator
@@ -18,11 +19,6 @@ MASK_SOURCES = {
     "training": "Its masks are those of the training rows.",
     "transformed": "Its masks are those of the training rows, geometrically transformed at random.",
 }
-
-
-def listed(items: Sequence[str]) -> str:
-    """Return `a, b and c`."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def prose_of(family: str) -> ModuleType:
@@ -140,22 +136,15 @@ def _pools_examined(evidence: Evidence) -> str:
         where = f" in the features of {listed(list(dict.fromkeys(spaces)))}" if spaces else ""
         texts.append(
             f"Fidelity and diversity were measured{where}, at equal numbers of synthetic and held-out real images, "
-            "beside the same measures between patient-disjoint halves of the real images."
+            "and between halves of the real images that share no patient."
         )
     if evidence.memorisation:
         texts.append(
             "Each pool was searched for near copies of training images; thresholds came from held-out real images, "
             "and the excess over their rate was tested with patients kept together."
         )
-    if any("mask_agreement" in measured.tables for measured in evidence.consistency):
-        texts.append(
-            "Mask agreement is the Dice between a synthetic image's mask and the prediction of the model that was "
-            "trained on real images alone."
-        )
-    if any("label_consistency" in measured.tables for measured in evidence.consistency):
-        texts.append(
-            "Label consistency is the AUROC, on synthetic images, of the model that was trained on real images alone."
-        )
+    tables = {name for measured in evidence.consistency for name in measured.tables}
+    texts += [kind.methods for name, kind in AGREEMENTS.items() if name in tables]
     return " ".join(texts)
 
 

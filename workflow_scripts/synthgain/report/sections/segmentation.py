@@ -1,34 +1,18 @@
-"""What only segmentation has: spread of the scores, agreement and shape of masks, what a filter has left."""
+"""What only segmentation has: spread of the scores, shape of masks, what a filter has left."""
 
 import pandas as pd
 
 from synthgain.pools.options import Pool
-from synthgain.report.blocks import Block, Column, Details, Section, Text, make_table, number
-from synthgain.report.evidence import Evidence, Measured, ModelEvidence
+from synthgain.report.blocks import Block, Column, Section, Text, make_table
+from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.failures import failed_tables
+from synthgain.report.tables import ALL, FLOOR_SDS, STRUCTURE_PLACE, folded, result_table
 from synthgain.report.vocabulary import in_words
+from synthgain.statistics.metric_registry import MACRO
 
-PLACE = [Column("arm", "Arm"), Column("ratio", "Ratio %", "ratio"), Column("dataset", "Test set", optional=True)]
-PLACE += [Column("label", "Structure", optional=True)]
 SPREADS = ("5th percentile", "lower quartile", "median", "upper quartile")
 TERCILES = ("smallest third", "middle third", "largest third")
-EVERYONE, MASK_SPACE = "all", "mask"
-FLOOR_SDS = 2.0  # as for images: within so many SDs of the real-versus-real splits a value is at the floor
-AGREEMENT_COLUMNS = [
-    Column("structure", "Structure", optional=True),
-    Column("group", "Group", optional=True),
-    Column("n", "Synthetic pairs", "count"),
-    Column("empty", "Empty masks", "count"),
-    Column("mean", "Mean Dice", "number", 3),
-    Column(("low", "high"), "95 % interval", "interval", 3),
-    Column("median", "Median", "number", 3),
-    Column("p5", "5th percentile", "number", 3),
-    Column("below_half", "Below 0.5", "percent"),
-    Column("real_n", "Real images", "count"),
-    Column("real_mean", "Mean on real", "number", 3),
-    Column(("real_low", "real_high"), "95 % interval, real", "interval", 3),
-    Column("real_below_half", "Below 0.5, real", "percent"),
-]
+MASK_SPACE = "mask"
 SHAPE_COLUMNS = [
     Column("pool", "Pool"),
     Column("structure", "Structure", optional=True),
@@ -64,12 +48,12 @@ def spread_section(model: ModelEvidence, level: str) -> Section:
     )
     section.blocks += _spread_tables(table, SPREADS, "Dice over patients", "spread", note)
     failures = model.table("summary")
-    failures = failures[(failures["metric"] == "failure_rate") & (failures["label"] != "macro")]
+    failures = failures[(failures["metric"] == "failure_rate") & (failures["label"] != MACRO)]
     if len(failures):
-        columns = [*PLACE, Column("mean", "Share of failures", "percent")]
+        columns = [*STRUCTURE_PLACE, Column("mean", "Share of failures", "percent")]
         columns.append(Column(("low", "high"), f"{level} interval", "interval", 3))
-        shown = make_table("Failures: Dice below 0.5", failures, columns, "failures.csv")
-        section.blocks.append(Details("Failures: Dice below 0.5", [shown]))
+        table_of = result_table("Failures: Dice below 0.5", failures, columns, "failures.csv")
+        section.blocks.append(folded(table_of, 0))
     terciles = "Thirds of the test images by the size of the true structure, the same images in every arm."
     section.blocks += _spread_tables(table, TERCILES, "Dice by size of the structure", "size", terciles)
     section.blocks += _floor_blocks(model)
@@ -78,7 +62,7 @@ def spread_section(model: ModelEvidence, level: str) -> Section:
         columns = [
             Column("dataset", "Test set"),
             Column("label", "Structure", optional=True),
-            Column("metric", "Metric", "metric"),
+            Column("metric", "Metric"),
             Column("images", "Images", "count"),
             Column("empty_truth", "Without the structure", "count"),
             Column("undefined", "Without a value in some run", "count"),
@@ -88,8 +72,7 @@ def spread_section(model: ModelEvidence, level: str) -> Section:
             "Overlap and distances count images that hold the structure; a mask drawn where there is none is counted "
             "as 'found where absent'. An image without a value in one run is left out in all, so that arms stay paired."
         )
-        title = "Images that count"
-        section.blocks.append(Details(title, [make_table(title, coverage, columns, "coverage.csv", note=note)]))
+        section.blocks.append(folded(result_table("Images that count", coverage, columns, "coverage.csv", note), 0))
     return section
 
 
@@ -105,9 +88,9 @@ def _spread_tables(table: pd.DataFrame, names: tuple[str, ...], title: str, file
     arms = list(dict.fromkeys(rows["arm"]))  # arms with several baselines bring their ratios out of order
     wide = wide.sort_values(["arm", "ratio"], key=lambda c: c.map(arms.index) if c.name == "arm" else c)
     first = wide[wide["dataset"] == rows["dataset"].iloc[0]]
-    columns = [*PLACE, *(Column(name, name.capitalize(), "number", 3) for name in names)]
+    columns = [*STRUCTURE_PLACE, *(Column(name, name.capitalize(), "number", 3) for name in names)]
     whole = [
-        *PLACE,
+        *STRUCTURE_PLACE,
         Column("statistic", "Statistic"),
         Column("patients", "Patients", "count"),
         Column("value", "Dice", "number"),
@@ -115,54 +98,29 @@ def _spread_tables(table: pd.DataFrame, names: tuple[str, ...], title: str, file
         Column("difference", "Change", "signed"),
         Column(("difference_low", "difference_high"), "Interval", "signed_interval"),
     ]
-    shown = make_table(f"{title}: {first['dataset'].iloc[0]}", first, columns, f"{file}.csv", note=note)
-    every = f"{title}: every test set, with changes"
-    return [shown, Details(every, [make_table(every, rows, whole, f"{file}_all.csv")])]
+    shown = result_table(f"{title}: {first['dataset'].iloc[0]}", first, columns, f"{file}.csv", note)
+    every = result_table(f"{title}: every test set, with changes", rows, whole, f"{file}_all.csv")
+    return [shown, folded(every, 0)]
 
 
 def _floor_blocks(model: ModelEvidence) -> list[Block]:
     floors = model.table("floor")
     if not len(floors):
         return [Text("Trivial floors: not done.", "missing")]
-    shown = floors[floors["label"] != "macro"].assign(floor=floors["floor"].str.replace("_", " "))
+    shown = floors[floors["label"] != MACRO].assign(floor=floors["floor"].str.replace("_", " "))
     columns = [
         Column("dataset", "Test set"),
         Column("label", "Structure", optional=True),
         Column("floor", "Prediction"),
-        Column("metric", "Metric", "metric"),
+        Column("metric", "Metric"),
         Column("value", "Value", "number"),
     ]
     note = "All foreground: every pixel. Mean mask: the mean training mask, cut where Dice on validation is highest."
-    title = "Trivial floors"
-    return [Details(title, [make_table(title, shown, columns, "floors.csv", note=note, download=floors)])]
-
-
-def agreement_blocks(measured: Measured, name: str) -> list[Block]:
-    """Return what the real-only segmenter makes of a pool's pairs."""
-    table = measured.tables["mask_agreement"]
-    texts = []
-    for _, row in table[table["group"] == EVERYONE].dropna(subset=["mean", "real_mean"]).iterrows():
-        clear = row["low"] > row["real_high"] or row["high"] < row["real_low"]
-        side = (
-            ("easier than real ones" if row["difference"] > 0 else "masks follow the object less") if clear else "alike"
-        )
-        texts.append(
-            f"{row['structure']}: Dice {number(row['mean'], 3)} on synthetic, {number(row['real_mean'], 3)} on real "
-            f"({side}); {number(100 * row['below_half'], 1)} % below 0.5"
-        )
-    note = (
-        "Dice between a pair's own mask and the prediction of the real-only model, beside real validation images that "
-        "it did not train on. Below 0.5: a bad pair. Empty masks are counted, not scored."
-    )
-    title = f"{name}: do the masks hold?"
-    file = f"mask_agreement_{measured.pool}_{measured.index}.csv"
-    notes = "; ".join(dict.fromkeys(str(text) for text in table["note"].dropna() if str(text)))
-    shown = make_table(title, table, AGREEMENT_COLUMNS, file, note=f"{note} {notes}".strip())
-    return [*([Text(f"Masks of {name.lower()}: {'; '.join(texts)}.")] if texts else []), shown]
+    return [folded(result_table("Trivial floors", floors, columns, "floors.csv", note, shown=shown), 0)]
 
 
 def shape_blocks(evidence: Evidence) -> list[Block]:
-    """Return sizes, places and outlines of the masks of every measured pool beside their floor."""
+    """Return sizes, places and outlines of the masks of every measured pool, and their floor."""
     parts = []
     for measured in evidence.fidelity:
         table = measured.table("fidelity")
@@ -170,7 +128,7 @@ def shape_blocks(evidence: Evidence) -> list[Block]:
         if len(rows):
             pool = measured.pool + (f" (draw {measured.index})" if measured.index != "0" else "")
             main = measured.manifest.reference
-            parts.append(rows[(rows["group"] == EVERYONE) & rows["reference"].isin([main, ""])].assign(pool=pool))
+            parts.append(rows[(rows["group"] == ALL) & rows["reference"].isin([main, ""])].assign(pool=pool))
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if not len(rows):
         return []
@@ -197,7 +155,7 @@ def shape_blocks(evidence: Evidence) -> list[Block]:
 
 
 def yield_blocks(evidence: Evidence) -> list[Block]:
-    """Return what filters have left of their pools, beside the thinned controls."""
+    """Return what filters have left of their pools, and the thinned controls."""
     rows = []
     for name, pool in evidence.study.pools.items():
         for place, facts in evidence.pools.items():

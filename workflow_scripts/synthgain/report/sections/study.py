@@ -9,6 +9,7 @@ from synthgain.report.sections.cost import cost_section
 from synthgain.report.sections.families import families_section
 from synthgain.report.sections.fidelity import fidelity_section
 from synthgain.report.sections.memorisation import memorisation_section
+from synthgain.report.sections.readers import readers_section
 from synthgain.report.sections.segmentation import yield_blocks
 from synthgain.study.training import Arm
 
@@ -22,6 +23,7 @@ def study_sections(evidence: Evidence) -> list[Section]:
         written("fidelity", "Fidelity and diversity", lambda: fidelity_section(evidence)),
         written("samples", "What the images look like", lambda: _samples(evidence)),
         written("memorisation", "Memorisation", lambda: memorisation_section(evidence)),
+        written("readers", "Readers", lambda: readers_section(evidence)),
         written("cost", "Cost", lambda: cost_section(evidence)),
         written("arms", "Arms", lambda: _arms(evidence)),
         written("data", "Data", lambda: _data(evidence)),

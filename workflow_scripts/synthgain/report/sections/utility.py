@@ -2,58 +2,20 @@
 
 import pandas as pd
 
-from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, make_table, signed
+from synthgain.report.blocks import Block, Details, Facts, Section, Text, interval, signed
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.facts import AlarmFacts, CopyingAlarm
 from synthgain.report.failures import failed_tables, written
 from synthgain.report.figures.style import arm_label
 from synthgain.report.floors import with_floor
-from synthgain.report.sections.further import calibration_section, dose_blocks, folded, subgroup_section
+from synthgain.report.sections.further import calibration_section, dose_blocks, subgroup_section
 from synthgain.report.sections.segmentation import spread_section
 from synthgain.report.sections.verdicts import ALARMS, MEMORISATION, STATES, UNREACHED, gate_answer
+from synthgain.report.tables import comparison_columns, folded, result_table, summary_columns
 from synthgain.statistics.metric_registry import metric_label
 
 ALARM = "✗ alarm"
 NOT_CHECKED = AlarmFacts()
-
-
-def comparison_columns(level: str) -> list[Column]:
-    """Columns of a table of comparisons; `level` is such as `95 %`."""
-    return [
-        Column("arm", "Arm"),
-        Column("ratio", "Ratio %", "ratio"),
-        Column("baseline", "Against", optional=True),
-        Column("dataset", "Test set", optional=True),
-        Column("label", "Label", optional=True),
-        Column("metric", "Metric", "metric", optional=True),
-        Column("mean", "Mean", "number"),
-        Column("floor", "Trivial floor", "number"),
-        Column("difference", "Difference", "signed"),
-        Column(("low", "high"), f"{level} interval", "signed_interval"),
-        Column("p_adjusted", "p adjusted", "p"),
-        Column("verdict", "Verdict"),
-        Column("reason", "Why", optional=True),
-        Column("p", "p", "p"),
-        Column("p_bonferroni", "p Bonferroni", "p"),
-        Column("t_p", "p paired t", "p"),
-        Column("sign_flip_p", "p sign flip", "p"),
-    ]
-
-
-def summary_columns(level: str) -> list[Column]:
-    """Columns of a table of means; `level` is such as `95 %`."""
-    return [
-        Column("arm", "Arm"),
-        Column("ratio", "Ratio %", "ratio"),
-        Column("dataset", "Test set", optional=True),
-        Column("label", "Label", optional=True),
-        Column("metric", "Metric", "metric", optional=True),
-        Column("replicates", "Replicates", "count"),
-        Column("mean", "Mean", "number"),
-        Column("floor", "Trivial floor", "number"),
-        Column("sd", "SD over seeds", "number"),
-        Column(("low", "high"), f"{level} interval", "interval"),
-    ]
 
 
 def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
@@ -102,22 +64,16 @@ def _result(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         missing = failed or [Text(text, "missing")]
         return Section("result", "Result", [*missing, *_all_metrics(model, level)], lead)
     strong = (summary["arm"] == chosen.arm) & (summary["ratio"] == chosen.ratio)
-    table = make_table(
-        f"{name} of every arm on {chosen.test_set}",
-        with_floor(summary, model.table("floor")),
-        summary_columns(level),
-        "summary.csv",
-        strong,
-    )
+    title, rows = f"{name} of every arm on {chosen.test_set}", with_floor(summary, model.table("floor"))
+    table = result_table(title, rows, summary_columns(level), "summary.csv", strong=strong)
     blocks: list[Block] = [*failed, *model.pictures("result"), table, *_all_metrics(model, level)]
     return Section("result", "Result", blocks, lead)
 
 
-def _all_metrics(model: ModelEvidence, level: str) -> list[Details]:
-    title = "Every metric, label and test set"
+def _all_metrics(model: ModelEvidence, level: str) -> list[Block]:
     rows = with_floor(model.table("summary"), model.table("floor"))
-    table = make_table(title, rows, summary_columns(level), "summary_all.csv")
-    return [Details(title, [table])] if table.rows else []
+    table = result_table("Every metric, label and test set", rows, summary_columns(level), "summary_all.csv")
+    return [folded(table, 0)] if table.rows else []
 
 
 def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
@@ -138,8 +94,7 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     rows = _on(model.table("comparisons"), family="control")
     blocks: list[Block] = [Facts(states)]
     if len(rows):
-        table = make_table("Controls, compared", rows, comparison_columns(level), "controls.csv")
-        blocks.append(folded("Controls, compared", table))
+        blocks.append(folded(result_table("Controls, compared", rows, comparison_columns(level), "controls.csv")))
     if not evidence.rehearsal:
         blocks += _copying(copying, level)
     return Section(
@@ -171,7 +126,7 @@ def _copying(alarm: CopyingAlarm, level: str) -> list[Block]:
         twins = pd.DataFrame(row.filtered)
         if len(twins):
             title = f"{row.arm} without the flagged images"
-            blocks.append(make_table(title, twins, comparison_columns(level), f"filtered_{row.arm}.csv"))
+            blocks.append(result_table(title, twins, comparison_columns(level), f"filtered_{row.arm}.csv"))
         else:
             blocks.append(Text(f"No arm trains on the pool of {row.arm} without the flagged images.", "missing"))
     return blocks
@@ -183,18 +138,10 @@ def _dose(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     rows = with_floor(rows[(rows["ratio"] > 0) & (rows["family"] != "control")], model.table("floor"))
     blocks: list[Block] = [*model.pictures("dose")]
     if len(rows):
-        strong = rows["family"] == "primary"
         title = f"Every ratio against its baseline, {chosen.test_set}"
-        blocks.append(
-            make_table(
-                title,
-                rows,
-                comparison_columns(level),
-                "dose_response.csv",
-                strong,
-                "Bold: primary, unadjusted. Other ratios of that arm: Holm; the rest: Benjamini–Hochberg.",
-            )
-        )
+        note = "Bold: primary, unadjusted. Other ratios of that arm: Holm; the rest: Benjamini–Hochberg."
+        strong = rows["family"] == "primary"
+        blocks.append(result_table(title, rows, comparison_columns(level), "dose_response.csv", note, strong))
     blocks += dose_blocks(model, chosen)
     return Section("dose", "Dose–response", blocks)
 
@@ -215,7 +162,7 @@ def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     for name in others:
         title = f"{name}: {metric_label(chosen.metric)}"
         own = rows[rows["dataset"] == name]
-        blocks.append(make_table(title, own, comparison_columns(level), f"site_{name}.csv"))
+        blocks.append(result_table(title, own, comparison_columns(level), f"site_{name}.csv"))
     return Section("sites", "Test sites", blocks, lead)
 
 
@@ -226,7 +173,7 @@ def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     if len(rows):
         alpha = evidence.study.analysis.alpha
         tested, low = int(rows["p_adjusted"].notna().sum()), int((rows["p_adjusted"] < alpha).sum())
-        shown = make_table("Exploratory comparisons", rows, comparison_columns(level), "exploratory.csv")
+        shown = result_table("Exploratory comparisons", rows, comparison_columns(level), "exploratory.csv")
         lead = f"{tested} comparisons tested, {low} of them below alpha after Benjamini–Hochberg."
         if tested < len(rows):
             lead += f" {len(rows) - tested} more could not be tested (one replicate, or not estimable)."

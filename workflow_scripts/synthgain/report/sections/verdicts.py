@@ -60,18 +60,24 @@ ALARMS = {
         "A pool holds copies of real images: see section Memorisation before anything of it is used or shared.",
     ),
 }
-SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗"}
+CLAIMED = ("helps", "harms", "equivalent")  # words that say what they are about
+SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗", "no verdict": "–"}
 Answer = tuple[str, str, str]  # question, tone (good, bad, open), answer
 
 
 @dataclass
 class Headline:
-    """One verdict card. word is "" where there is none (a rehearsal, a model without a primary comparison)."""
+    """One verdict card. word is "" where there is none (a rehearsal, a model without a primary comparison).
+
+    claim: what the word is conditional on. scope: what the verdict generalises to, in one sentence.
+    """
 
     model: str
     word: str = ""
     sign: str = ""
     sentence: str = ""
+    claim: str = ""
+    scope: str = ""
     tiles: list[tuple[str, str, str]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
@@ -95,8 +101,27 @@ def _cards(model: ModelEvidence, evidence: Evidence) -> list[Headline]:
         tiles = _tiles(entry.primary, evidence.level) if entry.primary else []
         arm = entry.primary.arm if entry.primary else evidence.endpoint(model).arm
         questions = answers(verdict, evidence, arm)
-        cards.append(Headline(model.name, word, SIGNS.get(word, ""), entry.sentence, tiles, questions, alarms, notes))
+        claim = entry.primary.claim if entry.primary and word in CLAIMED else ""
+        scope = scope_sentence(entry.primary, model.name, evidence) if entry.primary else ""
+        card = Headline(model.name, word, SIGNS.get(word, ""), entry.sentence, claim, scope)
+        card.tiles, card.answers, card.alarms, card.notes = tiles, questions, alarms, notes
+        cards.append(card)
     return cards or [Headline(model.name, sentence=verdict.sentence, alarms=alarms, notes=notes)]
+
+
+def scope_sentence(row: ComparedFacts, model: str, evidence: Evidence) -> str:
+    """What a verdict generalises to, and what it says nothing about: recipe, generator, sites, selection rule."""
+    recipe = evidence.study.models[model]
+    chosen = {"last": "the last one"}.get(recipe.selection, f"the one of best validation {recipe.selection_metric}")
+    claim = f", {row.claim}," if row.claim else ""
+    units = {"seeds": "new training seeds", "generators": "new trainings of the generator"}.get(
+        row.unit, f"new {row.unit}"
+    )
+    text = (
+        f"What this is about: {units}{claim} of this training recipe ({recipe.steps} steps; checkpoint: {chosen}) and "
+        f"new patients like those of {row.dataset}. It says nothing about other recipes or sites"
+    )
+    return f"{text}, nor about another training of the generator." if "generator" in row.claim else f"{text}."
 
 
 def _tiles(row: ComparedFacts, level: str) -> list[tuple[str, str, str]]:
@@ -108,11 +133,16 @@ def _tiles(row: ComparedFacts, level: str) -> list[tuple[str, str, str]]:
         (f"{level} interval", interval(row.low, row.high, sign=True), "over seeds and patients"),
         ("p value", p_value(row.p), "primary comparison, unadjusted"),
         ("Compared", arm_label(row.arm, row.ratio), f"with {row.baseline}, tested on {row.dataset}"),
-        ("Replicates", number(row.replicates, 0), "seeds, shared by all arms"),
+        ("Replicates", number(row.replicates, 0), _units(row)),
     ]
     if row.floor:  # what a prediction that looks at no image reaches, where it was computed (segmentation)
         tiles.append(("Trivial floor", number(row.floor.value), row.floor.floor.replace("_", " ")))
     return tiles
+
+
+def _units(row: ComparedFacts) -> str:
+    shared = "seeds, shared by all arms"
+    return shared if row.unit == "seeds" else f"{shared}; the units are {row.units} {row.unit}"
 
 
 def answers(verdict: VerdictFacts, evidence: Evidence, arm: str | None) -> list[Answer]:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from synthgain.registry import ADAPTERS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
+from synthgain.speed.documents import Term
 from synthgain.study.check_masks import structures_of
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
-from synthgain.study.stage import Draft, Slice, Stage, Wildcards
-from synthgain.study.work import Term, term
+from synthgain.study.stage import Draft, Stage, Wildcards
 
 Inputs = Mapping[str, list[Wildcards]]
 DATA_ROOT = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
@@ -36,7 +35,7 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
 def split_dataset(plan: Planner, dataset: str) -> Draft:
     split = plan.study.datasets[dataset].split
     assert split is not None, dataset
-    column: dict[str, Any] | None = None
+    column: dict[str, object] | None = None
     if split.column is not None:
         column = {"name": split.column, "map": split.map, "on_conflict": split.on_conflict}
         if split.validation:
@@ -142,14 +141,14 @@ def _lacking(plan: Planner) -> str:
     return f"not in {plan.root}" if plan.root else "but the data root is not known"
 
 
-def _planes(study: Study, job: Slice) -> dict[str, int]:
-    return {"planes": len(structures_of(study, job["dataset"]) or ())}
+def pixels(study: Study, planes: int, images: dict[str, float]) -> list[Term]:
+    """Return the bytes of so many images with masks of so many planes."""
+    return [Term(kind="", unit="bytes", amount=study.image.size**2 * (study.image.channels + planes), images=images)]
 
 
-def _pixels(job: Slice) -> list[Term]:
+def _pixels(plan: Planner, dataset: str) -> list[Term]:
     """Images and masks of a whole data set."""
-    planes = job["image"]["channels"] + job["planes"]
-    return [term("", "bytes", job["image"]["size"] ** 2 * planes, {f"{job['dataset']}/all": 1.0})]
+    return pixels(plan.study, len(structures_of(plan.study, dataset) or ()), {f"{dataset}/all": 1.0})
 
 
 STAGES = (
@@ -158,7 +157,6 @@ STAGES = (
         "Reading data sets",
         "datasets/{dataset}/manifest.json",
         prepare_dataset,
-        kinds=_planes,
         disk=_pixels,
         shown=lambda plan: whole_datasets(plan.study, used_datasets(plan))["datasets"],
     ),

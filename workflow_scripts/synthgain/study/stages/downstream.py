@@ -1,24 +1,24 @@
 """Downstream models: training, prediction, trivial floors."""
 
 import math
-from typing import Any
+from typing import TypedDict
 
 from synthgain.networks.options import DOWNSTREAM
 from synthgain.registry import NETWORKS, TASKS
 from synthgain.runtime.errors import SynthGainError
+from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
 from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
-from synthgain.study.schema import Study
-from synthgain.study.stage import TORCH, Draft, Slice, Stage, one_gpu
+from synthgain.study.stage import TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import Inputs, training_rows, whole_datasets
-from synthgain.study.training import Model
-from synthgain.study.work import Term, model_kind, term
+from synthgain.study.training import Arm, Model
+from synthgain.study.work import model_kind
 
 NETWORK_COPIES = 2  # a downstream job keeps its finished weights as state beside the published ones
 TESTED_BY = {"tolerance", "keep_masks"}  # of a model: change what is measured, not what is trained
 
 
-def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any) -> Draft:
+def train_downstream(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk: Wildcard) -> Draft:
     config, recipe = plan.study.models[model], plan.study.arms[arm]
     replicates = plan.replicates_of(chunk)
     pools = {str(r): _replicas(plan, arm, int(ratio), r % plan.pool_draws()) for r in replicates}
@@ -26,7 +26,9 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     replicas = dict.fromkeys(key for keys in pools.values() for key in keys)
     return Draft(
         {
-            "model": plan.once(("model", model, recipe.augmentation), lambda: _model(plan, model, recipe.augmentation)),
+            "model": plan.once(
+                ("model", model, recipe.augmentation), lambda: model_slice(plan, model, recipe.augmentation)
+            ),
             "arm": plan.once(("arm", arm), lambda: _arm(plan, arm)),
             "ratio": int(ratio),
             "replicates": replicates,
@@ -41,7 +43,7 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any
     )
 
 
-def _model(plan: Planner, model: str, augmentation: str) -> dict[str, Any]:
+def model_slice(plan: Planner, model: str, augmentation: str) -> dict[str, object]:
     config = plan.study.models[model]
     return {
         **config.dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
@@ -53,7 +55,7 @@ def _model(plan: Planner, model: str, augmentation: str) -> dict[str, Any]:
     }
 
 
-def _arm(plan: Planner, arm: str) -> dict[str, Any]:
+def _arm(plan: Planner, arm: str) -> dict[str, object]:
     recipe = plan.study.arms[arm]
     return {
         **recipe.dump(exclude={"description", "ratios", "baseline"}),
@@ -65,7 +67,7 @@ def _arm(plan: Planner, arm: str) -> dict[str, Any]:
     }
 
 
-def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: Any) -> Draft:
+def predict_downstream(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk: Wildcard) -> Draft:
     config = plan.study.models[model]
     place = {"model": model, "arm": arm, "ratio": ratio, "chunk": chunk}
     evaluate, read = _evaluated(plan, arm)
@@ -88,7 +90,8 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Any, chunk: A
 
 
 def collect_predictions(plan: Planner, model: str, arm: str) -> Draft:
-    place = {"model": model, "arm": arm}
+    place: Wildcards = {"model": model, "arm": arm}
+    cells: list[Wildcards]
     cells = [{**place, "ratio": ratio, "chunk": chunk} for ratio in plan.ratios(arm) for chunk in plan.chunks()]
     return Draft({**place, "task": plan.study.models[model].kind.predictions}, {"predictions": cells})
 
@@ -97,10 +100,11 @@ def trivial_floor(plan: Planner, model: str) -> Draft:
     config, arm = plan.study.models[model], floor_arm(plan, model)
     recipe = plan.study.arms[arm]
     evaluate, inputs = _evaluated(plan, arm)
+    tested = {name: value for name, value in tested_model(config).items() if name != "network"}
     return Draft(
         {
             # No network looks at these images: another segmenter leaves the floors as they are.
-            "model": {"name": model, **{k: v for k, v in tested_model(config).items() if k != "network"}},
+            "model": {"name": model, **tested},
             "arm": {"name": arm, "real": recipe.real, "real_fraction": recipe.real_fraction},
             "evaluate": evaluate,
             "seed": plan.seed,
@@ -121,18 +125,30 @@ def floor_arm(plan: Planner, model: str) -> str:
     return names[0]
 
 
-def tested_model(config: Model) -> dict[str, Any]:
+def tested_model(config: Model) -> dict[str, object]:
     """Return what prediction needs of a model beside its weights."""
-    fields = {"task": config.task, "task_module": config.task, "network": network_entry(config)}
+    fields: dict[str, object] = {
+        "task": config.task,
+        "task_module": config.task,
+        "network": network_entry(config),
+    }
     if not config.kind.masks:
         return {**fields, "targets": config.targets}
     measured = {"window": config.window, "tolerance": config.tolerance, "keep_masks": config.keep_masks}
     return {**fields, "structures": config.structures, **measured}
 
 
-def _evaluated(plan: Planner, arm: str) -> tuple[list[dict[str, Any]], Inputs]:
+class Evaluated(TypedDict):
+    """Parts of a data set on which an arm is predicted."""
+
+    dataset: str
+    split: bool
+    parts: list[str]
+
+
+def _evaluated(plan: Planner, arm: str) -> tuple[list[Evaluated], Inputs]:
     """Return the parts of data sets on which an arm is predicted, and the jobs that make these sets."""
-    evaluate: list[dict[str, Any]] = []
+    evaluate: list[Evaluated] = []
     validation = validation_dataset(plan.study, arm)
     for name in dict.fromkeys((*plan.study.evaluate_on, *([validation] if validation else []))):
         has_split = plan.study.datasets[name].split is not None
@@ -141,8 +157,15 @@ def _evaluated(plan: Planner, arm: str) -> tuple[list[dict[str, Any]], Inputs]:
     return evaluate, whole_datasets(plan.study, [entry["dataset"] for entry in evaluate])
 
 
-def network_entry(model: Model) -> dict[str, Any]:
-    """Return a model's network as {module, options}; modules with several networks get the name as an option."""
+class NetworkEntry(TypedDict):
+    """A network as slices hold it."""
+
+    module: str
+    options: dict[str, object]
+
+
+def network_entry(model: Model) -> NetworkEntry:
+    """Return a model's network; modules with several networks get the name as an option."""
     network = model.chosen
     options = network.options()
     if sum(kind.module == network.module for kinds in DOWNSTREAM.values() for kind in kinds.values()) > 1:
@@ -150,7 +173,7 @@ def network_entry(model: Model) -> dict[str, Any]:
     return {"module": network.module, "options": options}
 
 
-def _augmentation(model: Model, recipe: str) -> dict[str, Any]:
+def _augmentation(model: Model, recipe: str) -> dict[str, object]:
     """Return the one recipe that an arm uses, as it was given."""
     overrides = {} if recipe == "none" else getattr(model.augmentation, recipe).given()
     return {"laterality": model.augmentation.laterality, recipe: overrides}
@@ -173,7 +196,7 @@ def _replicas(plan: Planner, arm: str, ratio: int, index: int) -> list[tuple[str
     return [(recipe.synthetic, index, replica) for replica in range(1, needed + 1)]
 
 
-def _cells(plan: Planner) -> list[dict[str, Any]]:
+def _cells(plan: Planner) -> list[Wildcards]:
     """Return the first chunk of every cell: the report reads how these were trained."""
     return [
         {"model": model, "arm": arm, "ratio": ratio, "chunk": 0}
@@ -183,45 +206,46 @@ def _cells(plan: Planner) -> list[dict[str, Any]]:
     ]
 
 
-def steps_of(model: Slice, arm: Slice, ratio: int) -> int:
+def steps_of(steps: int, match: str, arm: Arm, ratio: int) -> int:
     """Return the optimiser steps of one replicate of a cell (`downstream/cell.py`, to the rounding of its counts)."""
-    steps = round(model["steps"] * arm["steps_factor"])
-    if arm["match"] != "epochs":
+    steps = round(steps * arm.steps_factor)
+    if match != "epochs":
         return steps
-    copies = ratio / 100 * (arm["sibling_probability"] or 1.0)
-    return round(steps * ((1.0 if arm["real"] else 0.0) + copies if ratio else 1.0))
+    copies = ratio / 100 * (arm.sibling_probability or 1.0)
+    return round(steps * ((1.0 if arm.real else 0.0) + copies if ratio else 1.0))
 
 
-def _kind(job: Slice) -> str:
-    return model_kind(job["model"]["name"], job["arm"]["augmentation"])
+def _kind(plan: Planner, model: str, arm: str) -> str:
+    return model_kind(model, plan.study.arms[arm].augmentation)
 
 
-def _training_steps(job: Slice) -> list[Term]:
+def _training_steps(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk: Wildcard) -> list[Term]:
     """Steps of all replicates, and the validation images that they look at."""
-    model, arm = job["model"], job["arm"]
-    steps, replicates = steps_of(model, arm, job["ratio"]), len(job["replicates"])
-    seen = {f"{arm['validation']}/validation": arm["real_fraction"]}
-    looks = replicates * math.ceil(steps / model["validate_every"])
-    learnt = term(_kind(job), "step", replicates * steps) | {"passes": model["batch_size"]}
-    return [learnt, term(_kind(job), "image", looks, seen)]
+    config, recipe, kind = plan.study.models[model], plan.study.arms[arm], _kind(plan, model, arm)
+    steps = steps_of(config.steps, plan.study.match, recipe, int(ratio))
+    replicates = len(plan.replicates_of(chunk))
+    seen = {f"{validation_dataset(plan.study, arm)}/validation": recipe.real_fraction}
+    looks = replicates * math.ceil(steps / config.validate_every)
+    return [
+        Term(kind=kind, unit="step", amount=replicates * steps, passes=config.batch_size),
+        Term(kind=kind, unit="image", amount=looks, images=seen),
+    ]
 
 
-def _weights(job: Slice) -> list[Term]:
-    return [term(_kind(job), "network", NETWORK_COPIES * len(job["replicates"]))]
+def _weights(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk: Wildcard) -> list[Term]:
+    copies = NETWORK_COPIES * len(plan.replicates_of(chunk))
+    return [Term(kind=_kind(plan, model, arm), unit="network", amount=copies)]
 
 
-def _tested(study: Study, job: Slice) -> dict[str, str]:
-    return {"kind": model_kind(job["model"]["name"], study.arms[job["arm"]].augmentation)}
-
-
-def _tested_images(job: Slice) -> list[Term]:
+def _tested_images(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk: Wildcard) -> list[Term]:
     """Images of every evaluation part, by each replicate."""
     seen: dict[str, float] = {}
-    for entry in job["evaluate"]:
+    for entry in _evaluated(plan, arm)[0]:
         for part in entry["parts"]:
-            share = job["model"]["real_fraction"] if part == "validation" else 1.0
+            share = plan.study.arms[arm].real_fraction if part == "validation" else 1.0
             seen[f"{entry['dataset']}/{part if entry['split'] else 'all'}"] = share
-    return [term(job["kind"], "image", len(job["replicates"]), seen)]
+    replicates = len(plan.replicates_of(chunk))
+    return [Term(kind=_kind(plan, model, arm), unit="image", amount=replicates, images=seen)]
 
 
 STAGES = (
@@ -245,7 +269,6 @@ STAGES = (
         {"trainings": "train_downstream", "datasets": "prepare_dataset", "splits": "split_dataset"},
         gpus=one_gpu,
         loads=TORCH,
-        kinds=_tested,
         work=_tested_images,
     ),
     Stage(

@@ -1,18 +1,18 @@
 """What is measured on pools: fidelity, memorisation, labels and masks, snapshots; does fidelity predict usefulness?"""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from synthgain.pools.options import Sampling
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
+from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
 from synthgain.study.roles import baseline_of, main_endpoint, reference_dataset, root_pool
 from synthgain.study.schema import Study
-from synthgain.study.stage import DRAWING, TORCH, Draft, Slice, Stage, one_gpu
+from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.downstream import network_entry
-from synthgain.study.stages.generators import GRID_STEPS, snapshots_of
+from synthgain.study.stages.generators import GRID_SAMPLING, snapshots_of
 from synthgain.study.stages.measured import (
     compared_snapshots,
     fidelity_draws,
@@ -24,7 +24,7 @@ from synthgain.study.stages.measured import (
     segmented,
 )
 from synthgain.study.stages.pools import replicas_of
-from synthgain.study.work import Term, drawn, first_model, passes, space_kind, term
+from synthgain.study.work import drawn, first_model, passes, space_kind
 
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
 MEMBERSHIP_IMAGES = 500  # a side
@@ -32,16 +32,18 @@ MEMBERSHIP_IMAGES = 500  # a side
 SMALL_IMAGE, SMALL_INPUT, FULL_INPUT = 64, 128, 224
 CANDIDATE_PAIRS = 12  # likeliest copies shown side by side
 MEMBERSHIP_LEVELS = 4  # noise levels of evaluation/membership.py
+SNAPSHOT_SPACE = "efficientnet_lite0"
 FIDELITY_CAP = 2000  # images a side where the config sets none (measure_fidelity.py)
 
 
-def measure_fidelity(plan: Planner, pool: str, index: Any) -> Draft:
+def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     fidelity = plan.study.evaluation.fidelity
     assert fidelity is not None, pool
     rows = reference_dataset(plan.study, pool)
     spaces, trained, modules = _spaces(plan, list(fidelity.spaces), rows, int(index))
     for name, config in fidelity.torchscript.items():
-        spaces.append({"name": name, "module": "torchscript", **config.entry(name)})
+        file: SpaceEntry = {"name": name, "module": "torchscript", "options": config.options(name)}
+        spaces.append({**file, "weights": config.weights, "sha256": config.sha256})
         modules.append(SPACES["torchscript"])
     masks = {"masks": {"module": "mask_shape", "structures": segmented(plan)}} if segmented(plan) else {}
     modules += [MASK_CHECKS["mask_shape"]] if masks else []
@@ -68,21 +70,21 @@ def measure_fidelity(plan: Planner, pool: str, index: Any) -> Draft:
     )
 
 
-def check_memorisation(plan: Planner, pool: str, index: Any) -> Draft:
+def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
     gate = plan.study.evaluation.memorisation
     assert gate is not None, pool
     config = root_pool(plan.study, pool)
     rows = reference_dataset(plan.study, pool)
     spaces, trained, modules = _spaces(plan, [gate.space] if gate.space else [], rows, int(index))
-    generators: list[dict[str, Any]] = []
-    train_on, generator = [rows], None
+    generators: list[Wildcards] = []
+    generator: dict[str, object] | None = None
     if config.from_ is not None:
         which = int(index) % plan.study.replicates.generators
         steps = snapshots_of(plan, config.from_)
         generator = {"name": config.from_, "index": which, "snapshot": config.snapshot or steps[-1]}
         generators = [{"generator": config.from_, "index": which}]
         modules.append(FAMILIES[plan.study.generators[config.from_].family])
-        train_on = _seen_by(plan, config.from_)
+    train_on = _searched(plan, pool)
     imported = config.imported is not None
     evaluated = list(plan.study.evaluate_on) if imported else []
     membership = {"images": MEMBERSHIP_IMAGES, "draws": MEMBERSHIP_DRAWS} if gate.membership else None
@@ -110,14 +112,15 @@ def check_memorisation(plan: Planner, pool: str, index: Any) -> Draft:
     )
 
 
-def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
+def score_pool(plan: Planner, pool: str, index: Wildcard) -> Draft:
     rows = reference_dataset(plan.study, pool)
     name = next(iter(plan.study.models))
     model = plan.study.models[name]
     trained = real_cell(plan, rows, int(index))
     assert trained is not None, f"no plain arm trains on {rows}"
-    entry: dict[str, Any] = {"name": name, "targets": model.targets, "network": network_entry(model)}
-    check, modules = {}, [NETWORKS[entry["network"]["module"]]]
+    network = network_entry(model)
+    entry: dict[str, object] = {"name": name, "targets": model.targets, "network": network}
+    check, modules = {}, [NETWORKS[network["module"]]]
     if model.kind.masks:
         entry |= {"task": model.task, "structures": model.structures, "window": model.window}
         entry["task_module"], check = model.task, {"check": "mask_agreement"}
@@ -144,10 +147,10 @@ def score_pool(plan: Planner, pool: str, index: Any) -> Draft:
     )
 
 
-def evaluate_snapshots(plan: Planner, generator: str, index: Any) -> Draft:
+def evaluate_snapshots(plan: Planner, generator: str, index: Wildcard) -> Draft:
     config = plan.study.generators[generator]
     train_on = list(config.train_on.datasets)
-    spaces, _, modules = _spaces(plan, ["efficientnet_lite0"], train_on[0], int(index))
+    spaces, _, modules = _spaces(plan, [SNAPSHOT_SPACE], train_on[0], int(index))
     return Draft(
         {
             "generator": generator,
@@ -156,7 +159,7 @@ def evaluate_snapshots(plan: Planner, generator: str, index: Any) -> Draft:
             "train_on": train_on,
             "n": plan.study.evaluation.snapshot_images,
             "space": spaces[0],
-            "sampling": {"solver": "dpmpp_2m", "steps": GRID_STEPS},
+            "sampling": GRID_SAMPLING,
             "seed": plan.seed,
         },
         {
@@ -185,44 +188,65 @@ def relate_fidelity(plan: Planner, model: str) -> Draft:
     )
 
 
+def input_size(study: Study) -> int:
+    """Return the px to which EfficientNet-Lite0 enlarges the study's images."""
+    return SMALL_INPUT if study.image.size <= SMALL_IMAGE else FULL_INPUT
+
+
+class SpaceEntry(TypedDict):
+    """A feature space as slices hold it: what its module builds it of; trained, replicate: whose weights it has."""
+
+    name: str
+    module: str
+    options: dict[str, object]
+    weights: NotRequired[str | None]
+    sha256: NotRequired[str | None]
+    trained: NotRequired[list[str | int]]
+    replicate: NotRequired[int]
+
+
 def _spaces(
     plan: Planner, names: list[str], rows: str, index: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+) -> tuple[list[SpaceEntry], list[Wildcards], list[str]]:
     """Return feature spaces as slice entries, the trainings that they read and their modules.
 
     `downstream` needs a plain arm.
     """
-    spaces: list[dict[str, Any]] = []
-    read: list[dict[str, Any]] = []
+    spaces: list[SpaceEntry] = []
+    read: list[Wildcards] = []
     modules = []
     trained = real_cell(plan, rows, index)
     for name in names:
+        entry: SpaceEntry = {"name": name, "module": name, "options": {}}
         if name == "downstream":
             if trained is None:
                 continue
-            network = network_entry(plan.study.models[trained["model"]])
+            network = network_entry(plan.study.models[str(trained["model"])])
             read.append(trained)
             modules.append(NETWORKS[network["module"]])
-            entry = {"options": {"network": network}, "trained": _cell_key(trained), "replicate": index}
+            entry["options"] = {"network": network}
+            entry["trained"], entry["replicate"] = _cell_key(trained), index
         elif name == "inception":
             fidelity = plan.study.evaluation.fidelity
-            entry = {"options": {}, "weights": fidelity.inception_weights if fidelity else None}
+            entry["weights"] = fidelity.inception_weights if fidelity else None
         else:
-            entry = {"options": {"size": SMALL_INPUT if plan.study.image.size <= SMALL_IMAGE else FULL_INPUT}}
-        spaces.append({"name": name, "module": name, **entry})
+            entry["options"] = {"size": input_size(plan.study)}
+        spaces.append(entry)
         modules.append(SPACES[name])
     return spaces, read, modules
 
 
-def _cell_key(cell: Mapping[str, Any]) -> list[str | int]:
+def _cell_key(cell: Wildcards) -> list[str | int]:
     """Return a downstream training as `job.inputs.trainings` finds it."""
     return [cell[name] for name in ("model", "arm", "ratio", "chunk")]
 
 
-def _seen_by(plan: Planner, generator: str) -> list[str]:
-    """Return the data sets that a generator saw, pretraining included."""
+def _searched(plan: Planner, pool: str) -> list[str]:
+    """Return the data sets in which copies are looked for: those that the generator saw, pretraining included."""
+    here = root_pool(plan.study, pool).from_
+    if here is None:
+        return [reference_dataset(plan.study, pool)]
     seen: list[str] = []
-    here: str | None = generator
     while here is not None:
         config = plan.study.generators[here]
         seen += config.train_on.datasets
@@ -230,61 +254,57 @@ def _seen_by(plan: Planner, generator: str) -> list[str]:
     return list(dict.fromkeys(seen))
 
 
-def _fidelity_kinds(study: Study, job: Slice) -> dict[str, Any]:
-    return {"spaces_kinds": {space["name"]: space_kind(study, space["name"]) for space in job["spaces"]}}
-
-
-def _pool_kinds(study: Study, job: Slice) -> dict[str, Any]:
-    space, pool = job.get("space"), job["pool"]
-    return {
-        **drawn(study, pool),
-        "rows_of": reference_dataset(study, pool),
-        "replicas": root_pool(study, pool).replicas,
-        "space_kind": space_kind(study, space["name"]) if space else None,
-        "kind": first_model(study),
-    }
-
-
-def _snapshot_kinds(study: Study, job: Slice) -> dict[str, str]:
-    return {"space_kind": space_kind(study, job["space"]["name"])}
-
-
-def _fidelity_images(job: Slice) -> list[Term]:
+def _fidelity_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     """Images of three sides through every feature space."""
-    rows, most = job["rows_of"], job["n"] or FIDELITY_CAP
+    fidelity = plan.study.evaluation.fidelity
+    assert fidelity is not None, pool
+    rows, most = reference_dataset(plan.study, pool), fidelity.images or FIDELITY_CAP
+    names = [space["name"] for space in _spaces(plan, list(fidelity.spaces), rows, int(index))[0]]
     sides = [{f"{rows}/train": 1.0}, {f"{rows}/train": 1.0}, {f"{rows}/validation": 1.0, f"{rows}/test": 1.0}]
-    return [term(job["spaces_kinds"][name], "image", 1, side, most) for name in job["spaces_kinds"] for side in sides]
+    return [
+        Term(kind=space_kind(plan.study, name), unit="image", amount=1, images=side, at_most=most)
+        for name in [*names, *fidelity.torchscript]
+        for side in sides
+    ]
 
 
-def _searched_images(job: Slice) -> list[Term]:
+def _searched_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     """Features of the pool and of the real images, and the denoising losses of membership inference."""
-    terms = [term(job["space_kind"], "image", 1, _pool_and_real(job))] if job["space_kind"] else []
-    if job["membership"] and job["draws"] is not None and job["denoises"][job["draws"]]:
-        each, most = MEMBERSHIP_LEVELS * job["membership"]["draws"], job["membership"]["images"]
-        members = {f"{name}/train": 1.0 for name in job["train_on"]}
-        others = {f"{name}/{part}": 1.0 for name in job["train_on"] for part in ("validation", "test")}
-        terms += [passes(job["draws"], each, side, most) for side in (members, others)]
+    gate, by, real = plan.study.evaluation.memorisation, drawn(plan, pool), _searched(plan, pool)
+    assert gate is not None, pool
+    names = [gate.space] if gate.space else []
+    spaces, *_ = _spaces(plan, list(names), reference_dataset(plan.study, pool), int(index))
+    terms = [_looked_at(plan, space_kind(plan.study, space["name"]), pool, real) for space in spaces]
+    if gate.membership and by.images is not None and by.denoises:
+        each = MEMBERSHIP_LEVELS * MEMBERSHIP_DRAWS
+        members = {f"{name}/train": 1.0 for name in real}
+        others = {f"{name}/{part}": 1.0 for name in real for part in ("validation", "test")}
+        terms += [passes(by.images, each, side, MEMBERSHIP_IMAGES) for side in (members, others)]
     return terms
 
 
-def _scored_images(job: Slice) -> list[Term]:
+def _scored_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     """The pool's and the real images through the real-only model."""
-    return [term(job["kind"], "image", 1, _pool_and_real(job))]
+    return [_looked_at(plan, first_model(plan.study), pool, [reference_dataset(plan.study, pool)])]
 
 
-def _snapshot_images(job: Slice) -> list[Term]:
+def _snapshot_images(plan: Planner, generator: str, index: Wildcard) -> list[Term]:
     """Images drawn from every snapshot, and their features."""
-    count, rows = len(job["snapshots"]), {f"{name}/train": 1.0 for name in job["train_on"]}
-    images = passes(job["generator"], count * evaluations(Sampling.from_slice(job["sampling"])), rows, job["n"])
-    return [images, term(job["space_kind"], "image", count, rows, job["n"])]
+    count, most = len(snapshots_of(plan, generator)), plan.study.evaluation.snapshot_images
+    rows = {f"{name}/train": 1.0 for name in plan.study.generators[generator].train_on.datasets}
+    images = passes(generator, count * evaluations(Sampling.from_slice(GRID_SAMPLING)), rows, most)
+    kind = space_kind(plan.study, SNAPSHOT_SPACE)
+    return [images, Term(kind=kind, unit="image", amount=count, images=rows, at_most=most)]
 
 
-def _pool_and_real(job: Slice) -> dict[str, float]:
-    seen: dict[str, float] = {f"{job['rows_of']}/train": float(job["replicas"])}
-    for name in job.get("train_on") or [job["rows_of"]]:
+def _looked_at(plan: Planner, kind: str, pool: str, real: list[str]) -> Term:
+    """All images of a pool and of real data sets, once through a network."""
+    rows, replicas = reference_dataset(plan.study, pool), root_pool(plan.study, pool).replicas
+    seen = {f"{rows}/train": float(replicas)}
+    for name in real:
         for part in ("train", "validation", "test"):
             seen[f"{name}/{part}"] = seen.get(f"{name}/{part}", 0.0) + 1.0
-    return seen
+    return Term(kind=kind, unit="image", amount=1, images=seen)
 
 
 _POOL_AND_REAL = {"replicas": "merge_pool_replica", "datasets": "prepare_dataset", "splits": "split_dataset"}
@@ -298,7 +318,6 @@ STAGES = (
         {**_POOL_AND_REAL, "trainings": "train_downstream"},
         gpus=one_gpu,
         loads=TORCH,
-        kinds=_fidelity_kinds,
         work=_fidelity_images,
         shown=fidelity_draws,
     ),
@@ -310,7 +329,6 @@ STAGES = (
         {**_POOL_AND_REAL, "generators": "train_generator", "trainings": "train_downstream"},
         gpus=one_gpu,
         loads=DRAWING,
-        kinds=_pool_kinds,
         work=_searched_images,
         shown=gated_draws,
     ),
@@ -322,7 +340,6 @@ STAGES = (
         {**_POOL_AND_REAL, "trainings": "train_downstream"},
         gpus=one_gpu,
         loads=TORCH,
-        kinds=_pool_kinds,
         work=_scored_images,
         shown=scored_draws,
     ),
@@ -334,7 +351,6 @@ STAGES = (
         {"generators": "train_generator", "datasets": "prepare_dataset", "splits": "split_dataset"},
         gpus=one_gpu,
         loads=DRAWING,
-        kinds=_snapshot_kinds,
         work=_snapshot_images,
         shown=compared_snapshots,
     ),

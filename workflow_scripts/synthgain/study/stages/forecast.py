@@ -1,108 +1,134 @@
 """The forecast: which kinds of work are measured, and how much of each the study's jobs are."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, SPEED, TASKS
+from synthgain.speed.documents import (
+    Counted,
+    Document,
+    ExtractKind,
+    LearnKind,
+    ModelKind,
+    SampleKind,
+    SamplingKind,
+    SpaceKind,
+    Term,
+    TrainKind,
+)
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
 from synthgain.study.stage import NUMBERS, TABLES, Draft, PlannedJob, Stage, Wildcards, one_gpu
 from synthgain.study.stages.data import used_datasets
+from synthgain.study.stages.downstream import model_slice
+from synthgain.study.stages.evaluation import SNAPSHOT_SPACE, input_size
+from synthgain.study.stages.generators import network_facts
 from synthgain.study.stages.measured import measured_pools
 from synthgain.study.stages.report import shown
-from synthgain.study.work import SAMPLING_SPEED, joined, model_kind, samplers, size_of
+from synthgain.study.work import joined, model_kind, samplers, size_of
 
 MEASURED_SPACES = ("efficientnet_lite0",)  # the others need weights of the user's or of the study itself
-MEASURING = {"learn": "downstream", "train": "generators", "sample": "generators", "extract": "features"}
-# What the speed of a training and a model depends on. All are measured uncompiled: compiling takes minutes.
-TRAINING_SPEED = SAMPLING_SPEED
+# What the speed of a model depends on. All are measured uncompiled: compiling takes minutes.
 MODEL_SPEED = (
-    "task", "task_module", "targets", "structures", "network", "batch_size", "window", "precision",
+    "task", "task_module", "targets", "structures", "network", "batch_size", "window", "precision", "augmentation",
 )  # fmt: skip
-Kind = dict[str, Any]
 
 
 def measure_speed(plan: Planner) -> Draft:
     kinds, modules = measured_kinds(plan)
-    return Draft({"kinds": kinds, "image": _image(plan)}, modules=tuple(modules))
+    measured = {name: kind.json_values() for name, kind in kinds.items()}
+    image = {"size": plan.study.image.size, "channels": plan.study.image.channels}
+    return Draft({"kinds": measured, "image": image}, modules=tuple(modules))
 
 
 def forecast_cost(plan: Planner) -> Draft:
-    groups = [
-        {key: value for key, value in group.items() if key not in ("outputs", "sizes")} for group in work_groups(plan)
-    ]
     facts = {
         "study": plan.study.study,
         "runs": len(plan.study.study_seeds or [plan.seed]),
-        "groups": groups,
+        "groups": [group.counted().json_values() for group in work_groups(plan)],
         "datasets": {name: _size(plan, name) for name in used_datasets(plan)},
     }
     return Draft(facts, {"speed": [{}]})
 
 
-def measured_kinds(plan: Planner) -> tuple[dict[str, Kind], list[str]]:
+def measured_kinds(plan: Planner) -> tuple[dict[str, Document], list[str]]:
     """Return {name: what to measure} and the modules that this loads. Equal kinds are measured once."""
     study = plan.study
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, Document] = {}
     modules: list[str] = []
-    for name, arm in ((m, a) for m in study.models for a in study.arms.values()):
-        kinds.setdefault(model_kind(name, arm.augmentation), _model(plan, name, arm.augmentation))
+    for name, model in study.models.items():
+        for augmentation in dict.fromkeys(arm.augmentation for arm in study.arms.values()):
+            kinds[model_kind(name, augmentation)] = _model(plan, name, augmentation)
+        modules += [SPEED["downstream"], NETWORKS[model.chosen.module], TASKS[model.task]]
     for name, generator in study.generators.items():
         kinds[f"generator {name}"] = _generator(plan, name)
-        modules += [FAMILY_TRAINING[generator.family], FAMILIES[generator.family]]
-    for label, (name, sampling) in samplers(plan.study).items():
-        kinds[f"sampling {label}"] = {"do": "sample", "generator": _generator(plan, name), "sampling": sampling}
+        modules += [SPEED["generators"], FAMILY_TRAINING[generator.family], FAMILIES[generator.family]]
+        modules.append(NETWORKS[generator.network.module])
+    for label, (name, sampling) in samplers(study).items():
+        kinds[f"sampling {label}"] = SampleKind(do="sample", generator=_generator(plan, name), sampling=sampling)
     for space in _measured_spaces(plan):
-        kinds[f"features {space['name']}"] = {"do": "extract", "space": space}
-        modules.append(SPACES[space["module"]])
-    for kind in kinds.values():
-        modules.append(SPEED[MEASURING[kind["do"]]])
-        network = kind.get("model", kind)
-        modules += [NETWORKS[network["network"]["module"]]] if "network" in network else []
-        modules += [TASKS[network["task_module"]]] if "task_module" in network else []
+        kinds[f"features {space.name}"] = ExtractKind(do="extract", space=space)
+        modules += [SPEED["features"], SPACES[space.module]]
     return kinds, sorted(set(modules))
 
 
-def work_groups(plan: Planner) -> list[dict[str, Any]]:
-    """Return the study's jobs in groups of one rule and name, in an order in which inputs come first.
+@dataclass
+class Group:
+    """Jobs of one rule and name. sizes: of each job, in no unit; after: numbers of the groups that it waits for."""
 
-    Each {rule, name, arm (if any), gpu: whether its jobs compute on one, loads: the libraries that they load first,
-    jobs, work and disk: terms of all jobs, longest: share of the longest job, after: numbers of the groups that it
-    waits for, outputs: {path: identity}, sizes: of each job, in no unit}.
-    """
+    rule: str
+    name: str
+    arm: str | None
+    gpu: bool
+    loads: str
+    work: list[Term] = field(default_factory=list)
+    disk: list[Term] = field(default_factory=list)
+    sizes: list[float] = field(default_factory=list)
+    after: set[int] = field(default_factory=set)
+    outputs: dict[str, str] = field(default_factory=dict)  # {path: identity}
+
+    def counted(self) -> Counted:
+        """Return what the forecast needs of it."""
+        total, jobs = sum(self.sizes), len(self.sizes)
+        return Counted(
+            rule=self.rule,
+            name=self.name,
+            arm=self.arm,
+            gpu=self.gpu,
+            loads=self.loads,
+            jobs=jobs,
+            work=joined(self.work),
+            disk=joined(self.disk),
+            longest=round(max(self.sizes) / total, 6) if total else 1 / jobs,
+            after=sorted(self.after),
+        )
+
+
+def work_groups(plan: Planner) -> list[Group]:
+    """Return the study's jobs in groups, in an order in which inputs come first; the last one is the report."""
     wanted = [plan.job(rule, **place).output for rule, places in shown(plan).items() for place in places]
-    groups: list[dict[str, Any]] = []
-    more: list[Mapping[str, Any]] = []  # what counting needs of each group beyond its jobs' slices
-    place: dict[Any, int] = {}  # of a group by rule and name, and of an output's group
+    groups: dict[tuple[str, str], Group] = {}
+    numbers: dict[str, int] = {}  # of each output's group
     for job in closure(wanted, {job.output: job for job in plan.jobs()}):
-        stage, name = plan.stages[job.rule], _name(job)
-        own = place.setdefault((job.rule, name), len(groups))
-        if own == len(groups):
-            groups.append(_empty(plan, stage, name, job.place))
-            more.append(stage.kinds(plan.study, job.slice) if stage.kinds is not None else {})
-        place[job.output] = own
-        group, facts = groups[own], {**job.slice, **more[own]}
-        terms = stage.work(facts) if stage.work is not None else []
-        group["jobs"] += 1
-        group["work"] += terms
-        group["disk"] += stage.disk(facts) if stage.disk is not None else []
-        group["sizes"].append(size_of(terms))
-        group["after"] |= {place[path] for path in job.inputs} - {own}
-        group["outputs"][job.output] = job.identity
+        stage, key = plan.stages[job.rule], (job.rule, _name(job))
+        if key not in groups:
+            groups[key] = _empty(plan, stage, key[1], job.place)
+        group = groups[key]
+        own = numbers[job.output] = list(groups).index(key)
+        terms = stage.work(plan, **job.place) if stage.work is not None else []
+        group.work += terms
+        group.disk += stage.disk(plan, **job.place) if stage.disk is not None else []
+        group.sizes.append(size_of(terms))
+        group.after |= {numbers[path] for path in job.inputs} - {own}
+        group.outputs[job.output] = job.identity
     report = _empty(plan, plan.stages["write_report"], "", {})
-    groups.append(report | {"jobs": 1, "sizes": [0.0], "after": set(range(len(groups)))})
-    for group in groups:
-        total = sum(group["sizes"])
-        group["longest"] = round(max(group["sizes"]) / total, 6) if total else 1 / group["jobs"]
-        group.update(work=joined(group["work"]), disk=joined(group["disk"]), after=sorted(group["after"]))
-    return groups
+    report.sizes, report.after = [0.0], set(range(len(groups)))
+    return [*groups.values(), report]
 
 
-def _empty(plan: Planner, stage: Stage, name: str, place: Wildcards) -> dict[str, Any]:
+def _empty(plan: Planner, stage: Stage, name: str, place: Wildcards) -> Group:
     gpu = stage.gpus(plan.study, place) > 0
-    arm = {"arm": place["arm"]} if "arm" in place else {}
-    facts = {"rule": stage.name, "name": name, **arm, "gpu": gpu, "loads": stage.loads if gpu else TABLES}
-    return {**facts, "jobs": 0, "after": set(), "outputs": {}, "work": [], "disk": [], "sizes": []}
+    return Group(stage.name, name, str(place["arm"]) if "arm" in place else None, gpu, stage.loads if gpu else TABLES)
 
 
 def _name(job: PlannedJob) -> str:
@@ -110,71 +136,54 @@ def _name(job: PlannedJob) -> str:
     return " ".join(str(value) for key, value in job.place.items() if key not in NUMBERS)
 
 
-def _image(plan: Planner) -> dict[str, int]:
-    return {"size": plan.study.image.size, "channels": plan.study.image.channels}
-
-
-def _generator(plan: Planner, name: str) -> Kind:
+def _generator(plan: Planner, name: str) -> TrainKind:
     """What a step of a generator's training depends on; beside a frozen network also that network."""
-    job = plan.job("train_generator", generator=name, index=0).slice
     config = plan.study.generators[name]
-    family = family_of(config)
-    kept = ("module", "network", "output", "structures", "condition_on", *family.facts(config))
-    kind: Kind = {"do": "train", "training_module": config.family, **{key: job[key] for key in kept}}
-    kind["training"] = {key: job["training"][key] for key in TRAINING_SPEED}
-    if family.built_on(config) and config.init_from is not None:
-        kind["start"] = _generator(plan, config.init_from)
-    return kind
+    training = SamplingKind(batch_size=config.training.batch_size, precision=config.training.precision)
+    built_on = config.init_from if family_of(config).built_on(config) else None
+    start = None if built_on is None else _generator(plan, built_on)
+    facts = {"do": "train", "training_module": config.family, "training": training, "start": start}
+    return TrainKind.model_validate({**network_facts(config), **facts})
 
 
-def _model(plan: Planner, name: str, augmentation: str) -> Kind:
-    arm = next(a for a, config in plan.study.arms.items() if config.augmentation == augmentation)
-    model = plan.job("train_downstream", model=name, arm=arm, ratio=plan.ratios(arm)[0], chunk=0).slice["model"]
-    kept = {key: model[key] for key in (*MODEL_SPEED, "augmentation") if key in model}
-    return {"do": "learn", "model": kept, "augmentation": augmentation}
+def _model(plan: Planner, name: str, augmentation: str) -> LearnKind:
+    kept = {key: value for key, value in model_slice(plan, name, augmentation).items() if key in MODEL_SPEED}
+    return LearnKind(do="learn", model=ModelKind.model_validate(kept), augmentation=augmentation)
 
 
-def _measured_spaces(plan: Planner) -> list[dict[str, Any]]:
+def _measured_spaces(plan: Planner) -> list[SpaceKind]:
     """Return the feature spaces of measured pools and snapshots that can be measured before there is a study."""
-    found: dict[str, dict[str, Any]] = {}
     evaluation = plan.study.evaluation
-    spaces = []
-    for pool in measured_pools(plan):
-        if evaluation.fidelity is not None:
-            spaces += plan.job("measure_fidelity", pool=pool, index=0).slice["spaces"]
-        if evaluation.memorisation is not None:
-            spaces.append(plan.job("check_memorisation", pool=pool, index=0).slice["space"])
-    if evaluation.snapshots:
-        spaces += [plan.job("evaluate_snapshots", generator=g, index=0).slice["space"] for g in plan.study.generators]
-    for space in spaces:
-        if space is not None and space["name"] in MEASURED_SPACES:
-            found.setdefault(space["name"], {key: space[key] for key in ("name", "module", "options")})
-    return list(found.values())
+    wanted: list[str | None] = [SNAPSHOT_SPACE] if evaluation.snapshots and plan.study.generators else []
+    if measured_pools(plan):
+        wanted += evaluation.fidelity.spaces if evaluation.fidelity is not None else []
+        wanted += [evaluation.memorisation.space] if evaluation.memorisation is not None else []
+    options: dict[str, object] = {"size": input_size(plan.study)}
+    return [SpaceKind(name=name, module=name, options=options) for name in MEASURED_SPACES if name in wanted]
 
 
-def _size(plan: Planner, name: str) -> dict[str, Any]:
+def _size(plan: Planner, name: str) -> dict[str, object]:
     """What tells how many images a data set has: its manifests once it is read, before that the config or its table."""
     config = plan.study.datasets[name]
     read = plan.job("prepare_dataset", dataset=name)
-    facts: dict[str, Any] = {"manifest": read.output, "identity": read.identity}
+    facts: dict[str, object] = {"manifest": read.output, "identity": read.identity}
     if config.split is not None:
         split, divided = config.split, plan.job("split_dataset", dataset=name)
         facts |= {"split_manifest": divided.output, "split_identity": divided.identity}
         facts["shares"] = {part: getattr(split, part) for part in ("train", "validation", "test")}
         if split.column is not None:
-            facts["column"] = {"name": split.column, "map": split.map}
-            if split.validation:
-                facts["column"]["validation"] = split.validation
+            validation = {"validation": split.validation} if split.validation else {}
+            facts["column"] = {"name": split.column, "map": split.map, **validation}
     return facts | config.counted(plan.root)
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
     """Return the outputs {path: identity} of each group of `work_groups`."""
     report = plan.job("write_report")
-    return [*(group["outputs"] for group in work_groups(plan)[:-1]), {report.output: report.identity}]
+    return [*(group.outputs for group in work_groups(plan)[:-1]), {report.output: report.identity}]
 
 
-def closure(first: list[str], jobs: Mapping[str, PlannedJob]) -> list[PlannedJob]:
+def closure(first: Sequence[str], jobs: Mapping[str, PlannedJob]) -> list[PlannedJob]:
     """Return the jobs behind the outputs `first`, inputs before what needs them."""
     order: dict[str, PlannedJob] = {}
     pending = [(path, False) for path in reversed(first)]

@@ -1,10 +1,9 @@
 """Which pools, generators and models are measured: what the evaluation's jobs are, for all that read them."""
 
-from typing import Any
-
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
 from synthgain.study.roles import reference_dataset
+from synthgain.study.stage import Wildcards
 from synthgain.study.stages.generators import trainings
 
 
@@ -26,7 +25,7 @@ def draws_images(plan: Planner, generator: str) -> bool:
     return family_of(config).denoises and config.output == "image" and not config.mask_conditioned
 
 
-def real_cell(plan: Planner, rows: str, index: int) -> dict[str, Any] | None:
+def real_cell(plan: Planner, rows: str, index: int) -> Wildcards | None:
     """Return the job that trains the first model on all real images of `rows`, for replicate `index`."""
     for name, arm in plan.study.arms.items():
         if arm.plain and arm.real == rows and arm.real_fraction == 1.0:
@@ -35,37 +34,37 @@ def real_cell(plan: Planner, rows: str, index: int) -> dict[str, Any] | None:
     return None
 
 
-def _draws(plan: Planner) -> list[dict[str, Any]]:
+def _draws(plan: Planner) -> list[Wildcards]:
     """Return every draw of every measured pool."""
     return [{"pool": pool, "index": i} for pool in measured_pools(plan) for i in range(plan.pool_draws())]
 
 
-def fidelity_draws(plan: Planner) -> list[dict[str, Any]]:
+def fidelity_draws(plan: Planner) -> list[Wildcards]:
     """Return the draws of pools whose fidelity is measured."""
     return _draws(plan) if plan.study.evaluation.fidelity is not None else []
 
 
-def gated_draws(plan: Planner) -> list[dict[str, Any]]:
+def gated_draws(plan: Planner) -> list[Wildcards]:
     """Return the draws of pools in which copies are looked for."""
     return _draws(plan) if plan.study.evaluation.memorisation is not None else []
 
 
-def scored_draws(plan: Planner) -> list[dict[str, Any]]:
+def scored_draws(plan: Planner) -> list[Wildcards]:
     """Return the draws of pools whose labels or masks are held against the real-only model."""
     if not plan.study.evaluation.label_consistency:
         return []
     rows = {pool: reference_dataset(plan.study, pool) for pool in measured_pools(plan)}
-    return [draw for draw in _draws(plan) if real_cell(plan, rows[draw["pool"]], draw["index"]) is not None]
+    return [draw for draw in _draws(plan) if real_cell(plan, rows[str(draw["pool"])], int(draw["index"])) is not None]
 
 
-def compared_snapshots(plan: Planner) -> list[dict[str, Any]]:
+def compared_snapshots(plan: Planner) -> list[Wildcards]:
     """Return the trainings whose snapshots are compared."""
     if not plan.study.evaluation.snapshots:
         return []
-    return [training for training in trainings(plan) if draws_images(plan, training["generator"])]
+    return [training for training in trainings(plan) if draws_images(plan, str(training["generator"]))]
 
 
-def related_models(plan: Planner) -> list[dict[str, Any]]:
+def related_models(plan: Planner) -> list[Wildcards]:
     """Return the models of which gain and fidelity are set side by side: none in a rehearsal."""
     if plan.study.evaluation.fidelity is None or plan.study.rehearsal:
         return []

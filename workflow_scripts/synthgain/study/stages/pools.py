@@ -1,22 +1,21 @@
 """Pools: synthetic images drawn replica by replica, each cut into shards; exports for other tools."""
 
-from typing import Any
-
-from synthgain.pools.options import Inpainting, MaskTransform, Pool, PoolMasks, Sampling
+from synthgain.pools.options import MaskTransform, Pool, PoolMasks
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
+from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
 from synthgain.study.roles import root_pool
 from synthgain.study.schema import Study
-from synthgain.study.stage import DRAWING, Draft, Slice, Stage, Wildcards
-from synthgain.study.stages.data import Inputs, table_checksum, training_rows
+from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
+from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
 from synthgain.study.stages.generators import snapshots_of
-from synthgain.study.work import Term, drawn, passes, term
+from synthgain.study.work import drawn, passes
 
 
-def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: Any) -> Draft:
+def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> Draft:
     config = plan.study.pools[pool]
     source, inputs, modules = _pool_source(plan, pool, index, replica)
     rows = config.rows_of
@@ -51,7 +50,7 @@ def draw_pool_shard(plan: Planner, pool: str, index: Any, replica: Any, shard: A
     return Draft(facts, inputs, tuple(modules), basis=basis)
 
 
-def merge_pool_replica(plan: Planner, pool: str, index: Any, replica: Any) -> Draft:
+def merge_pool_replica(plan: Planner, pool: str, index: Wildcard, replica: Wildcard) -> Draft:
     shards = shards_of(plan.study.pools[pool])
     place = {"pool": pool, "index": index, "replica": replica}
     first = plan.job("draw_pool_shard", **place, shard=0)
@@ -64,7 +63,7 @@ def merge_pool_replica(plan: Planner, pool: str, index: Any, replica: Any) -> Dr
     )
 
 
-def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
+def export_pool(plan: Planner, pool: str, index: Wildcard) -> Draft:
     config = plan.study.pools[pool]
     replicas = list(range(1, root_pool(plan.study, pool).replicas + 1))
     return Draft(
@@ -81,7 +80,7 @@ def export_pool(plan: Planner, pool: str, index: Any) -> Draft:
     )
 
 
-def replicas_of(plan: Planner, pool: str, index: Any) -> list[dict[str, Any]]:
+def replicas_of(plan: Planner, pool: str, index: Wildcard) -> list[Wildcards]:
     """Return the wildcards of every replica of one draw of a pool."""
     replicas = root_pool(plan.study, pool).replicas
     return [{"pool": pool, "index": index, "replica": replica} for replica in range(1, replicas + 1)]
@@ -95,7 +94,9 @@ def shards_of(pool: Pool) -> int:
     return pool.shards if pool.from_ is not None and not pool.misaligned else 1
 
 
-def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[dict[str, Any], Inputs, list[str]]:
+def _pool_source(
+    plan: Planner, pool: str, index: Wildcard, replica: Wildcard
+) -> tuple[dict[str, object], Inputs, list[str]]:
     """Return slice entries, inputs and modules of where a pool's images come from."""
     config = plan.study.pools[pool]
     if config.from_ is not None:
@@ -110,9 +111,12 @@ def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[di
                 f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
             )
         module = "pairs" if plan.study.generators[generator].structures else "generated"
-        entries = {"module": module, "options": {"generator": [generator, which], "snapshot": snapshot}}
-        return entries, {"generators": [{"generator": generator, "index": which}]}, [POOL_SOURCES[module], family]
-    options: dict[str, Any]
+        options: dict[str, object] = {"generator": [generator, which], "snapshot": snapshot}
+        return (
+            {"module": module, "options": options},
+            {"generators": [{"generator": generator, "index": which}]},
+            [POOL_SOURCES[module], family],
+        )
     if config.known is not None:
         options = {"kind": config.known, **config.known_options.given()}
         return {"module": "known", "options": options}, {}, [POOL_SOURCES["known"]]
@@ -122,18 +126,17 @@ def _pool_source(plan: Planner, pool: str, index: Any, replica: Any) -> tuple[di
         source = table_checksum(plan, config.imported.table, f"pools.{pool}", recorded)
         options = {**config.imported.given(), "source": source}
         return {"module": "imported", "options": options}, {}, [POOL_SOURCES["imported"]]
-    base = {"pool": config.of, "index": index}
     rule = config.filter or plan.study.pools[config.thin_to or ""].filter
+    assert config.of is not None
     assert rule is not None
-    entries = {
-        "module": "derived",
-        "options": {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
-    }
+    base: Wildcards = {"pool": config.of, "index": index}
+    options = {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None}
     scored = "memorisation" if rule.scores == "memorisation" else "consistency"
-    return entries, {"replicas": [{**base, "replica": replica}], scored: [base]}, [POOL_SOURCES["derived"]]
+    inputs: Inputs = {"replicas": [{**base, "replica": replica}], scored: [base]}
+    return {"module": "derived", "options": options}, inputs, [POOL_SOURCES["derived"]]
 
 
-def _condition_masks(plan: Planner, config: Pool, index: Any) -> dict[str, Any] | None:
+def _condition_masks(plan: Planner, config: Pool, index: Wildcard) -> dict[str, object] | None:
     """Return how condition masks are drawn, or None where the generator takes none."""
     if config.from_ is None or not plan.study.generators[config.from_].mask_conditioned:
         return None
@@ -149,12 +152,12 @@ def _condition_masks(plan: Planner, config: Pool, index: Any) -> dict[str, Any] 
     }
 
 
-def _training(plan: Planner, index: Any) -> int:
+def _training(plan: Planner, index: Wildcard) -> int:
     """Return which training of a generator a draw of a pool takes."""
     return int(index) % plan.study.replicates.generators
 
 
-def _first_replicas(plan: Planner) -> list[dict[str, Any]]:
+def _first_replicas(plan: Planner) -> list[Wildcards]:
     return [{"pool": p, "index": i, "replica": 1} for p in plan.study.pools for i in range(plan.pool_draws())]
 
 
@@ -162,30 +165,24 @@ def _one_if_drawn(study: Study, wildcards: Wildcards) -> int:
     return 0 if study.pools[str(wildcards["pool"])].from_ is None else 1
 
 
-def _drawn(study: Study, job: Slice) -> dict[str, Any]:
-    return drawn(study, job["pool"])
+def _share(plan: Planner, pool: str) -> dict[str, float]:
+    return {f"{drawn(plan, pool).rows_of}/train": 1 / shards_of(plan.study.pools[pool])}
 
 
-def _share(job: Slice) -> dict[str, float]:
-    return {f"{job['rows_of']}/train": 1 / job["shards"]}
-
-
-def _passes(job: Slice) -> list[Term]:
+def _passes(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> list[Term]:
     """Passes of the shard's images, and of their masks where a generator draws those; nothing for other pools."""
-    if job["draws"] is None:
+    config, by = plan.study.pools[pool], drawn(plan, pool)
+    if by.images is None:
         return []
-    sampling, inpainting = Sampling.from_slice(job["sampling"]), job["inpainting"]
-    region = inpainting and Inpainting.from_slice(inpainting)
-    each = evaluations(sampling, region) if job["denoises"][job["draws"]] else 1
-    terms = [passes(job["draws"], each, _share(job))]
-    if job["draws_masks"] is not None:
-        terms.append(passes(job["draws_masks"], evaluations(sampling), _share(job)))
+    each = evaluations(config.sampling, config.inpainting) if by.denoises else 1
+    terms = [passes(by.images, each, _share(plan, pool))]
+    if by.masks is not None:
+        terms.append(passes(by.masks, evaluations(config.sampling), _share(plan, pool)))
     return terms
 
 
-def _pixels(job: Slice) -> list[Term]:
-    planes = job["image"]["channels"] + job["planes"]
-    return [term("", "bytes", job["image"]["size"] ** 2 * planes, _share(job))]
+def _pixels(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> list[Term]:
+    return pixels(plan.study, drawn(plan, pool).planes, _share(plan, pool))
 
 
 STAGES = (
@@ -206,7 +203,6 @@ STAGES = (
         gpus=_one_if_drawn,
         loads=DRAWING,
         synthesis=True,
-        kinds=_drawn,
         work=_passes,
         disk=_pixels,
     ),

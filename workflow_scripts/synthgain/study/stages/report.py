@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from synthgain.registry import FAMILY_PROSE
 from synthgain.runtime.files import digest
@@ -84,7 +83,7 @@ def _parents(plan: Planner, pool: str) -> dict[str, str]:
     return {"parent": "mask_parent_id"} if plan.study.generators[config.from_].mask_conditioned and not drawn else {}
 
 
-def predeclared(plan: Planner) -> dict[str, Any]:
+def predeclared(plan: Planner) -> dict[str, object]:
     """Return what is declared before the run: analysis, arms, replicates, seed, test sets."""
     study = plan.study
     return {
@@ -97,7 +96,7 @@ def predeclared(plan: Planner) -> dict[str, Any]:
     }
 
 
-def described(stages: Mapping[str, Stage]) -> dict[str, dict[str, Any]]:
+def described(stages: Mapping[str, Stage]) -> dict[str, dict[str, object]]:
     """Return what the report says of each stage (report/costs.py)."""
     return {
         name: {"title": stage.title, "gpu": stage.on_gpu, "synthesis": stage.synthesis}
@@ -125,6 +124,8 @@ READ = {
     "statistics": "compare_arms",
     "figures": "draw_figures",
     "trainings": "train_downstream",
+    "kits": "write_reader_kit",
+    "ratings": "read_ratings",
     "forecast": "forecast_cost",
 }
 NAMES = {rule: name for name, rule in READ.items()}

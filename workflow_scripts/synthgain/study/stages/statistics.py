@@ -1,7 +1,6 @@
 """Statistics: every number comes from stored predictions; nothing is retrained to add one."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from synthgain.statistics.metric_registry import METRICS, metrics_of
 from synthgain.study.planner import Planner
@@ -12,11 +11,12 @@ from synthgain.study.roles import (
     cleaned,
     copies_real,
     filtered_twin,
+    generated,
     role_of,
     validation_dataset,
     without_patients,
 )
-from synthgain.study.stage import Draft, Stage
+from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.measured import measured_pools
 
@@ -32,6 +32,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "validation": validation_dataset(study, name),
             "role": role_of(study, name),
             "borrowed": borrowed(study, name),
+            "generated": generated(study, name),
             "filtered": filtered_twin(study, name),
             "cleaned": cleaned(study, name),
             "copies": copies_real(study, name),
@@ -67,11 +68,11 @@ def compare_arms(plan: Planner, model: str) -> Draft:
     )
 
 
-def gates(plan: Planner) -> dict[str, list[dict[str, Any]]]:
+def gates(plan: Planner) -> dict[str, list[Wildcards]]:
     """Return {arm: every draw of the pool behind its images}; pools not measured have none."""
     if plan.study.evaluation.memorisation is None:
         return {}
-    found = {}
+    found: dict[str, list[Wildcards]] = {}
     for name, arm in plan.study.arms.items():
         pool = base_pool(plan.study, arm.synthetic) if arm.synthetic is not None else None
         if pool in measured_pools(plan):
@@ -80,12 +81,12 @@ def gates(plan: Planner) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def unique(places: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def unique(places: Iterable[Wildcards]) -> list[Wildcards]:
     """Return the places without repeats, in their order."""
     return list({tuple(place.values()): place for place in places}.values())
 
 
-def models(plan: Planner) -> list[dict[str, Any]]:
+def models(plan: Planner) -> list[Wildcards]:
     """Return every model."""
     return [{"model": model} for model in plan.study.models]
 

@@ -8,9 +8,10 @@ from synthgain.study.stages import (
     forecast,
     generators,
     pools,
+    readers,
     report,
     statistics,
 )
 
-_FILES = (forecast, data, generators, pools, downstream, evaluation, statistics, report, calibration)
+_FILES = (forecast, data, generators, pools, downstream, evaluation, statistics, readers, report, calibration)
 STAGES = {stage.name: stage for file in _FILES for stage in file.STAGES}

@@ -1,0 +1,48 @@
+"""Tables that come with published sets, read with every cell as text; what is missing is said in one line."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from synthgain.runtime.errors import SynthGainError
+
+
+def companion(folder: Path, names: tuple[str, ...], get: str) -> pd.DataFrame:
+    """Return the first of these tables that is there (.csv, .csv.gz, .xlsx); SynthGainError where none is."""
+    found = optional_companion(folder, names)
+    if found is None:
+        raise SynthGainError(f"{folder}: no {' or '.join(names)} in it; {get}")
+    return found
+
+
+def optional_companion(folder: Path, names: tuple[str, ...]) -> pd.DataFrame | None:
+    """Return the first of these tables that is there, or None."""
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        return None
+    try:
+        if path.suffix == ".xlsx":
+            table = pd.read_excel(path, dtype=str, keep_default_na=False)
+        else:
+            table = pd.read_csv(
+                path,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                compression="gzip" if path.suffix == ".gz" else None,
+                index_col=False,
+            )
+    except ImportError as error:
+        raise SynthGainError(
+            f"{path}: reading Excel files needs openpyxl; install it, or save the table as {path.stem}.csv beside it"
+        ) from error
+    except Exception as error:  # pandas raises many kinds; the user needs one line
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SynthGainError(f"{path}: not a readable table ({reason})") from error
+    table.columns = [str(name).strip() for name in table.columns]
+    return table
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a list of file names, without blank ones."""
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]

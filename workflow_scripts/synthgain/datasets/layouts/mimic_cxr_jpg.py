@@ -1,0 +1,136 @@
+"""MIMIC-CXR-JPG 2.x as published: `files/p10/p10000032/s…/<dicom_id>.jpg` and its gzipped tables.
+
+Johnson et al., arXiv:1901.07042; physionet.org/content/mimic-cxr-jpg. Labels are per study, by CheXpert's labeler or
+NegBio (`labels: {source: negbio}`). Test studies have labels by radiologists in
+`mimic-cxr-2.1.0-test-set-labeled.csv` (687 studies; Lung Opacity is Airspace Opacity there): where the file is, they
+take the place of the labeler's. Next to them, where they are: MIMIC-IV's `patients.csv.gz` (sex; age = anchor_age +
+year of the study − anchor_year; over 89 is stored as 91) and `admissions.csv.gz` (race: the commonest of a
+patient's), and the reports `files/p10/p10000032/s….txt` or `mimic-cxr-reports/files/…`, whose impression becomes the
+column `impression`.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from synthgain.datasets.layout_options import LayoutOptions
+from synthgain.datasets.layouts.chest_labels import (
+    CHEXPERT,
+    COVARIATES,
+    RACES,
+    columns_or_error,
+    findings_of,
+    race_of,
+    sex_of,
+    snake,
+    targets_of,
+)
+from synthgain.datasets.layouts.companions import companion, optional_companion
+
+LICENCE = "PhysioNet credentialed health data licence; not to be shared"
+CITATION = "Johnson AEW et al. MIMIC-CXR-JPG. arXiv:1901.07042; PhysioNet, doi:10.13026/8360-t248"
+GET = (
+    "get https://physionet.org/content/mimic-cxr-jpg (credentialed access) and put it there, so that "
+    "it holds files/ and the "
+    "mimic-cxr-2.0.0-*.csv.gz tables (age, sex, race: patients.csv.gz and admissions.csv.gz of MIMIC-IV)"
+)
+RELEASE = "MIMIC-CXR-JPG 2.0"
+METADATA = ("mimic-cxr-2.0.0-metadata.csv.gz", "mimic-cxr-2.0.0-metadata.csv")
+SPLIT = ("mimic-cxr-2.0.0-split.csv.gz", "mimic-cxr-2.0.0-split.csv")
+TEST = ("mimic-cxr-2.1.0-test-set-labeled.csv",)
+_PARTS = {"train": "train", "validate": "validation", "test": "test"}
+_RENAMED = {"Airspace Opacity": "Lung Opacity"}
+_REPORTS = ("mimic-cxr-reports/files", "files")
+_IMPRESSION = re.compile(r"IMPRESSION:\s*(.+?)(?:\n\s*[A-Z][A-Z /]+:|\Z)", re.DOTALL)
+
+
+def reading(table: pd.DataFrame, options: LayoutOptions) -> dict[str, object]:
+    """Return how the rows are read."""
+    covariates: dict[str, object] = {"view": {"column": "view", "kind": "category"}}
+    covariates |= {name: spec for name, spec in COVARIATES.items() if name in table}
+    if "race" in table:
+        covariates["race"] = {"column": "race", "kind": "category", "levels": list(RACES)}
+    return {
+        "image_id": "image_id",
+        "patient_id": "patient",
+        "site": {"constant": "mimic"},
+        "mask": [],
+        "targets": targets_of(options.findings, options),
+        "covariates": covariates,
+    }
+
+
+def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
+    """Return one row per film: image_id, image, patient, part, view, sex, age, race, impression, the findings."""
+    metadata = companion(folder, METADATA, GET)
+    columns_or_error(
+        metadata, ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate"), METADATA[0], RELEASE
+    )
+    split = companion(folder, SPLIT, GET)
+    columns_or_error(split, ("dicom_id", "split"), SPLIT[0], RELEASE)
+    patient, study = "p" + metadata["subject_id"], "s" + metadata["study_id"]
+    places = "files/" + patient.str[:3] + "/" + patient + "/" + study
+    made = pd.DataFrame(
+        {
+            "image_id": metadata["dicom_id"],
+            "image": places + "/" + metadata["dicom_id"] + ".jpg",
+            "patient": patient,
+            "part": metadata["dicom_id"].map(split.set_index("dicom_id")["split"]).map(_PARTS).fillna(""),
+            "view": metadata["ViewPosition"].str.strip(),
+        }
+    )
+    labels = _labels(folder, options).reindex(metadata["study_id"]).reset_index(drop=True)
+    made = made.join(findings_of(labels, options)[list(options.findings)])
+    made = made.join(_people(folder, metadata))
+    reports = next((folder / name for name in _REPORTS if any((folder / name).glob("p1*/p*/s*.txt"))), None)
+    if reports is not None:
+        texts = {place: _impression(reports / f"{place.removeprefix('files/')}.txt") for place in places.unique()}
+        made["impression"] = places.map(texts)
+    return made
+
+
+def _labels(folder: Path, options: LayoutOptions) -> pd.DataFrame:
+    """Return the findings by study_id, the radiologists' in place of the labeler's where there are any."""
+    source = options.labels.source
+    names = (f"mimic-cxr-2.0.0-{source}.csv.gz", f"mimic-cxr-2.0.0-{source}.csv")
+    table = companion(folder, names, GET)
+    columns_or_error(table, ("study_id", *CHEXPERT), names[0], RELEASE)
+    labels = table.drop_duplicates("study_id").set_index("study_id")[list(CHEXPERT)]
+    test = optional_companion(folder, TEST)
+    if test is not None:
+        test = test.rename(columns=_RENAMED)
+        columns_or_error(test, ("study_id", "Lung Opacity"), TEST[0], "MIMIC-CXR-JPG 2.1")
+        read = test.drop_duplicates("study_id").set_index("study_id").reindex(columns=list(CHEXPERT)).fillna("")
+        labels = pd.concat([labels[~labels.index.isin(read.index)], read])
+    return labels.rename(columns=snake)
+
+
+def _people(folder: Path, metadata: pd.DataFrame) -> pd.DataFrame:
+    """Return sex, age and race of each film, as far as MIMIC-IV's tables are there."""
+    found = pd.DataFrame(index=metadata.index)
+    patients = optional_companion(folder, ("patients.csv.gz", "patients.csv"))
+    if patients is not None:
+        columns_or_error(patients, ("subject_id", "gender", "anchor_age", "anchor_year"), "patients.csv.gz", "MIMIC-IV")
+        people = patients.drop_duplicates("subject_id").set_index("subject_id").reindex(metadata["subject_id"])
+        found["sex"] = sex_of(people["gender"]).to_numpy()
+        anchors = people[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce").to_numpy()
+        year = pd.to_numeric(metadata["StudyDate"].str[:4], errors="coerce").to_numpy()
+        age = anchors[:, 0] + year - anchors[:, 1]
+        found["age"] = ["" if pd.isna(value) else f"{min(value, 91):g}" for value in age]
+    admissions = optional_companion(folder, ("admissions.csv.gz", "admissions.csv"))
+    if admissions is not None:
+        columns_or_error(admissions, ("subject_id", "race"), "admissions.csv.gz", "MIMIC-IV 2")
+        admissions = admissions.assign(race=race_of(admissions["race"]))
+        told = admissions[admissions["race"] != ""]
+        commonest = told.groupby("subject_id")["race"].agg(lambda cells: cells.mode().iloc[0])
+        found["race"] = metadata["subject_id"].map(commonest).fillna("").to_numpy()
+    return found
+
+
+def _impression(path: Path) -> str:
+    """Return the impression of a report as one line, "" where there is no report or no impression."""
+    if not path.is_file():
+        return ""
+    match = _IMPRESSION.search(path.read_text(encoding="utf-8", errors="replace"))
+    return " ".join(match[1].split()) if match else ""

@@ -1,0 +1,91 @@
+"""Config of a reader study: which images, which questions, how many readers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from synthgain.entry import Entry, Name, Share
+
+QuestionName = Literal["quality", "finding", "mask_fit", "prompt_fit", "realism"]
+Code = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){3}$")]
+
+
+class Items(Entry):
+    """What each reader sees: numbers of images."""
+
+    real: dict[Name, int] = Field(min_length=1, description="Real images of a data set: {data set: images}.")
+    pools: dict[Name, int] = Field(min_length=1, description="Synthetic images of a pool: {pool: images}.")
+    part: Literal["train", "validation", "test"] = Field(
+        "train",
+        description="Part of the data sets that the real images come from; ratings of test images steer nothing.",
+    )
+
+    @model_validator(mode="after")
+    def _at_least_two(self) -> "Items":
+        for group, counts in (("real", self.real), ("pools", self.pools)):
+            for name, count in counts.items():
+                if not 2 <= count <= 5000:
+                    raise ValueError(f"{group}.{name}: {count} images; give 2 to 5000")
+        return self
+
+    @property
+    def count(self) -> int:
+        """Images that one reader sees, repeats aside."""
+        return sum(self.real.values()) + sum(self.pools.values())
+
+
+class Scale(Entry):
+    """The steps of a question's answer."""
+
+    low: int = Field(1, ge=0, le=1, description="First step.")
+    high: int = Field(5, ge=2, le=9, description="Last step; one digit, so that a key answers.")
+
+
+class Panel(Entry):
+    """A reader study: one page per reader, which works offline, and what is read of the answers."""
+
+    items: Items = Field(description="Images that each reader sees.")
+    questions: list[QuestionName] = Field(
+        ["quality", "realism"],
+        min_length=1,
+        description="quality, finding, mask_fit, prompt_fit are asked first, realism when these are sealed.",
+    )
+    scales: dict[QuestionName, Scale] = Field(
+        default_factory=dict,
+        description="Other scales than 1 to 5 (realism: 1 to 6), such as {quality: {low: 0, high: 5}}.",
+    )
+    findings: list[str] = Field(default_factory=list, description="Targets that the question `finding` asks about.")
+    structures: list[Name] = Field(default_factory=list, description="Structures whose outline `mask_fit` shows.")
+    readers: int = Field(5, ge=1, le=50, description="Readers, a page each.")
+    common: Share = Field(
+        1.0, description="Share of the images that all readers see; the others are each reader's own."
+    )
+    repeats: float = Field(0.1, ge=0, le=0.5, description="Share of the images that a reader is shown twice.")
+    undo: bool = Field(False, description="Readers may go back to an image that they have answered.")
+    ratings: str | None = Field(None, description="Folder below the data root with the answers that readers sent back.")
+    codes: dict[str, Code] = Field(
+        default_factory=dict,
+        description="Closing codes that readers reported: {reader_1: 1f0c-…}; an answer file must match.",
+    )
+    seed: int = Field(0, description="Draws another choice of images.")
+
+    @model_validator(mode="after")
+    def _questions_have_what_they_need(self) -> "Panel":
+        if len(set(self.questions)) < len(self.questions):
+            raise ValueError("questions: one is given twice")
+        for question, needed, key in (
+            ("finding", self.findings, "findings"),
+            ("mask_fit", self.structures, "structures"),
+        ):
+            if question in self.questions and not needed:
+                raise ValueError(f"questions: {question!r} needs {key}: name what it asks about")
+            if needed and question not in self.questions:
+                raise ValueError(f"{key}: given, but the question {question!r} is not asked")
+        for question in self.scales:
+            if question not in self.questions:
+                raise ValueError(f"scales.{question}: the question is not asked")
+        names = {f"reader_{number}" for number in range(1, self.readers + 1)}
+        for reader in self.codes:
+            if reader not in names:
+                raise ValueError(f"codes.{reader}: the readers are reader_1 to reader_{self.readers}")
+        return self
