@@ -17,7 +17,8 @@ from synthgain.starter.guessing import guess, named
 from synthgain.starter.looking import look
 from synthgain.starter.pictures import look_at
 from synthgain.starter.sizes import Cost, Sizes, fitted, usual
-from synthgain.study.load import parse_study, parse_yaml
+from synthgain.study.load import parse_study
+from synthgain.study.yaml_files import parse_yaml
 
 
 def draw(folder: Path, *names: str, channels: int = 1) -> None:

@@ -17,8 +17,9 @@ from synthgain.starter.looking import LOOKED_FOR, Found, look
 from synthgain.starter.pictures import look_at, mask_values
 from synthgain.starter.sizes import Forecast, Sizes, candidates, fitted, gpu_here, usual
 from synthgain.starter.writing import Starter, structure_names, study_text
-from synthgain.study.load import parse_study, parse_yaml
+from synthgain.study.load import parse_study
 from synthgain.study.session import Session
+from synthgain.study.yaml_files import parse_yaml
 
 REPOSITORY = Path(__file__).parent.parent
 FOLDER = Path("studies")
