@@ -10,6 +10,7 @@ report: "workflow_scripts/synthgain/report/captions/workflow.rst"
 
 include: "rules/study.smk"
 include: "rules/common.smk"
+include: "rules/protocol.smk"
 include: "rules/forecast.smk"
 include: "rules/data.smk"
 include: "rules/generators.smk"
@@ -24,6 +25,7 @@ include: "rules/calibration.smk"
 
 localrules:
     report,
+    protocol,
     plan,
     audit,
     confirm_audit,
@@ -39,6 +41,12 @@ rule report:
     default_target: True
     input:
         targets("report"),
+
+
+# What the study declares, written and dated first in every run: whatever trains or analyses waits for it.
+rule protocol:
+    input:
+        targets("protocol"),
 
 
 # What the study will cost, before anything of it runs: a few steps are measured, the rest is counted.

@@ -1,6 +1,7 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
 import atexit
 import sys
+from functools import partial
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
@@ -38,17 +39,20 @@ def needs(rule, name):
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
-def audited(rule):
-    """Return the input function of what puts a job that is due after the audit of all data sets."""
-    ask = planned(rule, "after_audit")
+def after(receipt, rule):
+    """Return the input function of what puts a job that is due after the receipt of another."""
+    ask = planned(rule, "waits_for", receipt)
 
-    def receipt(wildcards):
+    def path_of_receipt(wildcards):
         # What a job reads stands in its one param; a receipt that it once waited for is no reason to run it again,
         # without profiles/default too.
         workflow.dag_settings.rerun_triggers -= {RerunTrigger.INPUT}
         return ask(wildcards)
 
-    return receipt
+    return path_of_receipt
+
+
+audited, declared = partial(after, "audit/receipt"), partial(after, "protocol/receipt.json")
 
 
 def job(rule):
@@ -132,9 +136,8 @@ def say_what_is_known():
 
 
 def say_where_the_report_is():
-    for path in session.targets("report"):
-        if Path(path).exists():
-            print(f"\nreport: {path}", file=sys.stderr)
+    for line in session.told_at_the_end():
+        print(line, file=sys.stderr)
 
 
 def say_how_to_go_on(log):

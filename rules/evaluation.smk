@@ -111,7 +111,7 @@ rule relate_fidelity:
         statistics=needs("relate_fidelity", "statistics"),
         fidelity=needs("relate_fidelity", "fidelity"),
     output:
-        f"{RUN}/fidelity_utility/{{model}}/manifest.json",
+        f"{RUN}/fidelity_utility/{{look}}{{model}}/manifest.json",
     log:
         log_of("relate_fidelity"),
     benchmark:

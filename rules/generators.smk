@@ -7,6 +7,7 @@ rule train_generator:
         splits=needs("train_generator", "splits"),
         start=needs("train_generator", "start"),
         audited=audited("train_generator"),
+        protocol=declared("train_generator"),
     output:
         f"{RUN}/generators/{{generator}}/{{index}}/manifest.json",
     log:

@@ -12,7 +12,7 @@ rule draw_figures:
         splits=needs("draw_figures", "splits"),
         generators=needs("draw_figures", "generators"),
     output:
-        f"{RUN}/figures/{{model}}/manifest.json",
+        f"{RUN}/figures/{{look}}{{model}}/manifest.json",
     log:
         log_of("draw_figures"),
     benchmark:
@@ -51,7 +51,7 @@ rule write_report:
         forecast=needs("write_report", "forecast"),
     output:
         report(
-            f"{RUN}/report.html",
+            f"{RUN}/{{look}}report.html",
             category="Results",
             caption="../workflow_scripts/synthgain/report/captions/results.rst",
         ),

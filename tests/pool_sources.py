@@ -13,7 +13,7 @@ from job_inputs import inputs_at, named
 
 from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
-from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
 from synthgain.pools.shards import ShardRequest
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import write_manifest, write_table
@@ -81,7 +81,9 @@ def make_request(source: ImageSet | None, folder: Path, **changes) -> ShardReque
     }  # fmt: skip
     fields |= changes
     inpainting = fields.get("inpainting")
+    masks = fields.get("masks")
     typed = {"sampling": Sampling(**fields["sampling"]), "inpainting": inpainting and Inpainting(**inpainting)}
+    typed["masks"] = masks and PlannedMasks(**masks)
     return ShardRequest(**{**fields, **typed})
 
 

@@ -42,6 +42,7 @@ from synthgain.study.planner import Planner
 from synthgain.study.stage import PlannedJob
 from synthgain.study.stages.table import STAGES
 from trivial_floor import trivial_floor
+from write_protocol import write_protocol
 
 STRUCTURE = "finding"
 SPLIT = {"train": 0.4, "validation": 0.2, "test": 0.4}
@@ -170,7 +171,8 @@ class SimulatedRun:
         return command.job_of(fields, run, [run / planned.output])
 
     def make(self) -> None:
-        """Make every job behind the report, each after its inputs."""
+        """Make the protocol, then every job behind the report, each after its inputs."""
+        write_protocol(self.job(self.plan.job("write_protocol"), self.folder))
         self.plan.job("write_report")
         _benchmarks(self.folder)
         for planned in self.plan.jobs():
@@ -401,13 +403,13 @@ def _snapshots(job: Job) -> None:
     """The second snapshot is as near to real images as the last one, which copies."""
     rows = []
     for snapshot, kid, flagged in zip(job.slice["snapshots"], (0.06, 0.03, 0.028), (0, 1, 8), strict=True):
-        found = {"n": 100, "rate": flagged / 100, "null_rate": 0.0, "excess": flagged / 100, "copies": 0}
+        found = {"n": 100, "rate": flagged / 100, "null_rate": 0.0, "excess": flagged / 100}
         found |= {
             "low": flagged / 100 - 0.02,
             "high": flagged / 100 + 0.03,
             "p_adjusted": 0.5 if flagged < 5 else 0.001,
         }
-        rows.append(evaluate_snapshots._row(snapshot, job.slice["space"]["name"], 100, kid, 0.004, found))
+        rows.append(evaluate_snapshots._row(snapshot, job.slice["space"]["name"], 100, kid, 0.004, found, 0))
     evaluate_snapshots._write(job, rows, {})
 
 

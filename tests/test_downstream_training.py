@@ -13,8 +13,9 @@ from synthgain.downstream import cell as cell_module
 from synthgain.downstream.augmentation import STRONG
 from synthgain.downstream.cell import read_cell
 from synthgain.downstream.classification import Task, masked_loss
+from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.training import Progressed, Recipe, Trainer, learning_rate
+from synthgain.downstream.training import Progressed, Trainer, learning_rate
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError
@@ -37,8 +38,8 @@ def trainer_of(run: Any, arm: dict[str, Any] | None = None, ratio: int = 0, **mo
     cell = read_cell(job)
     data, validation = cell.build(job, 0)
     torch.manual_seed(cell.seed_of("initialisation", 0))
-    network = build_network(cell.model["network"], 1, len(cell.task.labels), 16, "m")
-    recipe = Recipe.of(job.slice["model"])
+    network = build_network(cell.model.network, 1, len(cell.task.labels), 16, "m")
+    recipe = TrainingModel.model_validate(job.slice["model"])
     seed = cell.seed_of("augmentation", 0)
     return Trainer(network, cell.task, data, validation, recipe, STRONG, seed, torch.device("cpu"), cell.where)
 
@@ -136,12 +137,12 @@ def test_unknown_labels_neither_count_nor_pull(kind: Any) -> None:
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:
-    recipe = Recipe.of(model_slice(warmup_steps=10, learning_rate=1.0))
+    recipe = TrainingModel.model_validate(model_slice(warmup_steps=10, learning_rate=1.0))
     rates = [learning_rate(recipe, step, 100) for step in range(100)]
     assert rates[0] < rates[9] < rates[10] == 1.0
     assert sorted(rates[10:], reverse=True) == rates[10:]
     assert rates[-1] < 1e-3
-    constant = Recipe.of(model_slice(schedule="constant", learning_rate=1.0))
+    constant = TrainingModel.model_validate(model_slice(schedule="constant", learning_rate=1.0))
     assert learning_rate(constant, 99, 100) == 1.0
 
 

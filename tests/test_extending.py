@@ -39,10 +39,11 @@ def holder(text: str) -> str:
 
 
 MIRRORED = (
-    "    if config.mirrored:",
-    '        return {"module": "mirrored", "options": {}}, {}, [POOL_SOURCES["mirrored"]]',
+    "def _mirrored(plan: Planner, draw: Draw) -> Images:",
+    '    return Images("mirrored", {})',
+    "",
+    "",
 )
-SOURCE_OF_POOLS = "    if config.known is not None:"
 RECIPES = {
     "family": Recipe(
         {
@@ -74,15 +75,13 @@ RECIPES = {
                 holder("class Pool(Entry)"),
                 *after(
                     '    known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")',
-                    '    mirrored: bool | None = Field(None, description="The real images, left and right exchanged.")',
+                    "    mirrored: Annotated[bool | None, Source()] = Field(",
+                    '        None, description="The real images, left and right exchanged."',
+                    "    )",
                 ),
             ),
-            (
-                holder("class Pool(Entry)"),
-                '("from_", "known", "imported", "of")',
-                '("from_", "known", "imported", "of", "mirrored")',
-            ),
-            (holder("def _pool_source"), SOURCE_OF_POOLS, "\n".join([*MIRRORED, SOURCE_OF_POOLS])),
+            (holder('    "from_": _generated,'), *after("SOURCES = {", '    "mirrored": _mirrored,')),
+            (holder('    "from_": _generated,'), "SOURCES = {", "\n".join([*MIRRORED, "SOURCES = {"])),
         ],
         3,
     ),
@@ -91,13 +90,9 @@ RECIPES = {
         [
             (
                 holder("class StrongAugmentation"),
-                *after("RECIPES: dict[str, type[Augmentation]] = {", '    "gentle": GentleAugmentation,'),
-            ),
-            (
-                holder("class StrongAugmentation"),
-                "RECIPES: dict",
+                "class Augmentations(Entry)",
                 'class GentleAugmentation(Augmentation):\n    rotation: Amount = Field(2, description="Angle.")\n\n\n'
-                "RECIPES: dict",
+                "class Augmentations(Entry)",
             ),
             (
                 holder("class StrongAugmentation"),
@@ -105,7 +100,7 @@ RECIPES = {
                 "    gentle: GentleAugmentation = GentleAugmentation()\n    laterality: bool",
             ),
             (
-                holder("class Arm(Entry)"),
+                holder("class ArmRecipe(Entry)"),
                 'augmentation: Literal["standard", "strong", "none"]',
                 'augmentation: Literal["standard", "strong", "none", "gentle"]',
             ),
@@ -161,11 +156,6 @@ RECIPES = {
             (
                 holder("KNOWN_LAYOUTS = {"),
                 *after("KNOWN_LAYOUTS = {", '    "kvasir_two": Layout("kvasir_seg", "Kvasir-two", ("polyp",)),'),
-            ),
-            (
-                holder("layout: Literal["),
-                'layout: Literal["kvasir_seg", ',
-                'layout: Literal["kvasir_two", "kvasir_seg", ',
             ),
         ],
         2,

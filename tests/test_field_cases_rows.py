@@ -9,6 +9,9 @@ import pytest
 from field_cases import SIDE, grey, pictures, read, reasons
 from PIL import Image
 
+from synthgain.data.image_set import write_image_set
+from synthgain.datasets.audit import AuditedSet, audit_one, with_copies
+from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.files import find_file
 from synthgain.datasets.pixels import UnreadableImage
 
@@ -159,3 +162,18 @@ def test_case_17_what_is_nearly_right_is_named(tmp_path: Path, disk: str, cell: 
     (tmp_path / disk).write_bytes(b"x")
     with pytest.raises(UnreadableImage, match=hint):
         find_file(tmp_path, cell)
+
+
+def test_case_18_conflicts_stand_on_the_audit_page_and_in_its_json(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    got = read(tmp_path, reader_table(), several_rows="majority")
+    data = write_image_set(tmp_path / "a", got.images, got.table, got.columns, "i" * 32, dataset="a", **got.facts)
+    empty = pd.DataFrame({"image": [], "reason": []})
+    audited = with_copies(AuditedSet("a", data, np.full(len(data), "test", dtype=object), empty))
+    facts = audit_one(audited)
+    assert facts["conflicts"] == {"label": 2}
+    page = audit_page({"datasets": {"a": {"role": "test", **facts}}, "between": [], "excluded": {}}, {})
+    assert (
+        "label: rows of 2 images disagree (&#39;0.png&#39;, &#39;1.png&#39;); most rows count, a tie is unknown."
+        in page
+    )

@@ -86,7 +86,7 @@ def test_tables_of_doubt_are_refused_in_one_line(tmp_path: Path, content: str | 
 
 
 def test_declared_formats_act(tmp_path: Path) -> None:
-    assert cells(tmp_path, "a b\nx y", delimiter="space") == {"a": ["x"], "b": ["y"]}
+    assert cells(tmp_path, "a   b\nx y", delimiter="space") == {"a": ["x"], "b": ["y"]}
     assert cells(tmp_path, "a;b,c\nx;y,z", delimiter=";") == {"a": ["x"], "b,c": ["y,z"]}
     assert cells(tmp_path, "a,b\né,y".encode("latin-1"), encoding="latin-1") == {"a": ["é"], "b": ["y"]}
     assert cells(tmp_path, "a,b\nx,y".encode("utf-16-le"), encoding="utf-16-le") == {"a": ["x"], "b": ["y"]}

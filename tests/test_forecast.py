@@ -18,6 +18,7 @@ from test_solvers import Gaussian
 from workshop import Workshop, new_workshop
 
 from measure_speed import measure_speed
+from synthgain.downstream.options import Arm
 from synthgain.evaluation.membership import NOISE_LEVELS
 from synthgain.pools.inpainting import levels
 from synthgain.pools.options import Inpainting, Sampling
@@ -38,7 +39,6 @@ from synthgain.study.stages.downstream import steps_of
 from synthgain.study.stages.evaluation import MEMBERSHIP_LEVELS
 from synthgain.study.stages.forecast import Group, work_groups
 from synthgain.study.stages.table import STAGES
-from synthgain.study.training import Arm
 from synthgain.study.work import joined
 from synthgain.study.yaml_files import read_yaml
 
@@ -462,12 +462,13 @@ def test_stages_without_run_times_stay_in_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.workflow
-def test_snakemake_plan_measures_once_and_runs_nothing_else(tmp_path: Path) -> None:
+def test_snakemake_plan_reads_the_data_measures_once_and_trains_nothing(tmp_path: Path) -> None:
     shop = new_workshop(tmp_path)
     first = shop.snakemake("--cores", "2", "plan", "--quiet", "rules")
     results = shop.folder / "results" / "tiny"
-    assert {path.name for path in results.iterdir()} == {"forecast", "logs", "benchmarks"}
-    assert ", 0 of them done" in first
+    read = {"datasets", "splits", "audit", "state"}  # before anything is measured
+    assert {path.name for path in results.iterdir()} == {"forecast", "logs", "benchmarks", *read}
+    assert "jobs, 5 of them done" in first  # three data sets, one of them divided, and the audit
     for word in ("train_generator", "draw_pool_shard drawn", "supplemented", "shared by the arms", "longest chain"):
         assert word in first
     stamp = (results / "forecast" / "speed.json").stat().st_mtime_ns

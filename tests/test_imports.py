@@ -29,6 +29,7 @@ ALLOWED = {
     "report": {
         "statistics.metric_registry",
         "datasets.entries.base",
+        "downstream.options",
         "pools.options",
         *(f"generators.{name}.family" for name in registry.FAMILY_ENTRIES),
         *(f"study.{name}" for name in CONFIG_TYPES),

@@ -167,7 +167,7 @@ def test_losses_of_pairs_are_of_image_and_mask() -> None:
 
 def test_the_latest_good_snapshot_before_copying_is_recommended() -> None:
     def row(snapshot: int, kid: float, p: float) -> dict[str, Any]:
-        return {"snapshot": snapshot, "kid": kid, "kid_se": 0.1, "p_adjusted": p}
+        return {"snapshot": snapshot, "kid": kid, "kid_se": 0.1, "copies": 0, "p_adjusted": p}
 
     trajectory = [row(100, 2.0, 0.9), row(200, 1.0, 0.9), row(400, 1.05, 0.9), row(800, 0.5, 0.001)]
     assert recommend(trajectory) == 400

@@ -198,7 +198,7 @@ def test_clusters_widen_the_interval() -> None:
 
 
 def test_gate_needs_excess_and_evidence() -> None:
-    row = {"rule": "nearest", "space": "pixels", "rate": 0.1, "null_rate": 0.0, "flagged": 1, "n": 10}
+    row = {"rule": "nearest", "space": "pixels", "threshold": 0.9, "rate": 0.1, "null_rate": 0.0, "flagged": 1, "n": 10}
     noise = {**row, "excess": 0.1, "low": -0.1, "high": 0.3, "p_adjusted": 0.4}
     small = {**row, "excess": 0.005, "low": 0.002, "high": 0.008, "p_adjusted": 0.004}
     assert judge([noise], 0.01, [])["state"] == "undecided"

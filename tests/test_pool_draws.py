@@ -138,4 +138,4 @@ def test_pictures_of_suspicious_pairs_name_their_draw(tmp_path: Path) -> None:
 
     assert pair_title("drawn", "0") == "Pool drawn: the most suspicious pairs"
     assert pair_title("drawn", "2") == "Pool drawn, draw 2: the most suspicious pairs"
-    assert Measured("drawn", "2", MeasuredFacts(files={}), {}, []).name() == "Pool drawn, draw 2"
+    assert Measured("drawn", "2", MeasuredFacts(files={}), []).name() == "Pool drawn, draw 2"

@@ -27,7 +27,8 @@ from synthgain.report.sections.methods import methods
 from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
 from synthgain.report.vocabulary import listed
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import digest, read_json
+from synthgain.runtime.files import read_json
+from synthgain.runtime.protocols import read_protocols
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
 from synthgain.study.stages.report import described
@@ -108,7 +109,9 @@ def test_verdict_stands_first_with_effect_and_interval(run: Path, html: str) -> 
 
 def test_first_page_names_declaration_seed_and_versions(run: Path, html: str) -> None:
     first = Page(html.split('id="result"')[0]).text
-    assert digest(report_job(run).slice["predeclared"]) in first
+    (declared,), _ = read_protocols(run)
+    assert f"1, written {declared.written}, before any prediction; SHA-256 {declared.hash[:32]}" in first
+    assert "1 of 1 planned" in first
     assert "Study seed" in first
     assert "python 3." in first
 
@@ -142,8 +145,8 @@ def test_every_table_can_be_downloaded_whole(run: Path, html: str) -> None:
     source = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
     assert len(table) == (source["family"] == "exploratory").sum()
     assert list(table.columns) == list(source.columns)
-    declared = base64.b64decode(downloads["phantom_predeclared.json"].partition("base64,")[2])
-    assert json.loads(declared) == report_job(run).slice["predeclared"]
+    declared = base64.b64decode(downloads["phantom_protocol-1.json"].partition("base64,")[2])
+    assert json.loads(declared) == read_protocols(run)[0][0].content
 
 
 def test_text_from_tables_and_config_is_escaped(tmp_path: Path) -> None:
@@ -375,14 +378,27 @@ def test_every_stage_has_its_place(run: Path, html: str) -> None:
         assert raw not in fidelity.partition("weights")[0] + memorisation + dose, raw
 
 
+def test_two_copying_pools_are_told_apart_though_both_have_tables(run: Path) -> None:
+    evidence, rates = gather(report_job(run)), pd.DataFrame({"rule": ["nearest", "distance ratio"]})
+    copying = GateFacts(sentence="", state="exceeded", exceeded=True)
+    clean = GateFacts(sentence="", state="within limit", none_found=True)
+    evidence.memorisation = [
+        Measured(pool, "0", MeasuredFacts(files={}), [], gate, tables={"memorisation": rates.copy()})
+        for pool, gate in (("other", copying), ("drawn", clean))
+    ]
+    assert answers(evidence.models[0].verdict, evidence, "supplemented")[1][2].startswith(
+        "✗ Not all of them: pool other"
+    )
+
+
 def test_too_few_configurations_are_no_answer() -> None:
     relation = pd.DataFrame({"metric": ["kid"], "method": ["spearman"], "value": [None], "low": [None], "high": [None]})
     measured = Measured(
         MODEL,
         "0",
         MeasuredFacts(files={}, configurations=1),
-        {"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
         [],
+        tables={"relation": relation.assign(note="too few: 1 configurations, at least 8 are needed")},
     )
     assert (
         "Not answered, since this study has 1 configuration (a pool at a ratio): at least 8 are needed."

@@ -167,6 +167,14 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
     "two params swapping values": study(models__cnn__warmup_steps=3, models__cnn__validate_every=2),
     "one more ratio": study(arms__supplemented__ratios=[100, 200]),
     "one more replicate": study(replicates__count=3),
+    "planned looks at 4 and 8 replicates instead of 2 replicates": study(
+        replicates={"count": 8, "looks": [4, 8], "per_job": 2}
+    ),
+    "the reason of the margin": study(analysis__margin_reason="half of the gain from 50 to 100 %"),
+    "the protocol's page": lambda shop: shop.append(f"{LIBRARY}/report/protocol_page.py", "\nNEW = 1\n"),
+    "no receipt of the protocol": lambda shop: (
+        shop.folder / "results" / "tiny" / "protocol" / "receipt.json"
+    ).unlink(),
     "a raised largest ratio": study(pools__drawn__replicas=3, arms__supplemented__ratios=[100, 300]),
     "one more test set": study(
         datasets__hospital_c=HOSPITAL_C, evaluate_on=["hospital_a", "hospital_b", "clinic", "hospital_c"]

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from studies import tiny
 
+from synthgain.downstream.options import Arm
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
@@ -16,7 +17,7 @@ from synthgain.study.planner import Planner
 from synthgain.study.session import Session  # noqa: F401  (registers the plans)
 from synthgain.study.stages.downstream import floor_arm, network_entry
 from synthgain.study.stages.table import STAGES
-from synthgain.study.training import Arm, Model
+from synthgain.study.training import Model
 from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).parent.parent

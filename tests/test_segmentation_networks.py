@@ -5,6 +5,7 @@ import torch
 
 from synthgain.downstream.prediction import build_network
 from synthgain.networks.monai_segmenters import BUILDERS, build
+from synthgain.networks.options import NetworkChoice
 from synthgain.runtime.errors import SynthGainError
 
 SMALL = {
@@ -37,4 +38,4 @@ def test_sizes_and_options_that_do_not_fit_are_one_line() -> None:
     assert "\n" not in str(caught.value)
     entry = {"module": "monai_segmenters", "options": {"name": "unet", "width": 3}}
     with pytest.raises(SynthGainError, match="model seg: network: unknown key 'width'"):
-        build_network(entry, 1, 1, 32, "model seg")
+        build_network(NetworkChoice.model_validate(entry), 1, 1, 32, "model seg")

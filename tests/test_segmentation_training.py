@@ -13,10 +13,11 @@ from monai.losses import DiceCELoss
 from synthgain.downstream.arms import TrainingSet, chosen_parents
 from synthgain.downstream.augmentation import STRONG, Augmentation, augment, random_crops
 from synthgain.downstream.cell import read_cell, rows_of
+from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.rows import batch_targets
 from synthgain.downstream.segmentation import Segmentation
-from synthgain.downstream.training import Progressed, Recipe, Trainer, log_columns
+from synthgain.downstream.training import Progressed, Trainer, log_columns
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError
@@ -42,9 +43,9 @@ def trainer_of(run: Run, arm: dict[str, Any] | None = None, ratio: int = 0, **mo
     cell = read_cell(job)
     data, validation = cell.build(job, 0)
     torch.manual_seed(0)
-    network = build_network(cell.model["network"], 1, len(cell.task.labels), cell.task.window or 16, "m")
+    network = build_network(cell.model.network, 1, len(cell.task.labels), cell.task.window or 16, "m")
     seed = cell.seed_of("augmentation", 0)
-    recipe = Recipe.of(job.slice["model"])
+    recipe = TrainingModel.model_validate(job.slice["model"])
     return Trainer(network, cell.task, data, validation, recipe, STRONG, seed, torch.device("cpu"), cell.where)
 
 

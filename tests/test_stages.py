@@ -106,7 +106,8 @@ def test_the_docs_list_every_output() -> None:
     short = {"dataset": "d", "generator": "g", "index": "i", "snapshot": "step", "pool": "p", "replica": "k"}
     short |= {"shard": "s", "model": "m"}
     for stage in STAGES.values():
-        written = re.sub(r"\{(\w+)\}", lambda match: f"<{short.get(match[1], match[1])}>", stage.output)
+        path = stage.output.replace("{look}", "")
+        written = re.sub(r"\{(\w+)\}", lambda match: f"<{short.get(match[1], match[1])}>", path)
         assert f"`{written}" in text or f"`../{written}" in text, written
         assert f"| {stage.name} |" in text, stage.name
 

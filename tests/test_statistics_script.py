@@ -13,6 +13,7 @@ from job_inputs import fields_of, new_job
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_json, write_manifest, write_table
+from synthgain.runtime.ledger import read_ledger
 from synthgain.seeds import random_generator
 from synthgain.statistics import simulation
 from synthgain.statistics.analysis import read_analysis
@@ -438,6 +439,8 @@ def test_segmentation_is_averaged_per_patient_and_empty_truth_is_left_out():
 def test_script_writes_the_declared_files(tmp_path):
     tables = predictions({("supplemented", 300): 0.5})
     fields = job_slice()
+    primary = [fields["analysis"]["primary"]]
+    fields["analysis"] |= {"primary": primary, "alternative": "two-sided", "thresholds": {"primary": "f1_max"}}
     inputs = {}
     for name, table in tables.items():
         path = f"predictions/cnn/{name}.parquet"
@@ -468,6 +471,9 @@ def test_script_writes_the_declared_files(tmp_path):
     assert np.mean([count >= 4 for count in decimals]) > 0.95  # method test 8: no rounding to two decimals
     verdict = json.loads((output.parent / "verdict.json").read_text())
     assert verdict["verdict"] == "helps"
+    (line,) = read_ledger(tmp_path).entries
+    assert (line["kind"], line["verdict"], line["p"]) == ("look", "helps", verdict["primary"]["p"])
+    assert manifest["ledger"] == [{"line": 0, "hash": line["hash"]}]
     assert verdict["alarms"]["memorisation"]["raised"]
     assert "Memorisation warning: copies." in verdict["sentence"]
 

@@ -151,8 +151,8 @@ def _parent_rows(pool: Images, train: Images) -> tuple[np.ndarray, np.ndarray]:
     return rows, found.to_numpy()[rows].astype(np.int64)
 
 
-def _parent_row(scores: pd.DataFrame, pool: Images, train: Images) -> list[dict[str, Any]]:
-    """How often the nearest training image is the row's own, beside the chance among images of the same class."""
+def _parent_row(scores: pd.DataFrame, pool: Images, train: Images) -> list[memorisation.RuleRow]:
+    """How often the nearest training image is the row's own, and the chance among images of the same class."""
     rows, positions = _parent_rows(pool, train)
     if not len(rows):
         return []
@@ -162,8 +162,9 @@ def _parent_row(scores: pd.DataFrame, pool: Images, train: Images) -> list[dict[
     chance = 1.0 / classes.map(classes.value_counts()).to_numpy()[positions]
     rate = rate_interval(hit, parents(pool.table)[rows])
     null = float(chance.mean())
-    row = dict.fromkeys(memorisation.COLUMNS, np.nan) | {
-        "space": "pixels", "rule": "nearest is parent", "n": len(rows), "flagged": int(hit.sum()),
+    row: memorisation.RuleRow = {
+        "space": "pixels", "rule": "nearest is parent", "threshold": np.nan, "p_adjusted": np.nan,
+        "n": len(rows), "flagged": int(hit.sum()),
         "rate": float(hit.mean()), "null_n": len(train), "null_rate": null, "excess": float(hit.mean()) - null,
         "low": rate[0] - null, "high": rate[1] - null,
         "note": "null: a random training image of the same class; shared covariates or masks raise it a little",
@@ -247,7 +248,7 @@ def _draw_candidates(job: Job, pool: Images, train: Images, scores: pd.DataFrame
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """NaN is not JSON."""
     return None if isinstance(value, float) and np.isnan(value) else value
 

@@ -1,6 +1,6 @@
-"""Compare the arms of one model: metrics, comparisons, verdict, and what stands behind them."""
+"""Compare the arms of one model: metrics, comparisons, verdict, and what is behind them."""
 
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 
@@ -8,17 +8,23 @@ from synthgain.data.image_set import ImageSet, read_image_set, read_split
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import read_json, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
+from synthgain.statistics.looking import Looking
 from synthgain.statistics.stage import Inputs, analyse
 from synthgain.statistics.tables import write_results
 
 
 def compare_arms(job: Job) -> None:
-    """Read the collected predictions of every arm, analyse them, and write `statistics/<model>/`."""
-    analysis = read_analysis(job.slice)
-    folder = job.outputs[0].parent
-    results = analyse(_inputs(job), analysis, int(job.slice["seed"]))
+    """Read the collected predictions of every arm, analyse them, note the look in the ledger, write the results."""
+    inputs, folder = _inputs(job), job.outputs[0].parent
+    looking = Looking(job.run, job.slice, inputs.predictions)
+    analysis = replace(read_analysis(job.slice), unplanned=looking.unplanned)
+    results = analyse(inputs, analysis, int(job.slice["seed"]))
+    verdict = results["verdict.json"]
+    verdict["look"] = looking.facts()
+    marks = looking.record(verdict["comparisons"], analysis.alpha)
     files = write_results(folder, results, job.identity)
-    write_manifest(job.outputs[0], job.identity, files, model=job.slice["model"])
+    kept = [vars(mark) for mark in marks]
+    write_manifest(job.outputs[0], job.identity, files, model=job.slice["model"], ledger=kept)
 
 
 def _inputs(job: Job) -> Inputs:
@@ -26,7 +32,7 @@ def _inputs(job: Job) -> Inputs:
         str(arm): read_table(collected.path, collected.identity)
         for (_, arm), collected in job.inputs.predictions.keyed()
     }
-    audit: dict[str, Any] = job.inputs.audit.only.manifest() if job.inputs.audit else {}
+    excluded = job.inputs.audit.only.manifest()["excluded"] if job.inputs.audit else {}
     datasets = {str(name): read_table(entry.folder() / "table.parquet") for name, entry in job.inputs.datasets.items()}
     splits = {str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()}
     gates = {
@@ -34,7 +40,7 @@ def _inputs(job: Job) -> Inputs:
         for arm, draws in job.slice.get("gates", {}).items()
     }
     sizes, floors = {}, None
-    if job.slice["task"] == "segmentation":
+    if job.inputs.floors:  # of models that learn masks
         sizes = {str(name): mask_areas(read_image_set(entry.folder())) for name, entry in job.inputs.datasets.items()}
         found = [read_table(floor.path, floor.identity) for floor in job.inputs.floors.values()]
         floors = pd.concat(found, ignore_index=True) if found else None
@@ -42,7 +48,7 @@ def _inputs(job: Job) -> Inputs:
         predictions,
         list(job.slice["test_sets"]),
         job.slice["targets"],
-        audit.get("excluded", {}),
+        excluded,
         datasets,
         splits,
         gates,

@@ -20,7 +20,7 @@ from synthgain.report.figures.style import save_svg, style_context
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, read_table, write_manifest
-from synthgain.statistics.metric_registry import MainEndpoint
+from synthgain.statistics.metric_registry import MainEndpoint, metric
 
 
 def draw_figures(job: Job) -> None:
@@ -71,12 +71,12 @@ def _fidelity(job: Job) -> list[Plan]:
     if not len(rows):
         return []
     caption = (
-        "Each number of a pool, with its 95 % interval, beside its floor: real images against real images of other "
+        "Each number of a pool, with its 95 % interval, and its floor: real images against real images of other "
         "patients at the same number of images (bar: 2 SD over the splits). The closer to its floor the better; past "
         "it is no better. Every panel has its own scale."
     )
     draw = lambda: fidelity.fidelity_floors(rows)  # noqa: E731
-    return [Plan("fidelity_floors.svg", "fidelity", "Fidelity beside its floor", caption, draw)]
+    return [Plan("fidelity_floors.svg", "fidelity", "Fidelity and its floor", caption, draw)]
 
 
 def _drawn(pool: str | int, index: str | int) -> str:
@@ -149,7 +149,7 @@ def _sample_sheets(job: Job) -> list[Plan]:
         if dataset is None or dataset not in job.inputs.datasets:
             continue
         real, drawn = read_image_set(job.inputs.datasets[dataset].folder()), first_shard(replica.folder())
-        if job.slice["task"] == "segmentation":
+        if metric(job.slice["endpoint"]["metric"]).needs == "masks":
             plans += _pair_sheet(job, f"{pool}-{index}", drawn, real, _training_ids(job, dataset), parents[pool])
             continue
         rows = sheet_rows(real, _training_ids(job, dataset), drawn, job.slice["targets"])
@@ -183,7 +183,7 @@ def _pair_sheet(
 def _kinship(title: str) -> str:
     if title.startswith("real"):
         return "training images of other patients with theirs, for comparison"
-    made = "whose mask was used or transformed" if "mask" in title else "in which the region was drawn anew"
+    made = "whose mask was used or transformed" if "mask" in title else "in which the region was drawn"
     return f"the real parent image, {made}, with its own mask"
 
 

@@ -8,7 +8,7 @@ from synthgain.data.image_set import ImageSet, job_dataset, write_image_set
 from synthgain.entry import checked
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned
-from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
 from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.command import Job, run_script
@@ -28,7 +28,7 @@ def draw_pool_shard(job: Job) -> None:
         return
     part = job.slice
     source, training = _source(job)
-    inpainting = part.get("inpainting")
+    inpainting, masks = part.get("inpainting"), part.get("masks")
     request = ShardRequest(
         keys=PoolKeys(part["seed"], part["pool"], part["index"], part["replica"]),
         shard=part["shard"],
@@ -45,7 +45,7 @@ def draw_pool_shard(job: Job) -> None:
         state=job.state_folder(),
         inputs=job.inputs,
         threads=job.threads,
-        masks=part.get("masks"),
+        masks=masks and checked(PlannedMasks, masks, "masks", of_slice=True),
         inpainting=inpainting and checked(Inpainting, inpainting, "inpainting", of_slice=True),
     )
     draw = load(POOL_SOURCES, part["module"]).draw

@@ -31,7 +31,7 @@ AGE_CUTS = (0.25, 0.75)  # quantiles that part a continuous column in low, middl
 MAX_ROWS = 16
 CELL_INCHES = 0.8
 CONTOUR_COLOURS = ("#00d5ff", "#ffd000", "#7cff4f", "#ff50c8")  # seen on grey films and on pink mucosa
-REGION_GREY = 110  # of a structure where masks stand alone
+REGION_GREY = 110  # of a structure where there are masks alone
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _grid_row(
 
 
 def _panels(planes: np.ndarray, image_channels: int, clean: bool) -> Panels:
-    """Panels of planes (n, H, W, C + K) uint8; `clean` decodes drawn masks as pools do. Masks alone stand on black."""
+    """Panels of planes (n, H, W, C + K) uint8; `clean` decodes drawn masks as pools do. Masks alone: on black."""
     images, rest = planes[..., :image_channels], planes[..., image_channels:]
     masks = decode_planes(rest) if clean else (rest > 0).astype(np.uint8)
     if image_channels == 0:

@@ -1,7 +1,5 @@
 """Measures every snapshot of a generator (KID and copies on a small sample) and recommends one."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
@@ -10,9 +8,9 @@ from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, kinds, read_real
-from synthgain.evaluation.memorisation import PIXELS, Compared, count_copies, near_exact_sides, pixel_rules
+from synthgain.evaluation.memorisation import PIXELS, Compared, RuleRow, count_copies, near_exact_sides, pixel_rules
 from synthgain.evaluation.nearest import PixelSpace
-from synthgain.evaluation.snapshots import COLUMNS, has_copies, kid_with_se, recommend
+from synthgain.evaluation.snapshots import COLUMNS, SnapshotRow, has_copies, kid_with_se, recommend
 from synthgain.generators.loading import load_generator
 from synthgain.pools.sampling import noise_of, sample
 from synthgain.runtime.command import Job, Progress, run_script
@@ -62,7 +60,7 @@ def evaluate_snapshots(job: Job) -> None:
         )
         copies = count_copies(PIXELS, *near_exact_sides(sides), len(rates) + 1, chance)
         near = copies.found if copies.certain else 0
-        results.append(_row(snapshot, settings["space"]["name"], n, kid, se, worst | {"copies": near}))
+        results.append(_row(snapshot, settings["space"]["name"], n, kid, se, worst, near))
         progress.advance(note=f"snapshot {snapshot}")
     _write(job, results, parts)
 
@@ -81,16 +79,16 @@ def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, key
     return np.concatenate(drawn)
 
 
-def _row(snapshot: int, space: str, n: int, kid: float, se: float, copies: dict[str, Any]) -> dict[str, Any]:
+def _row(snapshot: int, space: str, n: int, kid: float, se: float, worst: RuleRow, copies: int) -> SnapshotRow:
     return {
-        "snapshot": snapshot, "space": space, "n": n, "kid": kid, "kid_se": se, "copy_n": copies["n"],
-        "copies": copies["copies"], "copy_rate": copies["rate"], "null_rate": copies["null_rate"],
-        "excess": copies["excess"], "low": copies["low"], "high": copies["high"], "p_adjusted": copies["p_adjusted"],
+        "snapshot": snapshot, "space": space, "n": n, "kid": kid, "kid_se": se, "copy_n": worst["n"],
+        "copies": copies, "copy_rate": worst["rate"], "null_rate": worst["null_rate"],
+        "excess": worst["excess"], "low": worst["low"], "high": worst["high"], "p_adjusted": worst["p_adjusted"],
         "recommended": False, "note": "",
     }  # fmt: skip
 
 
-def _write(job: Job, rows: list[dict[str, Any]], parts: dict[str, Images]) -> None:
+def _write(job: Job, rows: list[SnapshotRow], parts: dict[str, Images]) -> None:
     chosen = recommend(rows)
     for row in rows:
         row["recommended"] = row["snapshot"] == chosen

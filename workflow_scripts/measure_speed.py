@@ -106,7 +106,7 @@ def _machine(start_up: dict[str, float]) -> dict[str, object]:
     return {
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "gpu": cuda,
-        "cores": os.cpu_count(),
+        "cores": os.cpu_count() or 1,
         "processor": platform.machine(),
         "torch": torch.__version__,
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),

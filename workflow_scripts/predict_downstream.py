@@ -6,7 +6,9 @@ from safetensors.torch import load_file
 
 from synthgain.device import chosen_device, make_deterministic, memory_format
 from synthgain.downstream.cell import evaluation_parts, rows_at
+from synthgain.downstream.options import PredictionModel
 from synthgain.downstream.prediction import Place, build_network
+from synthgain.networks.options import TaskFacts
 from synthgain.registry import TASKS
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.errors import SynthGainError
@@ -22,22 +24,22 @@ def predict_downstream(job: Job) -> None:
     trained = job.inputs.trainings.only.manifest()
     folder = job.inputs.trainings.only.folder()
     parts = evaluation_parts(job, trained["validation"], trained["real_fraction"], trained["seed"])
-    model, ratio = job.slice["model"], int(job.slice["ratio"])
-    module = load(TASKS, model["task_module"])
-    where = f"model {model['name']}, arm {job.slice['arm']}, ratio {ratio}"
+    model, ratio = PredictionModel.model_validate(job.slice["model"]), int(job.slice["ratio"])
+    module = load(TASKS, model.task_module)
+    where = f"model {model.name}, arm {job.slice['arm']}, ratio {ratio}"
     progress = Progress(f"predict {where}", len(parts) * len(job.slice["replicates"]))
     tables = []
     for replicate in job.slice["replicates"]:
-        facts = trained["replicates"][str(replicate)]["task"]
+        facts = TaskFacts.model_validate(trained["replicates"][str(replicate)]["task"])
         task = module.trained_task(model, facts)
-        size = facts["image_size"]
-        network = build_network(model["network"], facts["channels"], len(task.labels), size, where)
+        size = facts.image_size
+        network = build_network(model.network, facts.channels, len(task.labels), size, where)
         name = f"weights-{replicate}.safetensors"
         network.load_state_dict(load_file(check_file(folder, name, trained["files"][name])))
         network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         for source, part, positions in parts:
             shape = source.images.images.shape[1:]
-            expected = (*((size, size) if task.window is None else shape[:2]), facts["channels"])
+            expected = (*((size, size) if task.window is None else shape[:2]), facts.channels)
             if shape != expected:
                 raise SynthGainError(f"datasets.{source.name}: images are {shape}, {where} trained on {expected}")
             place = Place(f"{where}, data set {source.name}", ratio, replicate, source.name, part, device)

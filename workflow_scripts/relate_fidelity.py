@@ -1,4 +1,4 @@
-"""Sets every fidelity number beside the gain that was measured: does it predict usefulness here?"""
+"""Compares every fidelity number with the gain that was measured: does it predict usefulness here?"""
 
 from typing import Any
 

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from synthgain.device import chosen_device
-from synthgain.downstream.classification import Task, probabilities, target_matrix
+from synthgain.downstream.classification import probabilities, target_matrix, trained_task
+from synthgain.downstream.options import PredictionModel
 from synthgain.downstream.prediction import build_network
 from synthgain.evaluation.agreement import COLUMNS, agreement, consistency_rows, logits_of
 from synthgain.evaluation.features import trained_weights
@@ -34,14 +35,15 @@ def score_pool(job: Job) -> None:
 
 def _score_labels(job: Job) -> tuple[list[str], int]:
     """Write label_consistency.csv and scores.parquet: image_id, score_<label> (probability), `agreement`."""
-    settings, model, folder = job.slice, job.slice["model"], job.outputs[0].parent
+    settings, folder = job.slice, job.outputs[0].parent
+    model = PredictionModel.model_validate(settings["model"])
     real = read_real(job, [settings["rows_of"]])
     pool = read_pool(job, settings["pool"], settings["index"], real.columns)
     validation = real.subset(real.rows_of("validation"))
     weights, facts = trained_weights(job, settings["trained"], settings["replicate"])
-    task = Task(facts["kind"], tuple(model["targets"]), tuple(facts["labels"]))
+    task = trained_task(model, facts)
     where = f"label consistency of {settings['pool']}"
-    network = build_network(model["network"], facts["channels"], len(task.labels), facts["image_size"], where)
+    network = build_network(model.network, facts.channels, len(task.labels), facts.image_size, where)
     load_state_dict(network, weights)
     device, found = chosen_device(), []
     for images in (pool, validation):
@@ -71,16 +73,17 @@ def _score_masks(job: Job) -> tuple[list[str], int]:
 
     Scores: image_id, dice_<structure> and empty_<structure> per structure, `dice` (their mean).
     """
-    settings, model, folder = job.slice, job.slice["model"], job.outputs[0].parent
+    settings, folder = job.slice, job.outputs[0].parent
+    model = PredictionModel.model_validate(settings["model"])
     check = load(MASK_CHECKS, settings["check"])
     weights, facts = trained_weights(job, settings["trained"], settings["replicate"])
-    structures = list(facts["labels"])
+    structures = list(facts.labels)
     where = f"mask agreement of {settings['pool']}"
-    network = build_network(model["network"], facts["channels"], len(structures), facts["image_size"], where)
+    network = build_network(model.network, facts.channels, len(structures), facts.image_size, where)
     load_state_dict(network, weights)
     device = chosen_device()
     network.eval().to(device)
-    task = load(TASKS, model["task_module"]).trained_task(model, facts)
+    task = load(TASKS, model.task_module).trained_task(model, facts)
     predict = check.predictor(lambda images: task.logits(network, images), device)
     real = read_real(job, [settings["rows_of"]])
     pool = read_pool(job, settings["pool"], settings["index"], real.columns)

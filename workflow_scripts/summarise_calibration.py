@@ -1,4 +1,4 @@
-"""Sets what the studies on pools of known truth found beside what is known, over all study seeds."""
+"""Compares what the studies on pools of known truth found with what is known, over all study seeds."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -5,7 +5,6 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -13,8 +12,9 @@ from safetensors.torch import save_file
 from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
+from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.training import Progressed, Recipe, Trainer, log_columns
+from synthgain.downstream.training import Progressed, Trainer, log_columns
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, StopSignal, logger, run_script
@@ -33,7 +33,7 @@ def train_downstream(job: Job) -> None:
     finished = {}
     for replicate in job.slice["replicates"]:
         identity = replicate_identity(job, replicate)
-        # Beside the chunks, so that another cut of replicates into jobs finds what is finished.
+        # Next to the chunks, so that another cut of replicates into jobs finds what is finished.
         folder = job.state_folder().parents[1] / f"replicate-{replicate}"
         kept = Checkpoints(folder, identity)
         if kept.find(FINISHED) is None:
@@ -54,33 +54,32 @@ def replicate_identity(job: Job, replicate: int) -> str:
 def train_replicate(
     job: Job, cell: Cell, replicate: int, checkpoints: Checkpoints, device: torch.device, stop: StopSignal
 ) -> None:
-    """Train one replicate from where its state stands and keep its result as FINISHED."""
+    """Train one replicate from where its state is and keep its result as FINISHED."""
     where = f"{cell.where}, replicate {replicate}"
     data, validation = cell.build(job, replicate)
     torch.manual_seed(cell.seed_of("initialisation", replicate))
     height, _, channels = data.store.shape
     size = cell.task.window or height  # what the network sees at a time
-    network = build_network(cell.model["network"], channels, len(cell.task.labels), size, where)
+    network = build_network(cell.model.network, channels, len(cell.task.labels), size, where)
     task = {"kind": cell.task.kind, "labels": list(cell.task.labels), "image_size": size, "channels": channels}
-    facts: dict[str, Any] = {**data.facts, "task": task}
-    if cell.model.get("pretrained"):
+    facts: dict[str, object] = {**data.facts, "task": task}
+    if cell.model.pretrained:
         root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
-        facts["pretrained"] = load_pretrained(network, root / cell.model["pretrained"])
-    augmentation = augmentation_of(cell.arm.get("augmentation", "standard"), cell.model.get("augmentation", {}), where)
-    recipe = Recipe.of(cell.model)
+        facts["pretrained"] = load_pretrained(network, root / cell.model.pretrained)
+    augmentation = augmentation_of(cell.arm.augmentation, cell.model.augmentation, where)
     seed = cell.seed_of("augmentation", replicate)
-    trainer = Trainer(network, cell.task, data, validation, recipe, augmentation, seed, device, where)
+    trainer = Trainer(network, cell.task, data, validation, cell.model, augmentation, seed, device, where)
     latest = checkpoints.load_latest()
     if latest is not None:
         logger.info("[%s] resuming at step %d", where, latest[0])
     done = trainer.train(checkpoints, stop)
-    facts |= training_facts(cell.task.metric, done, data.steps, recipe)
+    facts |= training_facts(cell.task.metric, done, data.steps, cell.model)
     facts["weights"] = tensor_digest(done.best)
     checkpoints.keep(FINISHED, partial(write_result, done=done, columns=log_columns(cell.task)), facts=facts)
     checkpoints.clear()
 
 
-def training_facts(metric: str, done: Progressed, steps: int, recipe: Recipe) -> dict[str, Any]:
+def training_facts(metric: str, done: Progressed, steps: int, recipe: TrainingModel) -> dict[str, object]:
     """Return what the manifest says about one replicate's training."""
     value = None if done.best_metric != done.best_metric else done.best_metric
     return {

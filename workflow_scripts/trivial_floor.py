@@ -6,6 +6,7 @@ import torch
 
 from synthgain.data.image_set import job_dataset
 from synthgain.downstream.cell import evaluation_parts, rows_at, rows_of
+from synthgain.downstream.options import PredictionModel
 from synthgain.downstream.prediction import Place
 from synthgain.downstream.rows import mask_store
 from synthgain.downstream.segmentation import floor_masks, mask_table
@@ -17,10 +18,10 @@ from synthgain.runtime.loading import load
 
 def trivial_floor(job: Job) -> None:
     """Write a prediction table with the further column `floor`: all_foreground, mean_mask."""
-    model, arm = job.slice["model"], job.slice["arm"]
-    where = f"trivial floors of model {model['name']}"
+    model, arm = PredictionModel.model_validate(job.slice["model"]), job.slice["arm"]
+    where = f"trivial floors of model {model.name}"
     source = job_dataset(job, arm["real"])
-    task = load(TASKS, model["task_module"]).new_task(model, source.images, where)
+    task = load(TASKS, model.task_module).new_task(model, source.images, where)
     fraction, seed = float(arm["real_fraction"]), int(job.slice["seed"])
     training, validation = (rows_of(source, part, task, fraction, seed) for part in ("train", "validation"))
     task.check([training], where)
@@ -32,7 +33,7 @@ def trivial_floor(job: Job) -> None:
         place = Place(where, 0, 0, tested.name, part, torch.device("cpu"))
         for name, mask in floors.items():
             predicted = [np.broadcast_to(mask, (len(rows), *mask.shape))]
-            table = mask_table(predicted, masks, rows, task.labels, place, float(model["tolerance"]), keep_masks=False)
+            table = mask_table(predicted, masks, rows, task.labels, place, model.tolerance, keep_masks=False)
             tables.append(table.assign(floor=name))
     write_table(job.outputs[0], pd.concat(tables, ignore_index=True), job.identity)
 

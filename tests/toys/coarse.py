@@ -1,14 +1,13 @@
 """A toy task: masks learnt by cross-entropy alone."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch.nn import functional
 
 from synthgain.data.image_set import ImageSet
 from synthgain.downstream import segmentation
+from synthgain.downstream.options import PredictionModel
 from synthgain.downstream.segmentation import Segmentation, lacks, predictions
+from synthgain.networks.options import TaskFacts
 
 __all__ = ["lacks", "new_task", "predictions", "trained_task"]
 
@@ -21,10 +20,10 @@ class Coarse(Segmentation):
         return functional.binary_cross_entropy_with_logits(logits[known], targets[known])
 
 
-def new_task(model: Mapping[str, Any], images: ImageSet, where: str) -> Coarse:
+def new_task(model: PredictionModel, images: ImageSet, where: str) -> Coarse:
     made = segmentation.new_task(model, images, where)
     return Coarse(made.labels, made.window)
 
 
-def trained_task(model: Mapping[str, Any], facts: Mapping[str, Any]) -> Coarse:
-    return Coarse(tuple(facts["labels"]), model.get("window"))
+def trained_task(model: PredictionModel, facts: TaskFacts) -> Coarse:
+    return Coarse(facts.labels, model.window)

@@ -9,6 +9,7 @@ import pandas as pd
 from synthgain.data.image_set import ImageSet
 from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import mask_areas
+from synthgain.datasets.source import SourceFacts
 from synthgain.datasets.split import PARTS, class_counts, part_counts
 from synthgain.datasets.values import id_key
 from synthgain.runtime.errors import SynthGainError
@@ -42,7 +43,7 @@ def with_copies(audited: AuditedSet) -> AuditedSet:
 def audit_one(audited: AuditedSet) -> dict[str, object]:
     """Return the facts of one data set as JSON values."""
     table, columns = audited.table, audited.data.columns
-    manifest = audited.data.manifest
+    facts = SourceFacts.model_validate(audited.data.manifest)
     near = near_pairs(audited.data.images, table["patient_id"], table["sha256"])
     counted = [name for name, spec in columns.items() if spec["kind"] != "continuous"]
     numbers = {n: number_summary(table[n]) for n, spec in columns.items() if spec["kind"] == "continuous"}
@@ -61,19 +62,19 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
         "images": len(table),
         "patients": int(table["patient_id"].nunique()),
         "shape": list(audited.data.images.shape[1:]),
-        "split_unit": manifest.get("split_unit", "patient"),
+        "split_unit": facts.split_unit,
         "sites": class_counts(table["site"]),
         "columns": columns,
         "parts": part_counts(table, parts, counted),
         "numbers": numbers,
         "masks": mask_facts(audited.data),
-        "citation": manifest.get("citation", ""),
-        "licence": manifest.get("licence", ""),
-        "impossible_values": manifest.get("impossible_values", {}),
-        "notes": manifest.get("notes", []),
-        "conflicts": manifest.get("conflicts", {}),
+        "citation": facts.citation,
+        "licence": facts.licence,
+        "impossible_values": facts.impossible_values,
+        "notes": facts.notes,
+        "conflicts": facts.conflicts,
         "impossible_labels": impossible_labels(audited.data),
-        "passed_over": manifest.get("passed_over", {"count": 0, "listed": []}),
+        "passed_over": facts.passed_over.model_dump(),
         "quarantined": len(audited.quarantine),
         "quarantine": audited.quarantine.head(LISTED).to_dict("records"),
         "exact_duplicates": {"groups": len(exact), "listed": exact[:LISTED]},
@@ -156,6 +157,7 @@ def mask_facts(data: ImageSet) -> dict[str, dict[str, object]]:
     padding hides that a mask fills its image.
     """
     facts: dict[str, dict[str, object]] = {}
+    found = SourceFacts.model_validate(data.manifest).mask_findings
     for plane, name in enumerate(data.mask_names):
         present = data.table[f"has_mask_{name}"].to_numpy(bool)
         areas = mask_areas(data, plane)[present]
@@ -165,7 +167,7 @@ def mask_facts(data: ImageSet) -> dict[str, dict[str, object]]:
             "empty": int((areas == 0).sum()),
             "full": int((areas == 1).sum()),
             "area": number_summary(pd.Series(areas[areas > 0])),
-            **data.manifest.get("mask_findings", {}).get(name, {}),
+            **found.get(name, {}),
         }
     return facts
 

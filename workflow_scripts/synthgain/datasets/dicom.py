@@ -5,6 +5,7 @@ compressed frames are compared before any decoder allocates for them (`compresse
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -51,14 +52,14 @@ def read_dicom(path: Path) -> Pixels:
 def _check_header(path: Path) -> None:
     """Refuse, before any pixel is decoded, what would inflate without bound or is not one plane image."""
     meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+    if _value(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         raise UnreadableImage("deflated DICOM is not read: save it with another transfer syntax")
     header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-    check_size(int(header.get("Columns", 0)), int(header.get("Rows", 0)))
-    frames = int(header.get("NumberOfFrames", None) or 1)
+    check_size(int(_value(header, "Columns") or 0), int(_value(header, "Rows") or 0))
+    frames = int(_value(header, "NumberOfFrames") or 1)
     if frames != 1:
         raise UnreadableImage(f"DICOM holds {frames} frames, one is wanted")
-    photometric = str(header.get("PhotometricInterpretation", ""))
+    photometric = str(_value(header, "PhotometricInterpretation") or "")
     if photometric not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
         raise UnreadableImage(f"DICOM photometric interpretation {photometric[:20]!r} is not read")
 
@@ -101,20 +102,19 @@ def _grey(
     Without LUT and window the stored values count, in the range of their bits up to 8: rescaling by a positive slope
     changes nothing that is seen. A negative one would exchange black and white, and nothing says which is meant.
     """
-    if dataset.get("VOILUTSequence"):
+    if _value(dataset, "VOILUTSequence"):
         values = apply_modality_lut(stored, dataset)
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
         looked_up = np.asarray(apply_voi(np.asarray(values).astype(np.int32), dataset), dtype=np.float32)
         return looked_up * np.float32(BYTE_RANGE[1] / (2**bits - 1)), BYTE_RANGE
-    if dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
+    if _value(dataset, "WindowWidth") is not None and _value(dataset, "WindowCenter") is not None:
         values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
         return BYTE_RANGE[1] * _window(values, dataset), BYTE_RANGE
-    if dataset.get("ModalityLUTSequence"):
+    if _value(dataset, "ModalityLUTSequence"):
         bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
         looked_up = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
         return looked_up, (0.0, float(2**bits - 1)) if bits <= 8 else None
-    slope = float(dataset.RescaleSlope) if dataset.get("RescaleSlope") is not None else 1.0
-    intercept = float(dataset.RescaleIntercept) if dataset.get("RescaleIntercept") is not None else 0.0
+    slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
     if max(abs(slope), abs(intercept)) > float(np.finfo(np.float32).max):
         raise UnreadableImage("DICOM rescale or window gives NaN or infinite pixels")
     if not slope > 0:
@@ -133,12 +133,12 @@ def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
 
     Values are compared as the pixels are stored: writers note signed ones as if they were unsigned.
     """
-    if dataset.get("PixelPaddingValue") is None:
+    if _value(dataset, "PixelPaddingValue") is None:
         return None
     first = _as_stored(dataset.PixelPaddingValue, stored.dtype)
     last = (
         first
-        if dataset.get("PixelPaddingRangeLimit") is None
+        if _value(dataset, "PixelPaddingRangeLimit") is None
         else _as_stored(dataset.PixelPaddingRangeLimit, stored.dtype)
     )
     padding = (stored >= min(first, last)) & (stored <= max(first, last))
@@ -154,7 +154,7 @@ def _as_stored(value: object, kind: np.dtype[np.generic]) -> int:
 def _window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Map values to [0, 1] by the first window: DICOM PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (others)."""
     center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
-    function = str(dataset.get("VOILUTFunction") or "LINEAR")
+    function = str(_value(dataset, "VOILUTFunction") or "LINEAR")
     if width <= 0 or (function == "LINEAR" and width < 1):
         raise UnreadableImage("DICOM window width is not positive")
     if function == "SIGMOID":
@@ -162,6 +162,16 @@ def _window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     if function == "LINEAR":
         center, width = center - 0.5, max(width - 1, _NARROWEST)
     return np.asarray(np.clip((values - center) / width + 0.5, 0, 1))
+
+
+def _value(dataset: Dataset, name: str) -> Any:  # as pydicom types its elements
+    """Return an element's value, None where the file has none."""
+    return getattr(dataset, name, None)
+
+
+def _number(dataset: Dataset, name: str, otherwise: float) -> float:
+    value = _value(dataset, name)
+    return otherwise if value is None else float(value)
 
 
 def _first(value: object) -> float:

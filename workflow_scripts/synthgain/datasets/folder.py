@@ -4,12 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pandas as pd
 
 from synthgain.datasets.cells import printable, read_table, text_table
-from synthgain.datasets.entries.options import JobRows, TableFormat
+from synthgain.datasets.entries.options import JobFolder, JobRows, PatientPattern, TableFormat
 from synthgain.datasets.files import Pictures, is_below
 from synthgain.datasets.folder_checks import check_layout
 from synthgain.datasets.folder_layout import CLASS, FILE, SPLIT, FolderLayout, composed, folder_source, read_layout
@@ -24,7 +23,7 @@ LISTED = 20  # names of a finding that the manifest lists; counts are always who
 IMAGE_ID, PATIENT = "path of the image", "patient in the path"  # no user's column is called so
 
 
-def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
+def prepare(options: Mapping[str, object], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
     """Read a folder of images into the study's geometry.
 
     options: folder (below root), levels, patient_id (a column, {pattern: …}, or null said aloud), and those of the
@@ -32,21 +31,23 @@ def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path |
     in the facts counts files that are no images.
     Raises SynthGainError for a missing root, folder or column, and for what `check_layout` refuses.
     """
-    name = str(options["folder"])
+    job = checked(JobFolder, options, str(options["folder"]), of_slice=True)
+    name = job.folder
     if not is_below(name) and name != ".":
         raise SynthGainError(f"folder {name!r} must be below the data root, without '..'")
     folder = check_root(root) / name
     if not folder.is_dir():
         raise SynthGainError(f"{folder}: no such folder; check `folder` and the data root")
-    layout = read_layout(folder, options.get("levels"))
-    check_layout(layout, options, name, trained=False)  # with a split the planner has seen to that
+    layout = read_layout(folder, job.levels)
+    check_layout(layout, job, trained=False)  # with a split the planner has seen to that
     table = with_metadata(layout, folder, name)
-    reading = {**options, "image": FILE, "image_id": IMAGE_ID, "required": _required(layout, options)}
-    if isinstance(options["patient_id"], Mapping):
-        table[PATIENT] = patients_of(table[IMAGE_ID], options["patient_id"]["pattern"])
-        reading["patient_id"] = PATIENT
-    reading = {key: value for key, value in reading.items() if key in JobRows.model_fields}
-    rows = checked(JobRows, reading, name, of_slice=True)
+    patient = job.patient_id
+    if isinstance(patient, PatientPattern):
+        table[PATIENT] = patients_of(table[IMAGE_ID], patient.pattern)
+        patient = PATIENT
+    own = {"image": FILE, "image_id": IMAGE_ID, "patient_id": patient, "required": _required(layout, job)}
+    shared = {key: value for key, value in options.items() if key in JobRows.model_fields}
+    rows = checked(JobRows, {**shared, **own}, name, of_slice=True)
     prepared = read_rows(table, rows, image, Pictures(folder), name, threads)
     facts = {
         "source": folder_source(folder),
@@ -98,10 +99,10 @@ def _metadata(path: str, folder: Path, name: str) -> pd.DataFrame:
     return table
 
 
-def _required(layout: FolderLayout, options: Mapping[str, Any]) -> dict[str, str]:
+def _required(layout: FolderLayout, options: JobFolder) -> dict[str, str]:
     """Return what no row may lack: it lies in a class folder, in that of a part, and the metadata name it."""
-    reads = {spec["column"] for role in ("targets", "covariates") for spec in (options.get(role) or {}).values()}
-    reads |= set(options.get("keep") or [])
+    columns = [*options.targets.values(), *options.covariates.values()]
+    reads = {column.column for column in columns} | set(options.keep)
     reasons = {CLASS: "lies in no class folder", SPLIT: "lies in no folder of a part (train, val, test)"}
     found = {level: reason for level, reason in reasons.items() if level in reads and level in layout.levels}
     described = {"found": "file not found", "described": "no row of the metadata names it"}

@@ -1,18 +1,19 @@
 """What is refused of a folder by the names of its files, while planning and again by the job."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from synthgain.datasets.entries.options import CovariateColumn, JobFolder, TargetColumn
 from synthgain.datasets.folder_layout import CLASS, FILE, FolderLayout, alike, composed
 from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
 
 
-def check_layout(layout: FolderLayout, options: Mapping[str, Any], folder: str, trained: bool) -> None:
-    """Raise SynthGainError in one line, naming `folder`, where layout and options do not go together.
+def check_layout(layout: FolderLayout, options: JobFolder, trained: bool) -> None:
+    """Raise SynthGainError in one line, naming the folder, where layout and options do not go together.
 
     trained: the data set has a split. Of a folder with metadata files the columns are known to their reader alone.
     """
+    folder = options.folder
     if not layout.tables:
         _check_columns(layout, options, folder)
     for level in layout.levels:
@@ -21,7 +22,7 @@ def check_layout(layout: FolderLayout, options: Mapping[str, Any], folder: str, 
         _check_classes(layout, options, folder, trained)
 
 
-def _check_columns(layout: FolderLayout, options: Mapping[str, Any], folder: str) -> None:
+def _check_columns(layout: FolderLayout, options: JobFolder, folder: str) -> None:
     columns = {FILE, *layout.levels, *layout.mask_columns} - {"_"}
     for place, column in _asked(options):
         if column not in columns:
@@ -31,28 +32,27 @@ def _check_columns(layout: FolderLayout, options: Mapping[str, Any], folder: str
             )
 
 
-def _asked(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _asked(options: JobFolder) -> Iterator[tuple[str, str]]:
     """Yield (place in the config, column) of every column that the options read."""
-    for role in ("targets", "covariates"):
-        for name, spec in (options.get(role) or {}).items():
-            yield f"{role}.{name}", spec["column"]
-    for entry in options.get("mask") or []:
-        yield f"mask.{entry['name']}", entry["column"]
-    for name in options.get("where") or {}:
+    for place, spec in _all_specs(options):
+        yield place, spec.column
+    for entry in options.mask:
+        yield f"mask.{entry.name}", entry.column
+    for name in options.where:
         yield "where", name
-    for name in options.get("keep") or []:
+    for name in options.keep:
         yield "split.column", name
-    if options.get("multilabel"):
-        yield "multilabel", options["multilabel"]["column"]
-    for key in ("patient_id", "site"):
-        if isinstance(options.get(key), str):
-            yield key, options[key]
+    if options.multilabel is not None:
+        yield "multilabel", options.multilabel.column
+    for key, column in (("patient_id", options.patient_id), ("site", options.site)):
+        if isinstance(column, str):
+            yield key, column
 
 
-def _check_names(layout: FolderLayout, level: str, options: Mapping[str, Any], folder: str) -> None:
+def _check_names(layout: FolderLayout, level: str, options: JobFolder, folder: str) -> None:
     """Names that differ by case or Unicode form alone are a slip, unless a map says what both are."""
     for group in alike(layout.names(level)):
-        maps = [spec.get("map") for _, spec in _specs(options, level)]
+        maps = [spec.map for _, spec in _specs(options, level)]
         mapped = bool(maps) and all(mapping and set(group) <= set(mapping) for mapping in maps)
         equal = len({composed(name) for name in group}) < len(group)  # on screen, and to the map
         if equal or not mapped:
@@ -63,18 +63,18 @@ def _check_names(layout: FolderLayout, level: str, options: Mapping[str, Any], f
             )
 
 
-def _check_classes(layout: FolderLayout, options: Mapping[str, Any], folder: str, trained: bool) -> None:
+def _check_classes(layout: FolderLayout, options: JobFolder, folder: str, trained: bool) -> None:
     targets = [(name, spec) for name, spec in _specs(options, CLASS) if name.startswith("targets.")]
     if not targets:
         return
     if layout.empty:
         raise SynthGainError(f"{folder}: the class folder {layout.empty[0]!r} holds no image; fill it, or remove it")
-    wanted = (options.get("where") or {}).get(CLASS)
+    wanted = options.where.get(CLASS)
     kept = {str(one) for one in (wanted if isinstance(wanted, list) else [wanted])} if wanted is not None else None
     names = [composed(name).strip() for name in layout.names(CLASS)]
     classes = [name for name in names if kept is None or name in kept]
     for place, spec in targets:
-        mapping = spec.get("map") or {}
+        mapping = spec.map
         for name in classes:
             if mapping and name not in mapping:
                 raise SynthGainError(
@@ -93,11 +93,11 @@ def _check_classes(layout: FolderLayout, options: Mapping[str, Any], folder: str
             )
 
 
-def _specs(options: Mapping[str, Any], column: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _specs(options: JobFolder, column: str) -> list[tuple[str, TargetColumn | CovariateColumn]]:
     """Return (place, spec) of the targets and covariates that read a column."""
-    return [
-        (f"{role}.{name}", spec)
-        for role in ("targets", "covariates")
-        for name, spec in (options.get(role) or {}).items()
-        if spec["column"] == column
-    ]
+    return [(place, spec) for place, spec in _all_specs(options) if spec.column == column]
+
+
+def _all_specs(options: JobFolder) -> Iterator[tuple[str, TargetColumn | CovariateColumn]]:
+    yield from ((f"targets.{name}", target) for name, target in options.targets.items())
+    yield from ((f"covariates.{name}", covariate) for name, covariate in options.covariates.items())

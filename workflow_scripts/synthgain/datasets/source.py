@@ -5,8 +5,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 from synthgain.data.image_set import Columns
+
+
+class PassedOver(BaseModel):
+    """Files of a folder that are no images: how many, and the first of them."""
+
+    count: int = 0
+    listed: list[str] = []
+
+
+class SourceFacts(BaseModel):
+    """What an adapter may say of its source, and the audit shows: keys of the manifest of the ImageSet.
+
+    impossible_values: {column: cells made unknown}; conflicts: {column: images whose rows disagree}; notes: sentences;
+    mask_findings: {structure: counts} of `masks.Findings`.
+    """
+
+    split_unit: str = "patient"
+    citation: str = ""
+    licence: str = ""
+    impossible_values: dict[str, int] = {}
+    conflicts: dict[str, int] = {}
+    notes: list[str] = []
+    passed_over: PassedOver = PassedOver()
+    mask_findings: dict[str, dict[str, object]] = {}
 
 
 @dataclass(frozen=True)

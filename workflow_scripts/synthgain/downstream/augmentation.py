@@ -2,23 +2,27 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as functional
 
-from synthgain.downstream.options import RECIPES, Augmentation, StandardAugmentation, StrongAugmentation
-from synthgain.entry import checked
+from synthgain.downstream.options import Augmentation, Augmentations, StandardAugmentation, StrongAugmentation
+from synthgain.entry import Number, checked
 from synthgain.runtime.errors import SynthGainError
 
 _INSIDE = 0.5  # a resampled mask above it belongs to the structure
 _DRAWS = 12  # uniform numbers per image, one column per purpose, so that a new purpose shifts no other
 
 
+RECIPES: dict[str, type[Augmentation]] = {"none": Augmentation} | {
+    name: field.annotation
+    for name, field in Augmentations.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Augmentation)
+}
 NONE, STANDARD, STRONG = Augmentation(), StandardAugmentation(), StrongAugmentation()
 
 
-def augmentation_of(name: str, settings: Mapping[str, Any], where: str) -> Augmentation:
+def augmentation_of(name: str, settings: Mapping[str, bool | dict[str, Number]], where: str) -> Augmentation:
     """Return the recipe `name` (standard, strong, none) with the study's overrides.
 
     `settings`: {standard: {…}, strong: {…}, laterality: bool}; laterality true forbids flips.
@@ -26,9 +30,9 @@ def augmentation_of(name: str, settings: Mapping[str, Any], where: str) -> Augme
     """
     if name not in RECIPES:
         raise SynthGainError(f"{where}: unknown augmentation {name!r}; known: {', '.join(RECIPES)}")
-    overrides = settings.get(name, {}) if name != "none" else {}
-    recipe = checked(RECIPES[name], overrides, f"{where}: augmentation.{name}")
-    return recipe.model_copy(update={"flip": 0.0}) if settings.get("laterality", True) else recipe
+    given = settings[name] if name in settings and name != "none" else {}
+    recipe = checked(RECIPES[name], given if isinstance(given, dict) else {}, f"{where}: augmentation.{name}")
+    return recipe if settings.get("laterality") is False else recipe.model_copy(update={"flip": 0.0})
 
 
 def augment(
@@ -40,7 +44,7 @@ def augment(
     mix with them; brightness, noise and cutout leave them alone; a mask that is NaN, unknown, stays so.
     `seed` is that of the step; slot b of the batch uses row b of the draws, whatever the image.
     """
-    if recipe.nothing:
+    if not any(getattr(recipe, part) for part in Augmentation.model_fields):
         return images, targets
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(len(images), _DRAWS, generator=generator).to(images.device, non_blocking=True)

@@ -1,9 +1,7 @@
 """One cell of the study, model × arm × ratio: its inputs read once, its training set per replicate."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,9 +22,11 @@ from synthgain.downstream.arms import (
     training_set,
 )
 from synthgain.downstream.classification import Task, balance_weights
+from synthgain.downstream.options import PlannedArm, PredictionModel, TrainingModel
 from synthgain.downstream.rows import Rows
 from synthgain.downstream.tasks import TaskLike
 from synthgain.downstream.training import Validation
+from synthgain.entry import checked
 from synthgain.registry import TASKS
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -57,8 +57,8 @@ def rows_at(images: ImageSet, positions: np.ndarray, task: TaskLike) -> Rows:
 class Cell:
     """What the replicates of a job share."""
 
-    model: Mapping[str, Any]
-    arm: Mapping[str, Any]
+    model: TrainingModel
+    arm: PlannedArm
     ratio: int
     seed: int
     task: TaskLike
@@ -69,16 +69,16 @@ class Cell:
     @property
     def where(self) -> str:
         """How error lines name this cell."""
-        return f"model {self.model['name']}, arm {self.arm['name']}, ratio {self.ratio}"
+        return f"model {self.model.name}, arm {self.arm.name}, ratio {self.ratio}"
 
     @property
     def fraction(self) -> float:
         """Share of the training patients, and of the validation patients, that the arm uses."""
-        return float(self.arm.get("real_fraction", 1.0))
+        return self.arm.real_fraction
 
     def seed_of(self, step: str, replicate: int) -> int:
         """Return the seed of a step: of study, model and replicate only, the same in every arm."""
-        return integer_seed(study=self.seed, step=step, model=self.model["name"], replicate=replicate)
+        return integer_seed(study=self.seed, step=step, model=self.model.name, replicate=replicate)
 
     def validation_rows(self) -> Rows:
         """Return the real validation rows, cut like the training rows."""
@@ -89,14 +89,14 @@ class Cell:
         where = f"{self.where}, replicate {replicate}"
         real = None if self.real is None else rows_of(self.real, "train", self.task, self.fraction, self.seed)
         if real is not None and len(real) == 0:
-            raise SynthGainError(f"{where}: zero training images in {self.arm['real']}; see its split")
+            raise SynthGainError(f"{where}: zero training images in {self.arm.real}; see its split")
         # Before anything is counted: 100 % means as many images as the real arm can train on.
         found = 0 if real is None else len(real)
         real = None if real is None else real.labelled()
         unlabelled = found - (0 if real is None else len(real))
         added = self._added(job, replicate, real, where)
         chosen_by = self.validation_rows()
-        if self.model["selection"] == "synthetic" and self.arm.get("synthetic"):
+        if self.model.selection == "synthetic" and self.arm.synthetic is not None:
             assert added is not None
             added, chosen_by = hold_out_patients(added)
         base = len(real) if real is not None else self._base(added)
@@ -105,50 +105,48 @@ class Cell:
         if union == 0 or any(len(rows) == 0 for rows in kept):
             raise SynthGainError(f"{where}: zero training images with a {self.task.wanted}")
         self.task.check(kept, where)
-        steps = round(self.model["steps"] * self.arm.get("steps_factor", 1.0))
-        if self.arm.get("match", "steps") == "epochs":
+        steps = round(self.model.steps * self.arm.steps_factor)
+        if self.arm.match == "epochs":
             steps = round(steps * union / base)
         weights = self._weights(kept, where)
-        mode = (self.arm.get("balance") or {}).get("mode")
-        mixing, pretrain = self.arm.get("mixing") or {}, self.arm.get("pretrain")
+        mode = None if self.arm.balance is None else self.arm.balance.mode
         phases = arm_phases(
             real,
             added,
             steps,
             self.seed_of("batch order", replicate),
             rates=weights if mode == "oversample" else None,
-            fixed_share=mixing.get("share") if mixing.get("mode") == "fixed_share" and added is not None else None,
-            pretrain_share=pretrain["share"] if pretrain else None,
+            fixed_share=self.arm.mixing.share if added is not None else None,
+            pretrain_share=None if self.arm.pretrain is None else self.arm.pretrain.share,
         )
-        repeats = bool(self.arm.get("repeat"))
+        repeats = self.arm.repeat
         facts = {
             "n_real": 0 if real is None else len(real),
             "n_synthetic": 0 if added is None or repeats else len(added),
             "n_repeated": len(added) if added is not None and repeats else 0,
             "unlabelled": unlabelled,
         }
-        if self.arm.get("sibling_probability") is not None and real is not None:
+        if self.arm.sibling_probability is not None and real is not None:
             facts["n_parents"] = len(self._parents(real, replicate))
         data = training_set(real, added, phases, weights if mode == "reweight" else None, where, repeats, **facts)
         return data, Validation.of(chosen_by, where)
 
     def _added(self, job: Job, replicate: int, real: Rows | None, where: str) -> Rows | None:
-        if self.arm.get("repeat"):
+        if self.arm.repeat:
             assert real is not None
             return repeated(real, supplement_count(self.ratio, len(real)))
-        if not self.arm.get("synthetic"):
+        if self.arm.synthetic is None:
             return None
         pool = self._pool([job.inputs.replicas[tuple(key)] for key in job.slice["pools"][str(replicate)]], where)
-        filtered = bool(self.arm.get("filtered"))
-        if self.arm.get("sibling_probability") is not None:
+        if self.arm.sibling_probability is not None:
             assert real is not None
-            return siblings(pool, self._parents(real, replicate), self.ratio, where, filtered).labelled()
+            return siblings(pool, self._parents(real, replicate), self.ratio, where, self.arm.filtered).labelled()
         pool = pool.labelled()
         if len(pool) == 0:
-            raise SynthGainError(f"{where}: zero images with a {self.task.wanted} in pool {self.arm['synthetic']}")
+            raise SynthGainError(f"{where}: zero images with a {self.task.wanted} in pool {self.arm.synthetic}")
         base = len(real) if real is not None else self._base(pool)
-        own = real if self.fraction < 1 and self.arm.get("source") == self.arm["real"] else None
-        return supplement(pool, supplement_count(self.ratio, base), own, where, filtered)
+        own = real if self.fraction < 1 and self.arm.source == self.arm.real else None
+        return supplement(pool, supplement_count(self.ratio, base), own, where, self.arm.filtered)
 
     def _pool(self, replicas: list[Input], where: str) -> Rows:
         """Return all rows of these replicas, read and checked once where the replicates share them."""
@@ -163,7 +161,8 @@ class Cell:
     def _parents(self, real: Rows, replicate: int) -> Rows:
         """Return the real images that get siblings: the same in every arm and model of a replicate."""
         seed = integer_seed(study=self.seed, step="siblings", replicate=replicate)
-        return chosen_parents(real, float(self.arm["sibling_probability"]), seed)
+        assert self.arm.sibling_probability is not None
+        return chosen_parents(real, self.arm.sibling_probability, seed)
 
     def _planes(self, pool: Replicas, where: str) -> tuple[Planes, ...]:
         """Return the task's mask planes of every shard. Raises SynthGainError for a pool without them."""
@@ -173,37 +172,37 @@ class Cell:
         if pool.masks is None or missing:
             lacking = "masks" if pool.masks is None else f"masks of {missing[0]!r}"
             raise SynthGainError(
-                f"{where}: pool {self.arm['synthetic']} has no {lacking}; a segmenter needs image-mask pairs "
+                f"{where}: pool {self.arm.synthetic} has no {lacking}; a segmenter needs image-mask pairs "
                 "(a generator with output: image+mask or condition_on: [mask])"
             )
         return tuple(planes_of(masks, pool.mask_names, self.task.structures) for masks in pool.masks)
 
     def _base(self, pool: Rows | None) -> int:
         """Return how many labelled rows the pool copies: its source's for training, else those of a replica."""
-        if self.arm.get("source") == self.validation.name:
+        if self.arm.source == self.validation.name:
             return len(rows_of(self.validation, "train", self.task, 1.0, self.seed).labelled())
         assert pool is not None
         return int((pool.copies == pool.copies.min()).sum())
 
     def _weights(self, kept: list[Rows], where: str) -> np.ndarray | None:
-        balance = self.arm.get("balance")
-        if not balance:
+        if self.arm.balance is None:
             return None
         if not isinstance(self.task, Task):
             raise SynthGainError(f"{where}: balance is for classification; leave it out of {self.task.kind} studies")
         targets = np.concatenate([rows.targets for rows in kept])
-        return balance_weights(self.task, targets, balance["targets"], where)
+        return balance_weights(self.task, targets, self.arm.balance.targets, where)
 
 
 def read_cell(job: Job) -> Cell:
     """Read what all replicates of a train_downstream job share."""
-    model, arm = job.slice["model"], job.slice["arm"]
-    validation = job_dataset(job, arm["validation"])
+    model = TrainingModel.model_validate(job.slice["model"])
+    arm = checked(PlannedArm, job.slice["arm"], "arm", of_slice=True)
+    validation = job_dataset(job, str(arm.validation))
     real = None
-    if arm.get("real"):
-        real = validation if arm["real"] == arm["validation"] else job_dataset(job, arm["real"])
+    if arm.real is not None:
+        real = validation if arm.real == arm.validation else job_dataset(job, arm.real)
     # By name, so that a segmenter's code is none of a classifier's job.
-    task = load(TASKS, model["task_module"]).new_task(model, (real or validation).images, f"model {model['name']}")
+    task = load(TASKS, model.task_module).new_task(model, (real or validation).images, f"model {model.name}")
     return Cell(model, arm, int(job.slice["ratio"]), int(job.slice["seed"]), task, real, validation)
 
 
@@ -214,11 +213,12 @@ def evaluation_parts(job: Job, validation: str | None, fraction: float, seed: in
     without `parts` gives validation and test where it has a split, else test alone. Raises SynthGainError for an
     empty part or a data set without any of the targets or structures.
     """
-    module = load(TASKS, job.slice["model"]["task_module"])
+    model = PredictionModel.model_validate(job.slice["model"])
+    module = load(TASKS, model.task_module)
     parts: list[Part] = []
     for entry in job.slice["evaluate"]:
         source = job_dataset(job, entry["dataset"], entry["split"])
-        lacking = module.lacks(job.slice["model"], source.images)
+        lacking = module.lacks(model, source.images)
         if lacking:
             raise SynthGainError(f"datasets.{source.name}: has {lacking}, or leave it out of evaluate_on")
         for part in entry.get("parts", ["validation", "test"] if entry["split"] else ["test"]):

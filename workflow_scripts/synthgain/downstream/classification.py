@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,12 @@ import torch.nn.functional as functional
 from torch import nn
 
 from synthgain.data.image_set import Columns, ImageSet
+from synthgain.downstream.options import PredictionModel
 from synthgain.downstream.prediction import PREDICTION_BATCH, Place, predict_logits
 from synthgain.downstream.rows import BatchStore, Rows
 from synthgain.downstream.tasks import Batches
 from synthgain.metrics import macro_auroc
+from synthgain.networks.options import TaskFacts
 from synthgain.runtime.errors import SynthGainError
 
 Kind = Literal["binary", "multi-label", "multi-class"]
@@ -153,29 +155,29 @@ def probabilities(task: Task, logits: torch.Tensor) -> torch.Tensor:
     return torch.softmax(logits.float(), dim=1) if task.kind == "multi-class" else torch.sigmoid(logits.float())
 
 
-def new_task(model: Mapping[str, Any], images: ImageSet, where: str) -> Task:
+def new_task(model: PredictionModel, images: ImageSet, where: str) -> Task:
     """Return the task of a model's slice on a data set; SynthGainError where they do not fit."""
-    return task_of(model["targets"], images.columns, where)
+    return task_of(model.targets, images.columns, where)
 
 
-def trained_task(model: Mapping[str, Any], facts: Mapping[str, Any]) -> Task:
+def trained_task(model: PredictionModel, facts: TaskFacts) -> Task:
     """Return the task of a trained model; facts: `task` of its replicate in the manifest."""
-    return Task(facts["kind"], tuple(model["targets"]), tuple(facts["labels"]))
+    return Task(cast(Kind, facts.kind), tuple(model.targets), facts.labels)
 
 
-def lacks(model: Mapping[str, Any], images: ImageSet) -> str | None:
+def lacks(model: PredictionModel, images: ImageSet) -> str | None:
     """Return what a data set lacks to test this model on it, in words; None where it serves."""
-    if set(model["targets"]) & set(images.table.columns):
+    if set(model.targets) & set(images.table.columns):
         return None
-    return f"none of the targets {', '.join(model['targets'])}; map them in its table"
+    return f"none of the targets {', '.join(model.targets)}; map them in its table"
 
 
 def predictions(
-    network: nn.Module, task: Task, rows: Rows, table: pd.DataFrame, model: Mapping[str, Any], place: Place
+    network: nn.Module, task: Task, rows: Rows, table: pd.DataFrame, model: PredictionModel, place: Place
 ) -> pd.DataFrame:
     """Return the long table of predictions on `rows`, whose rows of the data set's table are `table`."""
     store = BatchStore([rows], place.where)
-    logits = predict_logits(network, store, place.device, model.get("precision", "float32"))
+    logits = predict_logits(network, store, place.device, model.precision)
     return prediction_table(task, table, logits, place.dataset, place.part, place.ratio, place.replicate)
 
 

@@ -15,7 +15,8 @@ class TaskKind:
     """A kind of task.
 
     learns: the key of a model that names what it learns. networks: {name: type}, the first is the default.
-    metric: what validation reports beside the loss. agreement: the score table of pools that its real-only model gives.
+    metric: what validation reports besides the loss. agreement: the score table of pools that its real-only model
+    gives.
     predictions: the form of its predictions, which the statistics read: an image's scores, or its masks'.
     """
 

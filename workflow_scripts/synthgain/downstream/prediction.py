@@ -1,8 +1,7 @@
 """A model's network and what it puts out for stored images."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from synthgain.device import memory_format
 from synthgain.downstream.rows import BatchStore
+from synthgain.networks.options import NetworkChoice
 from synthgain.registry import NETWORKS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.loading import load
@@ -29,11 +29,15 @@ class Place:
     device: torch.device
 
 
-def build_network(entry: Mapping[str, Any], in_channels: int, outputs: int, image_size: int, where: str) -> nn.Module:
-    """Build the network of a config entry {module, options}; SynthGainError for options it does not know."""
-    module = load(NETWORKS, entry["module"])
+def build_network(
+    entry: NetworkChoice | None, in_channels: int, outputs: int, image_size: int, where: str
+) -> nn.Module:
+    """Build the network of a model; SynthGainError where the slice has none, and for options it does not know."""
+    if entry is None:
+        raise SynthGainError(f"{where}: its slice names no network")
+    module = load(NETWORKS, entry.module)
     try:
-        network: nn.Module = module.build(in_channels, outputs, image_size, **entry.get("options", {}))
+        network: nn.Module = module.build(in_channels, outputs, image_size, **entry.options)
     except SynthGainError as error:
         raise SynthGainError(f"{where}: {error}") from error
     return network

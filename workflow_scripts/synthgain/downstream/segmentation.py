@@ -1,8 +1,8 @@
 """The segmentation task: structures as independent masks, Dice and cross-entropy, scores per image and structure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,12 @@ from torch import nn
 
 from synthgain.data.image_set import ImageSet
 from synthgain.data.run_lengths import encode_runs
+from synthgain.downstream.options import PredictionModel
 from synthgain.downstream.prediction import Place, predict_batches
 from synthgain.downstream.rows import BatchStore, Rows, mask_store
 from synthgain.downstream.tasks import Batches
 from synthgain.metrics import mask_scores
+from synthgain.networks.options import TaskFacts
 from synthgain.runtime.errors import SynthGainError
 
 OVERLAP = 0.25  # of neighbouring windows: MONAI's default
@@ -114,46 +116,40 @@ class Segmentation:
         return joined
 
 
-def new_task(model: Mapping[str, Any], images: ImageSet, where: str) -> Segmentation:
+def new_task(model: PredictionModel, images: ImageSet, where: str) -> Segmentation:
     """Return the task of a model's slice on a data set; SynthGainError where it has no such mask plane."""
-    missing = [name for name in model["structures"] if name not in images.mask_names]
+    missing = [name for name in model.structures if name not in images.mask_names]
     if missing:
         known = f"its masks are {', '.join(images.mask_names)}" if images.mask_names else "it has no masks"
         raise SynthGainError(f"{where}: no mask {missing[0]!r} in the data set; {known}")
-    window, side = model.get("window"), min(images.images.shape[1:3])
+    window, side = model.window, min(images.images.shape[1:3])
     if window is not None and window > side:
         raise SynthGainError(f"{where}: window {window} is larger than the images of {side} px; take null or less")
-    return Segmentation(tuple(model["structures"]), window)
+    return Segmentation(tuple(model.structures), window)
 
 
-def trained_task(model: Mapping[str, Any], facts: Mapping[str, Any]) -> Segmentation:
+def trained_task(model: PredictionModel, facts: TaskFacts) -> Segmentation:
     """Return the task of a trained model; facts: `task` of its replicate in the manifest."""
-    return Segmentation(tuple(facts["labels"]), model.get("window"))
+    return Segmentation(facts.labels, model.window)
 
 
-def lacks(model: Mapping[str, Any], images: ImageSet) -> str | None:
+def lacks(model: PredictionModel, images: ImageSet) -> str | None:
     """Return what a data set lacks to test this model on it, in words; None where it serves."""
-    if images.masks is not None and set(model["structures"]) & set(images.mask_names):
+    if images.masks is not None and set(model.structures) & set(images.mask_names):
         return None
-    return f"no mask of {', '.join(model['structures'])}; declare its masks"
+    return f"no mask of {', '.join(model.structures)}; declare its masks"
 
 
 def predictions(
-    network: nn.Module, task: Segmentation, rows: Rows, table: pd.DataFrame, model: Mapping[str, Any], place: Place
+    network: nn.Module, task: Segmentation, rows: Rows, table: pd.DataFrame, model: PredictionModel, place: Place
 ) -> pd.DataFrame:
-    """Return one row per image of `rows` and structure whose mask is known; see `mask_table`.
-
-    model: slice with `tolerance` (px), and optionally `keep_masks` and `precision`.
-    """
+    """Return one row per image of `rows` and structure whose mask is known; see `mask_table`."""
     store, masks = BatchStore([rows], place.where), mask_store([rows], place.where)
-    precision = model.get("precision", "float32")
     network.eval()
     forward = lambda images: task.logits(network, images)  # noqa: E731
-    batches = predict_batches(forward, store, place.device, precision, PREDICTION_BATCH)
+    batches = predict_batches(forward, store, place.device, model.precision, PREDICTION_BATCH)
     predicted = ((logits > 0).permute(0, 2, 3, 1).cpu().numpy() for logits in batches)
-    return mask_table(
-        predicted, masks, rows, task.labels, place, float(model["tolerance"]), bool(model.get("keep_masks", False))
-    )
+    return mask_table(predicted, masks, rows, task.labels, place, model.tolerance, model.keep_masks)
 
 
 def mask_table(

@@ -6,8 +6,8 @@ augmentation draws and dropout are the same whether or not the loop was interrup
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from synthgain.data.batch_order import mix
 from synthgain.device import compiled, load_optimizer, memory_format
 from synthgain.downstream.arms import TrainingSet
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
+from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.prediction import predict_batches
 from synthgain.downstream.rows import BatchStore, Rows, batch_targets, mask_store
 from synthgain.downstream.tasks import Batches, TaskLike
@@ -28,27 +29,6 @@ from synthgain.runtime.errors import SynthGainError
 SAVE_SHARE = 0.02  # of the time at most goes into saving …
 SAVE_SECONDS = 1.0  # … and no two saves are closer than this
 LOSS_CHECK_STEPS = 25  # a device is asked for its losses this often, and before every validation and save
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained, the same in every arm (keys of the model's config entry)."""
-
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    schedule: str
-    validate_every: int
-    selection: str
-    selection_metric: str
-    precision: str = "float32"
-    compile: bool = False
-
-    @classmethod
-    def of(cls, model: dict[str, Any]) -> "Recipe":
-        """Pick the recipe's keys from the model's slice."""
-        return cls(**{part.name: model[part.name] for part in fields(cls) if part.name in model})
 
 
 @dataclass(frozen=True)
@@ -97,7 +77,7 @@ class Progressed:
     sum_loss: float = 0.0
     logged_step: int = 0
     logged_seconds: float = 0.0
-    environments: list[dict[str, Any]] = field(default_factory=list)
+    environments: list[dict[str, object]] = field(default_factory=list)
 
 
 def log_columns(task: TaskLike) -> tuple[str, ...]:
@@ -109,7 +89,7 @@ def log_columns(task: TaskLike) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+def learning_rate(recipe: TrainingModel, step: int, steps: int) -> float:
     """Return the rate of step `step` (from 0) of a phase of `steps`: linear warm-up, then cosine to 0 or constant."""
     warmup = min(recipe.warmup_steps, steps // 2)
     if step < warmup:
@@ -134,14 +114,14 @@ class Trainer:
         task: TaskLike,
         data: TrainingSet,
         validation: Validation,
-        recipe: Recipe,
+        recipe: TrainingModel,
         augmentation: Augmentation,
         seed: int,
         device: torch.device,
         where: str,
     ) -> None:
         self.network = network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
-        self.forward: Any = self.network
+        self.forward: Callable[[torch.Tensor], torch.Tensor] = self.network
         if recipe.compile:
             self.forward = compiled(self.network, device)
         self.task, self.data, self.validation, self.recipe = task, data, validation, recipe

@@ -1,17 +1,17 @@
 """Label consistency: does the real-only model see in a synthetic image what its row says?
 
-Train on real, test on synthetic (Ravuri & Vinyals 2019 the other way round): AUROC per label and subgroup beside
-the same model on real validation images. Lower than real: labels are lost. Higher: synthetic cases are easier.
+Train on real, test on synthetic (Ravuri & Vinyals 2019 the other way round): AUROC per label and subgroup, and
+of the same model on real validation images. Lower than real: labels are lost. Higher: synthetic cases are easier.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from synthgain.data.pixels import to_batch
+from synthgain.evaluation.inputs import members_of
 from synthgain.metrics import auroc
 
 COLUMNS = (
@@ -52,16 +52,16 @@ def consistency_rows(
     real: tuple[np.ndarray, np.ndarray, np.ndarray, Mapping[str, np.ndarray]],
     minimum: int,
     rng: np.random.Generator,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, float | str]]:
     """One row per group of one label. Each side: truth (N,), score (N,), patients (N,), groups {name: (N,) bool}.
 
     Intervals resample patients. A group with fewer than `minimum` positives or negatives says so instead.
     """
     rows = []
     for group, members in synthetic[3].items():
-        blank = dict.fromkeys(COLUMNS, np.nan) | {"label": label, "group": group, "note": ""}
+        blank: dict[str, float | str] = dict.fromkeys(COLUMNS, np.nan) | {"label": label, "group": group, "note": ""}
         ours = _area(synthetic, members, minimum, rng)
-        theirs = _area(real, real[3].get(group, np.zeros(len(real[0]), dtype=bool)), minimum, rng)
+        theirs = _area(real, members_of(real[3], group, len(real[0])), minimum, rng)
         row = blank | {"n": ours["n"], "positives": ours["positives"], "real_n": theirs["n"]}
         row |= {"value": ours["value"], "low": ours["low"], "high": ours["high"]}
         row |= {"real_value": theirs["value"], "real_low": theirs["low"], "real_high": theirs["high"]}

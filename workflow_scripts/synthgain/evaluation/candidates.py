@@ -1,4 +1,4 @@
-"""Copy candidates as one picture: each synthetic image beside its nearest training image."""
+"""Copy candidates as one picture: each synthetic image next to its nearest training image."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def draw_pairs_picture(
 ) -> None:
     """Write a PNG of (n, H, W, C) uint8 pairs, synthetic left, its nearest training image right.
 
-    Under each pair stands the similarity; a flagged pair has a red frame. An empty set gives a line of text.
+    Under each pair is its similarity; a flagged pair has a red frame. An empty set gives a line of text.
     """
     count = max(len(synthetic), 1)
     columns = min(PAIRS_PER_ROW, count)

@@ -5,13 +5,14 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from synthgain.data.image_set import image_hashes
 from synthgain.networks.extractors import Extractor
+from synthgain.networks.options import TaskFacts
 from synthgain.registry import SPACES
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -22,29 +23,43 @@ from synthgain.runtime.loading import load
 FEATURES = "features.npy"
 
 
-def open_extractor(space: Mapping[str, Any], job: Job, device: torch.device) -> Extractor:
-    """Build the extractor of a space entry {name, module, options, weights, sha256, trained, replicate}.
+class Space(BaseModel):
+    """A feature space as a job gets it: the module that builds its extractor, and the options of that.
 
-    `weights` is relative to the data root (SYNTHGAIN_DATA) or absolute. `trained` is instead the key of a
-    downstream training among the inputs, `replicate` the one whose weights count.
+    weights: relative to the data root (SYNTHGAIN_DATA) or absolute. trained: instead the key of a downstream training
+    among the inputs; replicate: the one whose weights count.
     """
-    options, weights = dict(space.get("options") or {}), None
-    if space.get("sha256"):
-        options["sha256"] = space["sha256"]
-    if space.get("trained"):
-        weights, facts = trained_weights(job, space["trained"], space["replicate"])
-        options |= {"in_channels": facts["channels"], "outputs": len(facts["labels"])}
-        options["image_size"] = facts["image_size"]
-    elif space.get("weights"):
-        weights = Path(os.environ.get("SYNTHGAIN_DATA", ".")) / space["weights"]
-    extractor = load(SPACES, space["module"]).build(options, weights, device)
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    module: str
+    options: dict[str, object] = {}
+    weights: str | None = None
+    sha256: str | None = None
+    trained: tuple[str | int, ...] | None = None
+    replicate: int = 0
+
+
+def open_extractor(entry: Mapping[str, object], job: Job, device: torch.device) -> Extractor:
+    """Build the extractor of a slice's `Space`."""
+    space = Space.model_validate(entry)
+    options, weights = dict(space.options), None
+    if space.sha256:
+        options["sha256"] = space.sha256
+    if space.trained:
+        weights, facts = trained_weights(job, space.trained, space.replicate)
+        options |= {"in_channels": facts.channels, "outputs": len(facts.labels), "image_size": facts.image_size}
+    elif space.weights:
+        weights = Path(os.environ.get("SYNTHGAIN_DATA", ".")) / space.weights
+    extractor = load(SPACES, space.module).build(options, weights, device)
     if not isinstance(extractor, Extractor):
-        raise SynthGainError(f"feature space {space['name']}: {space['module']}.build does not return an Extractor")
+        raise SynthGainError(f"feature space {space.name}: {space.module}.build does not return an Extractor")
     return extractor
 
 
-def trained_weights(job: Job, key: Sequence[str | int], replicate: int) -> tuple[Path, dict[str, Any]]:
-    """Return the weights file of one replicate of a downstream model, and {kind, labels, image_size, channels}.
+def trained_weights(job: Job, key: Sequence[str | int], replicate: int) -> tuple[Path, TaskFacts]:
+    """Return the weights file of one replicate of a downstream model, and its task.
 
     Raises SynthGainError where the model has no such replicate or its bytes are damaged.
     """
@@ -52,7 +67,8 @@ def trained_weights(job: Job, key: Sequence[str | int], replicate: int) -> tuple
     name = f"weights-{replicate}.safetensors"
     if name not in trained["files"]:
         raise SynthGainError(f"{folder}: has no replicate {replicate}; the rule must name the chunk that holds it")
-    return check_file(folder, name, trained["files"][name]), trained["replicates"][str(replicate)]["task"]
+    facts = TaskFacts.model_validate(trained["replicates"][str(replicate)]["task"])
+    return check_file(folder, name, trained["files"][name]), facts
 
 
 def content_key(extractor: Extractor, images: np.ndarray) -> str:

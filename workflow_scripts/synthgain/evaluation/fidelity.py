@@ -1,4 +1,4 @@
-"""Fidelity and diversity of a pool in one feature space: every number beside its real-versus-real floor.
+"""Fidelity and diversity of a pool in one feature space: every number with its real-versus-real floor.
 
 Protocol: equal n everywhere; the reference is real and held out; the floor is the mean over patient-disjoint
 splits of all real images at the same n (Stein 2023, Woodland 2024 on why a lone FID says little).
@@ -6,7 +6,7 @@ splits of all real images at the same n (Stein 2023, Woodland 2024 on why a lone
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from synthgain.evaluation.distances import (
     squared_distances,
 )
 from synthgain.evaluation.diversity import vendi_score
+from synthgain.evaluation.inputs import members_of
 from synthgain.evaluation.resampling import Z_95, disjoint_halves, jackknife_se, largest_half, patient_groups
 
 COLUMNS = (
@@ -28,7 +29,7 @@ METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "vendi")
 EVERYONE = "all"  # the group of every image
 HELD_OUT, TRAIN, GAP = "held_out", "train", "train - held_out"
 
-Row = dict[str, Any]
+Row = dict[str, object]  # of COLUMNS
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Side:
 
     def members(self, group: str) -> np.ndarray:
         """Row positions of a group (empty where the set has no such group)."""
-        return np.flatnonzero(self.groups.get(group, np.zeros(len(self.features), dtype=bool)))
+        return np.flatnonzero(members_of(self.groups, group, len(self.features)))
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def floor_values(
     return np.stack([compare(pairs, *disjoint_halves(patients, n, rng)) for _ in range(splits)])
 
 
-def empty_row(note: str, **keys: Any) -> Row:
+def empty_row(note: str, **keys: object) -> Row:
     """A row without numbers that says why."""
     blank = dict.fromkeys(COLUMNS, np.nan)
     return {**blank, "group": "all", "reference": "", "n": 0, **keys, "note": note}
@@ -185,7 +186,7 @@ def _gap(train: Sequence[Row], held_out: Sequence[Row]) -> list[Row]:
     rows = []
     for ours, theirs in zip(train, held_out, strict=True):
         if ours["metric"] in ("fd", "kid"):
-            gap = ours["value"] - theirs["value"]
+            gap = cast(float, ours["value"]) - cast(float, theirs["value"])
             note = "below 0: nearer to the training images than to held-out ones, a sign of copying"
             keys = {"reference": GAP, "metric": ours["metric"], "n": ours["n"], "value": gap}
             rows.append({**empty_row(note), **keys})

@@ -1,6 +1,6 @@
 """What the evaluation scripts read: real images with their part, a pool as one long table, and the masks of both."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -170,6 +170,11 @@ def groups_of(
         for level in levels:
             groups[f"{name}={level}"] = (values == level).fillna(False).to_numpy(dtype=bool)
     return groups
+
+
+def members_of(groups: Mapping[str, np.ndarray], group: str, count: int) -> np.ndarray:
+    """Return which of `count` images are of a group: (count,) bool, all False where there is no such group."""
+    return groups.get(group, np.zeros(count, dtype=bool))
 
 
 def median_cuts(table: pd.DataFrame, by: Sequence[str], columns: Columns, where: str) -> dict[str, float]:

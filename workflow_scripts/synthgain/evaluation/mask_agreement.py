@@ -1,6 +1,6 @@
 """Mask agreement: does the real-only segmenter find in a synthetic image the mask that belongs to it?
 
-Dice between the pair's own mask and the prediction, beside the same model on real validation images. Lower than on real
+Dice between the pair's own mask and the prediction, and of the same model on real validation images. Lower than on real
 images: masks do not follow the object (below 0.5 a bad pair). Higher: the synthetic cases are easier.
 """
 
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from synthgain.data.pixels import to_batch
-from synthgain.evaluation.inputs import Images, Masks, pool_masks, real_masks
+from synthgain.evaluation.inputs import Images, Masks, members_of, pool_masks, real_masks
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
@@ -101,7 +101,7 @@ def agreement_rows(
     rows = []
     for group, members in synthetic[2].items():
         ours = _summary(synthetic, structure, members, minimum, rng)
-        theirs = _summary(real, structure, real[2].get(group, np.zeros(len(real[0]), dtype=bool)), minimum, rng)
+        theirs = _summary(real, structure, members_of(real[2], group, len(real[0])), minimum, rng)
         row: dict[str, object] = {"structure": structure, "group": group, **ours}
         row |= {f"real_{name}": value for name, value in theirs.items() if name != "empty"}
         row["difference"] = ours["mean"] - theirs["mean"]

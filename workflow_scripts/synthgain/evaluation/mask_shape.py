@@ -1,4 +1,4 @@
-"""Do synthetic masks have the sizes, places and outlines of real ones? Wasserstein-1 distances beside their floor.
+"""Do synthetic masks have the sizes, places and outlines of real ones? Wasserstein-1 distances and their floor.
 
 The same protocol as for images (`fidelity`): equal n, held-out reference, floor between patient-disjoint real halves.
 """
@@ -15,7 +15,7 @@ from synthgain.evaluation.resampling import Z_95, disjoint_halves, jackknife_se,
 from synthgain.runtime.command import Job
 
 SPACE, SYNTHETIC = "mask", "synthetic"
-# Names of the measures, as they stand before `:<structure>` in fidelity.csv.
+# Names of the measures, as they come before `:<structure>` in fidelity.csv.
 MEASURES = ("area_share", "centroid_x", "centroid_y", "components", "compactness")
 NEIGHBOURS = np.ones((3, 3), dtype=bool)  # pixels that touch at a corner belong together
 

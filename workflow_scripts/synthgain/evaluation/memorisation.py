@@ -1,7 +1,7 @@
 """The memorisation gate: is the pool nearer to its training images than new patients are?
 
 Rules after Dar et al. (arXiv 2402.01054), Akbar et al. 2025 and Carlini et al. 2023 (arXiv 2301.13188). Every
-threshold comes from real images, and every rate stands beside the same rate on held-out real images: these
+threshold comes from real images, and every rate is given with the same rate on held-out real images: these
 checks detect copying, they do not certify privacy. A near-exact copy needs no rate: one decides alone, unless held-out
 real images have such neighbours too.
 """
@@ -9,7 +9,7 @@ real images have such neighbours too.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -30,6 +30,24 @@ Pair = tuple[Flagged, Flagged]  # of the pool, and of held-out real images
 EXCEEDED, COPIES_FOUND, UNDECIDED, WITHIN = "exceeded", "copies found", "undecided", "within limit"  # of the gate
 
 
+class RuleRow(TypedDict):
+    """A row of memorisation.csv: COLUMNS."""
+
+    space: str
+    rule: str
+    threshold: float
+    n: int
+    flagged: int
+    rate: float
+    null_n: int
+    null_rate: float
+    excess: float
+    low: float
+    high: float
+    p_adjusted: float
+    note: str
+
+
 @dataclass(frozen=True)
 class Rates:
     """One rule on the images of the pool and on held-out real images."""
@@ -40,7 +58,7 @@ class Rates:
     pool: Flagged
     null: Flagged
 
-    def row(self, rules: int, rng: np.random.Generator) -> dict[str, Any]:
+    def row(self, rules: int, rng: np.random.Generator) -> RuleRow:
         """The CSV row; `null_rate` is that of held-out images of the pool's kinds, `p_adjusted` Bonferroni's."""
         found = matched_excess(self.pool, self.null, rng)
         return {
@@ -140,7 +158,7 @@ class Copies:
         return self.beyond_twins != (self.space == PIXELS) and self.found > 0
 
     def sentence(self) -> str:
-        """What was found, beside the same among held-out real images."""
+        """What was found, and the same among held-out real images."""
         ours, theirs = f"{self.found} of {self.images} synthetic images", f"{self.held_out} held-out real images"
         if self.space != PIXELS:
             near = f"as near to a training image in {self.space} as a copy would be"
@@ -159,8 +177,8 @@ def count_copies(space: str, pool: Flagged, real: Flagged, rules: int, rng: np.r
 
 
 def judge(
-    rows: Sequence[dict[str, Any]], limit: float, barred: Sequence[str], copies: Sequence[Copies] = ()
-) -> dict[str, Any]:
+    rows: Sequence[RuleRow], limit: float, barred: Sequence[str], copies: Sequence[Copies] = ()
+) -> dict[str, object]:
     """The gate: exceeded where near-exact copies decide, or a rule's excess is above `limit` and its p below LEVEL.
 
     Returns {excess, low, high, limit, exceeded, state, rule, flagged, images, copies, held_out_copies, held_out,
@@ -184,7 +202,8 @@ def judge(
         state = WITHIN
     pixels = [found for found in copies if found.space == PIXELS]
     return {
-        **{name: _finite(worst[name]) for name in ("excess", "low", "high")}, "limit": limit,
+        "excess": _finite(worst["excess"]), "low": _finite(worst["low"]), "high": _finite(worst["high"]),
+        "limit": limit,
         "exceeded": state in (EXCEEDED, COPIES_FOUND), "state": state, "rule": f"{worst['rule']} in {worst['space']}",
         "flagged": worst["flagged"], "images": worst["n"], "copies": sum(found.found for found in pixels),
         "held_out_copies": sum(found.twins for found in pixels), "held_out": sum(found.held_out for found in pixels),
@@ -193,10 +212,9 @@ def judge(
     }  # fmt: skip
 
 
-def _computed(row: dict[str, Any]) -> bool:
+def _computed(row: RuleRow) -> bool:
     """False where a rate, its interval or its threshold is not a number: such a rule has seen nothing."""
-    names = ("excess", "low", "high", "p_adjusted")
-    return all(math.isfinite(row[name]) for name in names) and math.isfinite(row.get("threshold", 0.0))
+    return all(map(math.isfinite, (row["excess"], row["low"], row["high"], row["p_adjusted"], row["threshold"])))
 
 
 def _finite(value: float) -> float | None:
@@ -204,8 +222,8 @@ def _finite(value: float) -> float | None:
 
 
 def _sentence(
-    worst: dict[str, Any],
-    unknown: Sequence[dict[str, Any]],
+    worst: RuleRow,
+    unknown: Sequence[RuleRow],
     limit: float,
     state: str,
     copies: Sequence[Copies],

@@ -1,4 +1,4 @@
-"""MS-SSIM diversity: how alike images of one class are, beside the same among real images."""
+"""MS-SSIM diversity: how similar images of one class are, and the same among real images."""
 
 from collections.abc import Callable
 

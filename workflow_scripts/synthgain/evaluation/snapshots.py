@@ -5,7 +5,7 @@ Quality comes early, memorisation later and later the more patients there are (B
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,6 +17,26 @@ COLUMNS = (
     "snapshot", "space", "n", "kid", "kid_se", "copy_n", "copies", "copy_rate", "null_rate", "excess", "low",
     "high", "p_adjusted", "recommended", "note",
 )  # fmt: skip
+
+
+class SnapshotRow(TypedDict):
+    """A row of snapshots.csv: COLUMNS."""
+
+    snapshot: int
+    space: str
+    n: int
+    kid: float
+    kid_se: float
+    copy_n: int
+    copies: int
+    copy_rate: float
+    null_rate: float
+    excess: float
+    low: float
+    high: float
+    p_adjusted: float
+    recommended: bool
+    note: str
 
 
 def kid_with_se(
@@ -38,12 +58,12 @@ def kid_with_se(
     return kernel_distance(kernel, size), float(jackknife_se(statistic, *groups)[0])
 
 
-def has_copies(row: dict[str, Any]) -> bool:
+def has_copies(row: SnapshotRow) -> bool:
     """True for near-exact copies that real images do not explain (`copies`), or an excess beyond chance (LEVEL)."""
-    return row.get("copies", 0) > 0 or row["p_adjusted"] < LEVEL
+    return row["copies"] > 0 or row["p_adjusted"] < LEVEL
 
 
-def recommend(rows: Sequence[dict[str, Any]]) -> int | None:
+def recommend(rows: Sequence[SnapshotRow]) -> int | None:
     """Return the recommended snapshot: the latest within one standard error of the best KID of those before copying.
 
     Copying starts at the first snapshot that `has_copies`; that one and all later ones are out. None where the

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, Field, PrivateAttr, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_serializer, model_validator
 
 from synthgain.entry import Number, Options, nearest, shown
 from synthgain.runtime.errors import SynthGainError
@@ -11,6 +11,17 @@ from synthgain.runtime.errors import SynthGainError
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
 Dropout = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class TaskFacts(BaseModel):
+    """What the manifest of a training says of the task: its kind, and what the network gives and takes."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kind: str
+    labels: tuple[str, ...]
+    image_size: int
+    channels: int
 
 
 class NetworkChoice(BaseModel):

@@ -1,4 +1,4 @@
-"""Whether a pool's network is compiled: decided by a forecast of the work, and alike in every shard.
+"""Whether a pool's network is compiled: decided by a forecast of the work, the same way in every shard.
 
 Compiled and uncompiled code round differently, so the answer may depend on neither the shard nor a measured time:
 it follows from the floating point operations of one whole replica.

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import Columns
 from synthgain.data.order import training_order
+from synthgain.entry import checked
+from synthgain.pools.options import Conditions
 from synthgain.pools.raking import level_names, raked_weights, redraw_rows, target_shares
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
-
-MODES = ("rows", "balanced")
 
 
 @dataclass(frozen=True)
@@ -31,28 +30,26 @@ class PoolKeys:
 
 
 def replica_rows(
-    training: pd.DataFrame, columns: Columns, conditions: Mapping[str, Any], keys: PoolKeys, dataset: str
+    training: pd.DataFrame, columns: Columns, conditions: Mapping[str, object], keys: PoolKeys, dataset: str
 ) -> pd.DataFrame:
     """Return the conditions of one replica: as many rows as `training`, in the pool's order.
 
     Mode `rows`: every training row once, whole patients, in the stratified order of `dataset`'s training rows
     that repeats and real fractions share: the same for every replica. Mode `balanced`: rows redrawn with raked
-    weights, anew for every replica.
+    weights, drawn again for every replica.
     The columns are those of `training` and `copy`, the 0-based repeat index of the row within the replica.
     """
-    mode = conditions.get("mode", "rows")
-    if mode == "rows":
-        positions = training_order(training, columns, keys.study, dataset)
-    elif mode == "balanced":
-        positions = _balanced_positions(training, columns, conditions.get("balance") or {}, keys)
+    wanted = checked(Conditions, conditions, "conditions")
+    if wanted.mode == "balanced":
+        positions = _balanced_positions(training, columns, wanted.balance or {}, keys)
     else:
-        raise SynthGainError(f"conditions.mode: got {mode!r}; known are {', '.join(MODES)}")
+        positions = training_order(training, columns, keys.study, dataset)
     rows = training.iloc[positions].reset_index(drop=True)
     return rows.assign(copy=rows.groupby("image_id", sort=False).cumcount().astype(np.int64))
 
 
 def _balanced_positions(
-    training: pd.DataFrame, columns: Columns, balance: Mapping[str, object], keys: PoolKeys
+    training: pd.DataFrame, columns: Columns, balance: Mapping[str, float | dict[str, float]], keys: PoolKeys
 ) -> np.ndarray:
     shares = target_shares(training, columns, balance)
     weights = raked_weights(training, columns, shares)
@@ -62,7 +59,7 @@ def _balanced_positions(
     return redraw_rows(weights, cells, len(training), random)
 
 
-def without_level(rows: pd.DataFrame, columns: Columns, drop: Mapping[str, Any], keys: PoolKeys) -> pd.DataFrame:
+def without_level(rows: pd.DataFrame, columns: Columns, drop: Mapping[str, object], keys: PoolKeys) -> pd.DataFrame:
     """Return `rows` with each row of a dropped level replaced by a random row of another one.
 
     drop: {column: level}. The stand-in has the same targets where such a row exists, so that label
@@ -128,7 +125,7 @@ def synthetic_table(
             "seed": sample_seeds(rows, keys),
         }
     )
-    return shuffled_targets(table, columns, keys) if conditions.get("shuffled") else table
+    return shuffled_targets(table, columns, keys) if checked(Conditions, conditions, "conditions").shuffled else table
 
 
 def image_ids(count: int, keys: PoolKeys, pool_identity: str) -> list[str]:

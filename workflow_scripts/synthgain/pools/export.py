@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,14 @@ from synthgain.runtime.files import atomic_path
 
 MARKDOWN = re.compile(r"[|`\[\]]")
 MODES = {1: "L", 3: "RGB"}
+
+
+class MaskSummary(TypedDict):
+    """How many masks of a structure there are, how many are empty, and the median share of the others' area."""
+
+    images: int
+    empty: int
+    median_share: float | None
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
@@ -35,8 +43,8 @@ def metadata_table(table: pd.DataFrame, mask_names: list[str]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(names), table], axis=1)
 
 
-def mask_summary(areas: np.ndarray) -> dict[str, object]:
-    """Return {images, empty, median_share} of a structure's masks; areas: (N,) shares of the image, 0 for empty."""
+def mask_summary(areas: np.ndarray) -> MaskSummary:
+    """Return the summary of a structure's masks; areas: (N,) shares of the image, 0 for empty."""
     filled = areas[areas > 0]
     median = round(float(np.median(filled)), 4) if len(filled) else None
     return {"images": len(areas), "empty": int((areas == 0).sum()), "median_share": median}
@@ -44,11 +52,11 @@ def mask_summary(areas: np.ndarray) -> dict[str, object]:
 
 def datasheet(
     pool: str,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     counts: Mapping[str, Mapping[str, int]],
     images: int,
     licence: str,
-    masks: Mapping[str, Mapping[str, Any]] | None = None,
+    masks: Mapping[str, MaskSummary] | None = None,
 ) -> str:
     """Return README.md: how the images were made, what they hold, what to mind before sharing them.
 

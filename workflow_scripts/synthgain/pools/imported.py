@@ -71,7 +71,7 @@ def _synthetic_table(
         name: table[extra[name]].astype("str").map(id_text).replace("", None) if name in extra else unknown
         for name in PARENTS
     }
-    # Without a known parent each image stands for a patient of its own.
+    # Without a known parent each image counts as a patient of its own.
     patients = parents["parent_patient_id"].fillna(pd.Series(ids, dtype="str"))
     return pd.DataFrame(
         {

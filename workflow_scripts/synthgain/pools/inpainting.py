@@ -1,4 +1,4 @@
-"""Draws one region of a real image anew and keeps its surroundings: RePaint with a joint image and mask generator.
+"""Redraws one region of a real image and keeps its surroundings: RePaint with a joint image and mask generator.
 
 Lugmayr et al. 2022 (arXiv 2201.09865), Algorithm 1, written in noise levels sigma (x = x0 + sigma · noise): at
 every level the surroundings are the real ones with fresh noise of that level, the region is a sample of the reverse
@@ -22,10 +22,10 @@ EDGE_PIXELS = 3  # width of the blend from the real image into the region
 
 @dataclass(frozen=True)
 class Parents:
-    """Real images of which a region is drawn anew.
+    """Real images of which a region is redrawn.
 
     images: (N, H, W, C) uint8; masks: (N, H, W, K) uint8 in {0, 1}; known: (N, K) bool, which of these masks the
-    data has; region: (N, H, W) bool, what is drawn anew; redraw_mask: the known masks too, inside the region.
+    data has; region: (N, H, W) bool, what is redrawn; redraw_mask: the known masks too, inside the region.
     """
 
     images: np.ndarray
@@ -47,7 +47,7 @@ class Parents:
     def kept(self) -> np.ndarray:
         """Return what stays as it is: (N, C+K, H, W) bool. A mask that the data lacks is drawn everywhere.
 
-        A mask that stays in the region too is what the generator paints the object for. Drawn anew beside an image
+        A mask that stays in the region too is what the generator paints the object for. Redrawn next to an image
         that is noise there, it tends to vanish: most of an image is free of any object.
         """
         outside = ~self.region[:, None]
@@ -85,7 +85,7 @@ def repaint(
     path: Sequence[int],
     noise: Callable[[], Tensor],
 ) -> Tensor:
-    """Return samples (N, C, H, W) that equal `real` where `kept` (both (N, C, H, W)), drawn anew elsewhere.
+    """Return samples (N, C, H, W) that equal `real` where `kept` (both (N, C, H, W)), redrawn elsewhere.
 
     sigmas: falling noise levels, the last 0; path: indices of them, as `levels` gives; noise: fresh standard normal
     values of the samples' shape. The step down is a draw of q(x_after | x_now, x0), the exact posterior of the

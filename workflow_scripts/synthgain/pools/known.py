@@ -147,7 +147,7 @@ def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
 
 def _kinds(request: ShardRequest) -> tuple[str, str]:
     where = f"pools.{request.keys.pool}"
-    kind = str(request.options.get("kind"))
+    kind = str(request.options["kind"])
     if kind not in KINDS:
         raise SynthGainError(f"{where}.known: got {kind!r}; known are {', '.join(KINDS)}")
     given = {name: value for name, value in request.options.items() if name != "kind"}

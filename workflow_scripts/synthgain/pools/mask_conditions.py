@@ -1,9 +1,8 @@
 """The masks that condition a pool's images: the training rows' own, these transformed, or drawn by a generator."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,9 @@ from synthgain.data.image_set import ImageSet
 from synthgain.data.order import training_order
 from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
-from synthgain.entry import checked
 from synthgain.generators.loading import load_generator
 from synthgain.pools.mask_transforms import transformed
-from synthgain.pools.options import MaskTransform, Sampling
+from synthgain.pools.options import MaskTransform, PlannedMasks, Sampling
 from synthgain.pools.pair_decoding import decode_planes
 from synthgain.pools.sampling import Sampler
 from synthgain.pools.shards import ShardRequest, positions_of
@@ -35,7 +33,7 @@ class ConditionMasks:
     """
 
     planes: Callable[[np.ndarray], np.ndarray]
-    columns: dict[str, object]
+    columns: dict[str, np.ndarray]
     counts: Counts = field(default_factory=dict)
 
 
@@ -53,18 +51,18 @@ def condition_masks(
     Everything depends on the row's seed only, so that no shard moves a mask.
     Raises SynthGainError for data without these masks.
     """
-    options = request.masks or {"source": "training"}
-    source = options["source"]
-    if source == "generated":
-        return _generated(request, tuple(options["generator"]), structures, rows, seeds, bounds, sampling)
+    wanted = request.masks or PlannedMasks()
+    if wanted.generator is not None:
+        return _generated(request, wanted.generator, structures, rows, seeds, bounds, sampling)
     inside = slice(*bounds)
     own, borrowed = lenders(request, rows.iloc[inside], seeds[inside], structures)
     image_set, _ = request.rows_of()
     found = image_set.planes(structures)[positions_of(image_set, own)]
-    columns: dict[str, Any] = {"mask_parent_id": own.to_numpy(dtype=object)}
+    columns: dict[str, np.ndarray] = {"mask_parent_id": own.to_numpy(dtype=object)}
     counts: Counts = {"borrowed": {"rows": int(borrowed.sum())}}
-    if source == "transformed":
-        found, columns["mask_transform"], counts["transform"] = _transformed(found, options, seeds[inside])
+    if wanted.source == "transformed":
+        limits = wanted.transform or MaskTransform()
+        found, columns["mask_transform"], counts["transform"] = _transformed(found, limits, seeds[inside])
     return ConditionMasks(lambda positions: found[positions - bounds[0]], columns, counts)
 
 
@@ -137,10 +135,9 @@ def _target_keys(rows: pd.DataFrame, targets: list[str]) -> np.ndarray:
 
 
 def _transformed(
-    planes: np.ndarray, options: Mapping[str, Any], seeds: np.ndarray
+    planes: np.ndarray, limits: MaskTransform, seeds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Return the transformed planes, per row its transform as JSON text (None: as it was), and counts of rows."""
-    limits = checked(MaskTransform, options.get("transform") or {}, "masks.transform", of_slice=True)
     moved, texts = np.empty_like(planes), np.full(len(planes), None, dtype=object)
     counts = {"moved": 0, "empty": 0, "given up": 0, "draws refused": 0}
     for row, seed in enumerate(seeds):

@@ -40,7 +40,7 @@ def draw_misaligned(draw: Callable[[ShardRequest], Drawn], request: ShardRequest
 def partners(patients: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Return for each image another image (n,) int64, a permutation: of another patient, unless one has most images.
 
-    patients: (n,) text, n at least 2. Patients stand in random order and everyone takes the image that comes as many
+    patients: (n,) text, n at least 2. Patients are in random order and everyone takes the image that comes as many
     places later as the largest patient has images.
     """
     names, number = np.unique(patients, return_inverse=True)

@@ -1,6 +1,7 @@
 """Options of pools that a study sets and a job reads. Declarations alone."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,6 +20,14 @@ class KnownOptions(Options):
     drop: dict[str, str | int | float] = Field(
         default_factory=dict, description="mode_dropper: the level of a column that is left out, such as {sex: F}."
     )
+
+
+class Conditions(Entry):
+    """Which rows a replica copies, as a job gets it. balance: target shares of mode `balanced`."""
+
+    mode: Literal["rows", "balanced"] = "rows"
+    balance: dict[str, float | dict[str, float]] | None = None
+    shuffled: bool = False
 
 
 class Sampling(Entry):
@@ -57,7 +66,7 @@ class Filter(Entry):
 
 
 class MaskTransform(Entry):
-    """Random geometric change of a condition mask; a result outside the limits is drawn anew."""
+    """Random geometric change of a condition mask; a result outside the limits is drawn again."""
 
     rotation: float = Field(15.0, ge=0, le=180, description="Largest angle in degrees.")
     translation: Share = Field(0.1, description="Largest shift, as a share of the side.")
@@ -86,27 +95,49 @@ class PoolMasks(Entry):
         return self
 
 
+class PlannedMasks(Entry):
+    """Which masks condition a pool's images, as a job gets it. generator: name and index of the one that draws them."""
+
+    source: Literal["training", "transformed", "generated"] = "training"
+    transform: MaskTransform | None = None
+    generator: tuple[str, int] | None = None
+
+
 class Inpainting(Entry):
-    """Draw only the region of a structure anew, inside the real parent image (RePaint, Lugmayr 2022)."""
+    """Redraw only the region of a structure, inside the real parent image (RePaint, Lugmayr 2022)."""
 
     structure: Name = Field(description="The structure whose dilated mask is the region.")
     dilate: Share = Field(0.08, description="How far the region reaches beyond the mask, as a share of the side.")
     resamples: int = Field(5, ge=1, le=100, description="How often each jump is repeated, to blend the border.")
     jump_length: int = Field(3, ge=1, description="Solver steps that a jump goes back.")
     redraw_mask: bool = Field(
-        False, description="Draw the mask in the region anew too; it may vanish there. Default: the row's own stays."
+        False, description="Redraw the mask in the region too; it may vanish there. Default: the row's own stays."
     )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Marks a key of Pool that says where its images come from.
+
+    copies_rows: they are drawn for the rows of a data set, so that the pool needs `rows_of`.
+    """
+
+    copies_rows: bool = True
 
 
 class Pool(Entry):
     """Synthetic images. Exactly one of from, known, imported, of says where they come from."""
 
-    from_: Name | None = Field(None, alias="from", description="Generator that draws them.")
+    from_: Annotated[Name | None, Source()] = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
-    known: Kind | None = Field(None, description="Pool of known truth.")
+    known: Annotated[Kind | None, Source()] = Field(None, description="Pool of known truth.")
     known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")
-    imported: Imported | None = Field(None, description="Your own folder of synthetic images, as a table.")
-    of: Name | None = Field(None, description="Another pool, filtered or thinned.")
+    imported: Annotated[Imported | None, Source(copies_rows=False)] = Field(
+        None, description="Your own folder of synthetic images, as a table."
+    )
+    of: Annotated[Name | None, Source(copies_rows=False)] = Field(
+        None, description="Another pool, filtered or thinned."
+    )
     filter: Filter | None = Field(None, description="Which images of `of` are kept.")
     thin_to: Name | None = Field(None, description="Control of a filtered pool: as many images of `of`, unselected.")
     rows_of: Name | None = Field(None, description="Data set whose training rows give the conditions.")
@@ -117,27 +148,35 @@ class Pool(Entry):
     )
     shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
     masks: PoolMasks | None = Field(None, description="Condition masks; default: the training rows' own.")
-    inpainting: Inpainting | None = Field(None, description="Draw the region of a structure in the real image anew.")
+    inpainting: Inpainting | None = Field(None, description="Redraw the region of a structure in the real image.")
     misaligned: bool = Field(False, description="Permute the masks among the images: a negative control.")
     sampling: Sampling = Field(Sampling(), description="Solver, steps, guidance.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Pool":
-        given = [name for name in ("from_", "known", "imported", "of") if getattr(self, name) is not None]
+        sources = {
+            name: (field.alias or name, mark.copies_rows)
+            for name, field in type(self).model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, Source)
+        }
+        given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError("give exactly one of from, known, imported, of")
+            raise ValueError(f"give exactly one of {', '.join(key for key, _ in sources.values())}")
+        copies_rows = sources[given[0]][1]
         if self.known is None and self.known_options.given():
             raise ValueError("known_options: goes with known, and only with it")
         if self.of is not None and (self.filter is None) == (self.thin_to is None):
             raise ValueError("a pool `of` another needs either filter or thin_to")
-        if self.of is None and self.rows_of is None and self.imported is None:
+        if copies_rows and self.rows_of is None:
             raise ValueError("rows_of is missing: the data set whose training rows give the conditions")
         if self.from_ is None and self.snapshot is not None:
             raise ValueError("snapshot goes with from, and only with it")
-        if (self.shuffled or self.misaligned or self.balance is not None) and (self.from_ or self.known) is None:
+        if (self.shuffled or self.misaligned or self.balance is not None) and not copies_rows:
+            able = " or ".join(key for key, copies in sources.values() if copies)
             raise ValueError(
-                "shuffled, misaligned and balance go with from or known: other pools keep the rows that they have"
+                f"shuffled, misaligned and balance go with {able}: other pools keep the rows that they have"
             )
         if (self.masks or self.inpainting) and self.from_ is None:
             raise ValueError("masks and inpainting go with from")

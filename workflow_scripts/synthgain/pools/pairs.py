@@ -1,8 +1,8 @@
 """Pools of image and mask pairs: drawn jointly, drawn for given masks, or inpainted in real images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ class Pairs:
 
     images: np.ndarray
     masks: np.ndarray
-    columns: Mapping[str, Any]
+    columns: Mapping[str, np.ndarray]
     counts: Counts
 
 
@@ -67,20 +67,27 @@ def draw(request: ShardRequest) -> Drawn:
     table = request.table_of(rows).iloc[slice(*bounds)].reset_index(drop=True)
     names = list(generator.structures)
     parents = pd.Series(drawn.columns["mask_parent_id"], dtype="str")
-    extra = {**drawn.columns, "mask_parent_id": parents, **{f"has_mask_{name}": True for name in names}}
+    known = dict.fromkeys((f"has_mask_{name}" for name in names), True)
     facts = {
         **sampling_facts(generator, sampling, work.finished()),
         "mask_counts": {**drawn.counts, "empty": empty_counts(drawn.masks, names)},
     }
     if generator.output == "image":
-        facts["condition_masks"] = dict(request.masks or {"source": "training"})
+        facts["condition_masks"] = request.masks.dump() if request.masks else {"source": "training"}
     if request.inpainting:
         facts["inpainting"] = request.inpainting.model_dump()
         facts["sampling"] = {**sampling.model_dump(), "solver": "repaint"}  # the region is not drawn by an ODE solver
-    return Drawn(drawn.images, table.assign(**extra), source.columns, drawn.masks, names, facts)
+    return Drawn(
+        drawn.images,
+        table.assign(**drawn.columns).assign(mask_parent_id=parents, **known),
+        source.columns,
+        drawn.masks,
+        names,
+        facts,
+    )
 
 
-def _way(work: Work) -> Any:
+def _way(work: Work) -> Callable[[Work], Pairs]:
     """Return how this pool is drawn; SynthGainError where the generator cannot."""
     generator, request = work.generator, work.request
     joint, pool = generator.output == "image+mask", request.keys.pool
@@ -100,7 +107,7 @@ def draw_joint(work: Work) -> Pairs:
     name = shard_name(work.request)
     both = draw_rows(work.generator, work.rows, work.seeds, work.bounds, work.sampling, work.finished(), name)
     channels = work.request.image["channels"]
-    columns = {"mask_parent_id": [None] * len(both)}
+    columns = {"mask_parent_id": np.full(len(both), None, dtype=object)}
     return Pairs(both[..., :channels].copy(), decode_planes(both[..., channels:]), columns, {})
 
 
@@ -126,7 +133,7 @@ def draw_conditioned(work: Work) -> Pairs:
 
 
 def draw_inpainted(work: Work) -> Pairs:
-    """Draw the region around a structure anew in each row's own image; outside of it the image stays.
+    """Redraw the region around a structure in each row's own image; outside of it the image stays.
 
     The row's masks stay as they are, or with `redraw_mask` outside of the region alone.
     """

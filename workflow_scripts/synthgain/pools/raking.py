@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,9 @@ def level_names(values: pd.Series, kind: str) -> np.ndarray:
     return texts
 
 
-def target_shares(table: pd.DataFrame, columns: Columns, balance: Mapping[str, object]) -> dict[str, dict[str, float]]:
+def target_shares(
+    table: pd.DataFrame, columns: Columns, balance: Mapping[str, float | dict[str, float]]
+) -> dict[str, dict[str, float]]:
     """Return {column: {level: share}} summing to 1 per column, from {column: share of positives | {level: share}}.
 
     Levels that are not named keep their proportions in what is left. Raises SynthGainError for an unknown
@@ -35,7 +36,9 @@ def target_shares(table: pd.DataFrame, columns: Columns, balance: Mapping[str, o
     return {name: _column_shares(table, columns, name, wanted) for name, wanted in balance.items()}
 
 
-def _column_shares(table: pd.DataFrame, columns: Columns, name: str, wanted: Any) -> dict[str, float]:
+def _column_shares(
+    table: pd.DataFrame, columns: Columns, name: str, wanted: float | Mapping[str, float]
+) -> dict[str, float]:
     where = f"balance.{name}"
     if name not in columns:
         near = difflib.get_close_matches(name, list(columns), n=1)

@@ -11,7 +11,7 @@ import pandas as pd
 from synthgain.data.image_set import Columns, ImageSet
 from synthgain.datasets.geometry import Geometry
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
-from synthgain.pools.options import Inpainting, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
 from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.inputs import Inputs
@@ -34,7 +34,7 @@ class ShardRequest:
     shard: int
     shards: int
     options: Mapping[str, Any]
-    conditions: Mapping[str, Any]
+    conditions: Mapping[str, object]
     sampling: Sampling
     image: Geometry
     dataset: str | None
@@ -45,7 +45,7 @@ class ShardRequest:
     state: Path
     inputs: Inputs
     threads: int = 1
-    masks: Mapping[str, Any] | None = None
+    masks: PlannedMasks | None = None
     inpainting: Inpainting | None = None
 
     def rows(self) -> pd.DataFrame:

@@ -1,20 +1,20 @@
-"""Known answers beside found ones, as one small self-contained page."""
+"""Known answers and found ones, as one small self-contained page."""
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from synthgain.report.embedding import inline_svg
+from synthgain.report.facts import Facts
 from synthgain.report.figures.style import FAINT, INK, MUTED, PALETTE, new_figure, quiet_grid, style_context
 
 INCH_A_ARM = 0.42
-VERDICT_COLOURS = {"helps": PALETTE[0], "harms": PALETTE[1], "equivalent": PALETTE[2], "inconclusive": MUTED}
-VERDICT_MARKERS = {"helps": "^", "harms": "v", "equivalent": "s", "inconclusive": "o"}
-VERDICTS = tuple(VERDICT_COLOURS)
+MARKS = {"helps": (PALETTE[0], "^"), "harms": (PALETTE[1], "v")}  # colour and marker of a verdict
+MARKS |= {"equivalent": (PALETTE[2], "s"), "inconclusive": (MUTED, "o")}
+VERDICTS = tuple(MARKS)
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -64,46 +64,94 @@ interval</th><th class="n">p</th><th>verdict</th></tr>
 """
 
 
-def calibration_page(found: Mapping[str, Any]) -> str:
-    """Return the page for the content of `calibration.json` (title, alpha, margin, replicates, studies, rates)."""
-    rates = found["rates"]
-    judged = [rate for rate in rates if rate["as_expected"] is not None]
-    by_arm: dict[str, dict[str, Any]] = {}
-    for rate in rates:
-        if rate["quantity"] in VERDICTS:
-            by_arm.setdefault(rate["arm"], {"arm": rate["arm"], "kind": rate["kind"]})[rate["quantity"]] = rate
+class RateFacts(Facts):
+    """How often something was seen, over all studies; as_expected is None where nothing is expected."""
+
+    arm: str
+    kind: str
+    quantity: str
+    count: int
+    studies: int
+    share: float
+    low: float
+    high: float
+    expected: str | None = None
+    as_expected: bool | None = None
+
+
+class ArmFacts(Facts):
+    """What one study found of one arm."""
+
+    verdict: str | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+class StudyFacts(Facts):
+    """One study: its seed, and its arms."""
+
+    seed: int
+    arms: dict[str, ArmFacts]
+
+
+class CalibrationFacts(Facts):
+    """`calibration.json`."""
+
+    title: str
+    alpha: float
+    margin: float
+    replicates: int
+    studies: list[StudyFacts]
+    rates: list[RateFacts]
+
+
+def calibration_page(content: Mapping[str, object]) -> str:
+    """Return the page for the content of `calibration.json`."""
+    found = CalibrationFacts.model_validate(content)
+    judged = [rate for rate in found.rates if rate.as_expected is not None]
+    by_arm: dict[str, dict[str, str | RateFacts]] = {}
+    for rate in found.rates:
+        if rate.quantity in VERDICTS:
+            by_arm.setdefault(rate.arm, {"arm": rate.arm, "kind": rate.kind})[rate.quantity] = rate
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.globals.update(interval=_interval, answer=_answer, number=_number)
     return environment.from_string(PAGE).render(
-        **{name: found[name] for name in ("title", "alpha", "margin", "replicates", "studies")},
+        title=found.title,
+        alpha=found.alpha,
+        margin=found.margin,
+        replicates=found.replicates,
+        studies=found.studies,
         verdicts=VERDICTS,
         arms=list(by_arm.values()),
-        others=[rate for rate in rates if rate["quantity"] not in VERDICTS],
+        others=[rate for rate in found.rates if rate.quantity not in VERDICTS],
         judged=judged,
-        missed=[rate for rate in judged if not rate["as_expected"]],
+        missed=[rate for rate in judged if not rate.as_expected],
         figure=Markup(effects_figure(found)),
     )
 
 
-def effects_figure(found: Mapping[str, Any]) -> str:
+def effects_figure(found: CalibrationFacts) -> str:
     """Return the SVG of each study's difference per arm, verdicts by colour and marker."""
-    rows = pd.DataFrame([{"arm": arm, **row} for study in found["studies"] for arm, row in study["arms"].items()])
+    rows = pd.DataFrame(
+        [{"arm": arm, **row.model_dump()} for study in found.studies for arm, row in study.arms.items()]
+    )
     rows = rows.dropna(subset=["difference"])
     arms = list(dict.fromkeys(rows["arm"]))
     with style_context():
         figure = new_figure(7.0, 1.0 + INCH_A_ARM * max(len(arms), 1))
         axes = figure.add_subplot()
-        axes.axvspan(-found["margin"], found["margin"], color=FAINT, zorder=0)
+        axes.axvspan(-found.margin, found.margin, color=FAINT, zorder=0)
         axes.axvline(0, color=INK, linewidth=0.8)
         for place, arm in enumerate(arms):
             own = rows[rows["arm"] == arm]
             for offset, row in zip(_spread(len(own)), own.to_dict("records"), strict=True):
-                colour = VERDICT_COLOURS.get(row["verdict"], INK)
+                colour, marker = MARKS.get(row["verdict"], (INK, "x"))
                 axes.plot([row["low"], row["high"]], [place + offset] * 2, color=colour, linewidth=0.8)
-                marker = VERDICT_MARKERS.get(row["verdict"], "x")
                 axes.plot(row["difference"], place + offset, marker, color=colour, markersize=4)
-        for word in VERDICTS:
-            axes.plot([], [], VERDICT_MARKERS[word], color=VERDICT_COLOURS[word], markersize=4, label=word)
+        for word, (colour, marker) in MARKS.items():
+            axes.plot([], [], marker, color=colour, markersize=4, label=word)
         axes.set_yticks(range(len(arms)), arms)
         axes.invert_yaxis()
         axes.set_xlabel("difference from the real arm")
@@ -119,14 +167,14 @@ def _spread(count: int) -> list[float]:
     return [0.6 * ((i + 0.5) / count - 0.5) for i in range(count)]
 
 
-def _interval(rate: Mapping[str, Any]) -> str:
-    return f"{rate['share']:.2f} ({rate['low']:.2f} to {rate['high']:.2f})"
+def _interval(rate: RateFacts) -> str:
+    return f"{rate.share:.2f} ({rate.low:.2f} to {rate.high:.2f})"
 
 
-def _answer(rate: Mapping[str, Any]) -> str:
-    if rate["as_expected"] is None:
+def _answer(rate: RateFacts) -> str:
+    if rate.as_expected is None:
         return "no expectation"
-    return f"{rate['expected']}: {'met' if rate['as_expected'] else 'NOT met'}"
+    return f"{rate.expected}: {'met' if rate.as_expected else 'NOT met'}"
 
 
 def _number(value: float | None) -> str:

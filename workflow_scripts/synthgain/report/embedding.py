@@ -18,7 +18,7 @@ ElementTree.register_namespace("xlink", XLINK)
 
 
 def inline_svg(text: str, prefix: str, label: str) -> str:
-    """Return an SVG document as markup that may stand in the page.
+    """Return an SVG document as markup that may go into the page.
 
     Scripts, event handlers and links to elsewhere are dropped, every id gets `prefix` (two figures use the same
     names), width and height become a view box's business, and `label` is what a screen reader says.
@@ -35,7 +35,7 @@ def inline_svg(text: str, prefix: str, label: str) -> str:
     seen: set[str] = set()
     for element in root.iter():
         name = element.get("id", "")
-        if name in seen:  # Matplotlib names equal images alike; the first one is what is referred to
+        if name in seen:  # Matplotlib gives equal images one name; the first one is what is referred to
             del element.attrib["id"]
         elif name:
             seen.add(name)

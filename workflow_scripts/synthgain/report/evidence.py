@@ -32,12 +32,14 @@ from synthgain.report.facts import (
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 from synthgain.runtime.inputs import Input, NamedInputs
+from synthgain.runtime.ledger import Ledger, read_ledger
+from synthgain.runtime.protocols import Protocol, read_protocols, tampered
 from synthgain.statistics.metric_registry import MainEndpoint
 from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
 
 PAIRS = (
-    "Each synthetic image beside the training image nearest to it, the most suspicious pairs first; r is their "
+    "Each synthetic image next to the training image nearest to it, the most suspicious pairs first; r is their "
     "similarity. The right one of each pair is a real patient's image: the terms of the data set apply to this file."
 )
 
@@ -50,9 +52,20 @@ class Figure:
     picture: Picture | Text
 
 
-@dataclass
-class ModelEvidence:
-    """Statistics and figures of one downstream model. tables: by file name without suffix.
+@dataclass(kw_only=True, eq=False)  # tables have no truth value to compare by
+class Tables:
+    """What a job wrote as tables, by file name without suffix."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table, empty where the file is not there."""
+        return self.tables.get(name, pd.DataFrame())
+
+
+@dataclass(eq=False)
+class ModelEvidence(Tables):
+    """Statistics and figures of one downstream model.
 
     card: verdict.json as it is. equivalents: learning_curve.json as a table. failed: table → why it could not be made.
     """
@@ -64,21 +77,16 @@ class ModelEvidence:
     power: list[PowerFacts] = field(default_factory=list)
     equivalents: pd.DataFrame = field(default_factory=pd.DataFrame)
     failed: dict[str, list[str]] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     trainings: list[TrainingFacts] = field(default_factory=list)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a table, empty where the file is not there."""
-        return self.tables.get(name, pd.DataFrame())
 
     def pictures(self, section: str) -> list[Picture | Text]:
         """Return the figures of a section."""
         return [figure.picture for figure in self.figures if figure.section == section]
 
 
-@dataclass
-class Measured:
+@dataclass(eq=False)
+class Measured(Tables):
     """Tables and manifest of one measurement of a pool, with its pictures.
 
     For snapshots `pool` is the generator and `index` its training, for relations `pool` is the downstream model.
@@ -87,17 +95,12 @@ class Measured:
     pool: str
     index: str
     manifest: MeasuredFacts
-    tables: dict[str, pd.DataFrame]
     pictures: list[Picture]
     gate: GateFacts | None = None
 
     def name(self, kind: str = "Pool", part: str = "draw") -> str:
         """Return `Pool drawn`, or `Pool drawn, draw 1` for a draw that is not the first."""
         return f"{kind} {self.pool}" + (f", {part} {self.index}" if self.index != "0" else "")
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a table, empty where the file is not there."""
-        return self.tables.get(name, pd.DataFrame())
 
 
 @dataclass
@@ -131,7 +134,9 @@ class Evidence:
 
     study: Study
     seed: int
-    predeclared: dict[str, object]
+    protocols: list[Protocol]
+    ledger: Ledger
+    tampered: list[str]  # what is wrong with either
     models: list[ModelEvidence]
     datasets: dict[str, DatasetEvidence]
     splits: dict[str, pd.DataFrame]
@@ -156,8 +161,9 @@ class Evidence:
 
     @property
     def level(self) -> str:
-        """Confidence level of the intervals, such as `95 %`."""
-        return f"{100 * (1 - self.study.analysis.alpha):g} %"
+        """Confidence level of the intervals at this look, such as `95 %`."""
+        levels = [model.verdict.alpha for model in self.models if model.verdict.alpha is not None]
+        return f"{100 * (1 - (levels[0] if levels else self.study.analysis.alpha)):.4g} %"
 
     def segments(self, model: str) -> bool:
         """True for a model that segments."""
@@ -192,7 +198,9 @@ def gather(job: Job) -> Evidence:
     return Evidence(
         study=Study.model_validate(job.slice["config"]),
         seed=job.slice["seed"],
-        predeclared=job.slice["predeclared"],
+        protocols=read_protocols(job.run)[0],
+        ledger=read_ledger(job.run),
+        tampered=tampered(job.run),
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
         splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},
@@ -323,4 +331,4 @@ def _measurement(pool: str, index: str, measured: Input) -> Measured:
         if path.suffix == ".png"
     ]
     gate = read_facts(GateFacts, folder / "gate.json") if "gate.json" in manifest.files else None
-    return Measured(pool, index, manifest, tables, pictures, gate)
+    return Measured(pool, index, manifest, pictures, gate, tables=tables)

@@ -168,7 +168,7 @@ class FloorFacts(Facts):
 
 
 class ComparedFacts(Facts):
-    """A row of comparisons.csv as `verdict.json` has it, or a control beside it."""
+    """A row of comparisons.csv as `verdict.json` has it, or a control."""
 
     arm: str
     ratio: float = 0.0
@@ -232,6 +232,14 @@ class DeclaredFacts(Facts):
     sentence: str = ""
 
 
+class LookFacts(Facts):
+    """Which planned look it is (0 where there is but one), the replicates at each, and below which p each decides."""
+
+    number: int = 0
+    planned: list[int] = []
+    levels: list[float] = []
+
+
 class VerdictFacts(DeclaredFacts):
     """`verdict.json`. alarms: by name, but for that of memorisation, which is `copying`."""
 
@@ -239,6 +247,8 @@ class VerdictFacts(DeclaredFacts):
     alarms: dict[str, AlarmFacts] = {}
     copying: CopyingAlarm = CopyingAlarm()
     notes: list[str] = []
+    alpha: float | None = None
+    look: LookFacts = LookFacts()
     replicates: int | None = None
     pilot: bool = False
 

@@ -1,4 +1,4 @@
-"""What could not be computed or written stands in its place with the reason: the rest of the report is there."""
+"""In place of what could not be computed or written is its reason: the rest of the report is there."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Trivial floors: what a prediction that looks at no image reaches stands beside every segmentation score."""
+"""Trivial floors: what a prediction that looks at no image reaches, for every segmentation score."""
 
 import pandas as pd
 

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 import pandas as pd
 
+from synthgain.registry import FAMILY_PROSE
+from synthgain.runtime.loading import load
 from synthgain.statistics.metric_registry import METRICS, metric_label
 
-# In the order in which they are shown; the first of them is the headline of a pool.
+# In the order in which they are shown.
 MEASURES = {
     "fid": "FID",
     "kid": "KID",
@@ -21,6 +24,7 @@ MEASURES = {
     "ms_ssim_cross": "MS-SSIM, synthetic with real",
     "frd": "Fréchet radiomics distance (log)",
 }
+DISTANCES = ("fid", "kid")  # the first of them that was measured is a pool's headline
 SPACES = {
     "pixels": "pixels",
     "downstream": "real-only model",
@@ -92,3 +96,8 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
 def noise_level(text: str) -> str:
     """Return `0.2 × data SD` for `0.2 sigma_data`."""
     return re.sub(r"\s*sigma_data$", " × data SD", text)
+
+
+def prose_of(family: str) -> ModuleType:
+    """Return the module that describes a family of generators: NAME, kind, training, drawing, sampler."""
+    return load(FAMILY_PROSE, family)

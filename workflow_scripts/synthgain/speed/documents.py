@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgain.entry import Number
+
 Shares = dict[str, float]
-Number = int | float
 
 
 class Document(BaseModel):

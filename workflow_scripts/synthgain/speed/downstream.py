@@ -9,7 +9,7 @@ from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import read_cell
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.training import Recipe, Trainer
+from synthgain.downstream.training import Trainer
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest
@@ -65,9 +65,9 @@ def _train(
     cell = read_cell(job)
     data, validation = cell.build(job, 0)
     height, _, channels = data.store.shape
-    network = build_network(kind.model.network, channels, len(cell.task.labels), cell.task.window or height, cell.where)
-    augmentation = augmentation_of(kind.augmentation, kind.model.augmentation, cell.where)
-    trainer = Trainer(network, cell.task, data, validation, Recipe.of(model), augmentation, 0, device, cell.where)
+    network = build_network(cell.model.network, channels, len(cell.task.labels), cell.task.window or height, cell.where)
+    augmentation = augmentation_of(kind.augmentation, cell.model.augmentation, cell.where)
+    trainer = Trainer(network, cell.task, data, validation, cell.model, augmentation, 0, device, cell.where)
     ticks = Ticks(device)
     ticks.add()
     trainer.train(Checkpoints(run / "state" / str(steps), NAME), _Passing(ticks))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthgain.runtime.errors import SynthGainError
+from synthgain.statistics.looks import look_levels
 from synthgain.statistics.metric_registry import METRICS, metrics_of
 from synthgain.statistics.units import DRAWN, GENERATED, REAL
 
@@ -28,7 +29,11 @@ class Primary:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is compared, and how. arms: name → its entry in the slice (real, synthetic, role, baseline, match …)."""
+    """What is compared, and how. arms: name → its entry in the slice (real, synthetic, role, baseline, match …).
+
+    alpha: the level of this look, where several are planned. unplanned: why this look at each of the primaries was not
+    planned, "" where it was.
+    """
 
     arms: Mapping[str, Mapping[str, Any]]
     primaries: tuple[Primary, ...]
@@ -49,6 +54,7 @@ class Analysis:
     rehearsal: bool
     image_level: tuple[str, ...]
     guarded_models: int = 1
+    unplanned: tuple[str, ...] = ()
 
     @property
     def guard_level(self) -> float:
@@ -67,6 +73,11 @@ class Analysis:
     def primary_metrics(self) -> set[str]:
         """Metrics to which the declared margin applies."""
         return {primary.metric for primary in self.primaries}
+
+    def unplanned_looks(self) -> dict[tuple[str, str, str, str], str]:
+        """Return {(arm, dataset, label, metric): why this look at it was not planned} of the primaries."""
+        pairs = zip(self.primaries, self.unplanned, strict=False)
+        return {(primary.arm, *primary.endpoint()): reason for primary, reason in pairs if reason}
 
     def role(self, arm: str) -> str:
         """The arm's role, `other` where none is given."""
@@ -97,7 +108,7 @@ def read_analysis(job_slice: Mapping[str, Any]) -> Analysis:
         arms=job_slice["arms"],
         primaries=_primaries(declared.get("primary")),
         metrics=tuple(declared.get("metrics") or metrics_of(task)),
-        alpha=float(declared["alpha"]),
+        alpha=_level(float(declared["alpha"]), replicates),
         margin=float(declared["margin"]),
         alternative=declared.get("alternative", "two-sided"),
         policies=tuple(thresholds.get("policies", ("fixed_0.5", "f1_max", "target_sensitivity"))),
@@ -116,6 +127,12 @@ def read_analysis(job_slice: Mapping[str, Any]) -> Analysis:
     )
     _check(analysis, task)
     return analysis
+
+
+def _level(alpha: float, replicates: Mapping[str, Any]) -> float:
+    """Return the level of this look at the results: alpha where only one is planned."""
+    looks = replicates.get("looks")
+    return look_levels(alpha, tuple(looks))[looks.index(replicates["count"])] if looks else alpha
 
 
 def _primaries(declared: Any) -> tuple[Primary, ...]:

@@ -8,6 +8,7 @@ from synthgain.statistics.analysis import Analysis, Primary
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS, NO_VERDICT
 from synthgain.statistics.memorisation_gate import BARRED
 from synthgain.statistics.metric_registry import SEGMENTATION, higher_is_better, metric, metric_words
+from synthgain.statistics.standing import UNPLANNED
 from synthgain.statistics.units import GENERATED, GENERATORS_NEEDED, PILOT_BELOW, SEEDS
 
 REHEARSAL = "Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given."
@@ -60,6 +61,8 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if not np.isfinite(row["low"]):
         return f"{word}: {endpoint} is not estimable: {row['reason']}; {_levels(row)}."
     change = _change(row, analysis)
+    if row["verdict"] == UNPLANNED:
+        return f"Unplanned look at {what}, so no verdict ({row['reason']}): {change}."
     if row["verdict"] == NO_VERDICT:
         return f"{word}: {change}; {row['reason']}."
     if row["verdict"] == HELPS:

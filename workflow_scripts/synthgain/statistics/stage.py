@@ -32,6 +32,7 @@ from synthgain.statistics.memorisation_gate import apply_gates
 from synthgain.statistics.metric_registry import MACRO
 from synthgain.statistics.pairs import Pair, planned_pairs
 from synthgain.statistics.segmentation import best_floor, segmentation_tables
+from synthgain.statistics.standing import without_words
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from synthgain.statistics.subgroups import subgroup_table
 from synthgain.statistics.summary import METRIC_COLUMNS, SUMMARY_COLUMNS, dashes, metric_rows, summary_rows
@@ -50,6 +51,7 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> dict[str, Any]:
     parts = [_analyse_set(test, inputs, analysis, seed, attempt) for test in sets]
     comparisons, alarms = guard(finish([row for part in parts for row in part["comparisons"]], analysis), analysis)
     comparisons, alarms["memorisation"] = apply_gates(comparisons, inputs.gates, analysis)
+    comparisons = without_words(comparisons, analysis.unplanned_looks())
     segmentation: dict[str, pd.DataFrame] = {}
     if sets[0].panel.image_scores:
         judged = [(test.panel, test.labels, test.resamples) for test in sets]

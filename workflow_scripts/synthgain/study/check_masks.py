@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 from synthgain.downstream.kinds import TASK_KINDS
 from synthgain.entry import nearest
 from synthgain.study.generation import Generator, family_of
-from synthgain.study.roles import root_pool, source_dataset
+from synthgain.study.roles import is_plain, root_pool, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
 ONE_PASS = {"batch_size", "precision"}  # of sampling, all that a generator drawn in one pass takes
-
-
-def structures_of(study: Study, dataset: str) -> set[str] | None:
-    """Return the mask names that a data set will have, or None where only its files know."""
-    return study.datasets[dataset].known_structures
 
 
 def check_masks(study: Study) -> None:
@@ -65,7 +60,7 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
     place = f"pools.{name}"
     if pool.filter is not None:
         _check_filter(study, pool, place)
-    if pool.misaligned and pool.rows_of is not None and structures_of(study, pool.rows_of) == set():
+    if pool.misaligned and pool.rows_of is not None and study.datasets[pool.rows_of].known_structures == set():
         raise ValueError(f"{place}.misaligned: data set {pool.rows_of!r} has no masks to permute")
     if pool.from_ is None:
         return
@@ -124,13 +119,13 @@ def _check_filter(study: Study, pool: Pool, place: str) -> None:
         wanted = " or ".join(name for name, kind in TASK_KINDS.items() if kind.agreement == pool.filter.scores)
         raise ValueError(f"{place}.filter.scores: {pool.filter.scores} needs a {wanted} model; {first!r} comes first")
     source = source_dataset(study, pool.of or "")
-    plain = any(a.plain and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())
+    plain = any(is_plain(a) and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())
     if not plain:
         raise ValueError(f"{place}.filter: its scores need a plain arm {{real: {source}}} whose model gives them")
 
 
 def _known_structures(study: Study, dataset: str, structures: list[str], place: str) -> None:
-    known = structures_of(study, dataset)
+    known = study.datasets[dataset].known_structures
     for structure in structures:
         if known is not None and structure not in known:
             raise ValueError(f"{place}: data set {dataset!r} has no mask {structure!r}; {nearest(structure, known)}")

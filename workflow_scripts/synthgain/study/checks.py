@@ -9,8 +9,8 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
-from synthgain.study.check_masks import check_masks, structures_of
-from synthgain.study.roles import baseline_of, borrowed, source_dataset
+from synthgain.study.check_masks import check_masks
+from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
@@ -28,11 +28,6 @@ def check_references(study: Study) -> None:
     _check_evaluation(study)
     _check_readers(study)
     _check_overlaps(study)
-
-
-def columns_of(study: Study, dataset: str) -> set[str] | None:
-    """Return the columns that a data set will have, or None where only its file knows."""
-    return study.datasets[dataset].known_columns
 
 
 def _check_networks(study: Study) -> None:
@@ -83,6 +78,8 @@ def _check_generation(study: Study) -> None:
         if pool.known and pool.rows_of:
             _check_columns(study, pool.rows_of, pool.known_options.drop, f"{place}.known_options.drop")
     _no_circle("pools", {name: pool.of for name, pool in study.pools.items()})
+    if study.study_seeds is not None and study.replicates.looks is not None:
+        raise ValueError("replicates.looks: not for studies with study_seeds, which are looked at once")
     if study.study_seeds is not None and any(pool.known is None and pool.of is None for pool in study.pools.values()):
         raise ValueError("study_seeds: only for studies whose pools are all of known truth (pools.*.known)")
 
@@ -99,7 +96,7 @@ def _check_arms(study: Study) -> None:
             _check_ratios(study, name)
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
-        if baseline_of(study, name) is None and not arm.plain:
+        if baseline_of(study, name) is None and not is_plain(arm):
             wanted = arm.real or source_dataset(study, arm.synthetic or "")
             raise ValueError(f"{place}: no baseline; add an arm {{real: {wanted}}} or name one with baseline:")
 
@@ -132,7 +129,7 @@ def _check_analysis(study: Study) -> None:
         _check_primary(study, entry)
     for column in study.analysis.subgroups:
         for dataset in study.evaluate_on:
-            known = columns_of(study, dataset)
+            known = study.datasets[dataset].known_columns
             if known is not None and column in known:
                 break
             if known is None or column == "site":
@@ -191,7 +188,7 @@ def _trained(study: Study, dataset: str, place: str) -> None:
 
 
 def _check_columns(study: Study, dataset: str, columns: Iterable[str], place: str) -> None:
-    known = columns_of(study, dataset)
+    known = study.datasets[dataset].known_columns
     for column in columns:
         if known is not None and column not in known | {"site"}:
             raise ValueError(f"{place}: data set {dataset!r} has no column {column!r}; {nearest(column, known)}")
@@ -215,7 +212,7 @@ def _check_readers(study: Study) -> None:
             if study.datasets[dataset].split is None and panel.items.part != "test":
                 raise ValueError(f"{place}.items.part: {dataset!r} has no split, so all of it is test; say part: test")
             _check_columns(study, dataset, panel.findings, f"{place}.findings")
-            known = structures_of(study, dataset)
+            known = study.datasets[dataset].known_structures
             lacking = [s for s in panel.structures if known is not None and s not in known]
             if lacking:
                 hint = nearest(lacking[0], known or ())

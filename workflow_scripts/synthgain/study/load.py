@@ -79,7 +79,7 @@ def rehearse(study: Study) -> Study:
     for arm in data["arms"].values():
         if arm["ratios"]:
             arm["ratios"] = [min(100, min(arm["ratios"]))]
-    data["replicates"].update(count=1, generators=1, pools=1)
+    data["replicates"].update(count=1, generators=1, pools=1, looks=None)
     data["analysis"]["primary"] = None
     data["study_seeds"] = None
     return Study.model_validate(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synthgain.downstream.options import Arm
 from synthgain.statistics.metric_registry import MACRO, MAIN, MainEndpoint
 
 if TYPE_CHECKING:
@@ -56,16 +57,22 @@ def _without_flagged(pool: Pool | None) -> bool:
     return kept is not None and (kept.scores, kept.column, kept.keep) == ("memorisation", "flagged", "false")
 
 
+def is_plain(arm: Arm) -> bool:
+    """True for real images alone, trained in the standard way: what others are compared with."""
+    special = arm.synthetic or arm.repeat or arm.balance or arm.pretrain
+    return not special and arm.steps_factor == 1.0 and arm.augmentation == "standard"
+
+
 def baseline_of(study: Study, name: str) -> str | None:
     """Return the arm that `name` is compared with: declared, or the plain arm of the same real images."""
     arm = study.arms[name]
     if arm.baseline is not None:
         return arm.baseline
-    if arm.plain:
+    if is_plain(arm):
         return None
     real = arm.real or source_dataset(study, arm.synthetic or "")
     for other, config in study.arms.items():
-        if config.plain and config.real == real and config.real_fraction == arm.real_fraction:
+        if is_plain(config) and config.real == real and config.real_fraction == arm.real_fraction:
             return other
     return None
 
@@ -82,7 +89,7 @@ def validation_dataset(study: Study, name: str) -> str | None:
 def role_of(study: Study, name: str) -> str:
     """Return baseline, repeated, real_long, real_strong, negative_control, supplemented, synthetic_only or other."""
     arm = study.arms[name]
-    if arm.plain:
+    if is_plain(arm):
         return "baseline"
     if arm.repeat:
         return "repeated"

@@ -1,21 +1,25 @@
 """The study config: one YAML, validated before anything is planned."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from synthgain.entry import Entry, Name, Share
+from synthgain.downstream.options import Arm
+from synthgain.entry import Entry, Name, OmittedWhen, Share
 from synthgain.pools.options import Pool
 from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
-from synthgain.study.training import Arm, Model
+from synthgain.study.training import Model
 
 if TYPE_CHECKING:
     MetricName = str
 else:  # the names that the registry allows; a type checker cannot follow it
     MetricName = Literal[tuple(name for name, metric in METRICS.items() if metric.primary)]
+
+
+FEWEST_AT_A_LOOK = 4  # replicates; with fewer no verdict word is given
 
 
 class Replicates(Entry):
@@ -25,6 +29,37 @@ class Replicates(Entry):
     generators: int = Field(1, ge=1, description="Generator trainings; replicate i uses generator i mod this.")
     pools: int = Field(1, ge=1, description="Pool draws; likewise.")
     per_job: int = Field(5, ge=1, description="Replicates that one downstream job trains, one after the other.")
+    looks: Annotated[list[int] | None, OmittedWhen(None)] = Field(
+        None,
+        description="Replicates after which the results are looked at, and the study ends if they decide; the last is "
+        "count. Null: one look, at count.",
+    )
+
+    @property
+    def planned(self) -> list[int]:
+        """Replicates at each planned look, the only one included."""
+        return self.looks or [self.count]
+
+    @model_validator(mode="after")
+    def _looks_make_sense(self) -> "Replicates":
+        if self.looks is None:
+            return self
+        if len(self.looks) < 2:
+            raise ValueError(f"looks: {self.looks} is no plan of several looks; leave looks out for one look at count")
+        if sorted(set(self.looks)) != self.looks:
+            raise ValueError(f"looks must rise, got {self.looks}")
+        if self.looks[-1] != self.count:
+            raise ValueError(
+                f"looks: the last is at {self.looks[-1]} replicates, and count is {self.count}; make them one"
+            )
+        if self.looks[0] < FEWEST_AT_A_LOOK:
+            raise ValueError(f"looks: {self.looks[0]} replicates decide nothing; begin with {FEWEST_AT_A_LOOK} or more")
+        for look in self.looks:
+            if look % self.generators:
+                raise ValueError(
+                    f"looks: {look} is no multiple of the {self.generators} generators, so that some would count more"
+                )
+        return self
 
 
 class Primary(Entry):
@@ -49,6 +84,15 @@ Policy = Literal["fixed_0.5", "f1_max", "target_sensitivity"]
 Space = Literal["downstream", "efficientnet_lite0", "inception"]
 
 
+class Assumed(Entry):
+    """Variance that the protocol's power is computed with: a pilot's, from its comparisons.csv, or a guess."""
+
+    seed_sd: float = Field(gt=0, description="SD over replicates of the difference (seed_sd of a pilot).")
+    patient_sd: float = Field(ge=0, description="SD over patients of the difference (patient_sd of a pilot).")
+    patients: int | None = Field(None, ge=2, description="Test patients; default: as many as are forecast.")
+    source: str = Field("", description="Where these numbers are from.")
+
+
 class Thresholds(Entry):
     """Operating points, fitted on real validation data only."""
 
@@ -64,6 +108,9 @@ class Analysis(Entry):
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Two-sided error level.")
     margin: float = Field(0.02, gt=0, description="Differences inside ± margin count as equivalent.")
     margin_reason: str = Field("", description="Why this margin.")
+    assumed: Annotated[Assumed | None, OmittedWhen(None)] = Field(
+        None, description="Variance for the protocol's power; null: a usual one, for metrics on the scale of AUROC."
+    )
     alternative: Literal["two-sided", "greater", "less"] = Field("two-sided", description="One-sided only on request.")
     thresholds: Thresholds = Field(Thresholds(), description="Operating points.")
     subgroups: list[str] = Field(default_factory=list, description="Covariates by which results are split.")

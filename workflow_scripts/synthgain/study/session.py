@@ -21,6 +21,8 @@ from synthgain.study.code import CodeDigests
 from synthgain.study.expected import plan_all, sources
 from synthgain.study.job_settings import job_settings
 from synthgain.study.load import parse_study, run_names
+from synthgain.study.looks import look_now
+from synthgain.study.looks import told as told_of_looks
 from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.records import Recorded, record_of, told, what_changed
 from synthgain.study.schema import Study
@@ -35,7 +37,7 @@ from synthgain.study.yaml_files import Place
 LONGEST_PARAMETER = 64 * 1024
 JOB_PACKS = Path(".snakemake") / "synthgain_jobs"
 DIGESTS = Path(".snakemake") / "synthgain_digests.json"
-RECEIPT = "audit/receipt"  # of confirm_audit, empty
+PROTOCOL = STAGES["write_protocol"].output  # a receipt: the protocols themselves are no rule's output
 CALL = "synthgain_call-"  # folders of single calls below .snakemake
 ACCEPT = "accept"  # not a key of the study: which rules' results `snakemake accept` takes as current
 
@@ -72,11 +74,14 @@ class Session:
         self._seeds = dict(zip(run_names(self.study), seeds, strict=True))
         folders = [*self._seeds, *([self.study.study] if self.study.study_seeds is not None else [])]
         self.accepted = {folder: read_accepted(results / folder) for folder in folders}
+        # Frozen for this call: what the looks of this call decide is for the next one.
+        self._looks = {run: look_now(self.study, results / run) for run in self._seeds}
         self.planners = {run: self._planner(run, from_file(self.accepted[run])) for run in self._seeds}
         self._set_environment(repository)
 
     def _planner(self, run: str, accepted: Acceptance) -> Planner:
-        return Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
+        plan = Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
+        return plan.at(self._looks[run])
 
     def _over_runs(self, rule: str) -> PlannedJob:
         return plan_over_runs(rule, self.planners, from_file(self.accepted[self.study.study]))
@@ -101,15 +106,21 @@ class Session:
             for _, path in job.named[name]
         ]
 
-    def after_audit(self, rule: str, **wildcards: str) -> list[str]:
-        """Return the receipt of the audit, for which a job waits that takes long; nothing for one that is done.
+    def waits_for(self, rule: str, receipt: str, **wildcards: str) -> list[str]:
+        """Return the receipt (of the audit, of the protocol) that a job waits for; nothing for a job that is done.
 
-        `ancient` would not do: while the audit is due, Snakemake does not look whether what comes after it, by ancient
-        files too, has reasons of its own to run.
+        `ancient` would not do: while the receipt is due, Snakemake does not look whether what comes after it, by
+        ancient files too, has reasons of its own to run.
         """
         folder, job = self._job(rule, **wildcards)
         done = self._is_made(folder, job.output, job.identity)
-        return [] if done else [f"{self.results}/{folder}/{RECEIPT}"]
+        return [] if done else [f"{self.results}/{folder}/{receipt}"]
+
+    def told_at_the_end(self) -> list[str]:
+        """Return where the reports of this call are, and how a study with planned looks stands now."""
+        pages = [path for path in self.targets("report") if path.endswith(".html") and Path(path).exists()]
+        looks = (told_of_looks(self.study, self.results / run) for run in self.planners)
+        return [*(f"\nreport: {path}" for path in pages), *(line for line in looks if line)]
 
     def _is_made(self, folder: str, path: str, identity: str) -> bool:
         """Return whether a manifest is there with the identity it should have."""
@@ -134,7 +145,7 @@ class Session:
         return canonical_json(facts)
 
     def targets(self, kind: str) -> list[str]:
-        """Return the files of a named target: audit, plan, samples, exports or report."""
+        """Return the files of a named target: protocol, audit, plan, samples, exports or report."""
         # All seeds of a study are the same work: the forecast of one stands for all.
         planners = dict(list(self.planners.items())[:1]) if kind == "plan" else self.planners
         found = [f"{self.results}/{run}/{path}" for run, plan in planners.items() for path in _targets(plan, kind)]
@@ -262,6 +273,8 @@ def _remove(folder: Path, owner: int) -> None:
 
 def _targets(plan: Planner, kind: str) -> list[str]:
     study = plan.study
+    if kind == "protocol":
+        return [PROTOCOL]
     if kind == "audit":
         return [STAGES["audit_datasets"].output]
     if kind == "plan":
@@ -280,4 +293,4 @@ def _targets(plan: Planner, kind: str) -> list[str]:
     if kind == "exports":
         draws = range(plan.pool_draws())
         return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]
-    return [STAGES["write_report"].output]
+    return [PROTOCOL, STAGES["write_report"].output.format(look=plan.look)]

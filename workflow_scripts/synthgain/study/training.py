@@ -1,4 +1,4 @@
-"""Config of downstream models and arms."""
+"""Config of downstream models."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from synthgain.downstream.kinds import TASK_KINDS, TaskKind
 from synthgain.downstream.options import Augmentations
-from synthgain.entry import Entry, Name, Share
+from synthgain.entry import Entry
 from synthgain.networks.options import AnyDownstream, Network, network_of
 
 if TYPE_CHECKING:
@@ -92,81 +92,3 @@ class Model(Entry):
 
 def _default(model: type[Entry], field: str) -> object:
     return model.model_fields[field].default
-
-
-class Mixing(Entry):
-    """How real and synthetic images share a batch."""
-
-    mode: Literal["concat", "fixed_share"] = Field("concat", description="Uniform over the union, or a fixed share.")
-    share: Share | None = Field(None, description="fixed_share: share of synthetic images in each batch.")
-
-    @model_validator(mode="after")
-    def _share_given(self) -> "Mixing":
-        if (self.mode == "fixed_share") != (self.share is not None):
-            raise ValueError("share goes with mode: fixed_share, and only with it")
-        return self
-
-
-class Balance(Entry):
-    """Balancing without synthesis: the control of a balanced pool."""
-
-    mode: Literal["oversample", "reweight"] = Field(description="Repeat rows, or weigh the loss.")
-    targets: dict[str, float] = Field(min_length=1, description="Target share of each label.")
-
-
-class Pretrain(Entry):
-    """Pretrain on the synthetic images, then fine-tune on the real ones, within the same steps."""
-
-    share: Share = Field(0.5, gt=0, lt=1, description="Share of the steps spent on pretraining.")
-
-
-class Arm(Entry):
-    """A recipe for a training set."""
-
-    real: Name | None = Field(None, description="Data set of the real training images.")
-    real_fraction: Share = Field(1.0, gt=0, description="Share of its training patients (validation cut alike).")
-    synthetic: Name | None = Field(None, description="Pool of synthetic images.")
-    ratios: list[int] = Field(default_factory=list, description="Percent of the arm's real training images.")
-    repeat: bool = Field(False, description="Repeat the real images instead: the A/A control.")
-    steps_factor: float = Field(1.0, gt=0, description="2: twice the steps (real_long).")
-    augmentation: Literal["standard", "strong", "none"] = Field("standard", description="Classical augmentation.")
-    sibling_probability: Share | None = Field(
-        None,
-        gt=0,
-        description="Each real training image gets its synthetic children with this probability; ratios then count "
-        "copies of each chosen parent (100: one child), not images added.",
-    )
-    mixing: Mixing = Field(Mixing(), description="How real and synthetic images share a batch.")
-    balance: Balance | None = Field(None, description="Oversample or re-weight instead of synthesising.")
-    pretrain: Pretrain | None = Field(None, description="Pretrain on synthetic, fine-tune on real.")
-    baseline: Name | None = Field(None, description="Arm it is compared with; default: the plain real arm.")
-    description: str = Field("", description="Free text for the report; changes nothing.")
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> "Arm":
-        if self.real is None and self.synthetic is None:
-            raise ValueError("give real, synthetic, or both")
-        if self.repeat and (self.synthetic is not None or self.real is None):
-            raise ValueError("repeat is for real images without synthetic ones")
-        if (self.repeat or self.synthetic is not None) != bool(self.ratios):
-            raise ValueError("ratios go with synthetic or repeat, and only with them")
-        if any(ratio <= 0 for ratio in self.ratios) or len(set(self.ratios)) != len(self.ratios):
-            raise ValueError(f"ratios must be different and above 0, got {self.ratios}")
-        if self.pretrain is not None and (self.real is None or self.synthetic is None):
-            raise ValueError("pretrain needs both real and synthetic")
-        if self.sibling_probability is not None:
-            if self.real is None or self.synthetic is None:
-                raise ValueError("sibling_probability needs both real and synthetic")
-            if any(ratio % 100 for ratio in self.ratios):
-                raise ValueError(
-                    f"with sibling_probability ratios are whole copies: multiples of 100, not {self.ratios}"
-                )
-        if self.mixing.mode == "fixed_share" and (self.real is None or not self.ratios or self.pretrain is not None):
-            raise ValueError("mixing: fixed_share needs real images and synthetic or repeated ones, without pretrain")
-        return self
-
-    @property
-    def plain(self) -> bool:
-        """True for real images alone, trained in the standard way: what others are compared with."""
-        special = self.synthetic or self.repeat or self.balance or self.pretrain
-        return not special and self.steps_factor == 1.0 and self.augmentation == "standard"

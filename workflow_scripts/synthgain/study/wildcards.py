@@ -4,24 +4,25 @@ from collections.abc import Collection, Mapping
 
 from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.planner import Planner
+from synthgain.study.planner import Planner, look_folders
 from synthgain.study.roles import root_pool
-from synthgain.study.stage import NUMBERS
+from synthgain.study.stage import LOOK, NUMBERS
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.pools import shards_of
 from synthgain.study.stages.table import STAGES
 
-NAME, NUMBER = "[a-z][a-z0-9_]*", r"\d+"
+NAME, NUMBER, LOOKS = "[a-z][a-z0-9_]*", r"\d+", r"(?:look-[1-9]\d*/)?"
 
 
 def wildcards_of_stages() -> dict[str, str]:
     """Return {wildcard: its regular expression} of all stages."""
     names = {name for stage in STAGES.values() for name in stage.wildcards}
-    return {name: NUMBER if name in NUMBERS else NAME for name in sorted(names)}
+    return {name: LOOKS if name == LOOK else NUMBER if name in NUMBERS else NAME for name in sorted(names)}
 
 
 def check_wildcards(plan: Planner, rule: str, wildcards: Mapping[str, str]) -> None:
     """Raise SynthGainError, naming what there is, for the first wildcard whose value the study has not."""
+    plan = plan.at(look_folders(plan.study)[-1])
     for name, value in wildcards.items():
         known = _known(plan, rule, name, wildcards)
         if isinstance(known, range):
@@ -41,16 +42,16 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
     study, fewer = plan.study, plan.stages[rule].values
     if name in fewer:
         return fewer[name](study)
-    if name == "dataset":
-        return study.datasets
-    if name == "generator":
-        return study.generators
-    if name == "pool":
-        return study.pools
-    if name == "model":
-        return study.models
-    if name == "arm":
-        return study.arms
+    entries: dict[str, Collection[str]] = {
+        "dataset": study.datasets,
+        "generator": study.generators,
+        "pool": study.pools,
+        "model": study.models,
+        "arm": study.arms,
+        LOOK: look_folders(study),
+    }
+    if name in entries:
+        return entries[name]
     if name == "index":
         return range(plan.pool_draws() if "pool" in wildcards else study.replicates.generators)
     if name == "replica":

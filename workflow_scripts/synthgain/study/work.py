@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from synthgain.pools.options import Pool
 from synthgain.speed.documents import SamplingKind, Shares, Term
-from synthgain.study.check_masks import structures_of
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
 from synthgain.study.roles import root_pool, source_dataset
@@ -106,7 +105,7 @@ def _drawn(study: Study, pool: str) -> Drawn:
     if config.from_ is not None:
         planes = len(study.generators[config.from_].structures)
     else:
-        planes = len(structures_of(study, rows) or ()) if rows is not None else 0
+        planes = len(study.datasets[rows].known_structures or ()) if rows is not None else 0
     rows_of = rows or f"pool {pool}"
     if study.pools[pool].of is not None or config.from_ is None:
         return Drawn(None, None, False, planes, rows_of)

@@ -1,35 +1,15 @@
 """Config of a folder of images without a table of your own: classes, parts and masks by the names of folders."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from synthgain.datasets.entries.options import JobFolder, PatientPattern
 from synthgain.datasets.entries.table import RowsDataset
-from synthgain.entry import Entry
+from synthgain.entry import checked
 
 Level = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9_]{0,63}|_)$")]
-
-
-class PatientPattern(Entry):
-    """The patient in an image's path."""
-
-    pattern: str = Field(
-        description="Regular expression, sought in the path below the folder (with /); its group, or all of it where "
-        "it has none, is the patient. Images in whose path it is not found are quarantined."
-    )
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            groups = re.compile(value).groups
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression ({error})") from None
-        if groups > 1:
-            raise ValueError(f"{value!r} has {groups} groups, one names the patient; write the others as (?:…)")
-        return value
 
 
 class FolderDataset(RowsDataset):
@@ -69,7 +49,8 @@ class FolderDataset(RowsDataset):
         folder = root / self.folder
         if not folder.is_dir():
             return None
-        check_layout(read_layout(folder, self.levels), self.job_options(""), self.folder, self.split is not None)
+        options = checked(JobFolder, self.job_options(""), self.folder, of_slice=True)
+        check_layout(read_layout(folder, self.levels), options, self.split is not None)
         return folder_source(folder)
 
     def counted(self, root: Path | None) -> dict[str, object]:

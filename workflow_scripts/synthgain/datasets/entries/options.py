@@ -1,8 +1,9 @@
 """Options of a table of images: what the config offers, and what a job reads of it. Declarations alone."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthgain.datasets.values import Lookup, declared_text, number, spelling
 from synthgain.entry import Entry, Name, OmittedWhen
@@ -33,23 +34,51 @@ class Uncertain(Entry):
     policy: Literal["drop", "zero", "one"] = Field("drop", description="drop: unknown, left out of the loss.")
 
 
-class TargetColumn(Entry):
-    """One label read from a table column."""
+class ValueColumn(Entry):
+    """One value per row, read from a table column."""
 
     column: str = Field(description="Column of the table.")
-    kind: Literal["binary", "category"] = Field("binary", description="Two values, or one of several levels.")
-    map: dict[str, Cell] = Field(default_factory=dict, description="Table value → 0/1, or → level.")
-    levels: list[str] | None = Field(None, description="Allowed levels of a category, in order.")
-    uncertain: Uncertain | None = Field(None, description="An uncertain value and its policy.")
+    kind: Literal["binary", "category", "continuous"] = Field("category", description="Kind of value.")
+    map: dict[str, Cell] = Field(default_factory=dict, description="Table value → value used here.")
+    levels: list[str] | None = Field(None, description="Allowed levels, in order.")
     missing: Annotated[list[str], OmittedWhen([])] = Field(
         default_factory=list, description="Table values that mean unknown, such as NA; an empty cell does anyway."
     )
 
     @model_validator(mode="after")
+    def _values_act(self) -> "ValueColumn":
+        known = Lookup(self.map)
+        levels = Lookup({level: level for level in self.levels or []})
+        both = [value for value in self.missing if declared_text(value) in known]
+        if both:
+            raise ValueError(f"missing: {both[0]!r} stands in the map too")
+        if self.levels is not None and self.kind != "category":
+            raise ValueError(f"levels: are for kind: category, not for {self.kind}")
+        for value, meaning in self.map.items():
+            text = declared_text(meaning)
+            if self.kind == "binary" and text and spelling(text) not in ("0", "1", "true", "false"):
+                raise ValueError(f"map: {value!r} becomes {text!r}; a binary value is 0 or 1")
+            if self.kind == "continuous" and text and number(text) is None:
+                raise ValueError(f"map: {value!r} becomes {text!r}; a continuous value is a number")
+            if self.levels is not None and text and text not in levels:
+                listed = ", ".join(self.levels)
+                raise ValueError(f"map: {value!r} becomes {text!r}, which is not among the levels ({listed})")
+        return self
+
+
+class TargetColumn(ValueColumn):
+    """One label read from a table column."""
+
+    kind: Literal["binary", "category"] = Field("binary", description="Two values, or one of several levels.")
+    map: dict[str, Cell] = Field(default_factory=dict, description="Table value → 0/1, or → level.")
+    levels: list[str] | None = Field(None, description="Allowed levels of a category, in order.")
+    uncertain: Uncertain | None = Field(None, description="An uncertain value and its policy.")
+
+    @model_validator(mode="after")
     def _acts(self) -> "TargetColumn":
-        _check_values(self.kind, self.map, self.levels, self.missing)
-        if self.uncertain is not None and declared_text(self.uncertain.value) in Lookup(self.map):
-            raise ValueError(f"uncertain.value: {declared_text(self.uncertain.value)!r} stands in the map too")
+        elsewhere = Lookup(dict.fromkeys([*self.map, *self.missing], ""))
+        if self.uncertain is not None and declared_text(self.uncertain.value) in elsewhere:
+            raise ValueError(f"uncertain.value: {declared_text(self.uncertain.value)!r} stands in map or missing too")
         if self.kind == "category" and self.uncertain is not None and self.uncertain.policy != "drop":
             raise ValueError(f"uncertain.policy: {self.uncertain.policy} is for binary; give a category a `map`")
         return self
@@ -72,22 +101,15 @@ class MultiLabel(Entry):
     )
 
 
-class CovariateColumn(Entry):
+class CovariateColumn(ValueColumn):
     """One covariate (sex, age, view …) read from a table column."""
 
-    column: str = Field(description="Column of the table.")
     kind: Literal["category", "continuous", "binary"] = Field("category", description="Kind of value.")
-    map: dict[str, Cell] = Field(default_factory=dict, description="Table value → value used here.")
-    levels: list[str] | None = Field(None, description="Allowed levels, in order.")
     bins: list[float] | None = Field(None, description="Edges that turn numbers into levels.")
     range: tuple[float, float] | None = Field(None, description="Values outside become unknown and are counted.")
-    missing: Annotated[list[str], OmittedWhen([])] = Field(
-        default_factory=list, description="Table values that mean unknown, such as NA; an empty cell does anyway."
-    )
 
     @model_validator(mode="after")
     def _acts(self) -> "CovariateColumn":
-        _check_values(self.kind, self.map, self.levels, self.missing)
         if self.kind != "continuous" and (self.bins or self.range):
             raise ValueError(f"{'bins' if self.bins else 'range'}: is for kind: continuous, not for {self.kind}")
         if self.bins is not None and (len(self.bins) < 2 or self.bins != sorted(set(self.bins))):
@@ -194,25 +216,37 @@ class JobRows(RowOptions):
     required: dict[str, str] = Field(default_factory=dict)
 
 
+class PatientPattern(Entry):
+    """The patient in an image's path."""
+
+    pattern: str = Field(
+        description="Regular expression, sought in the path below the folder (with /); its group, or all of it where "
+        "it has none, is the patient. Images in whose path it is not found are quarantined."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression ({error})") from None
+        if groups > 1:
+            raise ValueError(f"{value!r} has {groups} groups, one names the patient; write the others as (?:…)")
+        return value
+
+
+class JobFolder(RowOptions):
+    """What a job reads of a folder of images. keep: as of `JobRows`."""
+
+    folder: str
+    levels: list[str] | None = None
+    patient_id: str | PatientPattern | None
+    site: str | Site | None = None  # type: ignore[assignment]
+    keep: list[str] = Field(default_factory=list)
+
+
 class JobTable(TableOptions, JobRows):
     """What a job reads of a table file."""
 
     site: str | Site | None = None  # type: ignore[assignment]
-
-
-def _check_values(kind: str, mapped: dict[str, Cell], levels: list[str] | None, missing: list[str]) -> None:
-    """Refuse values that cannot act: no 0 or 1 in a binary map, no number in a continuous one, unknown levels."""
-    known = Lookup(mapped)
-    both = [value for value in missing if declared_text(value) in known]
-    if both:
-        raise ValueError(f"missing: {both[0]!r} stands in the map too")
-    if levels is not None and kind != "category":
-        raise ValueError(f"levels: are for kind: category, not for {kind}")
-    for value, meaning in mapped.items():
-        text = declared_text(meaning)
-        if kind == "binary" and text and spelling(text) not in ("0", "1", "true", "false"):
-            raise ValueError(f"map: {value!r} becomes {text!r}; a binary value is 0 or 1")
-        if kind == "continuous" and text and number(text) is None:
-            raise ValueError(f"map: {value!r} becomes {text!r}; a continuous value is a number")
-        if levels is not None and text and text not in Lookup(dict.fromkeys(levels, "")):
-            raise ValueError(f"map: {value!r} becomes {text!r}, which is not among the levels ({', '.join(levels)})")

@@ -49,10 +49,10 @@ class PhantomDataset(DatasetBase):
     def counted(self, root: Path | None) -> dict[str, object]:
         return {"images": self.patients * sum(self.images_per_patient) / 2}
 
-    def job_options(self, name: str) -> dict[str, Any]:
+    def job_options(self, name: str) -> dict[str, object]:
         return self.dump(exclude=COMMON)
 
-    def rehearsed(self, patients: int) -> dict[str, Any]:
+    def rehearsed(self, patients: int) -> dict[str, object]:
         return {"patients": min(self.patients, patients)}
 
 

@@ -1,10 +1,10 @@
-"""Figures beside the main result: subgroups, generator loss, sample sheet."""
+"""Figures besides the main result: subgroups, generator loss, sample sheet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -79,7 +79,7 @@ def generator_loss(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def sample_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], title: str = "") -> Figure:
-    """Real images beside synthetic ones of the same condition, one line per condition.
+    """Real images next to synthetic ones of the same condition, one line per condition.
 
     rows: (condition, real (n, H, W, C) uint8, synthetic (m, H, W, C) uint8).
     """
@@ -105,7 +105,7 @@ def sample_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], title: str 
     return figure
 
 
-def picture(axes: Any, image: np.ndarray, frame: str) -> None:
+def picture(axes: Axes, image: np.ndarray, frame: str) -> None:
     """Show an image (H, W, C) uint8, grey or RGB, in a frame of this colour."""
     grey = image.shape[-1] == 1
     axes.set_axis_on()

@@ -1,4 +1,4 @@
-"""Figures of the pools: every fidelity number beside its floor, and the snapshots of a generator."""
+"""Figures of the pools: every fidelity number and its floor, and the snapshots of a generator."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from synthgain.report.figures.style import MUTED, PALETTE, new_figure, quiet_grid
-from synthgain.report.vocabulary import MEASURES, SPACES
+from synthgain.report.vocabulary import MEASURES, space_words
 
 PANELS_IN_A_ROW = 4
-SHORT = {"ms_ssim": "MS-SSIM within", "ms_ssim_cross": "MS-SSIM with real", "frd": "Radiomics distance"}
+NAMES = MEASURES | {
+    "ms_ssim": "MS-SSIM within",
+    "ms_ssim_cross": "MS-SSIM with real",
+    "frd": "Radiomics distance",
+}
 FLOOR_SDS = 2  # half the length of the floor's bar, in SDs of the real-versus-real splits
 
 
@@ -33,7 +37,7 @@ def floor_rows(tables: Mapping[str, pd.DataFrame], references: Mapping[str, str]
 
 
 def fidelity_floors(rows: pd.DataFrame) -> Figure:
-    """A panel per feature space and measure, a line per pool: the value with its interval beside the floor.
+    """A panel per feature space and measure, a line per pool: the value with its interval, and the floor.
 
     rows: see `floor_rows` (pool, space, metric, value, low, high, floor, floor_sd).
     """
@@ -52,7 +56,7 @@ def fidelity_floors(rows: pd.DataFrame) -> Figure:
         own = rows[(rows["space"] == space) & (rows["metric"] == metric)].set_index("pool")
         _floor_panel(axes, own, pools)
         axes.set_yticks(range(len(pools)), pools if place % columns == 0 else [""] * len(pools))
-        axes.set_title("\n".join([SHORT.get(metric, MEASURES[metric]), SPACES.get(space, space)]), fontsize=7.5)
+        axes.set_title("\n".join([NAMES[metric], space_words(space)]), fontsize=7.5)
     handles = [
         Line2D([], [], color=PALETTE[1], marker="o", markersize=6, linewidth=1.6, label="synthetic against real"),
         Line2D([], [], color=MUTED, marker="D", markersize=5, linewidth=4, alpha=0.6, label="floor: real against real"),

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -14,7 +15,7 @@ from synthgain.report.figures.style import INK, MUTED, PALETTE, new_figure, quie
 BINS = np.linspace(0, 1, 21)
 BAD_PAIR = 0.5  # Dice below which a pair counts as bad
 TILE = 0.86  # inches
-# One colour a structure, seen on dark films and on pink mucosa alike; each is drawn over a wider black line.
+# One colour a structure, seen both on dark films and on pink mucosa; each is drawn over a wider black line.
 CONTOURS = ("#F0E442", "#56B4E9", "#FFFFFF", "#009E73")
 
 
@@ -29,7 +30,7 @@ class PairRow:
 
 
 def agreement_histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Dice between mask and prediction per pool, beside the same on real validation images.
+    """Dice between mask and prediction per pool, and the same on real validation images.
 
     scores: {pool: (Dice on synthetic pairs (n,), on real images (m,))}, NaN left out.
     """
@@ -53,7 +54,7 @@ def agreement_histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) ->
         if place % columns == 0:
             axes.set_ylabel("% of images")
         quiet_grid(axes)
-    handles: list[Any] = [
+    handles: list[Artist] = [
         Line2D([], [], color=PALETTE[1], linewidth=7, alpha=0.75, label="synthetic pairs"),
         Line2D([], [], color=INK, linewidth=1.5, label="real validation images"),
         Line2D([], [], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), label="0.5: a bad pair below"),
@@ -90,7 +91,7 @@ def pair_sheet(rows: Sequence[PairRow], structures: Sequence[str]) -> Figure:
     return figure
 
 
-def _contours(axes: Any, masks: np.ndarray) -> None:
+def _contours(axes: Axes, masks: np.ndarray) -> None:
     """Outline of each plane of masks (H, W, K); a frame of zeros closes what touches the border."""
     height, width = masks.shape[:2]
     for number in range(masks.shape[2]):

@@ -1,4 +1,4 @@
-"""Which figures a model gets from the tables that exist, with the words that stand below them."""
+"""Which figures a model gets from the tables that exist, with the words below them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from synthgain.report.figures import detail, utility
 from synthgain.report.figures.style import ArmStyles, arm_label
 from synthgain.report.floors import best_floors
-from synthgain.statistics.metric_registry import MainEndpoint, metric_label
+from synthgain.statistics.metric_registry import MAIN, METRICS, MainEndpoint, metric_label
 
 CI = "95 % interval"
 
@@ -120,10 +120,10 @@ def _against_baselines(comparisons: pd.DataFrame, baseline: str, main: tuple[str
 
 def subgroup_rows(table: pd.DataFrame | None, chosen: MainEndpoint, main: tuple[str, float] | None) -> pd.DataFrame:
     """Return the rows of `subgroups.csv` for the main arm and test set, gaps left out: the main metric where it is
-    measured per group, else AUROC; the main label, or every label where the main one is their mean."""
+    measured per group, else its task's main one; the main label, or every label where the main one is their mean."""
     if table is None or main is None or not len(table):
         return pd.DataFrame()
-    metric = chosen.metric if (table["metric"] == chosen.metric).any() else "auroc"
+    metric = chosen.metric if (table["metric"] == chosen.metric).any() else MAIN[METRICS[chosen.metric].task]
     rows = table[
         (table["arm"] == main[0])
         & (table["ratio"] == main[1])

@@ -1,13 +1,12 @@
 """Which images are on the sheets of samples and of pairs: the first ones of each condition, never chosen by eye."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synthgain.data.image_set import ImageSet, read_image_set
+from synthgain.data.image_set import Columns, ImageSet, read_image_set
 from synthgain.report.figures.pairs import PairRow
 from synthgain.runtime.files import read_json
 
@@ -16,9 +15,7 @@ MOST_CONDITIONS = 8
 PAIRS = 8
 
 
-def conditions(
-    table: pd.DataFrame, columns: Mapping[str, Mapping[str, Any]], targets: Sequence[str]
-) -> dict[str, pd.Series]:
+def conditions(table: pd.DataFrame, columns: Columns, targets: Sequence[str]) -> dict[str, pd.Series]:
     """Return {name: boolean row mask}: one per binary target, one per level of a category, and `no finding`.
 
     Unknown labels belong to no condition. `no finding` are rows whose binary targets are all known and 0.
@@ -31,7 +28,7 @@ def conditions(
         found |= {name: table[name].astype("float32") == 1 for name in binary}
     for name in targets:
         if name in table and columns[name]["kind"] == "category":
-            levels = columns[name].get("levels") or sorted(table[name].dropna().unique())
+            levels = columns[name]["levels"] if "levels" in columns[name] else sorted(table[name].dropna().unique())
             found |= {f"{name}: {level}": table[name] == level for level in levels}
     return dict(list(found.items())[:MOST_CONDITIONS])
 
@@ -60,10 +57,7 @@ def sheet_rows(
 
 def first_shard(replica_folder: Path) -> ImageSet:
     """Open the first shard of a merged replica: enough images for a sheet."""
-    listed = read_json(replica_folder / "manifest.json").get("shards")
-    names = listed if isinstance(listed, list) and all(isinstance(name, str) for name in listed) else []
-    folder = replica_folder / names[0] if names else min(replica_folder.glob("shard-*"))
-    return read_image_set(folder.parent if folder.name == "manifest.json" else folder)
+    return read_image_set(replica_folder / read_json(replica_folder / "manifest.json")["shards"][0])
 
 
 def pair_rows(
@@ -71,7 +65,7 @@ def pair_rows(
 ) -> list[PairRow]:
     """Return the lines of a pool's sheet: its images, the same with their contours, and real ones with theirs.
 
-    parent: column of the pool's table that names the real image behind each of its images, which then stands below
+    parent: column of the pool's table that names the real image behind each of its images, which is then shown below
     it; without it (or where it names none) the last line shows training images (`training_ids`) of no such kinship.
     Empty where the pool holds no mask of the structures.
     """

@@ -1,8 +1,9 @@
 """Looks shared by every figure: colour-blind safe, text as text, the same bytes for the same data."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -15,9 +16,10 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, MUTED, FAINT = "#1b1f24", "#59636e", "#d8dee4"
 BASELINE = "#1b1f24"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+Dash = str | tuple[float, tuple[float, ...]]  # as Matplotlib takes it: a name, or an offset and lengths
+DASHES: tuple[Dash, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 
-STYLE: dict[str, Any] = {
+STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "synthgain",
     "font.family": "sans-serif",
@@ -50,6 +52,14 @@ def arm_label(arm: str, ratio: float) -> str:
     return f"{arm} {ratio:g}\u00a0%" if ratio else arm
 
 
+class Look(TypedDict):
+    """How the marks and lines of an arm are drawn."""
+
+    color: str
+    marker: str
+    linestyle: Dash
+
+
 class ArmStyles:
     """Colour, marker and dash of each arm, by its place in the study, so that every figure agrees.
 
@@ -60,7 +70,7 @@ class ArmStyles:
         self.baseline = baseline
         self._order = [arm for arm in arms if arm != baseline]
 
-    def __call__(self, arm: str) -> dict[str, Any]:
+    def __call__(self, arm: str) -> Look:
         """Return `color, marker, linestyle` of an arm."""
         if arm == self.baseline:
             return {"color": BASELINE, "marker": "o", "linestyle": "-"}
@@ -89,10 +99,9 @@ def quiet_grid(axes: Axes, axis: str = "y") -> None:
     axes.set_axisbelow(True)
 
 
-def style_context() -> Any:
+def style_context() -> AbstractContextManager[None]:
     """Context manager under which every figure is drawn and saved."""
-    settings: Any = STYLE
-    return matplotlib.rc_context(settings)
+    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
 
 
 def save_svg(figure: Figure, path: Path) -> None:

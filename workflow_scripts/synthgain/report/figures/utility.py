@@ -1,9 +1,8 @@
 """Figures of utility: dose–response, paired differences, forest. DataFrame in, Figure out."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
@@ -118,12 +117,21 @@ def _floor_line(axes: Axes, floor: pd.DataFrame) -> None:
         arrow, place, side = ("↓", 0.02, "bottom") if row["value"] < low else ("↑", 0.98, "top")
         text = f"{arrow} trivial floor ({name}): {row['value']:.2f}"
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0}  # over the ends of intervals
-        look: dict[str, Any] = {"fontsize": 8, "color": MUTED, "bbox": paper, "zorder": 5}
-        axes.annotate(text, (0.98, place), xycoords="axes fraction", ha="right", va=side, **look)
+        axes.annotate(
+            text,
+            (0.98, place),
+            xycoords="axes fraction",
+            ha="right",
+            va=side,
+            fontsize=8,
+            color=MUTED,
+            bbox=paper,
+            zorder=5,
+        )
 
 
 def _shared_legend(figure: Figure) -> None:
-    found: dict[str, Any] = {}
+    found: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, text in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(text, handle)
@@ -179,7 +187,7 @@ def paired_differences(
 
 
 def forest(comparisons: pd.DataFrame, metric: str, label: str, styles: ArmStyles, margin: float | None) -> Figure:
-    """Mean difference with interval of every arm and ratio, a panel per test set, numbers beside it."""
+    """Mean difference with interval of every arm and ratio, a panel per test set, with the numbers."""
     rows = comparisons[(comparisons["metric"] == metric) & (comparisons["label"] == label)]
     datasets = list(dict.fromkeys(rows["dataset"]))
     counts = [int((rows["dataset"] == dataset).sum()) for dataset in datasets]

@@ -7,7 +7,7 @@ from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text
 from synthgain.report.evidence import Evidence, Measured
 from synthgain.report.sections.segmentation import shape_blocks
 from synthgain.report.tables import ALL, FLOOR_SDS, result_table
-from synthgain.report.vocabulary import MEASURES, listed, measure_words, space_words
+from synthgain.report.vocabulary import DISTANCES, MEASURES, listed, measure_words, space_words
 
 FLOOR_NOTE = (
     "Floor: real images against real images of other patients, at the same number of images. At its floor a pool "
@@ -94,7 +94,7 @@ def _floor_sentence(measured: Measured) -> str:
         return f"{measured.name()}: no measure could be computed; the notes below say why."
     near = (rows["value"] - rows["floor"]).abs() <= FLOOR_SDS * rows["floor_sd"].fillna(0)
     text = f"{measured.name()}: {int(near.sum())} of {len(rows)} measures are at the real-versus-real floor"
-    distances = rows[rows["metric"].isin(["fid", "kid"])]
+    distances = rows[rows["metric"].isin(DISTANCES)]
     if len(distances):
         row = distances.iloc[0]
         text += f"; {MEASURES[row['metric']]} in the space of {space_words(row['space'])} is {number(row['value'])}"

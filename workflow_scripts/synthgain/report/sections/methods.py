@@ -1,14 +1,11 @@
 """The methods paragraph, drafted from the resolved config: what was done, in the words of a paper."""
 
-from types import ModuleType
-
 from synthgain.datasets.entries.base import Split
 from synthgain.pools.options import Pool
-from synthgain.registry import FAMILY_PROSE
 from synthgain.report.agreement import AGREEMENTS
 from synthgain.report.evidence import Evidence
-from synthgain.report.vocabulary import listed
-from synthgain.runtime.loading import load
+from synthgain.report.sections.protocol import established
+from synthgain.report.vocabulary import listed, prose_of
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.generation import Generator
 from synthgain.study.schema import Study
@@ -21,15 +18,10 @@ MASK_SOURCES = {
 }
 
 
-def prose_of(family: str) -> ModuleType:
-    """Return the module that describes a family of generators: NAME, kind, training, drawing, sampler."""
-    return load(FAMILY_PROSE, family)
-
-
 def methods(evidence: Evidence) -> list[str]:
     """Return the paragraphs of a draft methods section."""
     study = evidence.study
-    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(study)]
+    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(evidence)]
     return [text for text in (*paragraphs, _pools_examined(evidence)) if text]
 
 
@@ -79,17 +71,34 @@ def _family(generator: Generator) -> str:
 
 
 def _pool(study: Study, name: str, pool: Pool) -> str:
-    if pool.from_ is not None:
-        drawing = prose_of(study.generators[pool.from_].family).drawing(pool.sampling)
-        return (
-            f"Pool {name} was drawn from {pool.from_}{drawing}; "
-            f"each replica repeats the conditions of every training row of {pool.rows_of} once.{_masks(pool)}"
-        )
-    if pool.of is not None:
-        return _derived(name, pool)
-    if pool.known is not None:
-        return f"Pool {name} is of known truth ({pool.known.replace('_', ' ')})."
-    return f"Pool {name} was imported; how it was made is not known here."
+    found = [prose(study, pool) for key, prose in POOL_PROSE.items() if getattr(pool, key) is not None]
+    return f"Pool {name} {found[0]}" if found else f"Pool {name} was made by a source of this study's own."
+
+
+def _drawn(study: Study, pool: Pool) -> str:
+    generator = str(pool.from_)
+    drawing = prose_of(study.generators[generator].family).drawing(pool.sampling)
+    return (
+        f"was drawn from {generator}{drawing}; "
+        f"each replica repeats the conditions of every training row of {pool.rows_of} once.{_masks(pool)}"
+    )
+
+
+def _known(study: Study, pool: Pool) -> str:
+    return f"is of known truth ({str(pool.known).replace('_', ' ')})."
+
+
+def _imported(study: Study, pool: Pool) -> str:
+    return "was imported; how it was made is not known here."
+
+
+def _derived(study: Study, pool: Pool) -> str:
+    if pool.filter is None:
+        return f"holds as many images of {pool.of}, unselected, as {pool.thin_to}."
+    return f"holds the images of {pool.of} that passed a filter on {pool.filter.scores.replace('_', ' ')}."
+
+
+POOL_PROSE = {"from_": _drawn, "known": _known, "imported": _imported, "of": _derived}  # by the key of Pool
 
 
 def _masks(pool: Pool) -> str:
@@ -102,12 +111,6 @@ def _masks(pool: Pool) -> str:
     if pool.misaligned:
         found = f"{found} Masks were exchanged among its images: a negative control."
     return f" {found.strip()}" if found else ""
-
-
-def _derived(name: str, pool: Pool) -> str:
-    if pool.filter is None:
-        return f"Pool {name} holds as many images of {pool.of}, unselected, as {pool.thin_to}."
-    return f"Pool {name} holds the images of {pool.of} that passed a filter on {pool.filter.scores.replace('_', ' ')}."
 
 
 def _downstream(study: Study) -> str:
@@ -148,7 +151,8 @@ def _pools_examined(evidence: Evidence) -> str:
     return " ".join(texts)
 
 
-def _statistics(study: Study) -> str:
+def _statistics(evidence: Evidence) -> str:
+    study = evidence.study
     analysis, replicates = study.analysis, study.replicates
     declared = [
         f"{p.arm}{f' at {p.ratio:g} %' if p.ratio else ''} against its baseline, "
@@ -156,7 +160,7 @@ def _statistics(study: Study) -> str:
         for p in analysis.primaries
     ]
     what = (
-        f"The primary comparison, declared before the run, was {listed(declared)}. It was"
+        f"The primary comparison{', declared before the run,' * established(evidence)} was {listed(declared)}. It was"
         if declared
         else "No comparison was declared as primary. Comparisons were"
     )

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from synthgain.downstream.options import Arm
 from synthgain.report.blocks import Block, Column, Details, Section, Text, make_table, plain_table
 from synthgain.report.evidence import DatasetEvidence, Evidence
 from synthgain.report.failures import written
@@ -11,7 +12,6 @@ from synthgain.report.sections.fidelity import fidelity_section
 from synthgain.report.sections.memorisation import memorisation_section
 from synthgain.report.sections.readers import readers_section
 from synthgain.report.sections.segmentation import yield_blocks
-from synthgain.study.training import Arm
 
 PARTS = ("train", "validation", "test")
 

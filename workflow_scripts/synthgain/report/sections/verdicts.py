@@ -61,7 +61,8 @@ ALARMS = {
     ),
 }
 CLAIMED = ("helps", "harms", "equivalent")  # words that say what they are about
-SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗", "no verdict": "–"}
+SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗"}
+SIGNS |= dict.fromkeys(("no verdict", "unplanned look"), "–")
 Answer = tuple[str, str, str]  # question, tone (good, bad, open), answer
 
 
@@ -157,7 +158,7 @@ def _belief(verdict: VerdictFacts) -> tuple[str, str]:
     passed = [name for name in checked if alarms[name].state == "passed"]
     pilot = f" A pilot only: {verdict.replicates} replicates." if verdict.pilot else ""
     if raised:
-        return BAD, f"✗ Not as it stands: {len(raised)} of {_controls(len(checked))} raised an alarm.{pilot}"
+        return BAD, f"✗ No: {len(raised)} of {_controls(len(checked))} raised an alarm.{pilot}"
     if not checked:
         return OPEN, f"? Unknown: no control could be checked.{pilot}"
     others = Counter(alarm.state for name, alarm in alarms.items() if name not in passed)

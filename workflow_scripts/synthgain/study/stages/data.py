@@ -7,7 +7,6 @@ from synthgain.registry import ADAPTERS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
 from synthgain.speed.documents import Term
-from synthgain.study.check_masks import structures_of
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
 from synthgain.study.stage import Draft, Stage, Wildcards
@@ -148,7 +147,7 @@ def pixels(study: Study, planes: int, images: dict[str, float]) -> list[Term]:
 
 def _pixels(plan: Planner, dataset: str) -> list[Term]:
     """Images and masks of a whole data set."""
-    return pixels(plan.study, len(structures_of(plan.study, dataset) or ()), {f"{dataset}/all": 1.0})
+    return pixels(plan.study, len(plan.study.datasets[dataset].known_structures or ()), {f"{dataset}/all": 1.0})
 
 
 STAGES = (

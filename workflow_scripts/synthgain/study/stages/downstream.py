@@ -3,6 +3,7 @@
 import math
 from typing import TypedDict
 
+from synthgain.downstream.options import Arm
 from synthgain.networks.options import DOWNSTREAM
 from synthgain.registry import NETWORKS, TASKS
 from synthgain.runtime.errors import SynthGainError
@@ -11,7 +12,7 @@ from synthgain.study.planner import Planner
 from synthgain.study.roles import baseline_of, root_pool, source_dataset, validation_dataset
 from synthgain.study.stage import TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import Inputs, training_rows, whole_datasets
-from synthgain.study.training import Arm, Model
+from synthgain.study.training import Model
 from synthgain.study.work import model_kind
 
 NETWORK_COPIES = 2  # a downstream job keeps its finished weights as state beside the published ones
@@ -274,7 +275,7 @@ STAGES = (
     Stage(
         "collect_predictions",
         "Collecting predictions",
-        "predictions/{model}/{arm}.parquet",
+        "predictions/{look}{model}/{arm}.parquet",
         collect_predictions,
         {"predictions": "predict_downstream"},
     ),

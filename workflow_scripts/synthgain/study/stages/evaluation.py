@@ -357,7 +357,7 @@ STAGES = (
     Stage(
         "relate_fidelity",
         "Relating fidelity to usefulness",
-        "fidelity_utility/{model}/manifest.json",
+        "fidelity_utility/{look}{model}/manifest.json",
         relate_fidelity,
         {"statistics": "compare_arms", "fidelity": "measure_fidelity"},
         shown=related_models,

@@ -17,7 +17,7 @@ from synthgain.speed.documents import (
     TrainKind,
 )
 from synthgain.study.generation import family_of
-from synthgain.study.planner import Planner
+from synthgain.study.planner import Planner, look_folders
 from synthgain.study.stage import NUMBERS, TABLES, Draft, PlannedJob, Stage, Wildcards, one_gpu
 from synthgain.study.stages.data import used_datasets
 from synthgain.study.stages.downstream import model_slice
@@ -46,7 +46,7 @@ def forecast_cost(plan: Planner) -> Draft:
         "study": plan.study.study,
         "runs": len(plan.study.study_seeds or [plan.seed]),
         "groups": [group.counted().json_values() for group in work_groups(plan)],
-        "datasets": {name: _size(plan, name) for name in used_datasets(plan)},
+        "datasets": {name: size_facts(plan, name) for name in used_datasets(plan)},
     }
     return Draft(facts, {"speed": [{}]})
 
@@ -162,7 +162,7 @@ def _measured_spaces(plan: Planner) -> list[SpaceKind]:
     return [SpaceKind(name=name, module=name, options=options) for name in MEASURED_SPACES if name in wanted]
 
 
-def _size(plan: Planner, name: str) -> dict[str, object]:
+def size_facts(plan: Planner, name: str) -> dict[str, object]:
     """What tells how many images a data set has: its manifests once it is read, before that the config or its table."""
     config = plan.study.datasets[name]
     read = plan.job("prepare_dataset", dataset=name)
@@ -179,6 +179,7 @@ def _size(plan: Planner, name: str) -> dict[str, object]:
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
     """Return the outputs {path: identity} of each group of `work_groups`."""
+    plan = plan.at(look_folders(plan.study)[-1])
     report = plan.job("write_report")
     return [*(group.outputs for group in work_groups(plan)[:-1]), {report.output: report.identity}]
 

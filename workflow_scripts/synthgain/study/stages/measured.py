@@ -2,7 +2,7 @@
 
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
-from synthgain.study.roles import reference_dataset
+from synthgain.study.roles import is_plain, reference_dataset
 from synthgain.study.stage import Wildcards
 from synthgain.study.stages.generators import trainings
 
@@ -28,8 +28,8 @@ def draws_images(plan: Planner, generator: str) -> bool:
 def real_cell(plan: Planner, rows: str, index: int) -> Wildcards | None:
     """Return the job that trains the first model on all real images of `rows`, for replicate `index`."""
     for name, arm in plan.study.arms.items():
-        if arm.plain and arm.real == rows and arm.real_fraction == 1.0:
-            chunk = index // plan.study.replicates.per_job
+        if is_plain(arm) and arm.real == rows and arm.real_fraction == 1.0:
+            chunk = plan.chunk_of(index)
             return {"model": next(iter(plan.study.models)), "arm": name, "ratio": 0, "chunk": chunk}
     return None
 

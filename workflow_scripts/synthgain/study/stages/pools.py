@@ -1,5 +1,8 @@
 """Pools: synthetic images drawn replica by replica, each cut into shards; exports for other tools."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from synthgain.pools.options import MaskTransform, Pool, PoolMasks
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, POOL_SOURCES
@@ -17,9 +20,9 @@ from synthgain.study.work import drawn, passes
 
 def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> Draft:
     config = plan.study.pools[pool]
-    source, inputs, modules = _pool_source(plan, pool, index, replica)
-    rows = config.rows_of
-    inputs = {**inputs, **training_rows([] if rows is None else [rows])}
+    source = _images(plan, Draw(pool, config, index, replica))
+    rows, modules = config.rows_of, [POOL_SOURCES[source.module], *source.modules]
+    inputs = {**source.inputs, **training_rows([] if rows is None else [rows])}
     masks = _condition_masks(plan, config, index)
     if config.masks is not None and config.masks.from_ is not None:
         inputs["mask_generators"] = [{"generator": config.masks.from_, "index": _training(plan, index)}]
@@ -27,7 +30,8 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
     facts = {
         "pool": pool,
         "index": int(index),
-        **source,
+        "module": source.module,
+        "options": source.options,
         "rows_of": rows,
         "conditions": {
             "mode": "balanced" if config.balance else "rows",
@@ -94,46 +98,78 @@ def shards_of(pool: Pool) -> int:
     return pool.shards if pool.from_ is not None and not pool.misaligned else 1
 
 
-def _pool_source(
-    plan: Planner, pool: str, index: Wildcard, replica: Wildcard
-) -> tuple[dict[str, object], Inputs, list[str]]:
-    """Return slice entries, inputs and modules of where a pool's images come from."""
-    config = plan.study.pools[pool]
-    if config.from_ is not None:
-        generator = config.from_
-        which = _training(plan, index)
-        family = FAMILIES[plan.study.generators[generator].family]
-        kept = snapshots_of(plan, generator)
-        snapshot = kept[-1] if config.snapshot is None else config.snapshot
-        if snapshot not in kept:
-            listed = ", ".join(map(str, kept))
-            raise SynthGainError(
-                f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}"
-            )
-        module = "pairs" if plan.study.generators[generator].structures else "generated"
-        options: dict[str, object] = {"generator": [generator, which], "snapshot": snapshot}
-        return (
-            {"module": module, "options": options},
-            {"generators": [{"generator": generator, "index": which}]},
-            [POOL_SOURCES[module], family],
-        )
-    if config.known is not None:
-        options = {"kind": config.known, **config.known_options.given()}
-        return {"module": "known", "options": options}, {}, [POOL_SOURCES["known"]]
-    if config.imported is not None:
-        place = {"pool": pool, "index": index, "replica": replica, "shard": 0}
-        recorded = plan.folder / plan.stages["draw_pool_shard"].output.format(**place)
-        source = table_checksum(plan, config.imported.table, f"pools.{pool}", recorded)
-        options = {**config.imported.given(), "source": source}
-        return {"module": "imported", "options": options}, {}, [POOL_SOURCES["imported"]]
+@dataclass(frozen=True)
+class Draw:
+    """One replica of one draw of a pool, as the source of its images needs it."""
+
+    pool: str
+    config: Pool
+    index: Wildcard
+    replica: Wildcard
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where a pool's images come from: the module that draws them, its options, inputs and further modules."""
+
+    module: str
+    options: Mapping[str, object]
+    inputs: Inputs = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+
+
+def _images(plan: Planner, draw: Draw) -> Images:
+    """Return where a pool's images come from, by the key that says so."""
+    return next(source(plan, draw) for key, source in SOURCES.items() if getattr(draw.config, key) is not None)
+
+
+def _generated(plan: Planner, draw: Draw) -> Images:
+    generator, which = str(draw.config.from_), _training(plan, draw.index)
+    entry, kept = plan.study.generators[generator], snapshots_of(plan, generator)
+    snapshot = kept[-1] if draw.config.snapshot is None else draw.config.snapshot
+    if snapshot not in kept:
+        listed = ", ".join(map(str, kept))
+        raise SynthGainError(f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}")
+    return Images(
+        "pairs" if entry.structures else "generated",
+        {"generator": [generator, which], "snapshot": snapshot},
+        {"generators": [{"generator": generator, "index": which}]},
+        (FAMILIES[entry.family],),
+    )
+
+
+def _known(plan: Planner, draw: Draw) -> Images:
+    return Images("known", {"kind": draw.config.known, **draw.config.known_options.given()})
+
+
+def _imported(plan: Planner, draw: Draw) -> Images:
+    assert draw.config.imported is not None
+    place = {"pool": draw.pool, "index": draw.index, "replica": draw.replica, "shard": 0}
+    recorded = plan.folder / plan.stages["draw_pool_shard"].output.format(**place)
+    source = table_checksum(plan, draw.config.imported.table, f"pools.{draw.pool}", recorded)
+    return Images("imported", {**draw.config.imported.given(), "source": source})
+
+
+def _derived(plan: Planner, draw: Draw) -> Images:
+    config = draw.config
     rule = config.filter or plan.study.pools[config.thin_to or ""].filter
     assert config.of is not None
     assert rule is not None
-    base: Wildcards = {"pool": config.of, "index": index}
-    options = {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None}
+    base: Wildcards = {"pool": config.of, "index": draw.index}
     scored = "memorisation" if rule.scores == "memorisation" else "consistency"
-    inputs: Inputs = {"replicas": [{**base, "replica": replica}], scored: [base]}
-    return {"module": "derived", "options": options}, inputs, [POOL_SOURCES["derived"]]
+    return Images(
+        "derived",
+        {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
+        {"replicas": [{**base, "replica": draw.replica}], scored: [base]},
+    )
+
+
+SOURCES = {
+    "from_": _generated,
+    "known": _known,
+    "imported": _imported,
+    "of": _derived,
+}
 
 
 def _condition_masks(plan: Planner, config: Pool, index: Wildcard) -> dict[str, object] | None:

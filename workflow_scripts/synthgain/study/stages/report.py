@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from synthgain.registry import FAMILY_PROSE
-from synthgain.runtime.files import digest
 from synthgain.study.planner import Planner
 from synthgain.study.roles import main_endpoint, role_of, without_patients
 from synthgain.study.schema import UNTOLD
@@ -47,7 +46,6 @@ def draw_figures(plan: Planner, model: str) -> Draft:
 
 def write_report(plan: Planner) -> Draft:
     study = plan.study
-    declared = predeclared(plan)
     # One run of one seed: a rehearsal costs nothing worth a forecast, and all seeds of a study share one.
     forecast = study.study_seeds is None and not study.rehearsal
     return Draft(
@@ -59,8 +57,6 @@ def write_report(plan: Planner) -> Draft:
             # As it was given, so that the report makes the same study of it again.
             "config": study.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=UNTOLD),
             "seed": plan.seed,
-            "predeclared": declared,
-            "predeclared_sha256": digest(declared),
             "rehearsal": study.rehearsal,
             "models": list(study.models),
             "image_level": [name for name in study.datasets if without_patients(study, name)],
@@ -81,19 +77,6 @@ def _parents(plan: Planner, pool: str) -> dict[str, str]:
         return {"parent": "parent_image_id"}
     drawn = config.masks is not None and config.masks.source == "generated"  # such masks have no parent
     return {"parent": "mask_parent_id"} if plan.study.generators[config.from_].mask_conditioned and not drawn else {}
-
-
-def predeclared(plan: Planner) -> dict[str, object]:
-    """Return what is declared before the run: analysis, arms, replicates, seed, test sets."""
-    study = plan.study
-    return {
-        "analysis": study.analysis.dump(mode="json"),
-        "arms": {name: arm.dump(mode="json", exclude={"description"}) for name, arm in study.arms.items()},
-        "replicates": study.replicates.dump(exclude={"per_job"}),
-        "evaluate_on": study.evaluate_on,
-        "match": study.match,
-        "seed": plan.seed,
-    }
 
 
 def described(stages: Mapping[str, Stage]) -> dict[str, dict[str, object]]:
@@ -134,7 +117,7 @@ STAGES = (
     Stage(
         "draw_figures",
         "Drawing figures",
-        "figures/{model}/manifest.json",
+        "figures/{look}{model}/manifest.json",
         draw_figures,
         {
             "statistics": "compare_arms",
@@ -151,7 +134,7 @@ STAGES = (
     Stage(
         "write_report",
         "Writing the report",
-        "report.html",
+        "{look}report.html",
         write_report,
         READ,
     ),

@@ -23,7 +23,7 @@ from synthgain.study.stages.measured import measured_pools
 
 def compare_arms(plan: Planner, model: str) -> Draft:
     study = plan.study
-    analysis = study.analysis.dump(exclude={"margin_reason"})
+    analysis = study.analysis.dump(exclude={"margin_reason", "assumed"})
     analysis["primary"] = [entry.dump() for entry in study.analysis.primaries if entry.model == model]
     arms = {
         name: {
@@ -50,7 +50,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "arms": arms,
             "analysis": analysis,
             "guarded_models": len({entry.model for entry in study.analysis.primaries}),
-            "replicates": study.replicates.dump(exclude={"per_job"}),
+            "replicates": {**study.replicates.dump(exclude={"per_job"}), "count": plan.replicates},
             "image_level": [name for name in study.evaluate_on if without_patients(study, name)],
             "rehearsal": study.rehearsal,
             "gates": {arm: [[draw["pool"], draw["index"]] for draw in draws] for arm, draws in gated.items()},
@@ -95,7 +95,7 @@ STAGES = (
     Stage(
         "compare_arms",
         "Comparing arms",
-        "statistics/{model}/manifest.json",
+        "statistics/{look}{model}/manifest.json",
         compare_arms,
         {
             "predictions": "collect_predictions",

@@ -1,0 +1,134 @@
+"""Protocols of a run: `protocol-<n>.json`, numbered, dated, sealed, written once each and never again.
+
+None is the output of a rule, since Snakemake deletes outputs before a job runs again.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from synthgain.runtime.differences import differences
+from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_json, write_json
+from synthgain.runtime.ledger import Mark, read_ledger, sha256_of
+
+_FILE = re.compile(r"protocol-([1-9]\d*)\.json")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One protocol of a run.
+
+    written: when (ISO, UTC). results: how many files of predictions lay in the run's folder then; with 0 it is older
+    than any result. marks: the lines of the ledger of which there was a trace then. content: study, data, code, what is
+    declared, and what is said of it. sha256: of all of this file but itself.
+    """
+
+    number: int
+    written: str
+    results: int
+    marks: tuple[Mark, ...]
+    content: Mapping[str, Any]
+    sha256: str
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """What a look must agree with (`statistics/standing.py`)."""
+        found: Mapping[str, Any] = self.content["declared"]
+        return found
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of study, data and code: equal for protocols that declare the same."""
+        return sha256_of({key: self.content[key] for key in ("study", "data", "code")})
+
+    def deviations(self, later: "Protocol") -> list[str]:
+        """Return line by line what a later protocol of the run has otherwise: keys of the study, data, code."""
+        before, now = self.content, later.content
+        rules = sorted(
+            rule for rule in {*before["code"], *now["code"]} if before["code"].get(rule) != now["code"].get(rule)
+        )
+        return [
+            *differences(before["study"], now["study"]),
+            *(f"data set {line}" for line in differences(before["data"], now["data"])),
+            *([f"code of {', '.join(rules)}"] if rules else []),
+        ]
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Return the file of a protocol of a run; its page has the same name."""
+    return folder / f"protocol-{number}.json"
+
+
+def read_protocols(folder: Path) -> tuple[list[Protocol], list[str]]:
+    """Return a run's protocols by number, and what is wrong with their files: changed, damaged, gone."""
+    found, problems, numbers = [], [], _numbers(folder)
+    for number in range(1, max(numbers, default=0) + 1):
+        path = path_of(folder, number)
+        if number not in numbers:
+            problems.append(f"{path}: is gone, though a later one is there")
+            continue
+        try:
+            fields = read_json(path)
+            marks = tuple(Mark(**mark) for mark in fields["ledger"])
+            protocol = Protocol(
+                number, fields["written"], fields["results"], marks, fields["content"], fields["sha256"]
+            )
+            same = fields["protocol"] == number and protocol.sha256 == _seal(fields)
+        except (SynthGainError, KeyError, TypeError):
+            problems.append(f"{path}: is damaged")
+            continue
+        if not same:
+            problems.append(f"{path}: was changed after it was written")
+        found.append(protocol)
+    return found, problems
+
+
+def write_protocol(folder: Path, content: Mapping[str, Any], results: int, marks: list[Mark]) -> Protocol:
+    """Write a run's next protocol, or return the last one where that has the same study, data and code."""
+    found, _ = read_protocols(folder)
+    numbers = _numbers(folder)
+    number = max(numbers, default=0) + 1
+    fields: dict[str, Any] = {
+        "protocol": number,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "results": results,
+        "ledger": [vars(mark) for mark in marks],
+        "content": dict(content),
+    }
+    fields["sha256"] = _seal(fields)
+    made = Protocol(number, fields["written"], results, tuple(marks), content, fields["sha256"])
+    if found and found[-1].number == number - 1 and found[-1].hash == made.hash:
+        return found[-1]
+    write_json(path_of(folder, number), fields)
+    return made
+
+
+def marks_of(folder: Path) -> Iterator[tuple[str, Mark]]:
+    """Yield (who names it, line) of every line of the ledger that statistics or protocols of a run rest on."""
+    for path in sorted((folder / "statistics").rglob("manifest.json")):
+        try:
+            named = read_json(path).get("ledger", [])
+        except (SynthGainError, AttributeError):
+            continue
+        for mark in named:
+            yield path.parent.relative_to(folder).as_posix(), Mark(**mark)
+    for protocol in read_protocols(folder)[0]:
+        for kept in protocol.marks:
+            yield path_of(folder, protocol.number).name, kept
+
+
+def tampered(folder: Path) -> list[str]:
+    """Return what is wrong with the protocols and the ledger of a run, a line each."""
+    return [*read_protocols(folder)[1], *read_ledger(folder, marks_of(folder)).problems]
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(match[1]) for path in folder.glob("protocol-*.json") if (match := _FILE.fullmatch(path.name))]
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    return sha256_of({key: value for key, value in fields.items() if key != "sha256"})

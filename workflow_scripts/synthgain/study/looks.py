@@ -1,0 +1,40 @@
+"""Which planned look a run is at, from its ledger."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synthgain.runtime.ledger import read_ledger
+from synthgain.study.planner import look_folders
+from synthgain.study.schema import Study
+
+
+def look_now(study: Study, folder: Path) -> str:
+    """Return the folder of the look to be made: the first one, the one that decided, or the one after the last made."""
+    folders = look_folders(study)
+    last = _last(study, folder)
+    if last is None:
+        return folders[0]
+    made = min(int(last["look"]), len(folders))
+    return folders[made - 1] if last["decided"] or made == len(folders) else folders[made]
+
+
+def told(study: Study, folder: Path) -> str:
+    """Return how a study with planned looks stands, in a line; "" for one that is looked at once, or not yet."""
+    last, looks = _last(study, folder), study.replicates.planned
+    if last is None:
+        return ""
+    place = f"at look {last['look']} of {len(looks)} ({last['replicates']} replicates)"
+    if last["decided"]:
+        return f"decided {place}: {last['verdict']}; no more replicates are needed"
+    if last["look"] >= len(looks):
+        return f"undecided {place}, the last: {last['verdict'] or 'no verdict'}"
+    return f"undecided {place}: run the same command to go on"
+
+
+def _last(study: Study, folder: Path) -> Mapping[str, Any] | None:
+    """Return the newest line of the farthest planned look that was made."""
+    if study.replicates.looks is None:
+        return None
+    lines: Sequence[Mapping[str, Any]] = [line for line in read_ledger(folder).entries if line.get("look")]
+    return max(lines, key=lambda line: (int(line["look"]), int(line["line"])), default=None)
