@@ -14,7 +14,6 @@ miniatures: env
 
 run: env
 	$(BIN)/snakemake --cores all
-	@echo "report: results/phantom/report.html"
 
 # Whatever stands in a path reaches the script as it is.
 study: env

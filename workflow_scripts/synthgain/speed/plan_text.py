@@ -20,7 +20,7 @@ def plan_text(forecast: Forecast, kept: Sequence[int], cores: int, threads: Mapp
     kept: finished jobs of each group, over all runs; cores: jobs at once, 0: not known; threads: as the config has
     them now, by role.
     """
-    groups = [_over_runs(group, forecast.runs, done) for group, done in zip(forecast.groups, kept, strict=True)]
+    groups = [over_runs(group, forecast.runs, done) for group, done in zip(forecast.groups, kept, strict=True)]
     shared, total = added([group for group in groups if group.arm is None]), added(groups)
     named = [group for group in groups if group.rule in NAMED_STAGES]
     head = ["jobs", "to do", "steps", "passes", "time", "to do", "disk", "memory", ""]
@@ -51,7 +51,7 @@ def size(count: float) -> str:
     return "–"
 
 
-def _over_runs(group: Cost, runs: int, kept: int) -> Cost:
+def over_runs(group: Cost, runs: int, kept: int) -> Cost:
     """A group over all runs of the study (its seeds), which are the same work."""
     return group.model_copy(update={**{name: runs * getattr(group, name) for name in SUMS}, "kept": kept})
 

@@ -127,21 +127,15 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
-    for column in study.analysis.subgroups:
-        for dataset in study.evaluate_on:
-            known = study.datasets[dataset].known_columns
-            if known is not None and column in known:
-                break
-            if known is None or column == "site":
-                break
-        else:
-            raise ValueError(f"analysis.subgroups: no evaluated data set has a column {column!r}")
+    _check_somewhere(study, study.evaluate_on, study.analysis.subgroups, "analysis.subgroups")
 
 
 def _check_evaluation(study: Study) -> None:
     for pool in study.evaluation.pools or []:
         _known(pool, study.pools, "evaluation.pools")
     fidelity = study.evaluation.fidelity
+    if fidelity is not None:
+        _check_somewhere(study, study.datasets, fidelity.by, "evaluation.fidelity.by")
     if fidelity is not None and "inception" in fidelity.spaces and fidelity.inception_weights is None:
         raise ValueError(
             "evaluation.fidelity.inception_weights: the space inception needs the file of its weights; name it, or "
@@ -192,6 +186,17 @@ def _check_columns(study: Study, dataset: str, columns: Iterable[str], place: st
     for column in columns:
         if known is not None and column not in known | {"site"}:
             raise ValueError(f"{place}: data set {dataset!r} has no column {column!r}; {nearest(column, known)}")
+
+
+def _check_somewhere(study: Study, datasets: Iterable[str], columns: Iterable[str], place: str) -> None:
+    """Each column must be one of these data sets', where all of them are known."""
+    known = [study.datasets[name].known_columns for name in datasets]
+    if any(one is None for one in known):
+        return
+    every = {"site"}.union(*(one for one in known if one is not None))
+    for column in columns:
+        if column not in every:
+            raise ValueError(f"{place}: no data set read for it has a column {column!r}; {nearest(column, every)}")
 
 
 def _no_circle(kind: str, links: dict[str, str | None]) -> None:

@@ -38,7 +38,7 @@ class TableDataset(TableOptions, RowsDataset):
         return self.patient_id is not None
 
     def counted(self, root: Path | None) -> dict[str, object]:
-        form = {} if self.format is None else {"format": self.format.dump()}
+        form = {} if self.format is None else {"format": self.format.dump(exclude_none=True)}
         return {"table": {"path": self.table, "where": self.where, **form}}
 
     def needs(self) -> str | None:
