@@ -14,7 +14,6 @@ miniatures: env
 
 run: env
 	$(BIN)/snakemake --cores all
-	@echo "report: results/phantom/report.html"
 
 test: env lint
 	$(PYTEST) -n 2 -m "not workflow and not slurm"

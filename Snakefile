@@ -8,6 +8,7 @@ min_version("9.19")
 report: "workflow_scripts/synthgain/report/captions/workflow.rst"
 
 
+include: "rules/terminal.smk"
 include: "rules/study.smk"
 include: "rules/common.smk"
 include: "rules/protocol.smk"
@@ -129,8 +130,4 @@ onstart:
 
 
 onsuccess:
-    say_where_the_report_is()
-
-
-onerror:
-    say_how_to_go_on(log)
+    say_that_it_ended_well()

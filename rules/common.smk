@@ -3,7 +3,6 @@ import atexit
 import sys
 from functools import partial
 
-from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.settings.enums import RerunTrigger
 
@@ -28,7 +27,7 @@ def planned(rule, method, *about):
         try:
             return getattr(session, method)(rule, *about, **dict(wildcards))
         except SynthGainError as problem:
-            raise WorkflowError(str(problem)) from None
+            raise refused(problem) from None
 
     return ask
 
@@ -52,7 +51,8 @@ def after(receipt, rule):
     return path_of_receipt
 
 
-audited, declared = partial(after, "audit/receipt"), partial(after, "protocol/receipt.json")
+audited = partial(after, "audit/receipt")
+declared = partial(after, "protocol/receipt.json")
 
 
 def job(rule):
@@ -79,7 +79,7 @@ def targets(kind):
     try:
         return session.targets(kind)
     except SynthGainError as problem:
-        raise WorkflowError(str(problem)) from None
+        raise refused(problem) from None
 
 
 def expected(wildcards):
@@ -135,15 +135,8 @@ def say_what_is_known():
         print(session.notice(), file=sys.stderr)
 
 
-def say_where_the_report_is():
-    for line in session.told_at_the_end():
-        print(line, file=sys.stderr)
-
-
-def say_how_to_go_on(log):
-    log = log if isinstance(log, str) else " ".join(log)
-    print(
-        "\nsomething failed: the lines that start with 'error:' above say what and where; details are in "
-        f"results/<study>/logs/.\nFinished work is kept: run the same command again. Snakemake's log: {log}",
-        file=sys.stderr,
-    )
+def say_that_it_ended_well():
+    if terminal and terminal.view:
+        terminal.view.ended_well = True  # it has the last word
+    else:
+        print(*session.told_at_the_end(), sep="\n", file=sys.stderr)

@@ -62,8 +62,9 @@ def serve(path: str) -> None:
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind(f"{path}.new")
         listener.listen(16)
+        os.rename(f"{path}.new", path)  # whoever sees it there is heard
         while True:
             connection, _ = listener.accept()
             # One process waits for each job, so that requests can come side by side.

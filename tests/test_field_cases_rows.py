@@ -112,6 +112,18 @@ def test_masks_of_several_rows_are_joined_by_any_alone(tmp_path: Path) -> None:
     assert np.argwhere(runs.masks[0, :, :, 0]).tolist() == [[0, 0], [1, 0], [4, 0]]
 
 
+def test_case_17_and_18_two_paths_of_one_file_are_one_image(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    (tmp_path / "img").mkdir()
+    Image.fromarray(grey(9)).save(tmp_path / "img/9.png")
+    table = pd.DataFrame(
+        {"image": ["img/9.png", "img\\9.png", "0.png"], "patient": ["a", "a", "b"], "label": list("110")}
+    )
+    got = read(tmp_path, table)
+    assert got.table["image_id"].tolist() == ["0.png"]
+    assert reasons(got) == {"img/9.png": r"its 2 rows differ in image ('img/9.png', 'img\\9.png')"}
+
+
 def test_an_image_of_which_one_row_cannot_be_read_is_left_out_whole(tmp_path: Path) -> None:
     pictures(tmp_path)
     got = read(tmp_path, reader_table(label=["1", "0", "x", "1", "1", "0", "0", "0"]), several_rows="majority")

@@ -51,6 +51,8 @@ ALLOWED = {
         "statistics.metric_registry",
     },
     "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
+    # What a person sees of a call: the stages' titles, and the forecast.
+    "terminal": {"study", "speed.documents", "speed.forecast", "speed.plan_text"},
 }
 
 

@@ -31,7 +31,7 @@ def blocks(path: Path) -> dict[str, str]:
 
 
 def rule_files() -> list[Path]:
-    return sorted(path for path in (ROOT / "rules").glob("*.smk") if path.stem not in ("common", "study"))
+    return sorted(path for path in (ROOT / "rules").glob("*.smk") if path.stem not in ("terminal", "study", "common"))
 
 
 @pytest.mark.parametrize("path", rule_files(), ids=lambda path: path.stem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from synthgain.data.templates import FINDINGS, fields_of
 from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
@@ -59,10 +60,21 @@ def _check_generation(study: Study) -> None:
         if generator.init_from is not None:
             _known(generator.init_from, study.generators, f"{place}.init_from")
     _no_circle("generators", {name: g.init_from for name, g in study.generators.items()})
+    for name, generator in study.generators.items():
+        if generator.prompt_name is not None:
+            _known(generator.prompt_name, study.prompts, f"generators.{name}.prompt")
+            for dataset in generator.train_on.datasets:
+                _check_prompt(study, generator.prompt_name, dataset)
     for name, pool in study.pools.items():
         place = f"pools.{name}"
         if pool.from_ is not None:
             _known(pool.from_, study.generators, f"{place}.from")
+        if pool.prompt is not None:
+            _known(pool.prompt, study.prompts, f"{place}.prompt")
+            if study.generators[pool.from_ or ""].prompt_name is None:
+                raise ValueError(f"{place}.prompt: the generator {pool.from_!r} is told of no text; give it a prompt")
+            if pool.rows_of in study.datasets:
+                _check_prompt(study, pool.prompt, pool.rows_of or "")
         if pool.rows_of is not None:
             _trained(study, pool.rows_of, f"{place}.rows_of")
         for other in (pool.of, pool.thin_to):
@@ -127,21 +139,15 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
-    for column in study.analysis.subgroups:
-        for dataset in study.evaluate_on:
-            known = study.datasets[dataset].known_columns
-            if known is not None and column in known:
-                break
-            if known is None or column == "site":
-                break
-        else:
-            raise ValueError(f"analysis.subgroups: no evaluated data set has a column {column!r}")
+    _check_somewhere(study, study.evaluate_on, study.analysis.subgroups, "analysis.subgroups")
 
 
 def _check_evaluation(study: Study) -> None:
     for pool in study.evaluation.pools or []:
         _known(pool, study.pools, "evaluation.pools")
     fidelity = study.evaluation.fidelity
+    if fidelity is not None:
+        _check_somewhere(study, study.datasets, fidelity.by, "evaluation.fidelity.by")
     if fidelity is not None and "inception" in fidelity.spaces and fidelity.inception_weights is None:
         raise ValueError(
             "evaluation.fidelity.inception_weights: the space inception needs the file of its weights; name it, or "
@@ -194,6 +200,17 @@ def _check_columns(study: Study, dataset: str, columns: Iterable[str], place: st
             raise ValueError(f"{place}: data set {dataset!r} has no column {column!r}; {nearest(column, known)}")
 
 
+def _check_somewhere(study: Study, datasets: Iterable[str], columns: Iterable[str], place: str) -> None:
+    """Each column must be one of these data sets', where all of them are known."""
+    known = [study.datasets[name].known_columns for name in datasets]
+    if any(one is None for one in known):
+        return
+    every = {"site"}.union(*(one for one in known if one is not None))
+    for column in columns:
+        if column not in every:
+            raise ValueError(f"{place}: no data set read for it has a column {column!r}; {nearest(column, every)}")
+
+
 def _no_circle(kind: str, links: dict[str, str | None]) -> None:
     for start in links:
         seen, here = [start], links[start]
@@ -234,3 +251,14 @@ def _check_overlaps(study: Study) -> None:
                     f"({films[name]}), so it is no "
                     f"external test; take another set, or say why in datasets.{name}.shares_films"
                 )
+
+
+def _check_prompt(study: Study, name: str, dataset: str) -> None:
+    """The columns of a prompt must be in the data set."""
+    prompt, place = study.prompts[name], f"prompts.{name}"
+    try:
+        fields = [field for field in fields_of(prompt, place) if field != FINDINGS]
+    except SynthGainError as error:
+        raise ValueError(str(error)) from None
+    _check_columns(study, dataset, fields, f"{place}.template")
+    _check_columns(study, dataset, prompt.of or (), f"{place}.of")

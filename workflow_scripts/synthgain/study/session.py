@@ -120,7 +120,7 @@ class Session:
         """Return where the reports of this call are, and how a study with planned looks stands now."""
         pages = [path for path in self.targets("report") if path.endswith(".html") and Path(path).exists()]
         looks = (told_of_looks(self.study, self.results / run) for run in self.planners)
-        return [*(f"\nreport: {path}" for path in pages), *(line for line in looks if line)]
+        return [*(f"report: {path}" for path in pages), *(line for line in looks if line)]
 
     def _is_made(self, folder: str, path: str, identity: str) -> bool:
         """Return whether a manifest is there with the identity it should have."""
@@ -261,6 +261,7 @@ class Session:
         compute = self.study.compute
         os.environ["SYNTHGAIN_DEVICE"] = os.environ.get("SYNTHGAIN_DEVICE", compute.device)
         os.environ["SYNTHGAIN_ALLOW_CPU"] = str(int(compute.allow_cpu))  # the config alone allows it
+        os.environ.pop("PYTHONSAFEPATH", None)  # a script finds the library in its own folder
         # `python` in the rules is the interpreter that runs Snakemake, activated or not.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 

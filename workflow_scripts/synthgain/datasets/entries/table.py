@@ -39,7 +39,7 @@ class TableDataset(TableOptions, RowsDataset):
 
     @property
     def counted(self) -> dict[str, object]:
-        form = {} if self.format is None else {"format": self.format.dump()}
+        form = {} if self.format is None else {"format": self.format.dump(exclude_none=True)}
         return {"table": {"path": self.table, "where": self.where, **form}}
 
     def needs(self) -> str | None:
