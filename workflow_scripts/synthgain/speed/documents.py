@@ -223,14 +223,29 @@ class Cost(Document):
     kept: int = 0
 
 
+class LookCost(Document):
+    """A planned look: seconds of all work up to it, one job after the other (of jobs on a GPU also apart).
+
+    ends_without, ends_with: shares of studies that end there without a difference, and with one of three standard
+    errors of the last look.
+    """
+
+    replicates: int
+    seconds: float
+    gpu_seconds: float
+    ends_without: float
+    ends_with: float
+
+
 class Forecast(Document):
-    """What forecast_cost writes. runs: how many the study has, all of the same work."""
+    """What forecast_cost writes. runs: how many the study has, all of the same work; looks: if several are planned."""
 
     study: str
     runs: int
     groups: list[Cost]
     sizes: dict[str, Size]
     speed: Speed
+    looks: list[LookCost] = []
 
 
 class SplitColumn(Document):
