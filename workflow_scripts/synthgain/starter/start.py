@@ -30,7 +30,9 @@ def start_study(data: Path, name: str, measure: bool) -> tuple[Path, str]:
     starter = _starter(name, found)
 
     def config(sizes: Sizes) -> Mapping[str, Any]:
-        return {**parse_yaml(study_text(starter, sizes)), "data_root": str(found.root)}
+        written = parse_yaml(study_text(starter, sizes))
+        assert isinstance(written, dict), "the text is a mapping"
+        return {**written, "data_root": str(found.root)}
 
     parse_study(config(usual(32, gpu=False)))  # a wrong name is said before anything is measured
     gpu = gpu_here()
