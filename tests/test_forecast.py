@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -32,6 +33,7 @@ from synthgain.speed.documents import Counted, Forecast, Size, SizeSource, Speed
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
+from synthgain.statistics.protocol_power import shares_that_end
 from synthgain.study.planner import PlannedJob, Planner
 from synthgain.study.session import Session
 from synthgain.study.stage import TABLES
@@ -261,6 +263,28 @@ def group(rule: str, work: list[Term], jobs: int = 1, after: list[int] | None = 
         "loads": STAGES[rule].loads if work else TABLES,
     }
     return Counted(**{**entry, **more})
+
+
+def test_work_is_counted_up_to_each_planned_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    looks = {"count": 12, "looks": [4, 8, 12], "per_job": 4}
+    once, planned = (
+        next(iter(Session(tiny(replicates=given), ROOT, Path("results")).planners.values()))
+        .at(look)
+        .job("forecast_cost")
+        .slice
+        for given, look in (({"count": 12}, ""), (looks, "look-1/"))
+    )
+    assert "looks" not in once
+    jobs = [
+        sum(group["jobs"] for group in look["groups"] if group["rule"] == "train_downstream")
+        for look in planned["looks"]
+    ]
+    assert jobs == [6, 12, 18]
+    assert planned["groups"] == planned["looks"][-1]["groups"]
+    ends = shares_that_end([4, 8, 12], 0.05, 0.024**2, 0.19**2 / 150, np.random.default_rng(0))
+    assert [sum(shares) for shares in zip(*ends, strict=True)] == pytest.approx([1, 1])
+    assert ends[0][1] > ends[0][0]
 
 
 def test_hours_of_a_group_by_hand() -> None:

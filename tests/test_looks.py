@@ -1,9 +1,44 @@
 """Boundaries of planned looks, and what a plan of looks errs and costs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from synthgain.runtime.files import read_json
+from synthgain.statistics.look_rates import LEVEL_LIMIT, PATIENTS, PLANS, RUNS, look_rates, markdown_table
 from synthgain.statistics.looks import Design, look_levels, simulated_rates
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_document_shows_the_stored_rates_of_all_plans() -> None:
+    stored = read_json(DOCS / "looks.json")
+    assert stored["runs"] == RUNS
+    assert [(tuple(row["looks"]), row["patients"]) for row in stored["results"]] == [
+        (plan, variance) for plan in PLANS for variance in PATIENTS
+    ]
+    assert markdown_table(stored["results"]) in (DOCS / "protocol.md").read_text()
+
+
+def test_no_plan_errs_more_than_declared_and_power_stays() -> None:
+    stored = read_json(DOCS / "looks.json")["results"]
+    once = {row["patients"]: row for row in stored if row["looks"] == [24]}
+    for row in stored:
+        assert max(row["rejected"], row["false_equivalent"]) <= LEVEL_LIMIT
+        if row["looks"][-1] == 24:
+            assert row["power"] > once[row["patients"]]["power"] - 0.03
+            assert row["equivalent"] > once[row["patients"]]["equivalent"] - 0.03
+
+
+def test_stored_rates_are_those_of_the_code() -> None:
+    """A part again, with 4000 studies: within four standard errors."""
+    stored = {(tuple(row["looks"]), row["patients"]): row for row in read_json(DOCS / "looks.json")["results"]}
+    for row in look_rates(4000, [(8, 16, 24)], [0.2]):
+        kept = stored[tuple(row["looks"]), row["patients"]]
+        assert row["levels"] == pytest.approx(kept["levels"])
+        for name in ("rejected", "false_equivalent", "power", "equivalent"):
+            assert row[name] == pytest.approx(kept[name], abs=4 * np.sqrt(kept[name] * (1 - kept[name]) / 4000))
 
 
 def test_one_look_is_tested_at_alpha() -> None:

@@ -29,8 +29,40 @@ def plan_text(forecast: Forecast, kept: Sequence[int], cores: int, threads: Mapp
     if named:
         lines += ["", *_table(["of these", *head], [_row(g, f"{g.rule} {g.name}") for g in named])]
     rows = [*(_row(arm, str(arm.arm)) for arm in by(groups, "arm")), _row(shared, "shared by the arms")]
-    lines += ["", *_table(["arm", *head], rows), "", *_bounds(groups, cores), *_notes(forecast, total, threads)]
+    lines += [
+        "",
+        *_table(["arm", *head], rows),
+        *_looks(forecast),
+        "",
+        *_bounds(groups, cores),
+        *_notes(forecast, total, threads),
+    ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _looks(forecast: Forecast) -> list[str]:
+    """What is spent up to each planned look, and on average."""
+    if not forecast.looks:
+        return []
+    heads = ["look", "replicates", "time up to it", "GPU time", "ends here: no difference", "a clear one"]
+    rows = [
+        [
+            str(number),
+            str(look.replicates),
+            duration(look.seconds),
+            duration(look.gpu_seconds),
+            f"{100 * look.ends_without:.0f} %",
+            f"{100 * look.ends_with:.0f} %",
+        ]
+        for number, look in enumerate(forecast.looks, start=1)
+    ]
+    none = sum(look.seconds * look.ends_without for look in forecast.looks)
+    clear = sum(look.seconds * look.ends_with for look in forecast.looks)
+    text = (
+        f"On average {duration(none)} without a difference and {duration(clear)} with a clear one (three "
+        "standard errors of the last look), one job after the other; the tables above are of all looks."
+    )
+    return ["", *_table(heads, rows), *wrap(text, WIDTH)]
 
 
 def duration(seconds: float) -> str:

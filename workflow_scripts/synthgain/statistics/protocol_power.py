@@ -1,17 +1,19 @@
 """What a study can find, said before it is run: power of the primary comparison, of *equivalent*, of each control."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from synthgain.statistics.look_rates import EFFECT
 from synthgain.statistics.looks import Design, look_levels, simulated_rates
 from synthgain.statistics.power import POWER, detectable_effect, hillis_df, standard_error
 
 RUNS = 20_000  # simulated studies a number: its standard error is at most 0.0035
 # The first setting of docs/statistics.md (AUROC near .87, 150 patients): what stands in where nothing was assumed.
 USUAL_SEED_SD, USUAL_PATIENT_SD = 0.024, 0.19
+USUAL_PATIENTS = 150
 USUAL = "the first simulated setting of docs/statistics.md"
 
 
@@ -56,6 +58,16 @@ def planned_power(
         shared = replace(design, margin=0.0, alpha=alpha / len(controls))
         found["controls"] = dict.fromkeys(controls, simulated_rates(shared, RUNS, random).rejected)
     return found
+
+
+def shares_that_end(
+    looks: Sequence[int], alpha: float, seed_variance: float, patient_variance: float, random: np.random.Generator
+) -> list[tuple[float, float]]:
+    """Return the share of studies that end at each look: without a difference, with one of three standard errors."""
+    design = Design(tuple(looks), 0.0, 0.0, seed_variance, patient_variance, alpha)
+    effect = EFFECT * standard_error(seed_variance, patient_variance, looks[-1])
+    none, found = (simulated_rates(replace(design, difference=size), RUNS, random) for size in (0.0, effect))
+    return list(zip(none.ends, found.ends, strict=True))
 
 
 def _detectable(design: Design, level: float) -> float | None:

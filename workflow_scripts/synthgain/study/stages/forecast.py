@@ -48,7 +48,22 @@ def forecast_cost(plan: Planner) -> Draft:
         "groups": [group.counted().json_values() for group in work_groups(plan)],
         "datasets": {name: size_facts(plan, name) for name in used_datasets(plan)},
     }
-    return Draft(facts, {"speed": [{}]})
+    return Draft({**facts, **_looks(plan)}, {"speed": [{}]})
+
+
+def _looks(plan: Planner) -> dict[str, object]:
+    """Return the work up to each planned look, and what says where a study ends; nothing for one look."""
+    study = plan.study
+    if study.replicates.looks is None:
+        return {}
+    groups = [work_groups(plan.at(look)) for look in look_folders(study)]
+    assumed, first = study.analysis.assumed, next(iter(study.analysis.primaries), None)
+    looks = [
+        {"replicates": count, "groups": [group.counted().json_values() for group in found]}
+        for count, found in zip(study.replicates.planned, groups, strict=True)
+    ]
+    facts = {"alpha": study.analysis.alpha, "test_set": first.test_set if first else study.evaluate_on[0]}
+    return {"looks": looks, **facts, "assumed": assumed.model_dump() if assumed is not None else None}
 
 
 def measured_kinds(plan: Planner) -> tuple[dict[str, Document], list[str]]:
@@ -174,7 +189,7 @@ def size_facts(plan: Planner, name: str) -> dict[str, object]:
         if split.column is not None:
             validation = {"validation": split.validation} if split.validation else {}
             facts["column"] = {"name": split.column, "map": split.map, **validation}
-    return facts | config.counted
+    return facts | config.counted(plan.root)
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
