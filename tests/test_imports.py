@@ -50,6 +50,8 @@ ALLOWED = {
         "speed.documents",
         "statistics.metric_registry",
     },
+    # reads the user's files as the adapters do, and asks the planner and the forecast
+    "starter": {"datasets", "speed", "study"},
     "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
     # What a person sees of a call: the stages' titles, and the forecast.
     "terminal": {"study", "speed.documents", "speed.forecast", "speed.plan_text"},

@@ -5,6 +5,7 @@ import shutil
 import pandas as pd
 
 from synthgain.data.image_set import ImageSet, job_dataset, write_image_set
+from synthgain.data.options import Prompt
 from synthgain.entry import checked
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned
@@ -45,6 +46,7 @@ def draw_pool_shard(job: Job) -> None:
         state=job.state_folder(),
         inputs=job.inputs,
         threads=job.threads,
+        prompt=checked(Prompt, part["prompt"], "prompt", of_slice=True) if part.get("prompt") else None,
         masks=masks and checked(PlannedMasks, masks, "masks", of_slice=True),
         inpainting=inpainting and checked(Inpainting, inpainting, "inpainting", of_slice=True),
     )

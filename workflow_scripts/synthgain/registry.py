@@ -62,6 +62,7 @@ NETWORKS = {
     "monai_segmenters": "synthgain.networks.monai_segmenters",
     "unet": "synthgain.networks.unet",
     "unet_condition": "synthgain.networks.unet_condition",
+    "unet_text": "synthgain.networks.unet_text",
     "gan": "synthgain.networks.gan",
 }
 SPACES = {

@@ -41,6 +41,11 @@ class GeneratorBase(Entry):
         return [name for name in self.condition_on if name != MASK]
 
     @property
+    def prompt_name(self) -> str | None:
+        """The study's prompt that it is told, None for a family or a generator without text."""
+        return None
+
+    @property
     def mask_conditioned(self) -> bool:
         """True if the generator draws an image for a given mask."""
         return MASK in self.condition_on

@@ -33,8 +33,8 @@ class Generator(Protocol):
     network: nn.Module
     encoder: ConditionEncoder
 
-    def null_condition(self, n: int) -> Condition:
-        """Return the condition of `n` samples of which nothing is known."""
+    def null_condition(self, n: int, prompt: str | None = None) -> Condition:
+        """Return the condition of `n` samples of which nothing is known but the `prompt`, if any."""
 
     def encode_conditions(self, table: pd.DataFrame, masks: Tensor | None = None) -> Condition:
         """Return the condition of each row; masks: (N, K, H, W) in {-1, 1}, where the generator takes them."""
@@ -92,6 +92,9 @@ class SavedGenerator(BaseModel):
     structures: tuple[str, ...] = ()
     mask_by: str | None = None
     formulation: dict[str, object] = {}
+    text: bool = False
+    prompt: dict[str, object] | None = None
+    prompt_columns: dict[str, dict[str, str | list[str]]] = {}
 
     @property
     def drawn_channels(self) -> int:

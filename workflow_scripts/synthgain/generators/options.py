@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from synthgain.data.options import Prompt
 from synthgain.entry import Entry, Name, OmittedWhen, Share
 from synthgain.networks.options import NetworkChoice
+from synthgain.networks.text_options import Words
 
 
 class TrainOn(Entry):
@@ -49,4 +51,6 @@ class TrainingSlice(BaseModel):
     condition_on: list[str]
     train_on: TrainOn
     init_from: str | None = None
+    prompt: Prompt | None = None
+    text_encoder: Words | None = None
     seed: int

@@ -225,7 +225,7 @@ def log_table(log: list[dict[str, float]]) -> str:
 
 def publish(folder: Path, steps: list[int], target: Path) -> list[str]:
     """Link the snapshots below `target/snapshots` and the last one's parts into `target`; return the files' names."""
-    for part in ("snapshots", "network", "condition_encoder", "control_network"):
+    for part in ("snapshots", "network", "condition_encoder", "control_network", "text_encoder"):
         shutil.rmtree(target / part, ignore_errors=True)
     names = []
     for step in steps:

@@ -171,7 +171,7 @@ class PlacedData:
     """Images and conditions of all rows where a training step finds them fast.
 
     images (N, C, H, W) uint8 and condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values
-    (N, columns) float32, null (N, columns) bool; labelled (N,) bool.
+    (N, columns) float32, null (N, columns) bool; labelled (N,) bool; words (N, VARIANTS, …) of the text encoder.
     """
 
     images: Tensor
@@ -179,21 +179,31 @@ class PlacedData:
     null: Tensor
     labelled: Tensor
     masks: Tensor | None = None
+    words: Tensor | None = None
 
     @classmethod
-    def of(cls, data: TrainingData, encoder: ConditionEncoder, device: torch.device) -> "PlacedData":
-        """Encode and place; an unlabelled row is null in every column."""
+    def of(
+        cls, data: TrainingData, encoder: ConditionEncoder, device: torch.device, words: Tensor | None = None
+    ) -> "PlacedData":
+        """Encode and place; an unlabelled row is null in every column. words: inputs of the text encoder, if any."""
         values, null = (torch.from_numpy(array).to(device) for array in encoder.encode_table(data.table))
         labelled = torch.from_numpy(data.labelled).to(device)
         null |= ~labelled[:, None]
         masks = None if data.masks is None else place(data.masks, device)
-        return cls(place(data.images, device), values, null, labelled, masks)
+        words = None if words is None else words.to(device)
+        return cls(place(data.images, device), values, null, labelled, masks, words)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
         device = self.values.device
         placed = rows.to(device, non_blocking=True)
         return to_signed(taken(self.images, rows, device)), self.values[placed], self.null[placed]
+
+    def texts(self, rows: Tensor, variants: Tensor) -> Tensor | None:
+        """Return the text encoder's inputs of `rows` (B,), each of its variant (B,) int64; None without a text."""
+        if self.words is None:
+            return None
+        return self.words[rows.to(self.words.device, non_blocking=True), variants]
 
     def condition_masks(self, rows: Tensor) -> Tensor | None:
         """Return masks (B, K, H, W) float32 in {-1, 1} of `rows`, all 0 where unlabelled; None without a condition."""

@@ -55,14 +55,24 @@ def build_control(network: ModelMixin, image_size: int, condition_channels: int)
 
 
 def evaluate_controlled(
-    network: ModelMixin, control: ModelMixin, images: Tensor, time: Tensor, vector: Tensor, masks: Tensor
+    network: ModelMixin,
+    control: ModelMixin,
+    images: Tensor,
+    time: Tensor,
+    vector: Tensor,
+    masks: Tensor,
+    **text: Tensor,
 ) -> Tensor:
-    """Return the output (N,C,H,W) of the network, steered by what the control network makes of `masks` (N,K,H,W)."""
+    """Return the output (N,C,H,W) of the network, steered by what the control network makes of `masks` (N,K,H,W).
+
+    text: `encoder_hidden_states` and their `encoder_attention_mask`, where the network attends to a text. diffusers'
+    control network takes no such mask: empty places are zeros to it.
+    """
     patch = patch_size(network, images)
     down, middle = control(
         to_patches(images, patch),
         time,
-        encoder_hidden_states=None,
+        encoder_hidden_states=text.get("encoder_hidden_states"),
         controlnet_cond=to_patches(masks, patch),
         class_labels=vector,
         return_dict=False,
@@ -74,4 +84,5 @@ def evaluate_controlled(
         vector,
         down_block_additional_residuals=down,
         mid_block_additional_residual=middle,
+        **text,
     )

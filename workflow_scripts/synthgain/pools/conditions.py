@@ -8,6 +8,7 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns
 from synthgain.data.order import training_order
+from synthgain.data.prompts import COLUMN
 from synthgain.entry import checked
 from synthgain.pools.options import Conditions
 from synthgain.pools.raking import level_names, raked_weights, redraw_rows, target_shares
@@ -123,6 +124,7 @@ def synthetic_table(
             "parent_image_id": rows["image_id"].astype(str),
             "parent_patient_id": rows["patient_id"].astype(str),
             "seed": sample_seeds(rows, keys),
+            **({COLUMN: rows[COLUMN]} if COLUMN in rows else {}),
         }
     )
     return shuffled_targets(table, columns, keys) if checked(Conditions, conditions, "conditions").shuffled else table

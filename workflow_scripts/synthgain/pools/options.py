@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from synthgain.datasets.entries.table import Imported
-from synthgain.entry import Entry, Name, Options, Share
+from synthgain.entry import Entry, Name, OmittedWhen, Options, Share
 
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
 Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper"]
@@ -39,12 +39,17 @@ class Sampling(Entry):
     guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
     batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
+    negative_prompt: Annotated[str | None, OmittedWhen(None)] = Field(
+        None, description="Text that guidance leads away from, in place of the null prompt; needs guidance."
+    )
     compile: bool | Literal["auto"] = Field("auto", description="Compile the network; auto: where it pays.")
 
     @model_validator(mode="after")
     def _interval_rises(self) -> "Sampling":
         if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
             raise ValueError(f"guidance_interval: give [lowest, highest], not {list(self.guidance_interval)}")
+        if self.negative_prompt is not None and self.guidance_scale == 1.0:
+            raise ValueError("negative_prompt: does nothing without guidance; give guidance_scale above 1")
         return self
 
 
@@ -150,6 +155,9 @@ class Pool(Entry):
     masks: PoolMasks | None = Field(None, description="Condition masks; default: the training rows' own.")
     inpainting: Inpainting | None = Field(None, description="Redraw the region of a structure in the real image.")
     misaligned: bool = Field(False, description="Permute the masks among the images: a negative control.")
+    prompt: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="Prompt (of `prompts`) that rows become; default: that of the generator."
+    )
     sampling: Sampling = Field(Sampling(), description="Solver, steps, guidance.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
@@ -178,6 +186,8 @@ class Pool(Entry):
             raise ValueError(
                 f"shuffled, misaligned and balance go with {able}: other pools keep the rows that they have"
             )
+        if self.prompt is not None and self.from_ is None:
+            raise ValueError("prompt: goes with from, a generator that is told of a text")
         if (self.masks or self.inpainting) and self.from_ is None:
             raise ValueError("masks and inpainting go with from")
         if self.masks is not None and self.inpainting is not None:

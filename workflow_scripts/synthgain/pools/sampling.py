@@ -117,8 +117,9 @@ class Sampler:
                 return one_step.generate(latents, condition())
             noise = noise_of(seeds, tuple(self.generator.image_shape))
             noise = noise.to(self.device, memory_format=memory_format(self.device))
-            guidance = self.options.guidance_scale, self.options.guidance_interval
-            return sample(self.generator, condition(), noise, self.options.solver, self.options.steps, *guidance)
+            options = self.options
+            guidance = options.guidance_scale, options.guidance_interval, options.negative_prompt
+            return sample(self.generator, condition(), noise, options.solver, options.steps, *guidance)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that the network runs in: as it is, or mixed with bfloat16."""
@@ -194,6 +195,7 @@ def sample(
     steps: int,
     guidance_scale: float = 1.0,
     guidance_interval: Sequence[float] | None = None,
+    negative_prompt: str | None = None,
 ) -> Tensor:
     """Integrate from noise to images.
 
@@ -203,7 +205,7 @@ def sample(
     Returns (N, C, H, W) float32.
     """
     sigmas = karras_sigmas(steps, generator.sigma_min, generator.sigma_max)
-    denoise = guided_denoiser(generator, condition, len(noise), guidance_scale, guidance_interval)
+    denoise = guided_denoiser(generator, condition, len(noise), guidance_scale, guidance_interval, negative_prompt)
     return SOLVERS[solver](denoise, noise * sigmas[0], sigmas)
 
 
@@ -217,15 +219,22 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float) -> list[float]
 
 
 def guided_denoiser(
-    generator: Denoiser, condition: Condition, count: int, scale: float, interval: Sequence[float] | None
+    generator: Denoiser,
+    condition: Condition,
+    count: int,
+    scale: float,
+    interval: Sequence[float] | None,
+    negative_prompt: str | None = None,
 ) -> Denoise:
     """Return D(x, σ) with classifier-free guidance: null + w (conditional − null).
 
     Ho and Salimans 2022 (arXiv 2207.12598), only inside `interval` (Kynkäänniemi et al. 2024,
-    arXiv 2404.07724). Where w = 1 or σ lies outside, the null pass is not computed.
+    arXiv 2404.07724). Where w = 1 or σ lies outside, the null pass is not computed. negative_prompt: a text in place
+    of the null one.
     """
     low, high = (0.0, math.inf) if interval is None else interval
-    null = generator.null_condition(count) if scale != 1.0 else None
+    told = {} if negative_prompt is None else {"prompt": negative_prompt}
+    null = generator.null_condition(count, **told) if scale != 1.0 else None
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         level = torch.full((count,), sigma, dtype=torch.float32, device=x.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from synthgain.data.templates import FINDINGS, fields_of
 from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
@@ -59,10 +60,21 @@ def _check_generation(study: Study) -> None:
         if generator.init_from is not None:
             _known(generator.init_from, study.generators, f"{place}.init_from")
     _no_circle("generators", {name: g.init_from for name, g in study.generators.items()})
+    for name, generator in study.generators.items():
+        if generator.prompt_name is not None:
+            _known(generator.prompt_name, study.prompts, f"generators.{name}.prompt")
+            for dataset in generator.train_on.datasets:
+                _check_prompt(study, generator.prompt_name, dataset)
     for name, pool in study.pools.items():
         place = f"pools.{name}"
         if pool.from_ is not None:
             _known(pool.from_, study.generators, f"{place}.from")
+        if pool.prompt is not None:
+            _known(pool.prompt, study.prompts, f"{place}.prompt")
+            if study.generators[pool.from_ or ""].prompt_name is None:
+                raise ValueError(f"{place}.prompt: the generator {pool.from_!r} is told of no text; give it a prompt")
+            if pool.rows_of in study.datasets:
+                _check_prompt(study, pool.prompt, pool.rows_of or "")
         if pool.rows_of is not None:
             _trained(study, pool.rows_of, f"{place}.rows_of")
         for other in (pool.of, pool.thin_to):
@@ -239,3 +251,14 @@ def _check_overlaps(study: Study) -> None:
                     f"({films[name]}), so it is no "
                     f"external test; take another set, or say why in datasets.{name}.shares_films"
                 )
+
+
+def _check_prompt(study: Study, name: str, dataset: str) -> None:
+    """The columns of a prompt must be in the data set."""
+    prompt, place = study.prompts[name], f"prompts.{name}"
+    try:
+        fields = [field for field in fields_of(prompt, place) if field != FINDINGS]
+    except SynthGainError as error:
+        raise ValueError(str(error)) from None
+    _check_columns(study, dataset, fields, f"{place}.template")
+    _check_columns(study, dataset, prompt.of or (), f"{place}.of")

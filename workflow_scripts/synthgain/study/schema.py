@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.data.options import Prompt
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, OmittedWhen, Share
 from synthgain.pools.options import Pool
@@ -208,6 +209,7 @@ class Study(Entry):
     study_seeds: list[int] | None = Field(None, description="Repeat the study (known-truth pools only).")
     image: Image = Field(Image(), description="One geometry for all sets and pools.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
+    prompts: dict[Name, Prompt] = Field(default_factory=dict, description="Texts of rows, by name.")
     generators: dict[Name, Generator] = Field(default_factory=dict, description="Generators by name.")
     pools: dict[Name, Pool] = Field(default_factory=dict, description="Pools of synthetic images by name.")
     models: dict[Name, Model] = Field(min_length=1, description="Downstream models by name.")

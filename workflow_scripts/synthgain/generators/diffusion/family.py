@@ -1,16 +1,18 @@
 """The diffusion family: its config entry, and what others must know of it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from synthgain.entry import Name, OmittedWhen
 from synthgain.generators.diffusion.options import Formulation
 from synthgain.generators.family import Family, GeneratorBase
 from synthgain.generators.options import GeneratorTraining
 from synthgain.networks.generator_options import UNet, UNetCondition
 from synthgain.networks.options import Network, by_name, network_of
+from synthgain.networks.text_options import UNetText, Words
 
-NETWORKS = by_name(UNet, UNetCondition)  # the first is the default
+NETWORKS = by_name(UNet, UNetCondition, UNetText)  # the first is the default
 
 
 class DiffusionGenerator(GeneratorBase):
@@ -22,7 +24,13 @@ class DiffusionGenerator(GeneratorBase):
         "concatenation",
         description="How a mask condition enters: as input channels, or by a ControlNet beside frozen `init_from`.",
     )
-    network: UNet | UNetCondition = Field(UNet(), description="`name` and the network's options.")
+    prompt: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="Prompt (of `prompts`) that it is told of each image; needs the network unet_text."
+    )
+    text_encoder: Annotated[Words | None, OmittedWhen(None)] = Field(
+        None, description="How the prompt is read; default: words."
+    )
+    network: UNet | UNetCondition | UNetText = Field(UNet(), description="`name` and the network's options.")
     formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")
     training: GeneratorTraining = Field(description="Training.")
 
@@ -43,11 +51,27 @@ class DiffusionGenerator(GeneratorBase):
             raise ValueError("mask_by: controlnet needs init_from: the generator whose frozen weights it steers")
         return self
 
+    @model_validator(mode="after")
+    def _texts_make_sense(self) -> "DiffusionGenerator":
+        reads = isinstance(self.network, UNetText)
+        if self.prompt is not None and not reads:
+            raise ValueError(f"prompt: the network {self.network.name} attends to no text; give network: unet_text")
+        if reads and self.prompt is None and not (self.mask_conditioned and self.mask_by == "controlnet"):
+            raise ValueError("network: unet_text attends to a text; name its prompt")
+        if self.text_encoder is not None and self.prompt is None:
+            raise ValueError("text_encoder: there is no prompt to read; give prompt, or leave it out")
+        return self
+
+    @property
+    def prompt_name(self) -> str | None:
+        return self.prompt
+
 
 def facts(config: DiffusionGenerator) -> dict[str, object]:
     """Return how a mask condition enters (or null) and the noise parametrisation."""
     return {
         "mask_by": config.mask_by if config.mask_conditioned else None,
+        **({} if config.text_encoder is None else {"text_encoder": config.text_encoder.dump()}),
         "formulation": config.formulation.dump(),
     }
 

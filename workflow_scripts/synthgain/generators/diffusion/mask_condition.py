@@ -7,6 +7,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from synthgain.device import memory_format
+from synthgain.generators.prompting import Text
 from synthgain.networks.unet import evaluate
 from synthgain.runtime.errors import SynthGainError
 
@@ -33,17 +34,25 @@ def checked_masks(masks: Tensor, count: int, structures: Sequence[str], size: in
 
 
 def evaluate_conditioned(
-    network: ModelMixin, control: ModelMixin | None, images: Tensor, time: Tensor, vector: Tensor, masks: Tensor | None
+    network: ModelMixin,
+    control: ModelMixin | None,
+    images: Tensor,
+    time: Tensor,
+    vector: Tensor,
+    masks: Tensor | None,
+    text: Text | None = None,
 ) -> Tensor:
     """Return the network's output (N,C,H,W) for time (N,), vector (N,D) and masks (N,K,H,W) in {-1, UNKNOWN, 1}.
 
     control: the control network that takes the masks, or None: they are concatenated to the images (N,C,H,W).
+    text: what the network attends to, None for one that attends to nothing.
     """
+    told = {} if text is None else {"encoder_hidden_states": text.tokens, "encoder_attention_mask": text.mask}
     if masks is None:
-        return evaluate(network, images, time, vector)
+        return evaluate(network, images, time, vector, **told)
     if control is None:
         joined = torch.cat([images, masks.to(images.dtype)], dim=1)
-        return evaluate(network, joined.contiguous(memory_format=memory_format(images.device)), time, vector)
+        return evaluate(network, joined.contiguous(memory_format=memory_format(images.device)), time, vector, **told)
     from synthgain.networks.unet_condition import evaluate_controlled  # loads diffusers' ControlNet: only where used
 
-    return evaluate_controlled(network, control, images, time, vector, masks.to(images.dtype))
+    return evaluate_controlled(network, control, images, time, vector, masks.to(images.dtype), **told)

@@ -22,8 +22,10 @@ from synthgain.generators.diffusion.mask_condition import CONCATENATION, CONTROL
 from synthgain.generators.diffusion.options import DiffusionSlice
 from synthgain.generators.diffusion.options import Formulation as Options
 from synthgain.generators.options import GeneratorTraining
+from synthgain.generators.prompting import VARIANTS, Prompting, training_inputs, word_encoder
 from synthgain.generators.run import Run, Stateful, common_parts, training_options, weight_average
 from synthgain.generators.training_data import PlacedData, TrainingData, measure_sigma_data, training_slice
+from synthgain.networks.text_options import Words
 from synthgain.networks.unet import condition_dimension, prepare_memory_format
 from synthgain.registry import NETWORKS
 from synthgain.runtime.command import Job, logger
@@ -47,6 +49,8 @@ class DiffusionRun(Run):
     average: EMAModel
     optimizer: torch.optim.Optimizer
     mask_by: str | None = None
+    prompting: Prompting | None = None
+    words: Tensor | None = None  # (N, VARIANTS, …) inputs of the text encoder
     # From `start` on.
     forward: nn.Module = field(init=False)
     prepared_optimizer: AcceleratedOptimizer = field(init=False)
@@ -64,13 +68,15 @@ class DiffusionRun(Run):
         model = compiled(self.module, self.accelerator.device) if self.options.compile else self.module
         self.forward, self.prepared_optimizer = self.accelerator.prepare(model, self.optimizer)
         self.forward.train()
-        self.placed = PlacedData.of(self.data, self.module.encoder, self.accelerator.device)
+        self.placed = PlacedData.of(self.data, self.module.encoder, self.accelerator.device, self.words)
 
     def take_step(self, rows: Tensor, own: Tensor) -> Tensor:
         for group in self.prepared_optimizer.param_groups:
             group["lr"] = self.learning_rate_at(self.step)
         clean, values, null = self.placed.batch(rows)
-        return train_step(self, self.prepared_optimizer, clean, values, null, self.placed.condition_masks(rows), own)
+        return train_step(
+            self, self.prepared_optimizer, clean, values, null, self.placed.condition_masks(rows), own, rows
+        )
 
     def save_parts(self, folder: Path) -> None:
         self.average.copy_to(self.averaged.parameters())
@@ -85,8 +91,21 @@ class DiffusionRun(Run):
             "formulation": self.formulation.config(),
             "sigma_data": self.formulation.sigma_data,
             "mask_by": self.mask_by,
+            **self._text_facts(),
             "parameters": sum(parameter.numel() for parameter in self.module.parameters()),
             "trained_parameters": sum(parameter.numel() for parameter in self.module.trained_parameters()),
+        }
+
+    def _text_facts(self) -> dict[str, object]:
+        if self.module.text is None:
+            return {}
+        facts: dict[str, object] = {"text": True, "vocabulary": len(self.module.text.vocabulary)}
+        if self.prompting is None:  # the null prompt alone: a mask without words
+            return facts
+        return {
+            **facts,
+            "prompt": self.prompting.prompt.model_dump(exclude_unset=True),
+            "prompt_columns": {name: dict(spec) for name, spec in self.prompting.columns.items()},
         }
 
 
@@ -97,7 +116,9 @@ def prepare_run(job: Job) -> DiffusionRun:
     start = load_diffusion(job.inputs.start.only.folder()) if entry.init_from is not None else None
     formulation = build_formulation(entry, data, start)
     torch.manual_seed(integer_seed(**keys, step="initial weights"))
-    module = build_module(entry, data)
+    prompting = None if entry.prompt is None else Prompting(entry.prompt, data.columns)
+    variants = [] if prompting is None else prompting.training_prompts(data.table, **keys)
+    module = build_module(entry, data, variants)
     if entry.mask_by == CONTROLNET:
         module = controlled_module(module, start, entry, data)
     elif start is not None:
@@ -108,8 +129,20 @@ def prepare_run(job: Job) -> DiffusionRun:
         module.trained_parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
     averaged = copy.deepcopy(module)
+    words = None if module.text is None else training_inputs(module.text, variants, data.labelled)
     return DiffusionRun(
-        options, data, accelerator, keys, formulation, module, averaged, average, optimizer, entry.mask_by
+        options,
+        data,
+        accelerator,
+        keys,
+        formulation,
+        module,
+        averaged,
+        average,
+        optimizer,
+        entry.mask_by,
+        prompting,
+        words,
     )
 
 
@@ -121,20 +154,28 @@ def train_step(
     null: Tensor,
     masks: Tensor | None,
     own: Tensor,
+    rows: Tensor,
 ) -> Tensor:
     """One optimiser step on this process's slots `own` of the global batch; returns (loss, gradient norm) (2,).
 
-    clean (B,C,H,W), masks (B,K,H,W) float32 in {-1, 1} or None; condition dropout takes columns and mask together.
+    clean (B,C,H,W), masks (B,K,H,W) float32 in {-1, 1} or None, of the training rows `rows` (B,); condition dropout
+    takes columns, mask and text together.
     """
-    level, noise, draws = step_draws(run, clean)
+    level, noise, draws, variants = step_draws(run, clean)
     slots = own.to(clean.device, non_blocking=True)
     dropped = draws[slots] < run.options.condition_dropout
     null = null | dropped[:, None]
     if masks is not None:
         masks = masks.masked_fill(dropped[:, None, None, None], UNKNOWN)
+    words = run.placed.texts(rows, variants[slots])
+    if words is not None:
+        words = words.masked_fill(dropped.reshape(-1, *[1] * (words.dim() - 1)), 0)
     clean = clean.contiguous(memory_format=memory_format(clean.device))
     loss = run.formulation.loss(
-        lambda scaled, moment: run.forward(scaled, moment, values, null, masks), clean, noise[slots], level[slots]
+        lambda scaled, moment: run.forward(scaled, moment, values, null, masks, words),
+        clean,
+        noise[slots],
+        level[slots],
     ).mean()
     run.accelerator.backward(loss)
     norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.options.gradient_clip)
@@ -144,8 +185,8 @@ def train_step(
     return torch.stack([loss.detach(), norm.detach()])
 
 
-def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return noise levels (B,) in (0, 1), noise (B,C,H,W) and dropout numbers (B,) of the whole global batch.
+def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return noise levels (B,) in (0, 1), noise (B,C,H,W), dropout numbers (B,), texts' variants (B,) of the batch.
 
     The levels are one uniform number and its B equal shifts (Kingma et al. 2021, "Variational diffusion
     models", I.1): every batch covers all noise levels, and each slot alone is uniform.
@@ -161,7 +202,8 @@ def step_draws(run: DiffusionRun, clean: Tensor) -> tuple[Tensor, Tensor, Tensor
     level = (start + torch.arange(size, device=device) / size) % 1.0
     dropped = torch.rand(size, generator=generator, device=device)
     noise = torch.randn(size, *clean.shape[1:], generator=generator, device=device)
-    return level.clamp(LEVEL_MARGIN, 1 - LEVEL_MARGIN), noise, dropped
+    variants = torch.randint(VARIANTS, (size,), generator=generator, device=device)
+    return level.clamp(LEVEL_MARGIN, 1 - LEVEL_MARGIN), noise, dropped, variants
 
 
 def build_formulation(entry: DiffusionSlice, data: TrainingData, start: DiffusionGenerator | None) -> Formulation:
@@ -184,14 +226,18 @@ def build_formulation(entry: DiffusionSlice, data: TrainingData, start: Diffusio
     return made
 
 
-def build_module(entry: DiffusionSlice, data: TrainingData) -> ConditionalNetwork:
-    """Return network and condition encoder with fresh weights from torch's global seed."""
+def build_module(entry: DiffusionSlice, data: TrainingData, variants: list[list[str]]) -> ConditionalNetwork:
+    """Return network and encoders with fresh weights from torch's global seed. variants: prompts of training."""
     channels, size = data.images.shape[1], data.images.shape[-1]
     concatenated = 0 if data.masks is None or entry.mask_by != CONCATENATION else data.masks.shape[1]
     build = load(NETWORKS, entry.network.module).build
     network: UNet2DModel = build(entry.network.options, size, channels, concatenated)
     specs = column_specs(entry.condition_on, data.columns, data.table[data.labelled])
-    return ConditionalNetwork(network, ConditionEncoder(specs, condition_dimension(network)))
+    encoder = ConditionEncoder(specs, condition_dimension(network))
+    text = None
+    if entry.prompt is not None:
+        text = word_encoder(variants, condition_dimension(network), entry.text_encoder or Words())
+    return ConditionalNetwork(network, encoder, text=text)
 
 
 def take_over_weights(module: ConditionalNetwork, start: DiffusionGenerator, manifest: str) -> None:
@@ -201,6 +247,8 @@ def take_over_weights(module: ConditionalNetwork, start: DiffusionGenerator, man
         raise SynthGainError(f"init_from {manifest}: none of its network's weights fit; use the same network options")
     module.network.load_state_dict(fitting, strict=False)
     shared = module.encoder.take_over(start.encoder)
+    if module.text is not None and start.text is not None:
+        shared += [f"{module.text.take_over(start.text)} words"]
     total = len(module.network.state_dict())
     logger.info(
         "started from %s: %d of %d tensors fit, conditions %s",
@@ -241,7 +289,7 @@ def controlled_module(
             f"{manifest} {', '.join(columns) or 'none'}; give the same, in that order"
         )
     control = build_control(start.network, data.images.shape[-1], data.masks.shape[1])
-    return ConditionalNetwork(start.network, start.encoder, control)
+    return ConditionalNetwork(start.network, start.encoder, control, start.text)
 
 
 def scheduler_of(formulation: Formulation) -> Scheduler:

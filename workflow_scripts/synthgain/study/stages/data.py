@@ -17,11 +17,16 @@ DATA_ROOT = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
 
 def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     config = plan.study.datasets[dataset]
+    options = config.job_options(dataset)
+    texts = text_columns(plan.study, dataset)
+    if texts:
+        kept = options.get("keep")
+        options = {**options, "keep": [*(kept if isinstance(kept, list) else []), *texts]}
     return Draft(
         {
             "dataset": dataset,
             "module": config.adapter,
-            "options": config.job_options(dataset),
+            "options": options,
             "image": plan.study.image.dump(),
             "max_quarantined_share": config.max_quarantined_share,
             "source": _source_checksum(plan, dataset),
@@ -29,6 +34,14 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
         },
         modules=(ADAPTERS[config.adapter], *config.modules),
     )
+
+
+def text_columns(study: Study, dataset: str) -> list[str]:
+    """Return the columns of a data set whose text the study's prompts take as it is."""
+    used = {generator.prompt_name for generator in study.generators.values() if dataset in generator.train_on.datasets}
+    used |= {pool.prompt for pool in study.pools.values() if pool.rows_of == dataset}
+    found = [study.prompts[name].column for name in sorted(filter(None, used)) if name in study.prompts]
+    return list(dict.fromkeys(column for column in found if column is not None))
 
 
 def split_dataset(plan: Planner, dataset: str) -> Draft:

@@ -23,12 +23,14 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
     config = plan.study.generators[generator]
     training = config.training.dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
+    prompt = {} if config.prompt_name is None else {"prompt": plan.study.prompts[config.prompt_name].dump()}
     start = [] if config.init_from is None else [{"generator": config.init_from, "index": index}]
     return Draft(
         {
             "generator": generator,
             "index": int(index),
             **network_facts(config),
+            **prompt,
             "training": training,
             "train_on": config.train_on.dump(),
             "init_from": config.init_from,

@@ -41,6 +41,7 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
         "masks": masks,
         "inpainting": None if config.inpainting is None else config.inpainting.dump(),
         "misaligned": config.misaligned,
+        **_prompt(plan, config),
         "sampling": config.sampling.dump(),
         "image": plan.study.image.dump(),
         "seed": plan.seed,
@@ -52,6 +53,13 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
     basis = {"slice": dict(facts), "inputs": upstream}
     facts.update(shard=int(shard), shards=shards_of(config))
     return Draft(facts, inputs, tuple(modules), basis=basis)
+
+
+def _prompt(plan: Planner, pool: Pool) -> dict[str, object]:
+    """Return how rows become texts: the pool's own prompt, or that of its generator; nothing without a text."""
+    own = None if pool.from_ is None else plan.study.generators[pool.from_].prompt_name
+    name = pool.prompt or own
+    return {} if name is None else {"prompt": plan.study.prompts[name].dump()}
 
 
 def merge_pool_replica(plan: Planner, pool: str, index: Wildcard, replica: Wildcard) -> Draft:
