@@ -50,6 +50,8 @@ ALLOWED = {
         "speed.documents",
         "statistics.metric_registry",
     },
+    # reads the user's files as the adapters do, and asks the planner and the forecast
+    "starter": {"datasets", "speed", "study"},
     # measures all of them; from statistics how many generators a claim needs
     "speed": {"datasets", "networks", "generators", "pools", "downstream", "statistics"},
     # What a person sees of a call: the stages' titles, and the forecast.
