@@ -214,7 +214,7 @@ def _p(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+    return f"{100 * share:.4g} %"
 
 
 def _upper(text: str) -> str:
