@@ -45,6 +45,7 @@ ALLOWED = {
         "generators.snapshots",
         "pools.known_checks",
         "readers.options",
+        "readers.questions",
         "pools.options",
         "pools.passes",
         "speed.documents",

@@ -249,6 +249,15 @@ def _check_readers(study: Study) -> None:
                 raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+            here: str | None = pool
+            while here is not None:
+                rule = study.pools[here].filter
+                if rule is not None and rule.name == name:
+                    raise ValueError(
+                        f"{place}.items.pools: {pool!r} is filtered by what this panel says; show "
+                        f"{study.pools[here].of!r}"
+                    )
+                here = study.pools[here].of
 
 
 def _check_overlaps(study: Study) -> None:
