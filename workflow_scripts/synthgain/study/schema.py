@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from synthgain.data.options import Prompt
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, OmittedWhen, Share
+from synthgain.generators.autoencoders.options import Autoencoder
 from synthgain.pools.options import Pool
 from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
@@ -210,6 +211,7 @@ class Study(Entry):
     image: Image = Field(Image(), description="One geometry for all sets and pools.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
     prompts: dict[Name, Prompt] = Field(default_factory=dict, description="Texts of rows, by name.")
+    autoencoders: dict[Name, Autoencoder] = Field(default_factory=dict, description="Autoencoders by name.")
     generators: dict[Name, Generator] = Field(default_factory=dict, description="Generators by name.")
     pools: dict[Name, Pool] = Field(default_factory=dict, description="Pools of synthetic images by name.")
     models: dict[Name, Model] = Field(min_length=1, description="Downstream models by name.")
