@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 # Environment variables: the server's socket, the interpreter, and the `python` that jobs find in its place.
@@ -37,8 +38,9 @@ def request(path: str, arguments: list[str], folder: str, environment: dict[str,
         connection.sendmsg([len(data).to_bytes(LENGTH_BYTES, "big")], rights)
         connection.sendall(data)
         pid = int(_read(connection, LENGTH_BYTES))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, frame: os.kill(pid, received))
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, lambda received, frame: os.kill(pid, received))
         return int(_read(connection, LENGTH_BYTES))
 
 

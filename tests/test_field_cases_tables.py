@@ -213,5 +213,5 @@ def test_the_forecast_counts_rows_as_the_reader_does(tmp_path: Path) -> None:
     }
     entry = checked(TableDataset, given, "datasets.a")
     (tmp_path / "t.csv").write_text("image;view\n0.png;1.0\n1.png;2\n2.png;1\n")
-    source = SizeSource(manifest="none.json", identity="i", **entry.counted)
+    source = SizeSource(manifest="none.json", identity="i", **entry.counted(None))
     assert dataset_sizes(tmp_path, {"a": source}, tmp_path)["a"].all == 2

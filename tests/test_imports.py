@@ -48,12 +48,16 @@ ALLOWED = {
         "generators.snapshots",
         "pools.known_checks",
         "readers.options",
+        "readers.questions",
         "pools.options",
         "pools.passes",
         "speed.documents",
         "statistics.metric_registry",
     },
-    "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
+    # reads the user's files as the adapters do, and asks the planner and the forecast
+    "starter": {"datasets", "speed", "study"},
+    # measures all of them; from statistics how many generators a claim needs
+    "speed": {"datasets", "networks", "generators", "pools", "downstream", "statistics"},
     # What a person sees of a call: the stages' titles, and the forecast.
     "terminal": {"study", "speed.documents", "speed.forecast", "speed.plan_text"},
 }

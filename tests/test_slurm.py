@@ -331,7 +331,7 @@ def test_ctrl_c_cancels_and_a_second_call_finishes(story: Story) -> None:
     assert story.left_after_first == ""
     assert story.of("train_generator")["state"].iloc[0] == "CANCELLED"
     assert story.resumed["Ctrl-C"] > 0
-    assert (story.shop.folder / "results/tiny/report.html").read_text().rstrip().endswith("</html>")
+    assert "\n</html>" in (story.shop.folder / "results/tiny/report.html").read_text()  # its seal follows
     assert "Nothing to be done" in story.after
 
 

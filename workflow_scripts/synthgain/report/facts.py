@@ -65,8 +65,18 @@ class GeneratorFacts(Facts):
         return ", ".join(dict.fromkeys(entry.device for entry in self.environments))
 
 
+class Failure(Facts):
+    """A training that diverged."""
+
+    attempt: int = 0
+    step: int | None = None
+
+
 class RunFacts(Facts):
-    """One downstream training."""
+    """One downstream training. diverged: attempts that failed; at_chance: all did, and the replicate tells nothing."""
+
+    diverged: list[Failure] = []
+    at_chance: bool = False
 
     steps: int | None = None
     seconds: float | None = None
@@ -267,12 +277,11 @@ class VerdictFacts(DeclaredFacts):
 class SlopeFacts(Facts):
     """Slopes per replicate, tested; in the order of their columns."""
 
-    df: int | None = None
+    df: float | None = None
     high: float | None = None
     low: float | None = None
     mean: float | None = None
     p: float | None = None
-    t: float | None = None
     violations: int | None = None
 
 

@@ -265,7 +265,8 @@ class CountedTable(Document):
 
 
 class SizeSource(Document):
-    """What tells how many images a data set has: its manifests, its table, or the number that the config has."""
+    """What tells how many images a data set has: its manifests, its table, or numbers: `images` of all, or `counts`
+    of all and of each part."""
 
     manifest: str
     identity: str
@@ -275,3 +276,4 @@ class SizeSource(Document):
     column: SplitColumn | None = None
     table: CountedTable | None = None
     images: float | None = None
+    counts: Shares | None = None

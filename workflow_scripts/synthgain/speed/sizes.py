@@ -26,6 +26,8 @@ def _size(run: Path, source: SizeSource, root: Path | None) -> Size:
         parts = _images_of_parts(run / source.split_manifest, source.split_identity)
         if parts is not None:
             return Size(all=total, known="read", **parts)
+    if total is None and source.counts is not None:
+        return Size(known="counted in its folder", **source.counts)
     rows = _rows(source, root)
     how = "read" if total is not None else "counted in its table" if rows is not None else "as the config has it"
     if total is None:

@@ -146,6 +146,11 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
+    metrics = list(dict.fromkeys(entry.metric for entry in study.analysis.primaries))
+    if len(metrics) > 1:
+        raise ValueError(
+            f"analysis.margin: one margin serves one metric, but {' and '.join(metrics)} are primary; declare one"
+        )
     _check_somewhere(study, study.evaluate_on, study.analysis.subgroups, "analysis.subgroups")
 
 
@@ -183,9 +188,17 @@ def _check_primary(study: Study, primary: Primary) -> None:
     metric = METRICS[primary.metric]
     if metric.task != model.kind.predictions:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
-    if not metric.default_margin and "margin" not in study.analysis.model_fields_set:
+    analysis = study.analysis
+    if metric.default_margin:
+        return
+    if "margin" not in analysis.model_fields_set:
         raise ValueError(
-            f"analysis.margin: ±{study.analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+            f"analysis.margin: ±{analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+        )
+    if not analysis.margin_reason.strip():
+        raise ValueError(
+            f"analysis.margin_reason: say why ±{analysis.margin:g} of {metric.label} is too small to matter; only for "
+            "AUROC is there a usual margin"
         )
 
 
@@ -243,6 +256,15 @@ def _check_readers(study: Study) -> None:
                 raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+            here: str | None = pool
+            while here is not None:
+                rule = study.pools[here].filter
+                if rule is not None and rule.name == name:
+                    raise ValueError(
+                        f"{place}.items.pools: {pool!r} is filtered by what this panel says; show "
+                        f"{study.pools[here].of!r}"
+                    )
+                here = study.pools[here].of
 
 
 def _check_overlaps(study: Study) -> None:

@@ -104,7 +104,7 @@ class Thresholds(Entry):
 
 
 class Analysis(Entry):
-    """The pre-declared analysis; its hash stands on the report's first page."""
+    """The declared analysis: part of the protocol."""
 
     primary: Primary | list[Primary] | None = Field(None, description="None only in a rehearsal.")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Two-sided error level.")
@@ -220,7 +220,7 @@ class Study(Entry):
     match: Literal["steps", "epochs"] = Field("steps", description="What the arms share: optimiser steps, or epochs.")
     readers: dict[Name, Panel] = Field(default_factory=dict, description="Reader studies by name.")
     replicates: Replicates = Field(Replicates(), description="Repetition.")
-    analysis: Analysis = Field(description="The pre-declared analysis.")
+    analysis: Analysis = Field(description="The declared analysis.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured on pools.")
     compute: Compute = Field(Compute(), description="Where and how jobs run.")
     rehearsal_sizes: Rehearsal = Field(Rehearsal(), description="Sizes of a rehearsal.")

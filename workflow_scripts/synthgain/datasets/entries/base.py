@@ -87,9 +87,11 @@ class DatasetBase(Entry):
         """Dotted modules that the adapter loads by name."""
         return ()
 
-    @property
-    def counted(self) -> dict[str, object]:
-        """What tells the number of images before they are read: {images: …}, {table: {path, where}}, or nothing."""
+    def counted(self, root: Path | None) -> dict[str, object]:
+        """Return what tells the number of images before they are read, or {}; `root`: the data root, if known.
+
+        {images: number}, {counts: {all, train, validation, test}}, or {table: {path, where}}.
+        """
         return {}
 
     def job_options(self, name: str) -> dict[str, object]:

@@ -189,7 +189,7 @@ def size_facts(plan: Planner, name: str) -> dict[str, object]:
         if split.column is not None:
             validation = {"validation": split.validation} if split.validation else {}
             facts["column"] = {"name": split.column, "map": split.map, **validation}
-    return facts | config.counted
+    return facts | config.counted(plan.root)
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
