@@ -122,8 +122,8 @@ def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
         ),
         (
             "Diverged seeds",
-            "A training whose loss is not finite is counted, never passed over: the run says so, and no replicate is "
-            "left out of one arm alone.",
+            "A training whose loss is not finite stops the run, which names it; no replicate is left out of a "
+            "comparison.",
         ),
         (
             "Missing labels",

@@ -142,7 +142,7 @@ def borrowed(study: Study, name: str) -> bool:
             for dataset in config.train_on.datasets:
                 seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
             generator = config.init_from
-    if pool.known in ("copier", "jittered_copier") and pool.rows_of is not None:
+    if pool.known in ("copier", "jittered_copier", "part_copier") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
     return any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
 
