@@ -108,8 +108,8 @@ def _endpoint(entry: Primary) -> str:
 DIVERGED: dict[str, str] = {
     "refuse": "A training whose loss is not finite stops the run, which names it",
     "chance": "A training whose loss is not finite counts as a model that tells nothing",
-    "next_seed": "A training whose loss is not finite is repeated once with the next seed; a second failure counts as a "
-    "model that tells nothing",
+    "next_seed": "A training whose loss is not finite is repeated once with the next seed; a second failure counts as "
+    "a model that tells nothing",
 }
 
 
