@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
+from synthgain.generators.autoencoders.options import Measured
 from synthgain.runtime.files import read_json, read_manifest
 
 
@@ -89,6 +90,16 @@ class TrainingFacts(Facts):
     arm: str = ""
     ratio: float = 0.0
     replicates: dict[str, RunFacts] = {}
+
+
+class AutoencoderFacts(Facts):
+    """An autoencoder's manifest; measured: on held-out patients."""
+
+    identity: str
+    parameters: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    measured: Measured
 
 
 class PoolFacts(Facts):

@@ -10,6 +10,7 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
+from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
 from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
 from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def check_references(study: Study) -> None:
     """Raise ValueError, one line naming the place and the nearest valid name, at the first broken reference."""
+    check_autoencoders(_parts(study))
     _check_networks(study)
     _check_data(study)
     _check_generation(study)
@@ -36,13 +38,18 @@ def check_references(study: Study) -> None:
 def _check_networks(study: Study) -> None:
     """Every network must be one that can be built for the images that it will see."""
     entries: dict[str, tuple[Network, int]]
-    entries = {f"generators.{name}.network": (g.network, study.image.size) for name, g in study.generators.items()}
+    parts = _parts(study)
+    entries = {f"generators.{name}.network": (g.network, latent_size(parts, g)) for name, g in study.generators.items()}
     entries |= {f"models.{name}.network": (m.chosen, m.window or study.image.size) for name, m in study.models.items()}
     for place, (network, size) in entries.items():
         try:
             network.check_size(size)
         except SynthGainError as error:
             raise ValueError(f"{place}: {error}") from None
+
+
+def _parts(study: Study) -> Parts:
+    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size)
 
 
 def _check_data(study: Study) -> None:
@@ -266,6 +273,7 @@ def _check_overlaps(study: Study) -> None:
     """A test set whose films are part of a training set is no external one: their patients are the same."""
     trained = {arm.real for arm in study.arms.values() if arm.real is not None}
     trained |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    trained |= {name for one in study.autoencoders.values() if one.train_on for name in one.train_on.datasets}
     films = {name: dataset.films for name, dataset in study.datasets.items() if dataset.films}
     for name in study.evaluate_on:
         for other in sorted(trained - {name}):

@@ -8,6 +8,7 @@ from synthgain.clusters.options import Clusters
 from synthgain.data.options import Prompt
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, OmittedWhen, Share
+from synthgain.generators.autoencoders.options import Autoencoder
 from synthgain.pools.options import Pool
 from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
@@ -215,6 +216,7 @@ class Study(Entry):
         default_factory=dict, description="Training images divided by appearance, by name."
     )
     prompts: dict[Name, Prompt] = Field(default_factory=dict, description="Texts of rows, by name.")
+    autoencoders: dict[Name, Autoencoder] = Field(default_factory=dict, description="Autoencoders by name.")
     generators: dict[Name, Generator] = Field(default_factory=dict, description="Generators by name.")
     pools: dict[Name, Pool] = Field(default_factory=dict, description="Pools of synthetic images by name.")
     models: dict[Name, Model] = Field(min_length=1, description="Downstream models by name.")

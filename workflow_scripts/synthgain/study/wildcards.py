@@ -45,6 +45,7 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
     entries: dict[str, Collection[str]] = {
         "dataset": study.datasets,
         "clusters": study.clusters,
+        "autoencoder": study.autoencoders,
         "generator": study.generators,
         "pool": study.pools,
         "model": study.models,

@@ -96,6 +96,7 @@ READ = {
     "audit": "audit_datasets",
     "datasets": "prepare_dataset",
     "splits": "split_dataset",
+    "autoencoders": "train_autoencoder",
     "generators": "train_generator",
     "clusters": "cluster_images",
     "grids": "draw_sample_grid",
