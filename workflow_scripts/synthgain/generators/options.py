@@ -17,6 +17,11 @@ class TrainOn(Entry):
     real_fraction: Share = Field(1.0, gt=0, description="Share of the training patients.")
     label_fraction: Share = Field(1.0, description="Share of them with known conditions; the rest train without.")
 
+    @property
+    def labelled(self) -> float:
+        """Share of the training patients whose conditions are seen."""
+        return self.real_fraction * self.label_fraction
+
 
 class GeneratorTraining(Entry):
     """How a generator is trained; the defaults suit small sets (Karras et al. 2022; Ho and Salimans 2022)."""
