@@ -1,6 +1,34 @@
 # Generators: trained on training patients only, looked at as grids.
 
 
+rule train_autoencoder:
+    input:
+        datasets=needs("train_autoencoder", "datasets"),
+        splits=needs("train_autoencoder", "splits"),
+        audited=audited("train_autoencoder"),
+        protocol=declared("train_autoencoder"),
+    output:
+        f"{RUN}/autoencoders/{{autoencoder}}/manifest.json",
+    log:
+        log_of("train_autoencoder"),
+    benchmark:
+        benchmark_of("train_autoencoder")
+    conda:
+        "../envs/environment.yaml"
+    threads: max(session.study.compute.generator_threads, session.study.compute.generator_processes)
+    resources:
+        mem_mb=larger_with_attempt(8000 * session.study.compute.generator_processes),
+        runtime=larger_with_attempt(480),
+        gpu=gpus("train_autoencoder"),
+        nodes=1,
+    params:
+        job=job("train_autoencoder"),
+    message:
+        "Training autoencoder {wildcards.autoencoder}"
+    shell:
+        script("train_autoencoder")
+
+
 rule train_generator:
     input:
         datasets=needs("train_generator", "datasets"),

@@ -35,6 +35,7 @@ rule write_report:
         audit=needs("write_report", "audit"),
         datasets=needs("write_report", "datasets"),
         splits=needs("write_report", "splits"),
+        autoencoders=needs("write_report", "autoencoders"),
         generators=needs("write_report", "generators"),
         grids=needs("write_report", "grids"),
         replicas=needs("write_report", "replicas"),

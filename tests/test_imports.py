@@ -30,6 +30,7 @@ ALLOWED = {
         "statistics.metric_registry",
         "datasets.entries.base",
         "downstream.options",
+        "generators.autoencoders.options",
         "pools.options",
         *(f"generators.{name}.family" for name in registry.FAMILY_ENTRIES),
         *(f"study.{name}" for name in CONFIG_TYPES),
@@ -41,10 +42,13 @@ ALLOWED = {
         "datasets.entries.table",
         "downstream.kinds",
         "downstream.options",
+        "generators.autoencoders.options",
         "generators.family",
+        "generators.options",
         "generators.snapshots",
         "pools.known_checks",
         "readers.options",
+        "readers.questions",
         "pools.options",
         "pools.passes",
         "speed.documents",
@@ -52,7 +56,8 @@ ALLOWED = {
     },
     # reads the user's files as the adapters do, and asks the planner and the forecast
     "starter": {"datasets", "speed", "study"},
-    "speed": {"datasets", "networks", "generators", "pools", "downstream"},  # measures all of them
+    # measures all of them; from statistics how many generators a claim needs
+    "speed": {"datasets", "networks", "generators", "pools", "downstream", "statistics"},
     # What a person sees of a call: the stages' titles, and the forecast.
     "terminal": {"study", "speed.documents", "speed.forecast", "speed.plan_text"},
 }

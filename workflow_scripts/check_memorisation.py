@@ -58,7 +58,7 @@ def check_memorisation(job: Job) -> None:
     write_text(folder / "membership.csv", pd.DataFrame(leaks, columns=list(membership.COLUMNS)).to_csv(index=False))
     write_table(folder / "scores.parquet", scores, job.identity)
     _draw_candidates(job, pool, parts["train"], scores, nearest)
-    facts = {name: settings[name] for name in ("pool", "index")}
+    facts = {"source": "memorisation", **{name: settings[name] for name in ("pool", "index")}}
     write_manifest(job.outputs[0], job.identity, FILES, **facts, images=len(pool), exceeded=gate["exceeded"])
 
 

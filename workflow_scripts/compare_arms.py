@@ -21,6 +21,7 @@ def compare_arms(job: Job) -> None:
     results = analyse(inputs, analysis, int(job.slice["seed"]))
     verdict = results["verdict.json"]
     verdict["look"] = looking.facts()
+    verdict["notes"] = [*looking.notes(analysis.alpha), *verdict["notes"]]
     marks = looking.record(verdict["comparisons"], analysis.alpha)
     files = write_results(folder, results, job.identity)
     kept = [vars(mark) for mark in marks]
@@ -54,6 +55,7 @@ def _inputs(job: Job) -> Inputs:
         gates,
         sizes,
         floors,
+        job.slice.get("diagonal", float("nan")),
     )
 
 

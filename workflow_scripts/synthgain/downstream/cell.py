@@ -65,6 +65,7 @@ class Cell:
     real: Dataset | None
     validation: Dataset
     pools: dict[tuple[Path, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
+    attempt: int = 0  # of a replicate: 1 after a training that diverged
 
     @property
     def where(self) -> str:
@@ -77,8 +78,9 @@ class Cell:
         return self.arm.fraction
 
     def seed_of(self, step: str, replicate: int) -> int:
-        """Return the seed of a step: of study, model and replicate only, the same in every arm."""
-        return integer_seed(study=self.seed, step=step, model=self.model.name, replicate=replicate)
+        """Return the seed of a step: of study, model, replicate and attempt only, the same in every arm."""
+        keys = {"attempt": self.attempt} if self.attempt else {}
+        return integer_seed(study=self.seed, step=step, model=self.model.name, replicate=replicate, **keys)
 
     def validation_rows(self) -> Rows:
         """Return the real validation rows, cut like the training rows."""

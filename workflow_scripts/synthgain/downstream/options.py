@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from synthgain.entry import Entry, Name, Number, OmittedWhen, Options, Share
 from synthgain.networks.options import NetworkChoice
 
+Diverged = Literal["refuse", "chance", "next_seed"]
 Amount = Annotated[Number, Field(ge=0)]
 Chance = Annotated[Number, Field(ge=0, le=1)]
 
@@ -190,4 +191,5 @@ class TrainingModel(PredictionModel):
     selection_metric: str
     compile: bool = False
     pretrained: str | None = None
+    diverged: Diverged = "next_seed"
     augmentation: dict[str, bool | dict[str, Number]] = {}

@@ -23,20 +23,16 @@ class TrainOn(Entry):
         return self.real_fraction * self.label_fraction
 
 
-class GeneratorTraining(Entry):
-    """How a generator is trained; the defaults suit small sets (Karras et al. 2022; Ho and Salimans 2022)."""
+class LoopTraining(Entry):
+    """How the training loop runs, whatever it trains."""
 
     steps: int = Field(ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Images a step, over all processes.")
     learning_rate: float = Field(5e-4, gt=0, description="Peak AdamW learning rate.")
     warmup_steps: int = Field(100, ge=0, description="Steps of linear warm-up.")
-    condition_dropout: Share = Field(0.1, description="Share of conditions replaced by the learned null.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     ema_decay: float = Field(0.999, gt=0, lt=1, description="Largest decay of the weight average.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
-    snapshots: list[Annotated[int, Field(ge=1)]] | None = Field(
-        None, description="Steps kept; default: a quarter, a half and all."
-    )
     save_every: Annotated[int | None, OmittedWhen(None)] = Field(
         None, ge=1, description="Steps after which the resumable state is saved too; reruns nothing."
     )
@@ -45,17 +41,31 @@ class GeneratorTraining(Entry):
     compile: bool = Field(False, description="Compile the network (pays off on GPUs and long runs).")
 
 
-class TrainingSlice(BaseModel):
-    """What a training's slice says besides how it is trained; a family may say more."""
+class GeneratorTraining(LoopTraining):
+    """How a generator is trained; the defaults suit small sets (Karras et al. 2022; Ho and Salimans 2022)."""
+
+    condition_dropout: Share = Field(0.1, description="Share of conditions replaced by the learned null.")
+    snapshots: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Steps kept; default: a quarter, a half and all."
+    )
+
+
+class DataSlice(BaseModel):
+    """What a training's slice says of the images and masks that it sees, whatever it trains."""
+
+    output: str = "image"
+    structures: list[str] = []
+    train_on: TrainOn
+    seed: int
+
+
+class TrainingSlice(DataSlice):
+    """What a generator's slice says besides how it is trained; a family may say more."""
 
     generator: str
     index: int
     network: NetworkChoice
-    output: str = "image"
-    structures: list[str] = []
     condition_on: list[str]
-    train_on: TrainOn
     init_from: str | None = None
     prompt: Prompt | None = None
     text_encoder: Words | None = None
-    seed: int

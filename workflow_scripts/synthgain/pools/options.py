@@ -9,16 +9,26 @@ from synthgain.datasets.entries.table import Imported
 from synthgain.entry import Entry, Name, OmittedWhen, Options, Share
 
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
-Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper"]
-Kind = Literal["oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper"]
+Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"]
+Kind = Literal[
+    "oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"
+]
+# Who makes score tables (`scores.parquet`): image_id, named columns; the manifest next to it names the `source`.
+ScoreSource = Literal["memorisation", "label_consistency", "mask_agreement", "readers"]
+NAMED_SCORES = ("readers",)  # of which a study may have several
 
 
 class KnownOptions(Options):
     """Options of a pool of known truth."""
 
-    base: Base = Field("oracle", description="label_shuffled, wrong_prevalence, mode_dropper: whose images.")
+    base: Base = Field(
+        "oracle", description="label_shuffled, wrong_prevalence, mode_dropper, part_copier: whose images."
+    )
     drop: dict[str, str | int | float] = Field(
         default_factory=dict, description="mode_dropper: the level of a column that is left out, such as {sex: F}."
+    )
+    copies: Annotated[float, Field(ge=0, le=1), OmittedWhen(0.0)] = Field(
+        0.0, description="part_copier: share of images that are exact copies of training images."
     )
 
 
@@ -56,7 +66,8 @@ class Sampling(Entry):
 class Filter(Entry):
     """Keep some images of another pool, by a score table."""
 
-    scores: Literal["memorisation", "label_consistency", "mask_agreement"] = Field(description="Which score table.")
+    scores: ScoreSource = Field(description="Which score table.")
+    name: Annotated[Name | None, OmittedWhen(None)] = Field(None, description="readers: the panel that rated the pool.")
     column: str = Field(description="Its column.")
     keep: Literal["above", "below", "false"] = Field("above", description="Which side of the cut is kept.")
     quantile: Share | None = Field(None, description="Cut at this quantile of the pool.")
@@ -67,6 +78,9 @@ class Filter(Entry):
         cuts = [self.quantile, self.threshold].count(None)
         if cuts != (2 if self.keep == "false" else 1):
             raise ValueError("give exactly one of quantile and threshold; keep: false takes neither")
+        if (self.name is None) == (self.scores in NAMED_SCORES):
+            what = "name the panel whose scores are meant" if self.name is None else "goes with scores: readers"
+            raise ValueError(f"name: {what}")
         return self
 
 

@@ -12,6 +12,7 @@ from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.report.facts import (
     AuditFacts,
+    AutoencoderFacts,
     DatasetFacts,
     FitFacts,
     ForecastFacts,
@@ -153,6 +154,7 @@ class Evidence:
     snapshots: list[Measured]
     forecast: ForecastFacts | None = None
     readers: dict[str, Readers] = field(default_factory=dict)
+    autoencoders: dict[str, AutoencoderFacts] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, object]:
@@ -218,6 +220,7 @@ def gather(job: Job) -> Evidence:
         relations=_measured(job.inputs.relations),
         snapshots=_measured(job.inputs.snapshots),
         forecast=_facts(ForecastFacts, job.inputs.forecast.only) if job.inputs.forecast else None,
+        autoencoders={str(name): _facts(AutoencoderFacts, entry) for name, entry in job.inputs.autoencoders.items()},
         readers={str(name): _readers(job, str(name), entry) for name, entry in job.inputs.kits.items()},
     )
 

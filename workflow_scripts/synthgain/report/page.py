@@ -59,7 +59,8 @@ def _front(evidence: Evidence) -> list[tuple[str, str]]:
     """What identifies the run, on the first page."""
     repeated = evidence.study.replicates
     seed = "training seed" if evidence.only_segments else "classifier seed"
-    counts = {seed: repeated.count, "generator training": repeated.generators, "pool draw": repeated.pools}
+    made = next((model.verdict.replicates for model in evidence.models if model.verdict.replicates), repeated.count)
+    counts = {seed: made, "generator training": repeated.generators, "pool draw": repeated.pools}
     facts = [
         ("Protocol", protocol_fact(evidence)),
         ("Study seed", str(evidence.seed)),

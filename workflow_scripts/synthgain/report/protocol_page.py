@@ -104,6 +104,15 @@ def _endpoint(entry: Primary) -> str:
     return f"{labels} {metric_label(entry.metric)} on {entry.test_set}"
 
 
+# What becomes of a training whose loss is not finite (`models.*.diverged`).
+DIVERGED: dict[str, str] = {
+    "refuse": "A training whose loss is not finite stops the run, which names it",
+    "chance": "A training whose loss is not finite counts as a model that tells nothing",
+    "next_seed": "A training whose loss is not finite is repeated once with the next seed; a second failure counts as "
+    "a model that tells nothing",
+}
+
+
 def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
     arm, model = study.arms[entry.arm], study.models[entry.model]
     return [
@@ -122,8 +131,7 @@ def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
         ),
         (
             "Diverged seeds",
-            "A training whose loss is not finite is counted, never passed over: the run says so, and no replicate is "
-            "left out of one arm alone.",
+            f"{DIVERGED[model.diverged]}; no replicate is left out of a comparison.",
         ),
         (
             "Missing labels",

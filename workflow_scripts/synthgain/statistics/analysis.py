@@ -14,7 +14,7 @@ CONTROL_ROLES = ("repeated", "real_long", "real_strong", "negative_control")
 
 @dataclass(frozen=True)
 class Primary:
-    """One comparison declared before the run."""
+    """One declared comparison."""
 
     arm: str
     ratio: int

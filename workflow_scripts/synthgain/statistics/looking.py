@@ -54,6 +54,15 @@ class Looking:
             "standing": [vars(standing) for standing in self.standings],
         }
 
+    def notes(self, level: float) -> list[str]:
+        """Return what every reader must know of the look, where several are planned."""
+        looks = self.declared["looks"]
+        if not self.look:
+            return []
+        place = f"Look {self.look} of {len(looks)}, at {looks[self.look - 1]} replicates"
+        more = "" if self.look == len(looks) else ", and the study goes on where it is undecided"
+        return [f"{place}: it decides where p is below {level:.2g} (alpha {self.declared['alpha']:g} over all){more}."]
+
     def record(self, verdicts: list[Mapping[str, Any]], level: float) -> list[Mark]:
         """Add the line of each declared comparison to the ledger. verdicts: `comparisons` of verdict.json."""
         lines = zip(self.declared["comparisons"], self.made, self.standings, verdicts, strict=True)

@@ -10,6 +10,7 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
+from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
 from synthgain.study.check_masks import check_masks
 from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def check_references(study: Study) -> None:
     """Raise ValueError, one line naming the place and the nearest valid name, at the first broken reference."""
+    check_autoencoders(_parts(study))
     _check_networks(study)
     _check_data(study)
     _check_generation(study)
@@ -34,13 +36,18 @@ def check_references(study: Study) -> None:
 def _check_networks(study: Study) -> None:
     """Every network must be one that can be built for the images that it will see."""
     entries: dict[str, tuple[Network, int]]
-    entries = {f"generators.{name}.network": (g.network, study.image.size) for name, g in study.generators.items()}
+    parts = _parts(study)
+    entries = {f"generators.{name}.network": (g.network, latent_size(parts, g)) for name, g in study.generators.items()}
     entries |= {f"models.{name}.network": (m.chosen, m.window or study.image.size) for name, m in study.models.items()}
     for place, (network, size) in entries.items():
         try:
             network.check_size(size)
         except SynthGainError as error:
             raise ValueError(f"{place}: {error}") from None
+
+
+def _parts(study: Study) -> Parts:
+    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size)
 
 
 def _check_data(study: Study) -> None:
@@ -144,6 +151,11 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
+    metrics = list(dict.fromkeys(entry.metric for entry in study.analysis.primaries))
+    if len(metrics) > 1:
+        raise ValueError(
+            f"analysis.margin: one margin serves one metric, but {' and '.join(metrics)} are primary; declare one"
+        )
     _check_somewhere(study, study.evaluate_on, study.analysis.subgroups, "analysis.subgroups")
 
 
@@ -181,9 +193,17 @@ def _check_primary(study: Study, primary: Primary) -> None:
     metric = METRICS[primary.metric]
     if metric.task != model.kind.predictions:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
-    if not metric.default_margin and "margin" not in study.analysis.model_fields_set:
+    analysis = study.analysis
+    if metric.default_margin:
+        return
+    if "margin" not in analysis.model_fields_set:
         raise ValueError(
-            f"analysis.margin: ±{study.analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+            f"analysis.margin: ±{analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+        )
+    if not analysis.margin_reason.strip():
+        raise ValueError(
+            f"analysis.margin_reason: say why ±{analysis.margin:g} of {metric.label} is too small to matter; only for "
+            "AUROC is there a usual margin"
         )
 
 
@@ -241,12 +261,22 @@ def _check_readers(study: Study) -> None:
                 raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+            here: str | None = pool
+            while here is not None:
+                rule = study.pools[here].filter
+                if rule is not None and rule.name == name:
+                    raise ValueError(
+                        f"{place}.items.pools: {pool!r} is filtered by what this panel says; show "
+                        f"{study.pools[here].of!r}"
+                    )
+                here = study.pools[here].of
 
 
 def _check_overlaps(study: Study) -> None:
     """A test set whose films are part of a training set is no external one: their patients are the same."""
     trained = {arm.real for arm in study.arms.values() if arm.real is not None}
     trained |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    trained |= {name for one in study.autoencoders.values() if one.train_on for name in one.train_on.datasets}
     films = {name: dataset.films for name, dataset in study.datasets.items() if dataset.films}
     for name in study.evaluate_on:
         for other in sorted(trained - {name}):

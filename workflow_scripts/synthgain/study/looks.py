@@ -26,7 +26,8 @@ def told(study: Study, folder: Path) -> str:
         return ""
     place = f"at look {last['look']} of {len(looks)} ({last['replicates']} replicates)"
     if last["decided"]:
-        return f"decided {place}: {last['verdict']}; no more replicates are needed"
+        more = "; no more replicates are needed" * (last["look"] < len(looks))
+        return f"decided {place}: {last['verdict']}{more}"
     if last["look"] >= len(looks):
         return f"undecided {place}, the last: {last['verdict'] or 'no verdict'}"
     return f"undecided {place}: run the same command to go on"

@@ -146,7 +146,7 @@ def borrowed(study: Study, name: str) -> bool:
                 if config.condition_on or config.prompt_name is not None:
                     told[dataset] = max(told.get(dataset, 0.0), config.train_on.labelled)
             generator = config.init_from
-    if pool.known in ("copier", "jittered_copier") and pool.rows_of is not None:
+    if pool.known in ("copier", "jittered_copier", "part_copier") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
     patients = any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
     return patients or any(share > reference.fraction for share in told.values())

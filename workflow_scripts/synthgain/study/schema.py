@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from synthgain.data.options import Prompt
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, OmittedWhen, Share
+from synthgain.generators.autoencoders.options import Autoencoder
 from synthgain.pools.options import Pool
 from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
@@ -103,7 +104,7 @@ class Thresholds(Entry):
 
 
 class Analysis(Entry):
-    """The pre-declared analysis; its hash stands on the report's first page."""
+    """The declared analysis: part of the protocol."""
 
     primary: Primary | list[Primary] | None = Field(None, description="None only in a rehearsal.")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Two-sided error level.")
@@ -210,6 +211,7 @@ class Study(Entry):
     image: Image = Field(Image(), description="One geometry for all sets and pools.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
     prompts: dict[Name, Prompt] = Field(default_factory=dict, description="Texts of rows, by name.")
+    autoencoders: dict[Name, Autoencoder] = Field(default_factory=dict, description="Autoencoders by name.")
     generators: dict[Name, Generator] = Field(default_factory=dict, description="Generators by name.")
     pools: dict[Name, Pool] = Field(default_factory=dict, description="Pools of synthetic images by name.")
     models: dict[Name, Model] = Field(min_length=1, description="Downstream models by name.")
@@ -218,7 +220,7 @@ class Study(Entry):
     match: Literal["steps", "epochs"] = Field("steps", description="What the arms share: optimiser steps, or epochs.")
     readers: dict[Name, Panel] = Field(default_factory=dict, description="Reader studies by name.")
     replicates: Replicates = Field(Replicates(), description="Repetition.")
-    analysis: Analysis = Field(description="The pre-declared analysis.")
+    analysis: Analysis = Field(description="The declared analysis.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured on pools.")
     compute: Compute = Field(Compute(), description="Where and how jobs run.")
     rehearsal_sizes: Rehearsal = Field(Rehearsal(), description="Sizes of a rehearsal.")

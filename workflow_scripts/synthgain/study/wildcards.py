@@ -44,6 +44,7 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
         return fewer[name](study)
     entries: dict[str, Collection[str]] = {
         "dataset": study.datasets,
+        "autoencoder": study.autoencoders,
         "generator": study.generators,
         "pool": study.pools,
         "model": study.models,

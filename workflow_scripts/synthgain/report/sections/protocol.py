@@ -65,7 +65,8 @@ def looks_fact(evidence: Evidence) -> str:
     looks = [entry for entry in evidence.ledger.entries if entry["kind"] == "look"]
     if not looks:
         return ""
-    planned, unplanned = evidence.study.replicates.planned, _unplanned(looks)
+    first, unplanned = in_force(evidence), _unplanned(looks)
+    planned = first.declared["looks"] if first is not None else evidence.study.replicates.planned
     made = f"{len(looks) - unplanned} of {len(planned)} planned"
     return f"{made}, {unplanned} unplanned" if unplanned else made
 

@@ -6,6 +6,7 @@ from synthgain.downstream.options import Arm
 from synthgain.report.blocks import Block, Column, Details, Section, Text, make_table, plain_table
 from synthgain.report.evidence import DatasetEvidence, Evidence
 from synthgain.report.failures import written
+from synthgain.report.sections.autoencoders import autoencoders_section
 from synthgain.report.sections.cost import cost_section
 from synthgain.report.sections.families import families_section
 from synthgain.report.sections.fidelity import fidelity_section
@@ -22,6 +23,7 @@ def study_sections(evidence: Evidence) -> list[Section]:
     """Return the sections that every study has, in their order."""
     sections = [
         written("families", "Families of generators", lambda: families_section(evidence)),
+        written("autoencoders", "Autoencoders", lambda: autoencoders_section(evidence)),
         written("fidelity", "Fidelity and diversity", lambda: fidelity_section(evidence)),
         written("samples", "What the images look like", lambda: _samples(evidence)),
         written("memorisation", "Memorisation", lambda: memorisation_section(evidence)),

@@ -1,6 +1,7 @@
 """Generators: trained on training patients only, looked at as grids."""
 
 from synthgain.generators.family import TRAINING_SETTINGS, GeneratorBase
+from synthgain.generators.options import TrainOn
 from synthgain.generators.snapshots import snapshot_steps
 from synthgain.pools.options import Sampling
 from synthgain.pools.passes import evaluations
@@ -15,8 +16,35 @@ from synthgain.study.work import passes
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_SAMPLING: dict[str, object] = {"solver": "dpmpp_2m", "steps": 18}
+AUTOENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"  # in a folder as diffusers writes it
 GRID_COLUMNS = 8
 GRID_ROWS, LEVELS_A_COLUMN = 16, 2  # rows of draw_sample_grid: its most, and about how many a condition has
+
+
+def train_autoencoder(plan: Planner, autoencoder: str) -> Draft:
+    config = plan.study.autoencoders[autoencoder]
+    train_on = config.train_on or TrainOn(datasets=seen_by_users(plan.study, autoencoder))
+    place = f"autoencoders.{autoencoder}.folder"
+    weights = None if config.folder is None else plan.checksum(f"{config.folder}/{AUTOENCODER_WEIGHTS}", place)
+    return Draft(
+        {
+            "autoencoder": autoencoder,
+            **config.dump(include={"folder", "output", "structures", "downsampling", "latent_channels"}),
+            "sha256": config.sha256 or weights,
+            "network": config.network.dump(),
+            "training": None if config.training is None else config.training.dump(exclude=TRAINING_SETTINGS),
+            "train_on": train_on.dump(),
+            "image": {"size": plan.study.image.size, "channels": plan.study.image.channels},
+            "seed": plan.seed,
+        },
+        training_rows(train_on.datasets),
+    )
+
+
+def seen_by_users(study: Study, autoencoder: str) -> list[str]:
+    """Return the data sets whose training rows go through an autoencoder from a folder: those of what uses it."""
+    found = [d for g in study.generators.values() if g.autoencoder_name == autoencoder for d in g.train_on.datasets]
+    return list(dict.fromkeys(found))
 
 
 def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
@@ -79,6 +107,11 @@ def snapshots_of(plan: Planner, generator: str) -> list[int]:
     return snapshot_steps(plan.study.generators[generator].training)
 
 
+def autoencoders(plan: Planner) -> list[Wildcards]:
+    """Return the wildcards of every autoencoder."""
+    return [{"autoencoder": name} for name in plan.study.autoencoders]
+
+
 def trainings(plan: Planner) -> list[Wildcards]:
     """Return the wildcards of every training of every generator."""
     indices = range(plan.study.replicates.generators)
@@ -117,7 +150,25 @@ def _grid_passes(plan: Planner, generator: str, index: Wildcard, snapshot: Wildc
     return [passes(generator, rows * GRID_COLUMNS * each)]
 
 
+def _autoencoder_steps(plan: Planner, autoencoder: str) -> list[Term]:
+    """Steps of one that is trained here."""
+    training, kind = plan.study.autoencoders[autoencoder].training, f"autoencoder {autoencoder}"
+    return [] if training is None else [Term(kind=kind, unit="step", amount=training.steps, passes=training.batch_size)]
+
+
 STAGES = (
+    Stage(
+        "train_autoencoder",
+        "Training autoencoders",
+        "autoencoders/{autoencoder}/manifest.json",
+        train_autoencoder,
+        {"datasets": "prepare_dataset", "splits": "split_dataset"},
+        gpus=_processes,
+        loads=DRAWING,
+        synthesis=True,
+        work=_autoencoder_steps,
+        shown=autoencoders,
+    ),
     Stage(
         "train_generator",
         "Training generators",

@@ -1,9 +1,9 @@
 """Pools: synthetic images drawn replica by replica, each cut into shards; exports for other tools."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from synthgain.pools.options import MaskTransform, Pool, PoolMasks
+from synthgain.pools.options import Filter, MaskTransform, Pool, PoolMasks
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
@@ -164,12 +164,28 @@ def _derived(plan: Planner, draw: Draw) -> Images:
     assert config.of is not None
     assert rule is not None
     base: Wildcards = {"pool": config.of, "index": draw.index}
-    scored = "memorisation" if rule.scores == "memorisation" else "consistency"
+    scores = SCORES[rule.scores]
     return Images(
         "derived",
         {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
-        {"replicas": [{**base, "replica": draw.replica}], scored: [base]},
+        {"replicas": [{**base, "replica": draw.replica}], scores.input: [scores.made_by(base, rule)]},
     )
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Who makes a score table: the input that it comes by, and the job for a draw of a pool and a rule."""
+
+    input: str
+    made_by: Callable[[Wildcards, Filter], Wildcards] = lambda base, rule: base
+
+
+SCORES: dict[str, ScoreTable] = {
+    "memorisation": ScoreTable("memorisation"),
+    "label_consistency": ScoreTable("consistency"),
+    "mask_agreement": ScoreTable("consistency"),
+    "readers": ScoreTable("ratings", lambda base, rule: {"panel": str(rule.name)}),
+}
 
 
 SOURCES = {
@@ -243,6 +259,7 @@ STAGES = (
             "replicas": "merge_pool_replica",
             "memorisation": "check_memorisation",
             "consistency": "score_pool",
+            "ratings": "read_ratings",
         },
         gpus=_one_if_drawn,
         loads=DRAWING,

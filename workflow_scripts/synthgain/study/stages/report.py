@@ -96,6 +96,7 @@ READ = {
     "audit": "audit_datasets",
     "datasets": "prepare_dataset",
     "splits": "split_dataset",
+    "autoencoders": "train_autoencoder",
     "generators": "train_generator",
     "grids": "draw_sample_grid",
     "replicas": "merge_pool_replica",
