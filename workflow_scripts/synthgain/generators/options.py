@@ -35,6 +35,11 @@ class TrainOn(Entry):
             )
         return self
 
+    @property
+    def labelled(self) -> float:
+        """Share of the training patients whose conditions are seen."""
+        return self.real_fraction * self.label_fraction
+
 
 class LoopTraining(Entry):
     """How the training loop runs, whatever it trains."""

@@ -248,10 +248,11 @@ def _read_part(
 ) -> TrainingData:
     data = open_dataset(dataset, split)
     image_set, rows = data.images, data.training_rows() if parts == TRAINING else data.part(*parts)
+    # Both are prefixes of one order, so that those of smaller fractions lie in those of larger ones, here and in arms.
+    labelled_rows = _fraction(image_set, rows, real_fraction * label_fraction, study_seed, name)
+    rows = _fraction(image_set, rows, real_fraction, study_seed, name)
     if only is not None:
         rows = rows[image_set.table["image_id"].astype(str).isin(only).to_numpy()[rows]]
-    rows = _fraction(image_set, rows, real_fraction, study_seed, name)
-    labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, name)
     before, rows = len(rows), rows_with_masks(image_set, rows, planes, name)
     images = torch.from_numpy(np.ascontiguousarray(image_set.images[rows].transpose(0, 3, 1, 2)))
     table = image_set.table.iloc[rows].reset_index(drop=True)

@@ -184,9 +184,7 @@ def _arms(study: Study) -> list[tuple[str, str]]:
     found = []
     for name, arm in study.arms.items():
         parts = [f"{ROLES[role_of(study, name)]}"]
-        parts += [f"real: {arm.real}" + (f", {100 * arm.real_fraction:g} %" if arm.real_fraction < 1 else "")] * bool(
-            arm.real
-        )
+        parts += [f"real: {arm.real}" + (f", {100 * arm.fraction:g} %" if arm.fraction < 1 else "")] * bool(arm.real)
         parts += [f"pool: {arm.synthetic}"] * bool(arm.synthetic)
         parts += [f"ratios: {', '.join(map(str, arm.ratios))} %"] * bool(arm.ratios)
         parts += [f"against {baseline_of(study, name)}"] * bool(baseline_of(study, name))

@@ -115,6 +115,11 @@ def _check_arms(study: Study) -> None:
         if arm.synthetic is not None:
             _known(arm.synthetic, study.pools, f"{place}.synthetic")
             _check_ratios(study, name)
+            if arm.label_fraction < 1 and arm.real is None and source_dataset(study, arm.synthetic) is None:
+                raise ValueError(
+                    f"{place}.label_fraction: pool {arm.synthetic!r} copies no rows of a data set, so none is "
+                    "unlabelled; leave it out, or give the pool rows_of"
+                )
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
         if baseline_of(study, name) is None and not is_plain(arm):
