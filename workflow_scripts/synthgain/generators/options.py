@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 from synthgain.data.options import Prompt
 from synthgain.entry import Entry, Name, OmittedWhen, Share
 from synthgain.networks.options import NetworkChoice
-from synthgain.networks.text_options import Words
+from synthgain.networks.text_options import TextEncoder
 
 
 class TrainOn(Entry):
@@ -86,4 +86,4 @@ class TrainingSlice(DataSlice):
     condition_on: list[str]
     init_from: str | None = None
     prompt: Prompt | None = None
-    text_encoder: Words | None = None
+    text_encoder: TextEncoder | None = None

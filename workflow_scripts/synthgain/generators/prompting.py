@@ -12,7 +12,9 @@ from torch import Tensor
 from synthgain.data.image_set import Columns
 from synthgain.data.options import Prompt
 from synthgain.data.prompts import COLUMN, texts_of, vocabulary_of
-from synthgain.networks.text_options import Words
+from synthgain.networks import frozen_text
+from synthgain.networks.frozen_text import FrozenEncoder
+from synthgain.networks.text_options import FromFolder, MiniLM, Words
 from synthgain.networks.words import WordEncoder, build
 from synthgain.seeds import random_generator
 
@@ -59,9 +61,13 @@ class Prompting:
         return [texts_of(table, self.columns, self.prompt, k + 1, order).prompts for k, order in enumerate(orders)]
 
 
-def word_encoder(variants: Sequence[Sequence[str]], dimension: int, options: Words) -> WordEncoder:
-    """Return a fresh encoder whose vocabulary is that of the training prompts."""
+def text_encoder(
+    variants: Sequence[Sequence[str]], dimension: int, options: Words | MiniLM | FromFolder
+) -> WordEncoder | FrozenEncoder:
+    """Return a fresh encoder; the vocabulary of `words` is that of the training prompts."""
     texts = {text for variant in variants for text in variant}
+    if not isinstance(options, Words):
+        return frozen_text.build(sorted(texts), dimension, options)
     chosen = {"layers": options.layers, "heads": options.heads, "longest": options.longest}
     return build(sorted(texts), vocabulary_of(texts), dimension, chosen)
 

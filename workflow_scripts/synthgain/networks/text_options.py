@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from synthgain.entry import Entry
 from synthgain.networks.generator_options import DiffusionNetwork
@@ -36,13 +36,18 @@ class MiniLM(Entry):
 class FromFolder(Entry):
     """A text encoder of transformers in a local folder, frozen: CLIP's or BERT's kind, safetensors, no remote code."""
 
-    kind: Literal["folder"] = "folder"
+    kind: Literal["folder"]
     folder: str = Field(description="Folder of the model and its tokenizer, relative to the data root.")
     sha256: str | None = Field(None, description="Checksum of its model.safetensors; another file is refused.")
+    longest: int = Field(77, ge=4, le=512, description="Most tokens of a prompt; longer ones are refused.")
     layer: int = Field(-1, ge=-48, le=-1, description="Hidden layer whose tokens are taken; -2: the last but one.")
 
 
-TextEncoder = Annotated[Words | MiniLM | FromFolder, Field(discriminator="kind")]
+# What a key without a kind is: words, which came first.
+TextEncoder = Annotated[
+    Annotated[Words, Tag("words")] | Annotated[MiniLM, Tag("minilm")] | Annotated[FromFolder, Tag("folder")],
+    Discriminator(lambda given: given.get("kind", "words") if isinstance(given, dict) else given.kind),
+]
 
 
 class UNetText(DiffusionNetwork):

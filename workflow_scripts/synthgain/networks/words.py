@@ -65,6 +65,11 @@ class WordEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 ids[row, place] = self._ids[word]
         return ids
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a generator's manifest says of it."""
+        return {"text_kind": "words", "vocabulary": len(self.vocabulary)}
+
     def null_inputs(self, count: int) -> Tensor:
         """Return the inputs of `count` null prompts."""
         return torch.full((count, self.longest), NOTHING, dtype=torch.int64)

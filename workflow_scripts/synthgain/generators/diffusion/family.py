@@ -10,7 +10,7 @@ from synthgain.generators.family import Family, GeneratorBase
 from synthgain.generators.options import GeneratorTraining
 from synthgain.networks.generator_options import UNet, UNetCondition
 from synthgain.networks.options import Network, by_name, network_of
-from synthgain.networks.text_options import UNetText, Words
+from synthgain.networks.text_options import TextEncoder, UNetText
 
 NETWORKS = by_name(UNet, UNetCondition, UNetText)  # the first is the default
 
@@ -27,8 +27,8 @@ class DiffusionGenerator(GeneratorBase):
     prompt: Annotated[Name | None, OmittedWhen(None)] = Field(
         None, description="Prompt (of `prompts`) that it is told of each image; needs the network unet_text."
     )
-    text_encoder: Annotated[Words | None, OmittedWhen(None)] = Field(
-        None, description="How the prompt is read; default: words."
+    text_encoder: Annotated[TextEncoder | None, OmittedWhen(None)] = Field(
+        None, description="How the prompt is read: {kind: words | minilm | folder}; default: words."
     )
     network: UNet | UNetCondition | UNetText = Field(UNet(), description="`name` and the network's options.")
     formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")

@@ -19,6 +19,7 @@ from synthgain.generators.diffusion.formulations import Formulation, saved_formu
 from synthgain.generators.diffusion.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
 from synthgain.generators.loading import Condition, SavedGenerator, saved_parts
 from synthgain.generators.prompting import Prompting, Text, TextEncoder
+from synthgain.networks.frozen_text import FrozenEncoder
 from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import prepare_memory_format
 from synthgain.networks.words import WordEncoder
@@ -40,7 +41,7 @@ class ConditionalNetwork(nn.Module):
         network: ModelMixin,
         encoder: ConditionEncoder,
         control: ModelMixin | None = None,
-        text: WordEncoder | None = None,
+        text: WordEncoder | FrozenEncoder | None = None,
     ) -> None:
         super().__init__()
         self.network, self.encoder, self.control, self.text = network, encoder, control, text
@@ -116,7 +117,7 @@ class DiffusionGenerator:
     structures: tuple[str, ...] = ()
     mask_by: str | None = None
     control: ModelMixin | None = None  # ControlNetModel
-    text: WordEncoder | None = None
+    text: WordEncoder | FrozenEncoder | None = None
     prompting: Prompting | None = None
     recorded: Callable[..., Tensor] | None = None
 
@@ -224,7 +225,7 @@ def load(folder: Path, snapshot: int | None = None, device: torch.device | str =
         saved.structures,
         saved.mask_by,
         control,
-        _saved(WordEncoder, parts / "text_encoder", place) if saved.text else None,
+        _saved(_text_class(parts / "text_encoder"), parts / "text_encoder", place) if saved.text else None,
         _prompting(saved),
     )
 
@@ -242,6 +243,11 @@ def _saved(kind: type[Part], folder: Path, device: torch.device) -> Part:
     module.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]  # diffusers wraps `to`
     prepare_memory_format(module)
     return module
+
+
+def _text_class(folder: Path) -> type[WordEncoder] | type[FrozenEncoder]:
+    name = str(read_json(folder / "config.json").get("_class_name"))
+    return FrozenEncoder if name == FrozenEncoder.__name__ else WordEncoder
 
 
 def _network_class(folder: Path) -> type[ModelMixin]:

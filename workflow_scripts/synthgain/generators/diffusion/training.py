@@ -22,7 +22,7 @@ from synthgain.generators.diffusion.mask_condition import CONCATENATION, CONTROL
 from synthgain.generators.diffusion.options import DiffusionSlice
 from synthgain.generators.diffusion.options import Formulation as Options
 from synthgain.generators.options import GeneratorTraining
-from synthgain.generators.prompting import VARIANTS, Prompting, training_inputs, word_encoder
+from synthgain.generators.prompting import VARIANTS, Prompting, text_encoder, training_inputs
 from synthgain.generators.run import Run, Stateful, common_parts, training_options, weight_average
 from synthgain.generators.training_data import PlacedData, TrainingData, measure_sigma_data, training_slice
 from synthgain.networks.text_options import Words
@@ -99,7 +99,7 @@ class DiffusionRun(Run):
     def _text_facts(self) -> dict[str, object]:
         if self.module.text is None:
             return {}
-        facts: dict[str, object] = {"text": True, "vocabulary": len(self.module.text.vocabulary)}
+        facts: dict[str, object] = {"text": True, **self.module.text.facts}
         if self.prompting is None:  # the null prompt alone: a mask without words
             return facts
         return {
@@ -236,7 +236,7 @@ def build_module(entry: DiffusionSlice, data: TrainingData, variants: list[list[
     encoder = ConditionEncoder(specs, condition_dimension(network))
     text = None
     if entry.prompt is not None:
-        text = word_encoder(variants, condition_dimension(network), entry.text_encoder or Words())
+        text = text_encoder(variants, condition_dimension(network), entry.text_encoder or Words())
     return ConditionalNetwork(network, encoder, text=text)
 
 
