@@ -169,6 +169,7 @@ class PredictionModel(BaseModel):
     task_module: str = "classification"
     targets: list[str] = []
     structures: list[str] = []
+    label_smoothing: float = 0.0  # of classifiers, in training alone
     network: NetworkChoice | None = None  # None: trivial floors, which need none
     precision: Literal["float32", "bfloat16"] = "float32"
     window: int | None = None
@@ -192,4 +193,7 @@ class TrainingModel(PredictionModel):
     compile: bool = False
     pretrained: str | None = None
     diverged: Diverged = "next_seed"
+    optimiser: Literal["adamw", "lion"] = "adamw"
+    ema_decay: float | None = None
+    patience: int | None = None
     augmentation: dict[str, bool | dict[str, Number]] = {}
