@@ -118,6 +118,12 @@ class ArmRecipe(Entry):
         """Share of the training patients whose images and labels the arm learns from."""
         return self.real_fraction * self.label_fraction
 
+    @property
+    def plain(self) -> bool:
+        """True for real images alone, trained in the standard way."""
+        special = self.synthetic or self.repeat or self.balance or self.pretrain
+        return not special and self.steps_factor == 1.0 and self.augmentation == "standard"
+
 
 class Arm(ArmRecipe):
     """An arm of the study."""
