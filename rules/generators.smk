@@ -33,6 +33,7 @@ rule train_generator:
     input:
         datasets=needs("train_generator", "datasets"),
         splits=needs("train_generator", "splits"),
+        autoencoders=needs("train_generator", "autoencoders"),
         start=needs("train_generator", "start"),
         audited=audited("train_generator"),
         protocol=declared("train_generator"),

@@ -141,10 +141,18 @@ def borrowed(study: Study, name: str) -> bool:
             config = study.generators[generator]
             for dataset in config.train_on.datasets:
                 seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
+            for dataset, share in _encoded(study, config.autoencoder_name):
+                seen[dataset] = max(seen.get(dataset, 0.0), share)
             generator = config.init_from
     if pool.known in ("copier", "jittered_copier", "part_copier") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
     return any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
+
+
+def _encoded(study: Study, autoencoder: str | None) -> list[tuple[str, float]]:
+    """Return which data sets, and which share of their training patients, an autoencoder was trained on here."""
+    entry = None if autoencoder is None else study.autoencoders[autoencoder].train_on
+    return [] if entry is None else [(dataset, entry.real_fraction) for dataset in entry.datasets]
 
 
 def filtered_twin(study: Study, name: str) -> str | None:

@@ -52,6 +52,7 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
     training = config.training.dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     prompt = {} if config.prompt_name is None else {"prompt": plan.study.prompts[config.prompt_name].dump()}
+    name = config.autoencoder_name
     start = [] if config.init_from is None else [{"generator": config.init_from, "index": index}]
     return Draft(
         {
@@ -65,7 +66,11 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
             "image": {"size": plan.study.image.size, "channels": plan.study.image.channels},
             "seed": plan.seed,
         },
-        {**training_rows(config.train_on.datasets), "start": start},
+        {
+            **training_rows(config.train_on.datasets),
+            "autoencoders": [] if name is None else [{"autoencoder": name}],
+            "start": start,
+        },
         (FAMILY_TRAINING[config.family], NETWORKS[config.network.module]),
     )
 
@@ -174,7 +179,12 @@ STAGES = (
         "Training generators",
         "generators/{generator}/{index}/manifest.json",
         train_generator,
-        {"datasets": "prepare_dataset", "splits": "split_dataset", "start": "train_generator"},
+        {
+            "datasets": "prepare_dataset",
+            "splits": "split_dataset",
+            "autoencoders": "train_autoencoder",
+            "start": "train_generator",
+        },
         gpus=_processes,
         loads=DRAWING,
         synthesis=True,
