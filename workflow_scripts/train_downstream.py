@@ -15,9 +15,10 @@ from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.arms import TrainingSet
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
-from synthgain.downstream.options import TrainingModel
+from synthgain.downstream.options import PlannedArm, TrainingModel
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.training import DivergedError, Progressed, Trainer, log_columns
+from synthgain.entry import checked
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, StopSignal, logger, run_script
@@ -181,7 +182,7 @@ def publish(job: Job, finished: dict[int, Path]) -> None:
         ratio=job.slice["ratio"],
         seed=job.slice["seed"],
         validation=job.slice["arm"]["validation"],
-        real_fraction=job.slice["arm"].get("real_fraction", 1.0),
+        real_fraction=checked(PlannedArm, job.slice["arm"], "arm", of_slice=True).fraction,
         replicates=facts,
     )
 

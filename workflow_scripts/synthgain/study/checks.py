@@ -11,6 +11,7 @@ from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
+from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
 from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
 
@@ -25,6 +26,7 @@ def check_references(study: Study) -> None:
     _check_networks(study)
     _check_data(study)
     _check_generation(study)
+    check_clusters(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)
@@ -113,6 +115,11 @@ def _check_arms(study: Study) -> None:
         if arm.synthetic is not None:
             _known(arm.synthetic, study.pools, f"{place}.synthetic")
             _check_ratios(study, name)
+            if arm.label_fraction < 1 and arm.real is None and source_dataset(study, arm.synthetic) is None:
+                raise ValueError(
+                    f"{place}.label_fraction: pool {arm.synthetic!r} copies no rows of a data set, so none is "
+                    "unlabelled; leave it out, or give the pool rows_of"
+                )
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
         if baseline_of(study, name) is None and not is_plain(arm):
