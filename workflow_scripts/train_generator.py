@@ -3,7 +3,9 @@
 import sys
 
 from synthgain.generators.training import train_family
+from synthgain.registry import STEERING
 from synthgain.runtime.command import Job, run_script
+from synthgain.runtime.loading import load
 from synthgain.runtime.processes import is_one_of_several, launch, leave_with_launcher
 from synthgain.runtime.settings import settings
 
@@ -15,7 +17,8 @@ def train_generator(job: Job) -> None:
         launch([sys.executable, *sys.argv], count, job.threads)
         return
     leave_with_launcher()
-    train_family(job)
+    steered = "reward" in job.slice
+    train_family(job, load(STEERING, job.slice["module"]).prepare_steered_run if steered else None)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Generators: trained on training patients only, looked at as grids."""
 
 from synthgain.generators.family import TRAINING_SETTINGS, GeneratorBase
-from synthgain.generators.snapshots import snapshot_steps
+from synthgain.generators.snapshots import round_ends, snapshot_steps
 from synthgain.pools.options import Sampling
 from synthgain.pools.passes import evaluations
-from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS
+from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, STEERING, STEERING_SCORES
 from synthgain.speed.documents import Term
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
+from synthgain.study.roles import root_pool
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import training_rows
@@ -37,9 +38,28 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
             "image": {"size": plan.study.image.size, "channels": plan.study.image.channels},
             "seed": plan.seed,
         },
-        {**training_rows(config.train_on.datasets), "start": start},
-        (FAMILY_TRAINING[config.family], NETWORKS[config.network.module]),
+        {**training_rows(config.train_on.datasets), "start": start, **_rated(plan, config)},
+        (FAMILY_TRAINING[config.family], NETWORKS[config.network.module], *_steering(config)),
     )
+
+
+def _rated(plan: Planner, config: GeneratorBase) -> dict[str, list[Wildcards]]:
+    """Return what a generator that readers steer needs: their ratings, and the images that they saw."""
+    reward = config.steered_by
+    if reward is None or reward.name is None:
+        return {}
+    seen: list[Wildcards] = [
+        {"pool": pool, "index": 0, "replica": replica}
+        for pool in plan.study.readers[reward.name].items.pools
+        for replica in range(1, root_pool(plan.study, pool).replicas + 1)
+    ]
+    return {"ratings": [{"panel": reward.name}], "rated": seen}
+
+
+def _steering(config: GeneratorBase) -> tuple[str, ...]:
+    """Return the modules that steer, if it is steered."""
+    reward = config.steered_by
+    return () if reward is None else (STEERING[config.family], STEERING_SCORES[reward.scores])
 
 
 def network_facts(config: GeneratorBase) -> dict[str, object]:
@@ -75,8 +95,11 @@ def draw_sample_grid(plan: Planner, generator: str, index: Wildcard, snapshot: W
 
 
 def snapshots_of(plan: Planner, generator: str) -> list[int]:
-    """Return the steps at which a generator is kept: as configured, or a quarter, a half and all."""
-    return snapshot_steps(plan.study.generators[generator].training)
+    """Return the steps at which a generator is kept: as configured, or a quarter, a half and all; ends of rounds."""
+    config = plan.study.generators[generator]
+    reward = config.steered_by
+    ends = [] if reward is None else round_ends(config.training.steps, reward.rounds)
+    return sorted({*snapshot_steps(config.training), *ends})
 
 
 def trainings(plan: Planner) -> list[Wildcards]:
@@ -99,10 +122,15 @@ def _processes(study: Study, wildcards: Wildcards) -> int:
 
 
 def _training_steps(plan: Planner, generator: str, index: Wildcard) -> list[Term]:
-    """Steps, each a batch forward and backward."""
+    """Steps, each a batch forward and backward; passes of own samples where it is steered."""
     config = plan.study.generators[generator]
     each = config.training.batch_size * family_of(config).step_passes
-    return [Term(kind=f"generator {generator}", unit="step", amount=config.training.steps, passes=each)]
+    terms = [Term(kind=f"generator {generator}", unit="step", amount=config.training.steps, passes=each)]
+    reward = config.steered_by
+    if reward is not None:  # own samples of each round, and the last ones
+        once = evaluations(Sampling.from_slice(GRID_SAMPLING))
+        terms.append(passes(generator, (reward.rounds + 1) * reward.samples * once))
+    return terms
 
 
 def _kept_snapshots(plan: Planner, generator: str, index: Wildcard) -> list[Term]:
@@ -123,7 +151,13 @@ STAGES = (
         "Training generators",
         "generators/{generator}/{index}/manifest.json",
         train_generator,
-        {"datasets": "prepare_dataset", "splits": "split_dataset", "start": "train_generator"},
+        {
+            "datasets": "prepare_dataset",
+            "splits": "split_dataset",
+            "start": "train_generator",
+            "ratings": "read_ratings",
+            "rated": "merge_pool_replica",
+        },
         gpus=_processes,
         loads=DRAWING,
         synthesis=True,
