@@ -133,6 +133,8 @@ POLYPS: dict[str, Any] = {
             "metric": "dice",
             "test_set": "hospital_a",
         },
+        "margin": 0.02,
+        "margin_reason": "less than two raters differ by",
         "bootstrap": 200,
     },
     "evaluation": {"pools": ["pairs", "gan_pairs"], "fidelity": {"images": 60}, "memorisation": None},

@@ -328,6 +328,22 @@ def test_what_is_not_known_is_named_and_not_hidden() -> None:
     assert "start-up only" in text
 
 
+def test_the_plan_says_what_four_generators_would_cost() -> None:
+    step = [term("model m", "step", 100)]
+
+    def text(generators: int, runs: int = 1) -> str:
+        groups = forecast_groups([group("train_generator", step, jobs=generators)], SPEED, SIZES)
+        forecast = Forecast(study="s", runs=runs, groups=groups, sizes=SIZES, speed=SPEED)
+        return " ".join(plan_text(forecast, [0], 2, {}).split())
+
+    one = forecast_groups([group("train_generator", step)], SPEED, SIZES)[0].seconds
+    assert "The verdict will be about this generator alone." in text(1)
+    assert f"would take {duration(3 * one)} and" in text(1)
+    assert "about these 2 generators alone" in text(2)
+    assert "generators alone" not in text(4)
+    assert "about this generator alone" in text(1, runs=10)
+
+
 def test_the_clock_is_bound_by_work_and_by_the_longest_chain() -> None:
     step = [term("model m", "step", 100)]  # 10 s on two threads, and 3 s to start
     groups = [

@@ -192,8 +192,7 @@ def _points(configurations: int, slope: float) -> tuple[pd.DataFrame, pd.DataFra
 def test_a_relation_is_found_where_there_is_one() -> None:
     found = relate(*_points(10, -1.0), np.random.default_rng(0)).set_index("method")
     assert found.loc["spearman", "value"] == pytest.approx(-1.0)
-    assert found.loc["rm_corr", "value"] < -0.99
-    assert found.loc["rm_corr", "low"] < found.loc["rm_corr", "value"] < found.loc["rm_corr", "high"]
+    assert list(found.index) == ["spearman"]
     none = relate(*_points(10, 0.0), np.random.default_rng(0)).set_index("method")
     assert none.loc["spearman", "low"] < 0 < none.loc["spearman", "high"]
 

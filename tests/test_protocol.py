@@ -161,7 +161,10 @@ def test_the_writer_writes_once_with_page_power_and_receipt(monkeypatch: pytest.
 
 def test_power_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for changes, said in (
-        ({"analysis__primary__metric": "brier", "analysis__margin": 0.01}, "give analysis.assumed"),
+        (
+            {"analysis__primary__metric": "brier", "analysis__margin": 0.01, "analysis__margin_reason": "small"},
+            "give analysis.assumed",
+        ),
         ({"replicates__count": 1}, "Two replicates are needed."),
     ):
         planned = planner(monkeypatch, **changes).job("write_protocol")

@@ -21,7 +21,12 @@ from synthgain.study.stages.table import STAGES
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
 TARGETS = {"report", "plan", "audit", "samples", "exports", "reader_kit", "verify", "accept"}  # of the Snakefile
-DEAR = {"measure_speed", "train_generator", "train_downstream"}  # what first needs all data sets read and audited
+DEAR = {
+    "measure_speed",
+    "train_autoencoder",
+    "train_generator",
+    "train_downstream",
+}  # what first needs all data sets read and audited
 
 
 def blocks(path: Path) -> dict[str, str]:
@@ -103,7 +108,15 @@ def test_no_script_builds_the_path_of_an_input(path: Path) -> None:
 
 def test_the_docs_list_every_output() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    short = {"dataset": "d", "generator": "g", "index": "i", "snapshot": "step", "pool": "p", "replica": "k"}
+    short = {
+        "dataset": "d",
+        "autoencoder": "a",
+        "generator": "g",
+        "index": "i",
+        "snapshot": "step",
+        "pool": "p",
+        "replica": "k",
+    }
     short |= {"shard": "s", "model": "m"}
     for stage in STAGES.values():
         path = stage.output.replace("{look}", "")

@@ -55,6 +55,7 @@ def _inputs(job: Job) -> Inputs:
         gates,
         sizes,
         floors,
+        job.slice.get("diagonal", float("nan")),
     )
 
 

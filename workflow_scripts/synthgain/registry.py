@@ -87,6 +87,7 @@ TASKS = {
 POOL_SOURCES = {
     "generated": "synthgain.pools.generated",
     "pairs": "synthgain.pools.pairs",  # of its own: what changes there redraws no pool of images alone
+    "clustered": "synthgain.pools.clustered",
     "known": "synthgain.pools.known",
     "imported": "synthgain.pools.imported",
     "derived": "synthgain.pools.derived",

@@ -46,6 +46,7 @@ class Task:
     metric: ClassVar[str] = "auroc"
     structures: ClassVar[tuple[str, ...]] = ()
     window: ClassVar[int | None] = None
+    chance: ClassVar[float] = 0.0
     prediction_batch: ClassVar[int] = PREDICTION_BATCH
 
     @property

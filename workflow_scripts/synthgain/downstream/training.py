@@ -31,6 +31,14 @@ SAVE_SECONDS = 1.0  # … and no two saves are closer than this
 LOSS_CHECK_STEPS = 25  # a device is asked for its losses this often, and before every validation and save
 
 
+class DivergedError(SynthGainError):
+    """A loss that is not finite: the training failed, which is a result of its recipe. step: from 1."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 @dataclass(frozen=True)
 class Validation:
     """The images that choose the checkpoint, real in all arms unless the study says otherwise."""
@@ -138,7 +146,7 @@ class Trainer:
     def train(self, checkpoints: Checkpoints, stop: StopSignal | None = None) -> Progressed:
         """Run to the last step and return what was reached; `best` holds the chosen weights.
 
-        Raises Terminated after saving where `stop` was requested, SynthGainError for a loss that is not finite.
+        Raises Terminated after saving where `stop` was requested, DivergedError for a loss that is not finite.
         """
         done = self._restore(checkpoints)
         note_environment(done.environments, environment(self.device), from_step=done.step)
@@ -195,16 +203,17 @@ class Trainer:
             self._collect_losses()
 
     def _collect_losses(self) -> None:
-        """Add the losses since the last call to the running sum; SynthGainError where one is not finite."""
+        """Add the losses since the last call to the running sum; DivergedError where one is not finite."""
         if not self._losses:
             return
         losses = torch.stack(self._losses).double().cpu()
         bad = torch.nonzero(~losses.isfinite()).flatten()
         if len(bad):
             step = self.progressed.step - len(losses) + int(bad[0]) + 1
-            raise SynthGainError(
+            raise DivergedError(
                 f"{self.where}, step {step}: loss is {float(losses[bad[0]])}; "
-                "lower the learning rate or use precision: float32"
+                "lower the learning rate or use precision: float32",
+                step,
             )
         for value in losses.tolist():  # one by one: the sum does not depend on when it was collected
             self.progressed.sum_loss += value
@@ -216,7 +225,8 @@ class Trainer:
         precision = self.recipe.precision
         loss, metric = self.task.validate(self.validation.batches(self.task, self.network, self.device, precision))
         if not math.isfinite(loss):
-            raise SynthGainError(f"{self.where}, step {done.step}: validation loss is {loss}; lower the learning rate")
+            message = f"{self.where}, step {done.step}: validation loss is {loss}; lower the learning rate"
+            raise DivergedError(message, done.step)
         index, local = self.data.place(done.step - 1)
         if index == len(self.data.phases) - 1:
             self._select(loss, metric)

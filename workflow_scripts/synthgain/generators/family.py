@@ -52,6 +52,11 @@ class GeneratorBase(Entry):
         return None
 
     @property
+    def autoencoder_name(self) -> str | None:
+        """The study's autoencoder in whose latents it works, None for a family or a generator that draws pixels."""
+        return None
+
+    @property
     def mask_conditioned(self) -> bool:
         """True if the generator draws an image for a given mask."""
         return MASK in self.condition_on

@@ -9,6 +9,7 @@
 | label_shuffled | those of `base`, target columns permuted | no help |
 | wrong_prevalence | those of `base` under a changed prevalence (`balance`) | calibration moves |
 | mode_dropper | those of `base`, one level of a column missing | recall falls |
+| part_copier | those of `base`, a share of them the training images again | memorised |
 """
 
 import dataclasses
@@ -40,8 +41,8 @@ def draw(request: ShardRequest) -> Drawn:
     """Draw one shard of a known-answer pool.
 
     options: {kind, base (kinds that build on another: oracle by default), drop: {column: level}
-    (mode_dropper)}. Raises SynthGainError for an unknown kind, an oracle of data without a law, a
-    missing `drop` or `balance`.
+    (mode_dropper), copies: share (part_copier)}. Raises SynthGainError for an unknown kind, an oracle of
+    data without a law, a missing `drop`, `copies` or `balance`.
     """
     kind, base = _kinds(request)
     source, _ = request.rows_of()
@@ -53,11 +54,27 @@ def draw(request: ShardRequest) -> Drawn:
     start, stop = shard_bounds(len(rows), request.shard, request.shards)
     seeds = sample_seeds(rows, request.keys)
     images, masks = BASES[base](request, rows.iloc[start:stop], seeds[start:stop])
+    if kind == "part_copier":
+        own = copied(request.keys.replica, len(rows), float(request.options["copies"]))[start:stop]
+        again, its_masks = copier(request, rows.iloc[start:stop][own], seeds[start:stop][own])
+        images[own] = again
+        if masks is not None and its_masks is not None:
+            masks[own] = its_masks
     table = request.table_of(rows).iloc[start:stop].reset_index(drop=True)
     if masks is not None:
         table = table.assign(**_mask_columns(request, rows.iloc[start:stop], base))
     names = source.mask_names if masks is not None else []
     return Drawn(images, table, source.columns, masks, names, {"known": {"kind": kind, "base": base}})
+
+
+def copied(replica: int, rows: int, share: float) -> np.ndarray:
+    """Which of a replica's rows are exact copies: (rows,) bool, evenly spread over a pool's order.
+
+    The first n images of a pool hold floor(n · share) copies, whatever the cut into replicas and shards.
+    """
+    before = replica * rows + np.arange(rows)
+    exact = np.floor(np.round((before + 1) * share, 9)) > np.floor(np.round(before * share, 9))
+    return np.asarray(exact)
 
 
 def copier(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixels:

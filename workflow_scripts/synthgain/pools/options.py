@@ -9,8 +9,10 @@ from synthgain.datasets.entries.table import Imported
 from synthgain.entry import Entry, Name, OmittedWhen, Options, Share
 
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
-Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper"]
-Kind = Literal["oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper"]
+Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"]
+Kind = Literal[
+    "oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"
+]
 # Who makes score tables (`scores.parquet`): image_id, named columns; the manifest next to it names the `source`.
 ScoreSource = Literal["memorisation", "label_consistency", "mask_agreement", "readers"]
 NAMED_SCORES = ("readers",)  # of which a study may have several
@@ -19,9 +21,14 @@ NAMED_SCORES = ("readers",)  # of which a study may have several
 class KnownOptions(Options):
     """Options of a pool of known truth."""
 
-    base: Base = Field("oracle", description="label_shuffled, wrong_prevalence, mode_dropper: whose images.")
+    base: Base = Field(
+        "oracle", description="label_shuffled, wrong_prevalence, mode_dropper, part_copier: whose images."
+    )
     drop: dict[str, str | int | float] = Field(
         default_factory=dict, description="mode_dropper: the level of a column that is left out, such as {sex: F}."
+    )
+    copies: Annotated[float, Field(ge=0, le=1), OmittedWhen(0.0)] = Field(
+        0.0, description="part_copier: share of images that are exact copies of training images."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
+from synthgain.generators.autoencoders.options import Measured
 from synthgain.runtime.files import read_json, read_manifest
 
 
@@ -64,8 +65,18 @@ class GeneratorFacts(Facts):
         return ", ".join(dict.fromkeys(entry.device for entry in self.environments))
 
 
+class Failure(Facts):
+    """A training that diverged."""
+
+    attempt: int = 0
+    step: int | None = None
+
+
 class RunFacts(Facts):
-    """One downstream training."""
+    """One downstream training. diverged: attempts that failed; at_chance: all did, and the replicate tells nothing."""
+
+    diverged: list[Failure] = []
+    at_chance: bool = False
 
     steps: int | None = None
     seconds: float | None = None
@@ -79,6 +90,16 @@ class TrainingFacts(Facts):
     arm: str = ""
     ratio: float = 0.0
     replicates: dict[str, RunFacts] = {}
+
+
+class AutoencoderFacts(Facts):
+    """An autoencoder's manifest; measured: on held-out patients."""
+
+    identity: str
+    parameters: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    measured: Measured
 
 
 class PoolFacts(Facts):
@@ -125,6 +146,17 @@ class MeasuredFacts(Facts):
     recommended: int | None = None
     configurations: int = 0
     failed: str | None = None
+
+
+class ClusterFacts(Facts):
+    """The manifest of the appearance clusters of a data set."""
+
+    files: dict[str, object]
+    of: str
+    k: int
+    space: str
+    images: int
+    tiny: int = 0
 
 
 class GateFacts(Facts):
@@ -256,12 +288,11 @@ class VerdictFacts(DeclaredFacts):
 class SlopeFacts(Facts):
     """Slopes per replicate, tested; in the order of their columns."""
 
-    df: int | None = None
+    df: float | None = None
     high: float | None = None
     low: float | None = None
     mean: float | None = None
     p: float | None = None
-    t: float | None = None
     violations: int | None = None
 
 

@@ -44,7 +44,7 @@ POLICIES = {
     "argmax": "most probable class",
 }
 CORRECTIONS = {"none": "as predicted", "prior": "shifted to the real prevalence"}
-METHODS = {"spearman": "Spearman, over configurations", "rm_corr": "repeated measures r, within replicates"}
+METHODS = {"spearman": "Spearman, over configurations"}
 LEAKS = {"none found": "none found", "leak": "leak", "red": "strong leak", "not applicable": "not applicable"}
 RULES = {
     "nearest": "nearest training image",

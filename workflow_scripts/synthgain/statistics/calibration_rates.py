@@ -53,7 +53,7 @@ EXPECTED: dict[tuple[str, str], Expectation] = {
     ("oracle", HELPS): MOSTLY,
     **{(kind, HELPS): SELDOM for kind in ("copier", "noise", "label_shuffled")},
     ("copier", SAME): ALWAYS,
-    **{(kind, GATE): ALWAYS for kind in ("copier", "jittered_copier")},
+    **{(kind, GATE): ALWAYS for kind in ("copier", "jittered_copier", "part_copier")},
     **{(kind, GATE): SELDOM for kind in NOT_COPIES},
     **{("mode_dropper", quantity): MOSTLY for quantity in (*LESS_VARIED.values(), LESS_GAIN)},
     ("mode_dropper", MISSING): ALWAYS,

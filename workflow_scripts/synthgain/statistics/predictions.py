@@ -52,10 +52,14 @@ class Panel:
         return len(np.unique(self.patient[self.truth[label] == 0]))
 
 
-def build_panel(table: pd.DataFrame, dataset: str, part: str, excluded: Collection[str] = ()) -> Panel:
+def build_panel(
+    table: pd.DataFrame, dataset: str, part: str, excluded: Collection[str] = (), diagonal: float = np.nan
+) -> Panel:
     """Align the predictions of all arms on one part of a data set.
 
     table: the architecture's predictions table with a column `arm`. `excluded` image ids are left out in every arm.
+    diagonal: of an image in px, the distance of a structure that is there and not found (the worst case): to leave such
+    images out would reward an arm that misses the hard ones.
     Raises SynthGainError if nothing is left, an arm lacks images that another has, or arms disagree about truth.
     """
     missing = [name for name in REQUIRED if name not in table.columns]
@@ -83,6 +87,9 @@ def build_panel(table: pd.DataFrame, dataset: str, part: str, excluded: Collecti
     patient_of_image = chosen.drop_duplicates("image_id").set_index("image_id")["patient_id"].reindex(image_ids)
     patient, patient_ids = pd.factorize(patient_of_image, sort=True)
     scores = {name: _scatter(chosen[name], place, shape, np.float32) for name in IMAGE_SCORES if name in chosen}
+    if "hd95" in scores:
+        missed = (scores["truth_empty"] == 0) & (scores["predicted_empty"] == 1)
+        scores["hd95"] = np.where(missed, np.float32(diagonal), scores["hd95"])
     return Panel(
         dataset,
         part,

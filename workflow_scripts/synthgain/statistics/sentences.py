@@ -108,7 +108,9 @@ def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]
         )
     for control in alarms["a_a"]["rows"]:
         where = f"{_subject(control)} differs from {control['baseline']} by {_interval(control)}"
-        found.append(f"The A/A control failed: {where}; until this is explained no difference here can be trusted.")
+        found.append(
+            f"The A/A control failed: {where}; by chance this happens in at most 5 % of studies, so explain it first."
+        )
     for control in [c for c in alarms["under_trained"]["rows"] if c["baseline"] == row["baseline"]]:
         longer = f"longer training on real images alone beats it by {_interval(control)}"
         found.append(f"Baseline under-trained: {longer}, no gain can be claimed.")

@@ -133,7 +133,9 @@ def _endpoints(test: TestSet, analysis: Analysis, attempt: Attempts) -> list[End
     declared = {primary.metric for primary in analysis.primaries if primary.test_set == here}
 
     def made(name: str) -> list[Endpoint]:
-        return list(endpoints(test.panel, [name], test.labels, test.decisions, test.policy, test.resamples))
+        return list(
+            endpoints(test.panel, [name], test.labels, test.decisions, test.policy, test.resamples, test.thresholds)
+        )
 
     for name in analysis.metrics:
         found += made(name) if name in declared else attempt("metrics", partial(made, name), nothing, f"{here}, {name}")

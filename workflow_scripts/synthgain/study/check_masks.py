@@ -153,7 +153,7 @@ def _model_agrees(study: Study, pool: Pool, rule: Filter, place: str) -> None:
         wanted = " or ".join(name for name, kind in TASK_KINDS.items() if kind.agreement == rule.scores)
         raise ValueError(f"{place}.filter.scores: {rule.scores} needs a {wanted} model; {first!r} comes first")
     source = source_dataset(study, pool.of or "")
-    plain = any(is_plain(a) and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())
+    plain = any(is_plain(a) and a.fraction == 1 and source in (None, a.real) for a in study.arms.values())
     if not plain:
         raise ValueError(f"{place}.filter: its scores need a plain arm {{real: {source}}} whose model gives them")
 

@@ -10,6 +10,8 @@ from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
+from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
+from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
 from synthgain.study.neighbours import missing_neighbour, panel_problem
 from synthgain.study.roles import baseline_of, borrowed, is_plain, root_pool, source_dataset
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 
 def check_references(study: Study) -> None:
     """Raise ValueError, one line naming the place and the nearest valid name, at the first broken reference."""
+    check_autoencoders(_parts(study))
     _check_networks(study)
     _check_data(study)
     _check_generation(study)
+    check_clusters(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)
@@ -35,13 +39,18 @@ def check_references(study: Study) -> None:
 def _check_networks(study: Study) -> None:
     """Every network must be one that can be built for the images that it will see."""
     entries: dict[str, tuple[Network, int]]
-    entries = {f"generators.{name}.network": (g.network, study.image.size) for name, g in study.generators.items()}
+    parts = _parts(study)
+    entries = {f"generators.{name}.network": (g.network, latent_size(parts, g)) for name, g in study.generators.items()}
     entries |= {f"models.{name}.network": (m.chosen, m.window or study.image.size) for name, m in study.models.items()}
     for place, (network, size) in entries.items():
         try:
             network.check_size(size)
         except SynthGainError as error:
             raise ValueError(f"{place}: {error}") from None
+
+
+def _parts(study: Study) -> Parts:
+    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size)
 
 
 def _check_data(study: Study) -> None:
@@ -104,6 +113,8 @@ def _check_steering(study: Study) -> None:
         reward, place = generator.steered_by, f"generators.{name}.reward"
         if reward is None:
             continue
+        if generator.autoencoder_name is not None:
+            raise ValueError(f"{place}: a generator in the latents of an autoencoder cannot be steered yet")
         if reward.target is not None:
             for dataset in generator.train_on.datasets:
                 _check_columns(study, dataset, [reward.target], f"{place}.target")
@@ -128,6 +139,11 @@ def _check_arms(study: Study) -> None:
         if arm.synthetic is not None:
             _known(arm.synthetic, study.pools, f"{place}.synthetic")
             _check_ratios(study, name)
+            if arm.label_fraction < 1 and arm.real is None and source_dataset(study, arm.synthetic) is None:
+                raise ValueError(
+                    f"{place}.label_fraction: pool {arm.synthetic!r} copies no rows of a data set, so none is "
+                    "unlabelled; leave it out, or give the pool rows_of"
+                )
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
         if baseline_of(study, name) is None and not is_plain(arm):
@@ -161,6 +177,11 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
+    metrics = list(dict.fromkeys(entry.metric for entry in study.analysis.primaries))
+    if len(metrics) > 1:
+        raise ValueError(
+            f"analysis.margin: one margin serves one metric, but {' and '.join(metrics)} are primary; declare one"
+        )
     _check_somewhere(study, study.evaluate_on, study.analysis.subgroups, "analysis.subgroups")
 
 
@@ -198,9 +219,17 @@ def _check_primary(study: Study, primary: Primary) -> None:
     metric = METRICS[primary.metric]
     if metric.task != model.kind.predictions:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
-    if not metric.default_margin and "margin" not in study.analysis.model_fields_set:
+    analysis = study.analysis
+    if metric.default_margin:
+        return
+    if "margin" not in analysis.model_fields_set:
         raise ValueError(
-            f"analysis.margin: ±{study.analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+            f"analysis.margin: ±{analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+        )
+    if not analysis.margin_reason.strip():
+        raise ValueError(
+            f"analysis.margin_reason: say why ±{analysis.margin:g} of {metric.label} is too small to matter; only for "
+            "AUROC is there a usual margin"
         )
 
 
@@ -279,6 +308,7 @@ def _check_overlaps(study: Study) -> None:
     """A test set whose films are part of a training set is no external one: their patients are the same."""
     trained = {arm.real for arm in study.arms.values() if arm.real is not None}
     trained |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    trained |= {name for one in study.autoencoders.values() if one.train_on for name in one.train_on.datasets}
     films = {name: dataset.films for name, dataset in study.datasets.items() if dataset.films}
     for name in study.evaluate_on:
         for other in sorted(trained - {name}):

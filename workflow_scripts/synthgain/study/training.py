@@ -1,12 +1,12 @@
 """Config of downstream models."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from synthgain.downstream.kinds import TASK_KINDS, TaskKind
-from synthgain.downstream.options import Augmentations
-from synthgain.entry import Entry
+from synthgain.downstream.options import Augmentations, Diverged
+from synthgain.entry import Entry, OmittedWhen
 from synthgain.networks.options import AnyDownstream, Network, network_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class Model(Entry):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
     pretrained: str | None = Field(None, description="Weights file (safetensors or .pth), relative to the data root.")
     compile: bool = Field(False, description="Compile the network.")
+    diverged: Annotated[Diverged, OmittedWhen("next_seed")] = Field(
+        "next_seed",
+        description="A training whose loss is not finite: refuse stops the study; chance counts it as a model that "
+        "tells nothing; next_seed trains it once more with the next seed, and counts a second failure at chance.",
+    )
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @field_validator("network", mode="wrap")

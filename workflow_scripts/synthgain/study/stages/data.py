@@ -89,6 +89,7 @@ def used_datasets(plan: Planner) -> list[str]:
     study = plan.study
     used = {*study.evaluate_on, *(arm.real for arm in study.arms.values())}
     used |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    used |= {name for one in study.autoencoders.values() if one.train_on for name in one.train_on.datasets}
     used |= {pool.rows_of for pool in study.pools.values()}
     return [name for name in study.datasets if name in used]
 

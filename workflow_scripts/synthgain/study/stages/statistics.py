@@ -1,5 +1,6 @@
 """Statistics: every number comes from stored predictions; nothing is retrained to add one."""
 
+import math
 from collections.abc import Iterable
 
 from synthgain.statistics.metric_registry import METRICS, metrics_of
@@ -27,7 +28,8 @@ def compare_arms(plan: Planner, model: str) -> Draft:
     analysis["primary"] = [entry.dump() for entry in study.analysis.primaries if entry.model == model]
     arms = {
         name: {
-            **arm.dump(exclude={"description", "mixing", "balance"}),
+            **arm.dump(exclude={"description", "mixing", "balance", "label_fraction"}),
+            "real_fraction": arm.fraction,  # of the patients it learns from: what the learning curve is drawn over
             "baseline": baseline_of(study, name),
             "validation": validation_dataset(study, name),
             "role": role_of(study, name),
@@ -41,6 +43,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
         for name, arm in study.arms.items()
     }
     gated = gates(plan)
+    masks = study.models[model].kind.masks
     test_sets = [{"dataset": name, "split": study.datasets[name].split is not None} for name in study.evaluate_on]
     return Draft(
         {
@@ -53,6 +56,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "replicates": {**study.replicates.dump(exclude={"per_job"}), "count": plan.replicates},
             "image_level": [name for name in study.evaluate_on if without_patients(study, name)],
             "rehearsal": study.rehearsal,
+            **({"diagonal": round(math.hypot(study.image.size, study.image.size), 3)} if masks else {}),
             "gates": {arm: [[draw["pool"], draw["index"]] for draw in draws] for arm, draws in gated.items()},
             "test_sets": test_sets,
             "seed": plan.seed,
