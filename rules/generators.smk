@@ -59,6 +59,8 @@ rule train_generator:
         splits=needs("train_generator", "splits"),
         autoencoders=needs("train_generator", "autoencoders"),
         start=needs("train_generator", "start"),
+        ratings=needs("train_generator", "ratings"),
+        rated=needs("train_generator", "rated"),
         clusters=needs("train_generator", "clusters"),
         audited=audited("train_generator"),
         protocol=declared("train_generator"),
