@@ -58,6 +58,8 @@ rule train_generator:
         datasets=needs("train_generator", "datasets"),
         splits=needs("train_generator", "splits"),
         start=needs("train_generator", "start"),
+        ratings=needs("train_generator", "ratings"),
+        rated=needs("train_generator", "rated"),
         clusters=needs("train_generator", "clusters"),
         audited=audited("train_generator"),
         protocol=declared("train_generator"),

@@ -26,6 +26,7 @@ ALLOWED = {
     "evaluation": {"networks", "generators"},
     "statistics": set(),
     "readers": {"statistics"},
+    "steering": {"networks", "generators", "pools"},
     # the study as its config types
     "report": {
         "statistics.metric_registry",

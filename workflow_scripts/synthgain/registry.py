@@ -50,6 +50,15 @@ FAMILY_TRAINING = {
     "diffusion": "synthgain.generators.diffusion.training",
     "gan": "synthgain.generators.gan.training",
 }
+# Trains a family's generator further on its own samples, weighted by scores.
+STEERING = {
+    "diffusion": "synthgain.steering.rounds",
+}
+# Who scores a generator's own samples: `scorer(run)`.
+STEERING_SCORES = {
+    "proxy": "synthgain.steering.proxy_scores",
+    "readers": "synthgain.steering.reader_scores",
+}
 # How the report describes a family: no part of any training.
 FAMILY_PROSE = {
     "diffusion": "synthgain.report.families.diffusion",

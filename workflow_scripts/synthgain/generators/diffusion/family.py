@@ -8,6 +8,7 @@ from synthgain.entry import Name, OmittedWhen
 from synthgain.generators.diffusion.options import Formulation
 from synthgain.generators.family import Family, GeneratorBase
 from synthgain.generators.options import GeneratorTraining
+from synthgain.generators.steering_options import Reward
 from synthgain.networks.generator_options import UNet, UNetCondition
 from synthgain.networks.options import Network, by_name, network_of
 from synthgain.networks.text_options import UNetText, Words
@@ -32,6 +33,9 @@ class DiffusionGenerator(GeneratorBase):
     )
     network: UNet | UNetCondition | UNetText = Field(UNet(), description="`name` and the network's options.")
     formulation: Formulation = Field(Formulation(), description="Noise parametrisation.")
+    reward: Annotated[Reward | None, OmittedWhen(None)] = Field(
+        None, description="Steer: train `init_from` further on its own samples, weighted by scores."
+    )
     training: GeneratorTraining = Field(description="Training.")
 
     @field_validator("network", mode="wrap")
@@ -62,6 +66,27 @@ class DiffusionGenerator(GeneratorBase):
             raise ValueError("text_encoder: there is no prompt to read; give prompt, or leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _steering_makes_sense(self) -> "DiffusionGenerator":
+        reward = self.reward
+        if reward is None:
+            return self
+        if self.init_from is None:
+            raise ValueError("reward: needs init_from, the generator that is steered")
+        if self.output == "mask" or (self.mask_conditioned and self.mask_by == "controlnet"):
+            raise ValueError("reward: for generators that draw images, and not for a control network")
+        if reward.target is not None and reward.target not in self.columns and self.prompt is None:
+            raise ValueError(
+                f"reward.target: {reward.target!r} is not in condition_on, so nothing can be steered to it"
+            )
+        if self.training.steps < reward.rounds:
+            raise ValueError(f"reward.rounds: {reward.rounds} rounds of {self.training.steps} steps in all")
+        return self
+
+    @property
+    def steered_by(self) -> Reward | None:
+        return self.reward
+
     @property
     def prompt_name(self) -> str | None:
         return self.prompt
@@ -73,6 +98,7 @@ def facts(config: DiffusionGenerator) -> dict[str, object]:
         "mask_by": config.mask_by if config.mask_conditioned else None,
         **({} if config.text_encoder is None else {"text_encoder": config.text_encoder.dump()}),
         "formulation": config.formulation.dump(),
+        **({} if config.reward is None else {"reward": config.reward.dump()}),
     }
 
 

@@ -155,11 +155,12 @@ def train_step(
     masks: Tensor | None,
     own: Tensor,
     rows: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """One optimiser step on this process's slots `own` of the global batch; returns (loss, gradient norm) (2,).
 
     clean (B,C,H,W), masks (B,K,H,W) float32 in {-1, 1} or None, of the training rows `rows` (B,); condition dropout
-    takes columns, mask and text together.
+    takes columns, mask and text together. weights: (B,) float32 of the losses, None: 1 for each.
     """
     level, noise, draws, variants = step_draws(run, clean)
     slots = own.to(clean.device, non_blocking=True)
@@ -171,12 +172,13 @@ def train_step(
     if words is not None:
         words = words.masked_fill(dropped.reshape(-1, *[1] * (words.dim() - 1)), 0)
     clean = clean.contiguous(memory_format=memory_format(clean.device))
-    loss = run.formulation.loss(
+    losses = run.formulation.loss(
         lambda scaled, moment: run.forward(scaled, moment, values, null, masks, words),
         clean,
         noise[slots],
         level[slots],
-    ).mean()
+    )
+    loss = losses.mean() if weights is None else (losses * weights).mean()
     run.accelerator.backward(loss)
     norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.options.gradient_clip)
     optimizer.step()
