@@ -69,6 +69,7 @@ NETWORKS = {
     "torchvision_classifiers": "synthgain.networks.torchvision_classifiers",
     "monai_classifiers": "synthgain.networks.monai_classifiers",
     "monai_segmenters": "synthgain.networks.monai_segmenters",
+    "smp_segmenters": "synthgain.networks.smp_segmenters",
     "unet": "synthgain.networks.unet",
     "unet_condition": "synthgain.networks.unet_condition",
     "unet_text": "synthgain.networks.unet_text",

@@ -125,6 +125,8 @@ def _downstream(study: Study) -> str:
     texts = []
     for name, model in study.models.items():
         start = "given pretrained weights" if model.pretrained else "random weights"
+        if model.pretrained_encoder:
+            start = f"an encoder pretrained elsewhere ({model.pretrained_encoder}) and random weights of the decoder"
         texts.append(
             f"Model {name} ({model.network_name}, {model.task} of {listed(model.labels)}, from "
             f"{start}) was trained for {model.steps} steps of {model.batch_size} images "
