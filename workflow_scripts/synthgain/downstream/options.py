@@ -192,12 +192,15 @@ class TrainingModel(PredictionModel):
     learning_rate: float
     weight_decay: float
     warmup_steps: int
-    schedule: Literal["cosine", "constant"]
+    schedule: Literal["cosine", "constant", "step"]
+    step_at: float = 1 / 3
+    step_factor: float = 0.1
     validate_every: int
     selection: Literal["real_validation", "synthetic", "last"]
     selection_metric: str
     compile: bool = False
     pretrained: str | None = None
+    pretrained_encoder: str | None = None
     diverged: Diverged = "next_seed"
     optimiser: Literal["adamw", "lion"] = "adamw"
     ema_decay: float | None = None

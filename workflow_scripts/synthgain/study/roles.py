@@ -144,6 +144,8 @@ def borrowed(study: Study, name: str) -> bool:
                 seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
                 if config.condition_on or config.prompt_name is not None:
                     told[dataset] = max(told.get(dataset, 0.0), config.train_on.labelled)
+            for dataset, share in _encoded(study, config.autoencoder_name):
+                seen[dataset] = max(seen.get(dataset, 0.0), share)
             generator = config.init_from
     if pool.known in ("copier", "jittered_copier", "part_copier") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
@@ -156,6 +158,12 @@ def total_steps(study: Study, name: str) -> int:
     generator = study.generators[name]
     before = 0 if generator.init_from is None else total_steps(study, generator.init_from)
     return generator.training.steps + before
+
+
+def _encoded(study: Study, autoencoder: str | None) -> list[tuple[str, float]]:
+    """Return which data sets, and which share of their training patients, an autoencoder was trained on here."""
+    entry = None if autoencoder is None else study.autoencoders[autoencoder].train_on
+    return [] if entry is None else [(dataset, entry.real_fraction) for dataset in entry.datasets]
 
 
 def filtered_twin(study: Study, name: str) -> str | None:
@@ -184,3 +192,14 @@ def main_endpoint(study: Study, model: str) -> MainEndpoint:
 def without_patients(study: Study, name: str) -> bool:
     """True for a data set without patient ids: its split is by image, which the report says."""
     return not study.datasets[name].has_patients
+
+
+def clusters_of(study: Study, generator: str) -> int:
+    """Return on how many clusters, each by itself, a generator is trained; 1 for any other generator."""
+    per = study.generators[generator].train_on.per
+    return 1 if per is None else study.clusters[per].k
+
+
+def trainings_of(study: Study, generator: str) -> range:
+    """Return the indices of a generator's trainings: those of training t on cluster c are t · clusters + c."""
+    return range(study.replicates.generators * clusters_of(study, generator))

@@ -7,6 +7,7 @@ from synthgain.report.blocks import Block, Column, Details, Section, Text, make_
 from synthgain.report.evidence import DatasetEvidence, Evidence
 from synthgain.report.failures import written
 from synthgain.report.sections.autoencoders import autoencoders_section
+from synthgain.report.sections.clusters import clusters_section
 from synthgain.report.sections.cost import cost_section
 from synthgain.report.sections.families import families_section
 from synthgain.report.sections.fidelity import fidelity_section
@@ -28,6 +29,7 @@ def study_sections(evidence: Evidence) -> list[Section]:
         written("samples", "What the images look like", lambda: _samples(evidence)),
         written("memorisation", "Memorisation", lambda: memorisation_section(evidence)),
         written("readers", "Readers", lambda: readers_section(evidence)),
+        written("clusters", "Appearance clusters", lambda: clusters_section(evidence)),
         written("cost", "Cost", lambda: cost_section(evidence)),
         written("arms", "Arms", lambda: _arms(evidence)),
         written("data", "Data", lambda: _data(evidence)),
