@@ -40,6 +40,25 @@ class Environment(Facts):
     device: str = "not recorded"
 
 
+class SteeredRound(Facts):
+    """Samples of a steered generator at a step; scores in 0 … 1, copies a share. None: could not be computed."""
+
+    step: int
+    score: float | None = None
+    real_score: float | None = None
+    spread: float | None = None
+    real_spread: float | None = None
+    copies: float | None = None
+
+
+class Steering(Facts):
+    """What steering did to a generator. stopped_at: the step at which its samples scored as real images do."""
+
+    rounds: list[SteeredRound] = []
+    stopped_at: int | None = None
+    alarms: list[str] = []
+
+
 class GeneratorFacts(Facts):
     """A generator's manifest. energy_joules may say in words that it was not measured."""
 
@@ -58,6 +77,7 @@ class GeneratorFacts(Facts):
     environments: list[Environment] = []
     energy_joules: float | str | None = None
     energy_source: str | None = None
+    steering: Steering | None = None
 
     @property
     def devices(self) -> str:

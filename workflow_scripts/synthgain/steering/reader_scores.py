@@ -87,7 +87,7 @@ def rated_images(run: Scored, column: str) -> tuple[Tensor, pd.DataFrame]:
         replicas = read_replicas([(entry.path, entry.identity) for entry in entries])
         wanted = np.flatnonzero(replicas.table["image_id"].isin(scores["image_id"]))
         pixels = replicas.pixels.gather(wanted).transpose(0, 3, 1, 2)
-        sources.append((replicas.table.iloc[wanted], torch.from_numpy(np.ascontiguousarray(pixels))))
+        sources.append((replicas.table.iloc[wanted], torch.from_numpy(pixels.copy())))
     return _joined(sources, scores)
 
 
