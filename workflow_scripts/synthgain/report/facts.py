@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from synthgain.generators.autoencoders.options import Measured
+from synthgain.generators.steering_options import Steering
 from synthgain.runtime.files import read_json, read_manifest
 
 
@@ -38,25 +39,6 @@ class Environment(Facts):
     """Where a part of a job ran."""
 
     device: str = "not recorded"
-
-
-class SteeredRound(Facts):
-    """Samples of a steered generator at a step; scores in 0 … 1, copies a share. None: could not be computed."""
-
-    step: int
-    score: float | None = None
-    real_score: float | None = None
-    spread: float | None = None
-    real_spread: float | None = None
-    copies: float | None = None
-
-
-class Steering(Facts):
-    """What steering did to a generator. stopped_at: the step at which its samples scored as real images do."""
-
-    rounds: list[SteeredRound] = []
-    stopped_at: int | None = None
-    alarms: list[str] = []
 
 
 class GeneratorFacts(Facts):
