@@ -22,6 +22,8 @@ from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_boun
 from synthgain.runtime.environment import environment
 from synthgain.runtime.errors import SynthGainError
 
+IN_LATENTS = "the generator draws latents, of which no region is kept; take one of pixels"
+
 
 @dataclass(frozen=True)
 class Work:
@@ -93,6 +95,8 @@ def _way(work: Work) -> Callable[[Work], Pairs]:
     joint, pool = generator.output == "image+mask", request.keys.pool
     if request.inpainting and not (joint and denoises(generator)):
         raise SynthGainError(f"pools.{pool}.inpainting: needs a generator that denoises, with output: image+mask")
+    if request.inpainting and denoises(generator) and generator.sample_shape != generator.image_shape:
+        raise SynthGainError(f"pools.{pool}.inpainting: {IN_LATENTS}")
     if request.masks and (joint or not generator.structures):
         raise SynthGainError(f"pools.{pool}.masks: its generator takes no masks; leave the key out")
     if not generator.structures:
@@ -145,7 +149,8 @@ def draw_inpainted(work: Work) -> Pairs:
     sampler = Sampler(generator, sampling)
     sigmas = karras_sigmas(sampling.steps, generator.sigma_min, generator.sigma_max)
     path = inpainting.levels(sampling.steps, options.resamples, options.jump_length)
-    guidance = sampling.guidance_scale, sampling.guidance_interval, sampling.negative_prompt
+    told = sampling.negative_prompt, sampling.guidance_rescale
+    guidance = sampling.guidance_scale, sampling.guidance_interval, *told
 
     def batch(positions: np.ndarray) -> torch.Tensor:
         part = parents.take(positions - first)

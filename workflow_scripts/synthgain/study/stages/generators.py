@@ -67,6 +67,7 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
     training = config.training.dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     prompt = {} if config.prompt_name is None else {"prompt": plan.study.prompts[config.prompt_name].dump()}
+    name = config.autoencoder_name
     start: list[Wildcards] = []
     if config.init_from is not None:
         start = [{"generator": config.init_from, "index": _start(plan, config, index)}]
@@ -83,7 +84,13 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
             "image": {"size": plan.study.image.size, "channels": plan.study.image.channels},
             "seed": plan.seed,
         },
-        {**training_rows(config.train_on.datasets), "start": start, "clusters": clusters, **_rated(plan, config)},
+        {
+            **training_rows(config.train_on.datasets),
+            "autoencoders": [] if name is None else [{"autoencoder": name}],
+            "start": start,
+            "clusters": clusters,
+            **_rated(plan, config),
+        },
         (FAMILY_TRAINING[config.family], NETWORKS[config.network.module], *_steering(config)),
     )
 
@@ -254,6 +261,7 @@ STAGES = (
         {
             "datasets": "prepare_dataset",
             "splits": "split_dataset",
+            "autoencoders": "train_autoencoder",
             "start": "train_generator",
             "ratings": "read_ratings",
             "rated": "merge_pool_replica",
