@@ -35,6 +35,7 @@ rule check_memorisation:
         splits=needs("check_memorisation", "splits"),
         generators=needs("check_memorisation", "generators"),
         trainings=needs("check_memorisation", "trainings"),
+        clusters=needs("check_memorisation", "clusters"),
     output:
         f"{RUN}/memorisation/{{pool}}/{{index}}/manifest.json",
     log:

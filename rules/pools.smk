@@ -14,6 +14,7 @@ rule draw_pool_shard:
         replicas=needs("draw_pool_shard", "replicas"),
         memorisation=needs("draw_pool_shard", "memorisation"),
         consistency=needs("draw_pool_shard", "consistency"),
+        clusters=needs("draw_pool_shard", "clusters"),
         ratings=needs("draw_pool_shard", "ratings"),
     output:
         f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/shard-{{shard}}/manifest.json",

@@ -37,6 +37,7 @@ rule write_report:
         splits=needs("write_report", "splits"),
         autoencoders=needs("write_report", "autoencoders"),
         generators=needs("write_report", "generators"),
+        clusters=needs("write_report", "clusters"),
         grids=needs("write_report", "grids"),
         replicas=needs("write_report", "replicas"),
         fidelity=needs("write_report", "fidelity"),

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from workshop import CLINIC_ROWS, ROOT, Workshop, write_clinic
 
-from synthgain.runtime.files import read_manifest, write_manifest
+from synthgain.runtime.files import SEAL, read_manifest, write_manifest
+from synthgain.runtime.seals import MADE_FROM
 from synthgain.study.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
@@ -271,7 +272,12 @@ def test_a_pool_cut_anew_and_a_job_too_long_for_a_command_line(
     before = {path: path.stat().st_mtime_ns for path in trained}
     identity, shard = read_manifest(replica)["identity"], read_manifest(replica.parent / "shard-0" / "manifest.json")
     for path, planned in job.inputs.items():
-        write_manifest(run / path, planned, [], **{k: v for k, v in shard.items() if k not in ("identity", "files")})
+        write_manifest(
+            run / path,
+            planned,
+            [],
+            **{k: v for k, v in shard.items() if k not in ("identity", "files", SEAL, MADE_FROM)},
+        )
     (replica.parent / f"shard-{SHARDS}").mkdir()  # left from a finer cut
     shop.snakemake("--cores", "1", "--quiet", "all", "--allowed-rules", "merge_pool_replica", "--", str(replica))
     closed = read_manifest(replica, identity)

@@ -15,10 +15,11 @@ from synthgain.device import chosen_device, make_deterministic
 from synthgain.downstream.arms import TrainingSet
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
-from synthgain.downstream.options import TrainingModel
+from synthgain.downstream.options import PlannedArm, TrainingModel
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.training import DivergedError, Progressed, Trainer, log_columns
-from synthgain.networks.pretrained import load_pretrained
+from synthgain.entry import checked
+from synthgain.networks.pretrained import load_encoder, load_pretrained
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, StopSignal, logger, run_script
 from synthgain.runtime.files import atomic_path, read_manifest, write_manifest
@@ -104,6 +105,9 @@ def new_network(cell: Cell, data: TrainingSet, replicate: int, where: str) -> tu
     if cell.model.pretrained:
         root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
         facts["pretrained"] = load_pretrained(network, root / cell.model.pretrained)
+    if cell.model.pretrained_encoder:
+        root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
+        facts["pretrained"] = load_encoder(network, root / cell.model.pretrained_encoder)
     return network, facts
 
 
@@ -181,7 +185,7 @@ def publish(job: Job, finished: dict[int, Path]) -> None:
         ratio=job.slice["ratio"],
         seed=job.slice["seed"],
         validation=job.slice["arm"]["validation"],
-        real_fraction=job.slice["arm"].get("real_fraction", 1.0),
+        real_fraction=checked(PlannedArm, job.slice["arm"], "arm", of_slice=True).fraction,
         replicates=facts,
     )
 

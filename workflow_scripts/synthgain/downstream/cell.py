@@ -75,7 +75,7 @@ class Cell:
     @property
     def fraction(self) -> float:
         """Share of the training patients, and of the validation patients, that the arm uses."""
-        return self.arm.real_fraction
+        return self.arm.fraction
 
     def seed_of(self, step: str, replicate: int) -> int:
         """Return the seed of a step: of study, model, replicate and attempt only, the same in every arm."""
@@ -147,7 +147,7 @@ class Cell:
         if len(pool) == 0:
             raise SynthGainError(f"{where}: zero images with a {self.task.wanted} in pool {self.arm.synthetic}")
         base = len(real) if real is not None else self._base(pool)
-        own = real if self.fraction < 1 and self.arm.source == self.arm.real else None
+        own = real if self.fraction < 1 and self.arm.source == self.arm.real else self._labelled_source()
         return supplement(pool, supplement_count(self.ratio, base), own, where, self.arm.filtered)
 
     def _pool(self, replicas: list[Input], where: str) -> Rows:
@@ -182,9 +182,17 @@ class Cell:
     def _base(self, pool: Rows | None) -> int:
         """Return how many labelled rows the pool copies: its source's for training, else those of a replica."""
         if self.arm.source == self.validation.name:
-            return len(rows_of(self.validation, "train", self.task, 1.0, self.seed).labelled())
+            return len(self._source_rows())
         assert pool is not None
         return int((pool.copies == pool.copies.min()).sum())
+
+    def _source_rows(self) -> Rows:
+        """Return the labelled rows that the pool copies, of the patients whose labels the arm has."""
+        return rows_of(self.validation, "train", self.task, self.arm.label_fraction, self.seed).labelled()
+
+    def _labelled_source(self) -> Rows | None:
+        """Return the rows whose children an arm without real images takes, None for those of all rows."""
+        return self._source_rows() if self.arm.real is None and self.arm.label_fraction < 1 else None
 
     def _weights(self, kept: list[Rows], where: str) -> np.ndarray | None:
         if self.arm.balance is None:

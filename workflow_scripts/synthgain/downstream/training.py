@@ -98,12 +98,14 @@ def log_columns(task: TaskLike) -> tuple[str, ...]:
 
 
 def learning_rate(recipe: TrainingModel, step: int, steps: int) -> float:
-    """Return the rate of step `step` (from 0) of a phase of `steps`: linear warm-up, then cosine to 0 or constant."""
+    """Return the rate of step `step` (from 0) of a phase of `steps`: linear warm-up, then as scheduled."""
     warmup = min(recipe.warmup_steps, steps // 2)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / (warmup + 1)
     if recipe.schedule == "constant":
         return recipe.learning_rate
+    if recipe.schedule == "step":
+        return recipe.learning_rate * (recipe.step_factor if step >= round(recipe.step_at * steps) else 1.0)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from synthgain.data.options import Prompt
 from synthgain.entry import Entry, Name, OmittedWhen, Share
@@ -13,9 +13,32 @@ from synthgain.networks.text_options import Words
 class TrainOn(Entry):
     """Which training patients a generator sees."""
 
-    datasets: list[Name] = Field(min_length=1, description="Data sets; their training part only.")
+    datasets: list[Name] = Field(
+        min_length=1, description="Data sets; their training part only. With cluster or per that of the clusters."
+    )
     real_fraction: Share = Field(1.0, gt=0, description="Share of the training patients.")
     label_fraction: Share = Field(1.0, description="Share of them with known conditions; the rest train without.")
+    cluster: Annotated[tuple[Name, Annotated[int, Field(ge=0)]] | None, OmittedWhen(None)] = Field(
+        None, description="Train on one of `clusters` alone: [name, number]; 0 is the largest."
+    )
+    per: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="A training on each cluster of these `clusters`; pools draw a row from its own cluster's."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "TrainOn":
+        if self.cluster is not None and self.per is not None:
+            raise ValueError("give cluster (one of them) or per (a training on each), not both")
+        if (self.cluster or self.per) and self.real_fraction < 1:
+            raise ValueError(
+                "real_fraction: clusters are made of all training images; leave it out, or train without clusters"
+            )
+        return self
+
+    @property
+    def labelled(self) -> float:
+        """Share of the training patients whose conditions are seen."""
+        return self.real_fraction * self.label_fraction
 
 
 class LoopTraining(Entry):

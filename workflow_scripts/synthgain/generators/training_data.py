@@ -1,7 +1,7 @@
 """The training patients' images and conditions, in memory, and the order in which steps see them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from synthgain.data.clusters import read_clusters
 from synthgain.data.image_set import Columns, ColumnSpec, ImageSet, open_dataset
 from synthgain.data.order import patient_fraction, training_order
 from synthgain.data.pixels import fits, to_signed
@@ -92,7 +93,12 @@ def job_training_data(job: Job, place: str = "train_on") -> TrainingData:
     """Return the training data of a job, its inputs' identities checked. place: in the config, for errors."""
     entry = training_slice(DataSlice, job)
     seen, planes = entry.train_on, MaskPlanes(entry.output, tuple(entry.structures), place)
-    return read_training_data(_folders(job), seen.real_fraction, seen.label_fraction, entry.seed, planes)
+    only = None
+    if seen.cluster is not None:
+        name, number = seen.cluster
+        only = read_clusters(job.inputs.clusters[name].folder(), name).trained_on(number)
+    shares = seen.real_fraction, seen.label_fraction
+    return read_training_data(_folders(job), *shares, entry.seed, planes, only=only)
 
 
 def job_held_out_data(job: Job, place: str = "train_on") -> TrainingData:
@@ -119,8 +125,11 @@ def read_training_data(
     study_seed: int,
     planes: MaskPlanes = IMAGES_ONLY,
     parts: tuple[str, ...] = TRAINING,
+    only: Collection[str] | None = None,
 ) -> TrainingData:
-    """Read the training part of each data set; what is measured on other patients reads other `parts`.
+    """Read the training part of each data set, or of it the images `only`.
+
+    What is measured on other patients reads other `parts`.
 
     folders: {data set: (ImageSet folder, split folder)}, identities already checked. real_fraction and
     label_fraction: shares of the training patients of each set whose images, and whose conditions (columns and
@@ -128,7 +137,7 @@ def read_training_data(
     Raises SynthGainError where no row is left, a structure is unknown or empty, or the sets do not fit together.
     """
     found = [
-        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed, planes, parts)
+        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed, planes, parts, only)
         for name, (dataset, split) in folders.items()
     ]
     if not found:
@@ -182,8 +191,9 @@ def taken(tensor: Tensor, rows: Tensor, device: torch.device) -> Tensor:
 class PlacedData:
     """Images and conditions of all rows where a training step finds them fast.
 
-    images (N, C, H, W) uint8 and condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values
-    (N, columns) float32, null (N, columns) bool; labelled (N,) bool; words (N, VARIANTS, …) of the text encoder.
+    images (N, C, H, W) uint8, or the means (N, Z, h, w) float32 of latents, whose standard deviations are `spread`, and
+    condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values (N, columns) float32, null
+    (N, columns) bool; labelled (N,) bool; words (N, VARIANTS, …) of the text encoder.
     """
 
     images: Tensor
@@ -192,24 +202,42 @@ class PlacedData:
     labelled: Tensor
     masks: Tensor | None = None
     words: Tensor | None = None
+    spread: Tensor | None = None
 
     @classmethod
     def of(
-        cls, data: TrainingData, encoder: ConditionEncoder, device: torch.device, words: Tensor | None = None
+        cls,
+        data: TrainingData,
+        encoder: ConditionEncoder,
+        device: torch.device,
+        words: Tensor | None = None,
+        latents: tuple[Tensor, Tensor] | None = None,
     ) -> "PlacedData":
-        """Encode and place; an unlabelled row is null in every column. words: inputs of the text encoder, if any."""
+        """Encode and place; an unlabelled row is null in every column. words: inputs of the text encoder, if any.
+
+        latents: means and standard deviations (N, Z, h, w) float32 of the images' latents, which take their place.
+        """
         values, null = (torch.from_numpy(array).to(device) for array in encoder.encode_table(data.table))
         labelled = torch.from_numpy(data.labelled).to(device)
         null |= ~labelled[:, None]
         masks = None if data.masks is None else place(data.masks, device)
         words = None if words is None else words.to(device)
-        return cls(place(data.images, device), values, null, labelled, masks, words)
+        images, spread = (data.images, None) if latents is None else (latents[0], place(latents[1], device))
+        return cls(place(images, device), values, null, labelled, masks, words, spread)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
+        """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device.
+
+        In place of images the means of latents, where these were placed.
+        """
         device = self.values.device
         placed = rows.to(device, non_blocking=True)
-        return to_signed(taken(self.images, rows, device)), self.values[placed], self.null[placed]
+        images = taken(self.images, rows, device)
+        return images if self.spread is not None else to_signed(images), self.values[placed], self.null[placed]
+
+    def spreads(self, rows: Tensor) -> Tensor | None:
+        """Return the standard deviations (B, Z, h, w) of the latents of `rows`; None where images are placed."""
+        return None if self.spread is None else taken(self.spread, rows, self.values.device)
 
     def texts(self, rows: Tensor, variants: Tensor) -> Tensor | None:
         """Return the text encoder's inputs of `rows` (B,), each of its variant (B,) int64; None without a text."""
@@ -235,11 +263,15 @@ def _read_part(
     study_seed: int,
     planes: MaskPlanes,
     parts: tuple[str, ...],
+    only: Collection[str] | None,
 ) -> TrainingData:
     data = open_dataset(dataset, split)
     image_set, rows = data.images, data.training_rows() if parts == TRAINING else data.part(*parts)
+    # Both are prefixes of one order, so that those of smaller fractions lie in those of larger ones, here and in arms.
+    labelled_rows = _fraction(image_set, rows, real_fraction * label_fraction, study_seed, name)
     rows = _fraction(image_set, rows, real_fraction, study_seed, name)
-    labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, name)
+    if only is not None:
+        rows = rows[image_set.table["image_id"].astype(str).isin(only).to_numpy()[rows]]
     before, rows = len(rows), rows_with_masks(image_set, rows, planes, name)
     images = torch.from_numpy(np.ascontiguousarray(image_set.images[rows].transpose(0, 3, 1, 2)))
     table = image_set.table.iloc[rows].reset_index(drop=True)

@@ -22,6 +22,8 @@ from synthgain.pools.shards import Drawn, ShardRequest, positions_of, shard_boun
 from synthgain.runtime.environment import environment
 from synthgain.runtime.errors import SynthGainError
 
+IN_LATENTS = "the generator draws latents, of which no region is kept; take one of pixels"
+
 
 @dataclass(frozen=True)
 class Work:
@@ -93,6 +95,8 @@ def _way(work: Work) -> Callable[[Work], Pairs]:
     joint, pool = generator.output == "image+mask", request.keys.pool
     if request.inpainting and not (joint and denoises(generator)):
         raise SynthGainError(f"pools.{pool}.inpainting: needs a generator that denoises, with output: image+mask")
+    if request.inpainting and denoises(generator) and generator.sample_shape != generator.image_shape:
+        raise SynthGainError(f"pools.{pool}.inpainting: {IN_LATENTS}")
     if request.masks and (joint or not generator.structures):
         raise SynthGainError(f"pools.{pool}.masks: its generator takes no masks; leave the key out")
     if not generator.structures:

@@ -115,11 +115,12 @@ class Sampler:
                 one_step = cast(OneStep, self.generator)
                 latents = noise_of(seeds, (one_step.latent_dim,)).to(self.device)
                 return one_step.generate(latents, condition())
-            noise = noise_of(seeds, tuple(self.generator.image_shape))
+            noise = noise_of(seeds, tuple(self.generator.sample_shape))
             noise = noise.to(self.device, memory_format=memory_format(self.device))
             options = self.options
             guidance = options.guidance_scale, options.guidance_interval, options.negative_prompt
-            return sample(self.generator, condition(), noise, options.solver, options.steps, *guidance)
+            drawn = sample(self.generator, condition(), noise, options.solver, options.steps, *guidance)
+            return self.generator.decode(drawn)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that the network runs in: as it is, or mixed with bfloat16."""
@@ -197,7 +198,7 @@ def sample(
     guidance_interval: Sequence[float] | None = None,
     negative_prompt: str | None = None,
 ) -> Tensor:
-    """Integrate from noise to images.
+    """Integrate from noise to samples: images, or latents that the generator then decodes.
 
     noise: (N, C, H, W) float32 of unit variance. steps: noise levels before 0; `heun` evaluates the
     network 2·steps − 1 times, the others `steps` times (guided steps count twice).

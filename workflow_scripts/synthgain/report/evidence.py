@@ -13,6 +13,7 @@ from synthgain.report.embedding import inline_svg, png_address
 from synthgain.report.facts import (
     AuditFacts,
     AutoencoderFacts,
+    ClusterFacts,
     DatasetFacts,
     FitFacts,
     ForecastFacts,
@@ -127,6 +128,15 @@ class Readers:
 
 
 @dataclass
+class ClusterEvidence:
+    """Appearance clusters of a data set: their manifest, sizes.csv and a picture of each."""
+
+    facts: ClusterFacts
+    sizes: pd.DataFrame
+    pictures: list[Picture]
+
+
+@dataclass
 class Evidence:
     """All that was found of a study.
 
@@ -154,6 +164,7 @@ class Evidence:
     snapshots: list[Measured]
     forecast: ForecastFacts | None = None
     readers: dict[str, Readers] = field(default_factory=dict)
+    clusters: dict[str, ClusterEvidence] = field(default_factory=dict)
     autoencoders: dict[str, AutoencoderFacts] = field(default_factory=dict)
 
     @property
@@ -220,9 +231,20 @@ def gather(job: Job) -> Evidence:
         relations=_measured(job.inputs.relations),
         snapshots=_measured(job.inputs.snapshots),
         forecast=_facts(ForecastFacts, job.inputs.forecast.only) if job.inputs.forecast else None,
+        clusters={str(name): _clusters(str(name), entry) for name, entry in job.inputs.clusters.items()},
         autoencoders={str(name): _facts(AutoencoderFacts, entry) for name, entry in job.inputs.autoencoders.items()},
         readers={str(name): _readers(job, str(name), entry) for name, entry in job.inputs.kits.items()},
     )
+
+
+def _clusters(name: str, made: Input) -> ClusterEvidence:
+    facts, folder = _facts(ClusterFacts, made), made.folder()
+    sizes = pd.read_csv(folder / "sizes.csv")
+    pictures = []
+    for number, file in enumerate(sorted(file for file in facts.files if file.endswith(".png"))):
+        title = f"Clusters {name}: cluster {number}"
+        pictures.append(Picture(title, "Random members; outlines: their masks.", address=png_address(folder / file)))
+    return ClusterEvidence(facts, sizes, pictures)
 
 
 def _readers(job: Job, name: str, kit: Input) -> Readers:

@@ -148,6 +148,17 @@ class MeasuredFacts(Facts):
     failed: str | None = None
 
 
+class ClusterFacts(Facts):
+    """The manifest of the appearance clusters of a data set."""
+
+    files: dict[str, object]
+    of: str
+    k: int
+    space: str
+    images: int
+    tiny: int = 0
+
+
 class GateFacts(Facts):
     """The memorisation gate of one draw of a pool."""
 

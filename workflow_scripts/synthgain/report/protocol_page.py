@@ -104,6 +104,15 @@ def _endpoint(entry: Primary) -> str:
     return f"{labels} {metric_label(entry.metric)} on {entry.test_set}"
 
 
+# What becomes of a training whose loss is not finite (`models.*.diverged`).
+DIVERGED: dict[str, str] = {
+    "refuse": "A training whose loss is not finite stops the run, which names it",
+    "chance": "A training whose loss is not finite counts as a model that tells nothing",
+    "next_seed": "A training whose loss is not finite is repeated once with the next seed; a second failure counts as "
+    "a model that tells nothing",
+}
+
+
 def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
     arm, model = study.arms[entry.arm], study.models[entry.model]
     return [
@@ -122,8 +131,7 @@ def _estimand(study: Study, entry: Primary) -> list[tuple[str, str]]:
         ),
         (
             "Diverged seeds",
-            "A training whose loss is not finite stops the run, which names it; no replicate is left out of a "
-            "comparison.",
+            f"{DIVERGED[model.diverged]}; no replicate is left out of a comparison.",
         ),
         (
             "Missing labels",
@@ -176,9 +184,7 @@ def _arms(study: Study) -> list[tuple[str, str]]:
     found = []
     for name, arm in study.arms.items():
         parts = [f"{ROLES[role_of(study, name)]}"]
-        parts += [f"real: {arm.real}" + (f", {100 * arm.real_fraction:g} %" if arm.real_fraction < 1 else "")] * bool(
-            arm.real
-        )
+        parts += [f"real: {arm.real}" + (f", {100 * arm.fraction:g} %" if arm.fraction < 1 else "")] * bool(arm.real)
         parts += [f"pool: {arm.synthetic}"] * bool(arm.synthetic)
         parts += [f"ratios: {', '.join(map(str, arm.ratios))} %"] * bool(arm.ratios)
         parts += [f"against {baseline_of(study, name)}"] * bool(baseline_of(study, name))

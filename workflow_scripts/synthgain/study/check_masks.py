@@ -83,6 +83,10 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
         if pool.masks.from_ is not None:
             _check_mask_source(study, pool, generator, f"{place}.masks.from")
     if pool.inpainting is not None:
+        if generator.autoencoder_name is not None:
+            raise ValueError(
+                f"{place}.inpainting: {pool.from_!r} draws latents, of which no region is kept; take one of pixels"
+            )
         if generator.output != "image+mask":
             raise ValueError(f"{place}.inpainting: generator {pool.from_!r} must have output: image+mask")
         if pool.inpainting.structure not in generator.structures:
@@ -153,7 +157,7 @@ def _model_agrees(study: Study, pool: Pool, rule: Filter, place: str) -> None:
         wanted = " or ".join(name for name, kind in TASK_KINDS.items() if kind.agreement == rule.scores)
         raise ValueError(f"{place}.filter.scores: {rule.scores} needs a {wanted} model; {first!r} comes first")
     source = source_dataset(study, pool.of or "")
-    plain = any(is_plain(a) and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())
+    plain = any(is_plain(a) and a.fraction == 1 and source in (None, a.real) for a in study.arms.values())
     if not plain:
         raise ValueError(f"{place}.filter: its scores need a plain arm {{real: {source}}} whose model gives them")
 

@@ -11,8 +11,10 @@ from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
+from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
-from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
+from synthgain.study.neighbours import missing_neighbour, panel_problem
+from synthgain.study.roles import baseline_of, borrowed, is_plain, root_pool, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
@@ -25,6 +27,7 @@ def check_references(study: Study) -> None:
     _check_networks(study)
     _check_data(study)
     _check_generation(study)
+    check_clusters(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)
@@ -67,6 +70,7 @@ def _check_generation(study: Study) -> None:
         if generator.init_from is not None:
             _known(generator.init_from, study.generators, f"{place}.init_from")
     _no_circle("generators", {name: g.init_from for name, g in study.generators.items()})
+    _check_steering(study)
     for name, generator in study.generators.items():
         if generator.prompt_name is not None:
             _known(generator.prompt_name, study.prompts, f"generators.{name}.prompt")
@@ -103,6 +107,28 @@ def _check_generation(study: Study) -> None:
         raise ValueError("study_seeds: only for studies whose pools are all of known truth (pools.*.known)")
 
 
+def _check_steering(study: Study) -> None:
+    """A steered generator needs its neighbours: without them nothing says what the steering did."""
+    for name, generator in study.generators.items():
+        reward, place = generator.steered_by, f"generators.{name}.reward"
+        if reward is None:
+            continue
+        if generator.autoencoder_name is not None:
+            raise ValueError(f"{place}: a generator in the latents of an autoencoder cannot be steered yet")
+        if reward.target is not None:
+            for dataset in generator.train_on.datasets:
+                _check_columns(study, dataset, [reward.target], f"{place}.target")
+        if reward.name is not None:
+            _known(reward.name, study.readers, f"{place}.name")
+            problem = panel_problem(study.readers[reward.name], reward.column or "")
+            if problem:
+                raise ValueError(f"{place}.{problem}")
+        if not reward.shuffled:
+            problem = missing_neighbour(name, study.generators, study.pools)
+            if problem:
+                raise ValueError(f"{place}: {problem}")
+
+
 def _check_arms(study: Study) -> None:
     for name, arm in study.arms.items():
         place = f"arms.{name}"
@@ -113,6 +139,11 @@ def _check_arms(study: Study) -> None:
         if arm.synthetic is not None:
             _known(arm.synthetic, study.pools, f"{place}.synthetic")
             _check_ratios(study, name)
+            if arm.label_fraction < 1 and arm.real is None and source_dataset(study, arm.synthetic) is None:
+                raise ValueError(
+                    f"{place}.label_fraction: pool {arm.synthetic!r} copies no rows of a data set, so none is "
+                    "unlabelled; leave it out, or give the pool rows_of"
+                )
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
         if baseline_of(study, name) is None and not is_plain(arm):
@@ -256,6 +287,12 @@ def _check_readers(study: Study) -> None:
                 raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+            drawn_by = root_pool(study, pool).from_
+            while drawn_by is not None:
+                reward = study.generators[drawn_by].steered_by
+                if reward is not None and reward.name == name:
+                    raise ValueError(f"{place}.items.pools: {pool!r} is of {drawn_by!r}, which this panel steers")
+                drawn_by = study.generators[drawn_by].init_from
             here: str | None = pool
             while here is not None:
                 rule = study.pools[here].filter

@@ -57,6 +57,9 @@ def _refuse_unsafe_text(config: Mapping[str, object], source: str | Callable[...
                 raise SynthGainError(_said(source, place, keys, what))
 
 
+REHEARSED_SAMPLES = 64  # of a steered generator
+
+
 def rehearse(study: Study) -> Study:
     """Return the same study at a few steps, one replicate and one replica, without a primary comparison."""
     data = study.model_dump(by_alias=True)
@@ -65,6 +68,8 @@ def rehearse(study: Study) -> Study:
         data["datasets"][name].update(dataset.rehearsed(sizes.patients))
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
+        if generator.get("reward") is not None:
+            generator["reward"].update(rounds=1, samples=REHEARSED_SAMPLES, proxy_steps=sizes.model_steps)
     for name, pool in data["pools"].items():
         given = study.pools[name]
         # What was not set stays so: some pools refuse keys that mean nothing to them.

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.clusters.options import Clusters
 from synthgain.data.options import Prompt
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, OmittedWhen, Share
@@ -11,6 +12,7 @@ from synthgain.generators.autoencoders.options import Autoencoder
 from synthgain.pools.options import Pool
 from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
+from synthgain.study.check_clusters import with_cluster_datasets
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
 from synthgain.study.training import Model
@@ -210,6 +212,9 @@ class Study(Entry):
     study_seeds: list[int] | None = Field(None, description="Repeat the study (known-truth pools only).")
     image: Image = Field(Image(), description="One geometry for all sets and pools.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
+    clusters: dict[Name, Clusters] = Field(
+        default_factory=dict, description="Training images divided by appearance, by name."
+    )
     prompts: dict[Name, Prompt] = Field(default_factory=dict, description="Texts of rows, by name.")
     autoencoders: dict[Name, Autoencoder] = Field(default_factory=dict, description="Autoencoders by name.")
     generators: dict[Name, Generator] = Field(default_factory=dict, description="Generators by name.")
@@ -237,6 +242,12 @@ class Study(Entry):
         if isinstance(data, dict) and data.get("rehearsal") in ("true", "false"):
             return {**data, "rehearsal": words[data["rehearsal"]]}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _datasets_of_clusters(cls, data: object) -> object:
+        """A generator that trains on clusters trains on their data set, which need not be said twice."""
+        return with_cluster_datasets(data)
 
     @model_validator(mode="after")
     def _cross_references(self) -> "Study":

@@ -25,6 +25,7 @@ from synthgain.study.looks import look_now
 from synthgain.study.looks import told as told_of_looks
 from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.records import Recorded, record_of, told, what_changed
+from synthgain.study.roles import trainings_of
 from synthgain.study.schema import Study
 from synthgain.study.stage import Acceptance, PlannedJob
 from synthgain.study.stages.forecast import planned_outputs
@@ -284,7 +285,7 @@ def _targets(plan: Planner, kind: str) -> list[str]:
         return [
             STAGES["draw_sample_grid"].output.format(generator=name, index=index, snapshot=step)
             for name in study.generators
-            for index in range(study.replicates.generators)
+            for index in trainings_of(study, name)
             for step in snapshots_of(plan, name)
         ]
     if kind == "reader_kit":

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.planner import Planner, look_folders
-from synthgain.study.roles import root_pool
+from synthgain.study.roles import root_pool, trainings_of
 from synthgain.study.stage import LOOK, NUMBERS
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.pools import shards_of
@@ -44,6 +44,7 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
         return fewer[name](study)
     entries: dict[str, Collection[str]] = {
         "dataset": study.datasets,
+        "clusters": study.clusters,
         "autoencoder": study.autoencoders,
         "generator": study.generators,
         "pool": study.pools,
@@ -54,11 +55,11 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
     if name in entries:
         return entries[name]
     if name == "index":
-        return range(plan.pool_draws() if "pool" in wildcards else study.replicates.generators)
+        return range(plan.pool_draws()) if "pool" in wildcards else trainings_of(study, wildcards["generator"])
     if name == "replica":
         return range(1, root_pool(study, wildcards["pool"]).replicas + 1)
     if name == "shard":
-        return range(shards_of(study.pools[wildcards["pool"]]))
+        return range(shards_of(study, study.pools[wildcards["pool"]]))
     if name == "ratio":
         return [str(ratio) for ratio in plan.ratios(wildcards["arm"])]
     if name == "chunk":

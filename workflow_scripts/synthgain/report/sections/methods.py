@@ -57,11 +57,19 @@ def _generation(study: Study) -> str:
         conditions = listed(generator.condition_on) if generator.condition_on else "nothing"
         texts.append(
             f"Generator {name} ({_family(generator)}) was trained on the training patients of "
-            f"{listed(generator.train_on.datasets)}, conditioned on {conditions}, for "
+            f"{listed(generator.train_on.datasets)}{_of_clusters(study, generator)}, conditioned on {conditions}, for "
             f"{training.steps} steps of {training.batch_size} images "
             f"({prose_of(generator.family).training(generator)})."
         )
     return " ".join(texts + [text for name, pool in study.pools.items() if (text := _pool(study, name, pool))])
+
+
+def _of_clusters(study: Study, generator: Generator) -> str:
+    """Which clusters of the training images a generator was trained on, where it was."""
+    seen = generator.train_on
+    if seen.per is not None:
+        return f", once on each of the {study.clusters[seen.per].k} appearance clusters {seen.per}"
+    return "" if seen.cluster is None else f", on cluster {seen.cluster[1]} of {seen.cluster[0]} alone"
 
 
 def _family(generator: Generator) -> str:
@@ -117,6 +125,8 @@ def _downstream(study: Study) -> str:
     texts = []
     for name, model in study.models.items():
         start = "given pretrained weights" if model.pretrained else "random weights"
+        if model.pretrained_encoder:
+            start = f"an encoder pretrained elsewhere ({model.pretrained_encoder}) and random weights of the decoder"
         texts.append(
             f"Model {name} ({model.network_name}, {model.task} of {listed(model.labels)}, from "
             f"{start}) was trained for {model.steps} steps of {model.batch_size} images "

@@ -21,11 +21,11 @@ from synthgain.study.planner import Planner, look_folders
 from synthgain.study.stage import NUMBERS, TABLES, Draft, PlannedJob, Stage, Wildcards, one_gpu
 from synthgain.study.stages.data import used_datasets
 from synthgain.study.stages.downstream import model_slice
-from synthgain.study.stages.evaluation import SNAPSHOT_SPACE, input_size
+from synthgain.study.stages.evaluation import SNAPSHOT_SPACE
 from synthgain.study.stages.generators import network_facts
 from synthgain.study.stages.measured import measured_pools
 from synthgain.study.stages.report import shown
-from synthgain.study.work import joined, model_kind, samplers, size_of
+from synthgain.study.work import input_size, joined, model_kind, samplers, size_of
 
 MEASURED_SPACES = ("efficientnet_lite0",)  # the others need weights of the user's or of the study itself
 # What the speed of a model depends on. All are measured uncompiled: compiling takes minutes.
@@ -173,6 +173,7 @@ def _measured_spaces(plan: Planner) -> list[SpaceKind]:
     if measured_pools(plan):
         wanted += evaluation.fidelity.spaces if evaluation.fidelity is not None else []
         wanted += [evaluation.memorisation.space] if evaluation.memorisation is not None else []
+    wanted += [clusters.space for clusters in plan.study.clusters.values()]
     options: dict[str, object] = {"size": input_size(plan.study)}
     return [SpaceKind(name=name, module=name, options=options) for name in MEASURED_SPACES if name in wanted]
 

@@ -28,7 +28,7 @@ def draws_images(plan: Planner, generator: str) -> bool:
 def real_cell(plan: Planner, rows: str, index: int) -> Wildcards | None:
     """Return the job that trains the first model on all real images of `rows`, for replicate `index`."""
     for name, arm in plan.study.arms.items():
-        if is_plain(arm) and arm.real == rows and arm.real_fraction == 1.0:
+        if is_plain(arm) and arm.real == rows and arm.fraction == 1.0:
             chunk = plan.chunk_of(index)
             return {"model": next(iter(plan.study.models)), "arm": name, "ratio": 0, "chunk": chunk}
     return None

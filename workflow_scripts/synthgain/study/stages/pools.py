@@ -10,7 +10,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
-from synthgain.study.roles import root_pool
+from synthgain.study.roles import clusters_of, root_pool
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
 from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
@@ -51,7 +51,7 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
     facts.update(replica=int(replica), pool_identity=identity)
     # Accepted results stay so under another cut: the replica's identity rests on its first shard's code.
     basis = {"slice": dict(facts), "inputs": upstream}
-    facts.update(shard=int(shard), shards=shards_of(config))
+    facts.update(shard=int(shard), shards=shards_of(plan.study, config))
     return Draft(facts, inputs, tuple(modules), basis=basis)
 
 
@@ -63,7 +63,7 @@ def _prompt(plan: Planner, pool: Pool) -> dict[str, object]:
 
 
 def merge_pool_replica(plan: Planner, pool: str, index: Wildcard, replica: Wildcard) -> Draft:
-    shards = shards_of(plan.study.pools[pool])
+    shards = shards_of(plan.study, plan.study.pools[pool])
     place = {"pool": pool, "index": index, "replica": replica}
     first = plan.job("draw_pool_shard", **place, shard=0)
     whole = {name: value for name, value in first.slice.items() if name not in ("shard", "shards")}
@@ -98,12 +98,14 @@ def replicas_of(plan: Planner, pool: str, index: Wildcard) -> list[Wildcards]:
     return [{"pool": pool, "index": index, "replica": replica} for replica in range(1, replicas + 1)]
 
 
-def shards_of(pool: Pool) -> int:
+def shards_of(study: Study, pool: Pool) -> int:
     """Return the number of shards of a replica: only sampling from a generator is worth cutting.
 
-    Permuted masks need the whole replica in every job, so there cutting would multiply the work.
+    Permuted masks need the whole replica in every job, so there cutting would multiply the work. With a generator per
+    cluster every job would load all of them, and cut each cluster's batches.
     """
-    return pool.shards if pool.from_ is not None and not pool.misaligned else 1
+    drawn = pool.from_ is not None and study.generators[pool.from_].train_on.per is None
+    return pool.shards if drawn and not pool.misaligned else 1
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,31 @@ def _images(plan: Planner, draw: Draw) -> Images:
 
 def _generated(plan: Planner, draw: Draw) -> Images:
     generator, which = str(draw.config.from_), _training(plan, draw.index)
+    count = clusters_of(plan.study, generator)
     entry, kept = plan.study.generators[generator], snapshots_of(plan, generator)
     snapshot = kept[-1] if draw.config.snapshot is None else draw.config.snapshot
     if snapshot not in kept:
         listed = ", ".join(map(str, kept))
         raise SynthGainError(f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}")
+    module = "pairs" if entry.structures else "generated"
+    if entry.train_on.per is not None:
+        each = [which * count + cluster for cluster in range(count)]
+        return Images(
+            "clustered",
+            {
+                "clusters": entry.train_on.per,
+                "generators": [[generator, index] for index in each],
+                "snapshot": snapshot,
+                "draws": module,
+            },
+            {
+                "generators": [{"generator": generator, "index": index} for index in each],
+                "clusters": [{"clusters": entry.train_on.per}],
+            },
+            (FAMILIES[entry.family], POOL_SOURCES[module]),
+        )
     return Images(
-        "pairs" if entry.structures else "generated",
+        module,
         {"generator": [generator, which], "snapshot": snapshot},
         {"generators": [{"generator": generator, "index": which}]},
         (FAMILIES[entry.family],),
@@ -226,7 +246,7 @@ def _one_if_drawn(study: Study, wildcards: Wildcards) -> int:
 
 
 def _share(plan: Planner, pool: str) -> dict[str, float]:
-    return {f"{drawn(plan, pool).rows_of}/train": 1 / shards_of(plan.study.pools[pool])}
+    return {f"{drawn(plan, pool).rows_of}/train": 1 / shards_of(plan.study, plan.study.pools[pool])}
 
 
 def _passes(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> list[Term]:
@@ -259,6 +279,7 @@ STAGES = (
             "replicas": "merge_pool_replica",
             "memorisation": "check_memorisation",
             "consistency": "score_pool",
+            "clusters": "cluster_images",
             "ratings": "read_ratings",
         },
         gpus=_one_if_drawn,

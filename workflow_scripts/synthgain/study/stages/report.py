@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from synthgain.registry import FAMILY_PROSE
 from synthgain.study.planner import Planner
-from synthgain.study.roles import main_endpoint, role_of, without_patients
+from synthgain.study.roles import main_endpoint, role_of, trainings_of, without_patients
 from synthgain.study.schema import UNTOLD
 from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import training_rows
@@ -28,7 +28,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
             "analysis": study.analysis.dump(include={"margin", "alpha", "subgroups"}),
             "endpoint": asdict(main_endpoint(study, model)),
             "pools": [{"pool": n, "rows_of": d, **_parents(plan, n)} for n, d in zip(shown_pools, rows, strict=True)],
-            "generators": dict.fromkeys(study.generators, study.replicates.generators),
+            "generators": {name: len(trainings_of(study, name)) for name in study.generators},
             "rehearsal": study.rehearsal,
             "seed": plan.seed,
         },
@@ -98,6 +98,7 @@ READ = {
     "splits": "split_dataset",
     "autoencoders": "train_autoencoder",
     "generators": "train_generator",
+    "clusters": "cluster_images",
     "grids": "draw_sample_grid",
     "replicas": "merge_pool_replica",
     "fidelity": "measure_fidelity",

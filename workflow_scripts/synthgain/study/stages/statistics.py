@@ -28,7 +28,8 @@ def compare_arms(plan: Planner, model: str) -> Draft:
     analysis["primary"] = [entry.dump() for entry in study.analysis.primaries if entry.model == model]
     arms = {
         name: {
-            **arm.dump(exclude={"description", "mixing", "balance"}),
+            **arm.dump(exclude={"description", "mixing", "balance", "label_fraction"}),
+            "real_fraction": arm.fraction,  # of the patients it learns from: what the learning curve is drawn over
             "baseline": baseline_of(study, name),
             "validation": validation_dataset(study, name),
             "role": role_of(study, name),
