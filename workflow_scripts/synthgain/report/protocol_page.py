@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from jinja2 import Environment, StrictUndefined
 
 from synthgain.report.vocabulary import listed, prose_of
-from synthgain.runtime.protocols import Protocol
+from synthgain.runtime.protocols import Power, Protocol
 from synthgain.statistics.metric_registry import metric_label
-from synthgain.statistics.protocol_power import Power
 from synthgain.study.roles import baseline_of, role_of
 from synthgain.study.schema import Primary, Study
 

@@ -32,6 +32,45 @@ Declared = TypedDict(
 )
 
 
+class LookEnds(TypedDict):
+    """Share of studies that end at a look, without a difference and with one of one margin."""
+
+    replicates: int
+    level: float
+    ends_without: float
+    ends_with: float
+
+
+Means = TypedDict("Means", {"without": float, "with": float})
+
+
+class Power(TypedDict):
+    """What a plan can find (`statistics/protocol_power.py`).
+
+    seed_sd, patient_sd: as in comparisons.csv; patients: tested; source: of these three.
+    primary, equivalent: powers; false_equivalent: share of *equivalent* at a true difference of one margin; detectable:
+    the difference found with 80 % power; controls: {arm: power}; replicates: means without and with a difference.
+    """
+
+    seed_sd: float
+    patient_sd: float
+    patients: int
+    primary: float
+    equivalent: float
+    false_equivalent: float
+    detectable: float | None
+    looks: list[LookEnds]
+    replicates: Means
+    controls: dict[str, float]
+    source: NotRequired[str]
+
+
+class NoPower(TypedDict):
+    """Why no power was computed."""
+
+    note: str
+
+
 class Content(TypedDict):
     """What a protocol says. study: resolved; data: {what: SHA-256}; code: {rule: digest}; said: it all in words."""
 
@@ -39,7 +78,7 @@ class Content(TypedDict):
     data: Mapping[str, str]
     code: Mapping[str, str]
     declared: Declared
-    power: Mapping[str, object]
+    power: Power | NoPower
     said: Sequence[tuple[str, Sequence[tuple[str, str]]]]
 
 

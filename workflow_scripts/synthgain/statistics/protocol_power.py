@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from synthgain.runtime.protocols import Declared
+from synthgain.runtime.protocols import Declared, Power
 from synthgain.statistics.look_rates import EFFECT
 from synthgain.statistics.looks import Design, look_levels, simulated_rates
 from synthgain.statistics.power import POWER, detectable_effect, hillis_df, standard_error
@@ -16,38 +15,6 @@ RUNS = 20_000  # simulated studies a number: its standard error is at most 0.003
 USUAL_SEED_SD, USUAL_PATIENT_SD = 0.024, 0.19
 USUAL_PATIENTS = 150
 USUAL = "the first simulated setting of docs/statistics.md"
-
-
-class LookEnds(TypedDict):
-    """Share of studies that end at a look, without a difference and with one of one margin."""
-
-    replicates: int
-    level: float
-    ends_without: float
-    ends_with: float
-
-
-Means = TypedDict("Means", {"without": float, "with": float})
-
-
-class Power(TypedDict):
-    """`power` of a protocol. seed_sd, patient_sd: as in comparisons.csv; patients: tested; source: of these three.
-
-    primary, equivalent: powers; false_equivalent: share of *equivalent* at a true difference of one margin; detectable:
-    the difference found with 80 % power; controls: {arm: power}; replicates: means without and with a difference.
-    """
-
-    seed_sd: float
-    patient_sd: float
-    patients: int
-    primary: float
-    equivalent: float
-    false_equivalent: float
-    detectable: float | None
-    looks: list[LookEnds]
-    replicates: Means
-    controls: dict[str, float]
-    source: NotRequired[str]
 
 
 def planned_power(
