@@ -131,7 +131,7 @@ def train_attempt(
     if latest is not None:
         logger.info("[%s] resuming at step %d", where, latest[0])
     done = trainer.train(checkpoints, stop)
-    facts |= training_facts(cell.task.metric, done, data.steps, cell.model)
+    facts |= training_facts(cell.task.metric, done, done.step, cell.model)
     facts |= {"diverged": failures} if failures else {}
     facts["weights"] = tensor_digest(done.best)
     checkpoints.keep(FINISHED, partial(write_result, done=done, columns=log_columns(cell.task)), facts=facts)

@@ -54,6 +54,9 @@ class Sampling(Entry):
     solver: Literal["dpmpp_2m", "unipc", "heun", "euler"] = Field("dpmpp_2m", description="Solver.")
     steps: int = Field(18, ge=1, description="Solver steps.")
     guidance_scale: float = Field(1.0, ge=0, description="1: none. Training data want diversity: raise with care.")
+    guidance_rescale: Annotated[float, OmittedWhen(0.0)] = Field(
+        0.0, ge=0, le=1, description="Share of a guided image that gets the contrast of the unguided one; 0: none."
+    )
     guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
     batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
@@ -68,6 +71,8 @@ class Sampling(Entry):
             raise ValueError(f"guidance_interval: give [lowest, highest], not {list(self.guidance_interval)}")
         if self.negative_prompt is not None and self.guidance_scale == 1.0:
             raise ValueError("negative_prompt: does nothing without guidance; give guidance_scale above 1")
+        if self.guidance_rescale and self.guidance_scale == 1.0:
+            raise ValueError("guidance_rescale: does nothing without guidance; give guidance_scale above 1")
         return self
 
 

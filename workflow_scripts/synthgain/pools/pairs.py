@@ -149,7 +149,8 @@ def draw_inpainted(work: Work) -> Pairs:
     sampler = Sampler(generator, sampling)
     sigmas = karras_sigmas(sampling.steps, generator.sigma_min, generator.sigma_max)
     path = inpainting.levels(sampling.steps, options.resamples, options.jump_length)
-    guidance = sampling.guidance_scale, sampling.guidance_interval, sampling.negative_prompt
+    told = sampling.negative_prompt, sampling.guidance_rescale
+    guidance = sampling.guidance_scale, sampling.guidance_interval, *told
 
     def batch(positions: np.ndarray) -> torch.Tensor:
         part = parents.take(positions - first)

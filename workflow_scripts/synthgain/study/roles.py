@@ -61,8 +61,7 @@ def _without_flagged(pool: Pool | None) -> bool:
 
 def is_plain(arm: Arm) -> bool:
     """True for real images alone, trained in the standard way: what others are compared with."""
-    special = arm.synthetic or arm.repeat or arm.balance or arm.pretrain
-    return not special and arm.steps_factor == 1.0 and arm.augmentation == "standard"
+    return arm.plain
 
 
 def baseline_of(study: Study, name: str) -> str | None:

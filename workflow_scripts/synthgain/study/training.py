@@ -60,6 +60,18 @@ class Model(Entry):
         description="A training whose loss is not finite: refuse stops the study; chance counts it as a model that "
         "tells nothing; next_seed trains it once more with the next seed, and counts a second failure at chance.",
     )
+    optimiser: Annotated[Literal["adamw", "lion"], OmittedWhen("adamw")] = Field(
+        "adamw", description="lion (Chen et al. 2023) wants a tenth of AdamW's learning rate, ten times its decay."
+    )
+    label_smoothing: Annotated[float, OmittedWhen(0.0)] = Field(
+        0.0, ge=0, lt=1, description="Classification: this much of a label's certainty is spread over its classes."
+    )
+    ema_decay: Annotated[float | None, OmittedWhen(None)] = Field(
+        None, gt=0, lt=1, description="Validate, choose and keep an average of the weights of this decay."
+    )
+    patience: Annotated[int | None, OmittedWhen(None)] = Field(
+        None, ge=1, description="Stop after so many validations without a better one; arms then differ in steps."
+    )
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @field_validator("network", mode="wrap")
@@ -101,6 +113,10 @@ class Model(Entry):
         changed = [n for n in ("tolerance", "window", "keep_masks") if getattr(self, n) != _default(type(self), n)]
         if changed and not segments:
             raise ValueError(f"{changed[0]} is for task: segmentation")
+        if self.label_smoothing and segments:
+            raise ValueError("label_smoothing is for task: classification")
+        if self.patience is not None and self.selection == "last":
+            raise ValueError("patience: the last checkpoint is taken, so none is ever better; leave one of them out")
         stepped = [n for n in ("step_at", "step_factor") if getattr(self, n) != _default(type(self), n)]
         if stepped and self.schedule != "step":
             raise ValueError("step_at and step_factor go with schedule: step, and only with it")
