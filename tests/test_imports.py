@@ -33,6 +33,7 @@ ALLOWED = {
         "datasets.entries.base",
         "downstream.options",
         "generators.autoencoders.options",
+        "generators.steering_options",
         "pools.options",
         *(f"generators.{name}.family" for name in registry.FAMILY_ENTRIES),
         *(f"study.{name}" for name in CONFIG_TYPES),

@@ -11,7 +11,15 @@ from synthgain.entry import Entry, Name, OmittedWhen, Options, Share
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
 Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"]
 Kind = Literal[
-    "oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"
+    "oracle",
+    "copier",
+    "jittered_copier",
+    "reconstructed",
+    "noise",
+    "label_shuffled",
+    "wrong_prevalence",
+    "mode_dropper",
+    "part_copier",
 ]
 # Who makes score tables (`scores.parquet`): image_id, named columns; the manifest next to it names the `source`.
 ScoreSource = Literal["memorisation", "label_consistency", "mask_agreement", "readers"]
@@ -172,6 +180,9 @@ class Pool(Entry):
     from_: Annotated[Name | None, Source()] = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
     known: Annotated[Kind | None, Source()] = Field(None, description="Pool of known truth.")
+    autoencoder: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="known: reconstructed: through which of `autoencoders` the rows' own images go."
+    )
     known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")
     imported: Annotated[Imported | None, Source(copies_rows=False)] = Field(
         None, description="Your own folder of synthetic images, as a table."
@@ -212,6 +223,8 @@ class Pool(Entry):
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(key for key, _ in sources.values())}")
         copies_rows = sources[given[0]][1]
+        if (self.autoencoder is None) == (self.known == "reconstructed"):
+            raise ValueError("autoencoder: goes with known: reconstructed, which needs it, and only with that")
         if self.known is None and self.known_options.given():
             raise ValueError("known_options: goes with known, and only with it")
         if self.of is not None and (self.filter is None) == (self.thin_to is None):

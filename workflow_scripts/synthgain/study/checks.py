@@ -52,7 +52,8 @@ def _check_networks(study: Study) -> None:
 
 
 def _parts(study: Study) -> Parts:
-    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size)
+    users = {g.autoencoder_name for g in study.generators.values()} | {p.autoencoder for p in study.pools.values()}
+    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size, frozenset(users))
 
 
 def _check_data(study: Study) -> None:
@@ -82,6 +83,10 @@ def _check_generation(study: Study) -> None:
         place = f"pools.{name}"
         if pool.from_ is not None:
             _known(pool.from_, study.generators, f"{place}.from")
+        if pool.autoencoder is not None:
+            _known(pool.autoencoder, study.autoencoders, f"{place}.autoencoder")
+            if study.autoencoders[pool.autoencoder].output != "image":
+                raise ValueError(f"{place}.autoencoder: {pool.autoencoder!r} takes masks too; name one of images alone")
         if pool.prompt is not None:
             _known(pool.prompt, study.prompts, f"{place}.prompt")
             if study.generators[pool.from_ or ""].prompt_name is None:

@@ -168,7 +168,10 @@ def _generated(plan: Planner, draw: Draw) -> Images:
 
 
 def _known(plan: Planner, draw: Draw) -> Images:
-    return Images("known", {"kind": draw.config.known, **draw.config.known_options.given()})
+    name = draw.config.autoencoder
+    through = {} if name is None else {"autoencoder": name}
+    inputs: Inputs = {} if name is None else {"autoencoders": [{"autoencoder": name}]}
+    return Images("known", {"kind": draw.config.known, **through, **draw.config.known_options.given()}, inputs)
 
 
 def _imported(plan: Planner, draw: Draw) -> Images:
@@ -275,6 +278,7 @@ STAGES = (
         {
             "datasets": "prepare_dataset",
             "splits": "split_dataset",
+            "autoencoders": "train_autoencoder",
             "generators": "train_generator",
             "mask_generators": "train_generator",
             "replicas": "merge_pool_replica",
