@@ -147,6 +147,23 @@ class Inpainting(Entry):
     )
 
 
+class Styling(Entry):
+    """Bring drawn images nearer to the look of their parent; masks stay."""
+
+    strength: float = Field(0.4, gt=0, le=1, description="Share of the noise levels gone back and denoised again.")
+    weight: float = Field(0.05, ge=0, le=1, description="Step towards the parent's features per level, in [-1, 1].")
+    colour: bool = Field(False, description="Give each channel the mean and SD of the parent's afterwards.")
+    space: Literal["efficientnet_lite0"] = Field(
+        "efficientnet_lite0", description="Frozen features that guide; they do not judge this pool's fidelity."
+    )
+
+
+class PlannedStyling(Styling):
+    """Styling as a job gets it. size: px to which images are enlarged for the extractor."""
+
+    size: int
+
+
 @dataclass(frozen=True)
 class Source:
     """Marks a key of Pool that says where its images come from.
@@ -184,6 +201,9 @@ class Pool(Entry):
     shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
     masks: PoolMasks | None = Field(None, description="Condition masks; default: the training rows' own.")
     inpainting: Inpainting | None = Field(None, description="Redraw the region of a structure in the real image.")
+    styling: Annotated[Styling | None, OmittedWhen(None)] = Field(
+        None, description="Bring images drawn with their masks, or inpainted, nearer to the look of their parent."
+    )
     misaligned: bool = Field(False, description="Permute the masks among the images: a negative control.")
     prompt: Annotated[Name | None, OmittedWhen(None)] = Field(
         None, description="Prompt (of `prompts`) that rows become; default: that of the generator."
@@ -220,6 +240,8 @@ class Pool(Entry):
             )
         if self.prompt is not None and self.from_ is None:
             raise ValueError("prompt: goes with from, a generator that is told of a text")
+        if self.styling is not None and self.from_ is None:
+            raise ValueError("styling: goes with from: other pools have no parent to be styled after")
         if (self.masks or self.inpainting) and self.from_ is None:
             raise ValueError("masks and inpainting go with from")
         if self.masks is not None and self.inpainting is not None:

@@ -13,6 +13,7 @@ from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
 from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
+from synthgain.study.check_styling import check_styling
 from synthgain.study.neighbours import missing_neighbour, panel_problem
 from synthgain.study.roles import baseline_of, borrowed, is_plain, root_pool, source_dataset
 
@@ -28,6 +29,7 @@ def check_references(study: Study) -> None:
     _check_data(study)
     _check_generation(study)
     check_clusters(study)
+    check_styling(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)

@@ -15,7 +15,7 @@ from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
 from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
 from synthgain.study.stages.generators import snapshots_of
-from synthgain.study.work import drawn, passes
+from synthgain.study.work import drawn, input_size, passes
 
 
 def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> Draft:
@@ -41,6 +41,7 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
         "masks": masks,
         "inpainting": None if config.inpainting is None else config.inpainting.dump(),
         "misaligned": config.misaligned,
+        **({} if config.styling is None else {"styling": {**config.styling.dump(), "size": input_size(plan.study)}}),
         **_prompt(plan, config),
         "sampling": config.sampling.dump(),
         "image": plan.study.image.dump(),
