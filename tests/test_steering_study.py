@@ -7,13 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice, training_of
 from simulated_run import Code
 from studies import tiny
 
+from draw_pool_shard import draw_pool_shard
+from merge_pool_replica import merge_pool_replica
+from synthgain.data.replicas import read_replicas
 from synthgain.generators.steering_options import Reward
+from synthgain.report.facts import GeneratorFacts
+from synthgain.report.sections.steering import steering_blocks
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import write_manifest, write_table
+from synthgain.runtime.inputs import inputs_of
 from synthgain.steering import reader_scores
-from synthgain.steering.reader_scores import correlation_bound, fit_heads, scorer
+from synthgain.steering.reader_scores import correlation_bound, fit_heads, rated_images, scorer
 from synthgain.steering.scores import halves_of
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
@@ -180,3 +188,77 @@ def test_the_phantom_study_of_steering_is_planned():
     plan.job("write_report")
     trained = {job.slice["generator"] for job in plan.jobs() if job.rule == "train_generator"}
     assert trained == {"ddpm", "longer", "tuned", "permuted"}
+
+
+def test_the_report_shows_the_rounds_the_alarms_and_one_network_that_steers_and_judges():
+    study = parse_study(tiny(**STEERED))
+    row = {"step": 0, "score": 0.6, "real_score": 0.8, "spread": 1.1, "real_spread": 1.0, "copies": 0.01}
+    told = {"rounds": [row, row | {"step": 4, "score": None}], "stopped_at": 2, "alarms": ["score above real: 0.9"]}
+    facts = {
+        "tuned / 0": GeneratorFacts(identity="a", steering=told),
+        "ddpm / 0": GeneratorFacts(identity="b"),
+    }
+    table, *texts = steering_blocks(study, facts)
+    assert [row[1] for row in table.rows] == ["0", "4"]
+    words = " ".join(text.text for text in texts)
+    assert "tuned / 0: score above real" in words
+    assert "steered to step 2" in words
+    assert "of one network (small_cnn)" in words
+    assert steering_blocks(study, {"ddpm / 0": GeneratorFacts(identity="b")}) == []
+
+
+def test_rated_images_are_those_of_training_patients_whose_pixels_were_rated(tmp_path):
+    source = make_source(tmp_path)
+    part = shard_slice(0, 1, module="known", options={"kind": "jittered_copier"})
+    output = "pools/drawn/0/replica-1/shard-0/manifest.json"
+    call(draw_pool_shard, job_line(tmp_path, output, part, DATA_INPUTS, "drawn-0"))
+    merged = {"pool": "drawn", "index": 0, "replica": 1, "shards": 1}
+    line = job_line(tmp_path, "pools/drawn/0/replica-1/manifest.json", merged, {output: "drawn-0"}, "replica-1")
+    call(merge_pool_replica, line)
+    pool = read_replicas([(tmp_path / "pools/drawn/0/replica-1/manifest.json", None)])
+    training = training_of(source)
+    rows = pd.concat([training.head(3), source.table[~source.table["image_id"].isin(training["image_id"])].head(2)])
+    own = pool.table.head(4)
+    scores = pd.concat([rows, own.assign(patient_id=own["parent_patient_id"])])[["image_id", "patient_id", "sha256"]]
+    scores = scores.assign(quality=np.linspace(0, 1, len(scores))).reset_index(drop=True)
+    scores.loc[8, "sha256"] = "0" * 64  # drawn anew since
+    write_table(tmp_path / "readers/panel/ratings/scores.parquet", scores, "scores")
+    write_manifest(tmp_path / "readers/panel/ratings/manifest.json", "scores", ["scores.parquet"], source="readers")
+    paths = {"readers/panel/ratings/manifest.json": "scores", "pools/drawn/0/replica-1/manifest.json": "replica-1"}
+    job = SimpleNamespace(
+        inputs=inputs_of(
+            {
+                "inputs": paths,
+                "named": {
+                    "ratings": [[["panel"], "readers/panel/ratings/manifest.json"]],
+                    "rated": [[["drawn", 0, 1], "pools/drawn/0/replica-1/manifest.json"]],
+                },
+            },
+            tmp_path,
+        )
+    )
+    pixels = source.images[np.flatnonzero(source.table["image_id"].isin(training["image_id"]))]
+    data = SimpleNamespace(table=training, images=torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
+    reward = Reward(scores="readers", name="panel", column="quality")
+    images, found = rated_images(SimpleNamespace(reward=reward, job=job, data=data, image_channels=1), "quality")
+    assert list(found["image_id"]) == [*training["image_id"].head(3), *own["image_id"].head(3)]
+    assert np.array_equal(images[:3].numpy(), data.images[:3].numpy())
+    assert np.array_equal(images[3:].numpy(), pool.pixels.gather(np.arange(3)).transpose(0, 3, 1, 2))
+
+
+def test_a_changed_reward_trains_the_steered_generator_alone_again():
+    names = ("ddpm", "longer", "tuned", "permuted")
+
+    def identities(**changes):
+        plan = planner(**changes)
+        return {name: plan.job("train_generator", generator=name, index=0).identity for name in names}
+
+    before = identities()
+    # The shuffled neighbour must change with it, or it is none.
+    other = {"generators__tuned__reward__anchor": 0.5, "generators__permuted__reward__anchor": 0.5}
+    after = identities(**other)
+    assert [name for name in names if before[name] != after[name]] == ["tuned", "permuted"]
+    plain = {name: job for name, job in before.items() if name in ("ddpm", "longer")}
+    unsteered = {"generators__tuned": ..., "generators__permuted": ..., "pools__steered": ...}
+    plan = planner(**unsteered)
+    assert {name: plan.job("train_generator", generator=name, index=0).identity for name in plain} == plain

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from synthgain.entry import Entry, Name
 
@@ -36,3 +36,22 @@ class Reward(Entry):
             if getattr(self, key) is not None:
                 raise ValueError(f"{key}: not for scores: {self.scores}; leave it out")
         return self
+
+
+class SteeredRound(BaseModel):
+    """Samples of a steered generator at a step; scores in 0 … 1, copies a share. None: could not be computed."""
+
+    step: int
+    score: float | None = None
+    real_score: float | None = None
+    spread: float | None = None
+    real_spread: float | None = None
+    copies: float | None = None
+
+
+class Steering(BaseModel):
+    """What steering did to a generator. stopped_at: the step at which its samples scored as real images do."""
+
+    rounds: list[SteeredRound] = []
+    stopped_at: int | None = None
+    alarms: list[str] = []

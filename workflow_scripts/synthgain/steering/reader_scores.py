@@ -87,7 +87,7 @@ def rated_images(run: Scored, column: str) -> tuple[Tensor, pd.DataFrame]:
         replicas = read_replicas([(entry.path, entry.identity) for entry in entries])
         wanted = np.flatnonzero(replicas.table["image_id"].isin(scores["image_id"]))
         pixels = replicas.pixels.gather(wanted).transpose(0, 3, 1, 2)
-        sources.append((replicas.table.iloc[wanted], torch.from_numpy(np.ascontiguousarray(pixels))))
+        sources.append((replicas.table.iloc[wanted], torch.from_numpy(pixels.copy())))
     return _joined(sources, scores)
 
 
@@ -117,6 +117,6 @@ def _joined(sources: Sequence[tuple[pd.DataFrame, Tensor]], scores: pd.DataFrame
     for table, pixels in sources:
         own = table[["image_id", "sha256"]].assign(place=np.arange(len(table)))
         found = own.merge(scores, on=["image_id", "sha256"])
-        images.append(pixels[torch.from_numpy(found["place"].to_numpy(dtype=np.int64))])
+        images.append(pixels[torch.tensor(found["place"].tolist(), dtype=torch.int64)])
         rows.append(found)
     return torch.cat(images), pd.concat(rows, ignore_index=True)

@@ -113,7 +113,8 @@ class SteeredRun(DiffusionRun):
             **super().facts(),
             "steering": {
                 "reward": self.reward.model_dump(),
-                "rounds": rounds,
+                # NaN is not JSON
+                "rounds": [{n: v if np.isfinite(v) else None for n, v in row.items()} for row in rounds],
                 "stopped_at": self.stopped,
                 "alarms": raised(rounds[0], rounds[-1]),
             },
