@@ -57,7 +57,10 @@ rule train_generator:
     input:
         datasets=needs("train_generator", "datasets"),
         splits=needs("train_generator", "splits"),
+        autoencoders=needs("train_generator", "autoencoders"),
         start=needs("train_generator", "start"),
+        ratings=needs("train_generator", "ratings"),
+        rated=needs("train_generator", "rated"),
         clusters=needs("train_generator", "clusters"),
         audited=audited("train_generator"),
         protocol=declared("train_generator"),

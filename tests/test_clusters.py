@@ -243,3 +243,17 @@ def test_rows_of_another_data_set_have_no_clusters() -> None:
     config["pools"]["drawn"]["rows_of"] = "hospital_b"
     with pytest.raises(SynthGainError, match="'hospital_b' has no such clusters; name 'hospital_a'"):
         parse_study(config, "config")
+
+
+def test_a_rehearsal_has_few_clusters_and_refuses_none() -> None:
+    config = {**clustered(k=40, smallest=5), "rehearsal": True}
+    small = parse_study(config, "config").clusters["looks"]
+    assert (small.k, small.smallest) == (3, 1)
+
+
+def test_an_autoencoder_trains_on_no_cluster() -> None:
+    config = clustered()
+    seen = {"datasets": ["hospital_a"], "per": "looks"}
+    config["autoencoders"] = {"vae": {"train_on": seen, "training": {"steps": 4, "batch_size": 8}}}
+    with pytest.raises(SynthGainError, match=r"autoencoders\.vae\.train_on: clusters are for generators"):
+        parse_study(config, "config")

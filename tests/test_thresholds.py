@@ -7,6 +7,7 @@ import statsmodels.api as sm
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 
 from synthgain.statistics import calibration, simulation, thresholds
+from synthgain.statistics.analysis import ComparedArm
 from synthgain.statistics.endpoints import Resamples, endpoints
 from synthgain.statistics.predictions import build_panel, validation_dataset
 
@@ -83,9 +84,9 @@ def test_argmax_calls_one_label_per_image():
 
 def test_validation_set_of_an_arm():
     arms = {
-        "real": {"real": "a", "baseline": None},
-        "synthetic_only": {"real": None, "baseline": "real"},
-        "imported": {"real": None, "baseline": None, "validation": "b"},
+        "real": ComparedArm(real="a"),
+        "synthetic_only": ComparedArm(baseline="real"),
+        "imported": ComparedArm(validation="b"),
     }
     rows = [(arm, d, "validation") for arm in arms for d in ("a", "b")]
     table = pd.DataFrame(rows, columns=["arm", "dataset", "part"])

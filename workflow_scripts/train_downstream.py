@@ -19,7 +19,7 @@ from synthgain.downstream.options import PlannedArm, TrainingModel
 from synthgain.downstream.prediction import build_network
 from synthgain.downstream.training import DivergedError, Progressed, Trainer, log_columns
 from synthgain.entry import checked
-from synthgain.networks.pretrained import load_pretrained
+from synthgain.networks.pretrained import load_encoder, load_pretrained
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, StopSignal, logger, run_script
 from synthgain.runtime.files import atomic_path, read_manifest, write_manifest
@@ -105,6 +105,9 @@ def new_network(cell: Cell, data: TrainingSet, replicate: int, where: str) -> tu
     if cell.model.pretrained:
         root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
         facts["pretrained"] = load_pretrained(network, root / cell.model.pretrained)
+    if cell.model.pretrained_encoder:
+        root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
+        facts["pretrained"] = load_encoder(network, root / cell.model.pretrained_encoder)
     return network, facts
 
 
@@ -128,7 +131,7 @@ def train_attempt(
     if latest is not None:
         logger.info("[%s] resuming at step %d", where, latest[0])
     done = trainer.train(checkpoints, stop)
-    facts |= training_facts(cell.task.metric, done, data.steps, cell.model)
+    facts |= training_facts(cell.task.metric, done, done.step, cell.model)
     facts |= {"diverged": failures} if failures else {}
     facts["weights"] = tensor_digest(done.best)
     checkpoints.keep(FINISHED, partial(write_result, done=done, columns=log_columns(cell.task)), facts=facts)

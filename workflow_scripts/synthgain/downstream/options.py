@@ -118,6 +118,12 @@ class ArmRecipe(Entry):
         """Share of the training patients whose images and labels the arm learns from."""
         return self.real_fraction * self.label_fraction
 
+    @property
+    def plain(self) -> bool:
+        """True for real images alone, trained in the standard way."""
+        special = self.synthetic or self.repeat or self.balance or self.pretrain
+        return not special and self.steps_factor == 1.0 and self.augmentation == "standard"
+
 
 class Arm(ArmRecipe):
     """An arm of the study."""
@@ -169,6 +175,7 @@ class PredictionModel(BaseModel):
     task_module: str = "classification"
     targets: list[str] = []
     structures: list[str] = []
+    label_smoothing: float = 0.0  # of classifiers, in training alone
     network: NetworkChoice | None = None  # None: trivial floors, which need none
     precision: Literal["float32", "bfloat16"] = "float32"
     window: int | None = None
@@ -185,11 +192,17 @@ class TrainingModel(PredictionModel):
     learning_rate: float
     weight_decay: float
     warmup_steps: int
-    schedule: Literal["cosine", "constant"]
+    schedule: Literal["cosine", "constant", "step"]
+    step_at: float = 1 / 3
+    step_factor: float = 0.1
     validate_every: int
     selection: Literal["real_validation", "synthetic", "last"]
     selection_metric: str
     compile: bool = False
     pretrained: str | None = None
+    pretrained_encoder: str | None = None
     diverged: Diverged = "next_seed"
+    optimiser: Literal["adamw", "lion"] = "adamw"
+    ema_decay: float | None = None
+    patience: int | None = None
     augmentation: dict[str, bool | dict[str, Number]] = {}

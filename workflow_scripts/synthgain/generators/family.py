@@ -13,6 +13,7 @@ from pydantic import Field
 
 from synthgain.entry import Entry, Name
 from synthgain.generators.options import GeneratorTraining, TrainOn
+from synthgain.generators.steering_options import Reward
 from synthgain.networks.options import Network
 
 MASK = "mask"  # among the conditions: the image's mask
@@ -43,6 +44,11 @@ class GeneratorBase(Entry):
     @property
     def prompt_name(self) -> str | None:
         """The study's prompt that it is told, None for a family or a generator without text."""
+        return None
+
+    @property
+    def steered_by(self) -> Reward | None:
+        """What steers it, None for a generator that learns from real images alone."""
         return None
 
     @property

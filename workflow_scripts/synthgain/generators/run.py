@@ -150,7 +150,7 @@ def common_parts(job: Job, options: GeneratorTraining) -> tuple[TrainingData, Ac
     accelerator = new_accelerator(options)
     entry = training_slice(TrainingSlice, job)
     keys: dict[str, str | int] = {"study": entry.seed, "generator": entry.generator, "index": entry.index}
-    return job_training_data(job), accelerator, keys
+    return job_training_data(job, f"generators.{entry.generator}"), accelerator, keys
 
 
 def new_accelerator(options: LoopTraining) -> Accelerator:

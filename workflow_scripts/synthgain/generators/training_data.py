@@ -191,8 +191,9 @@ def taken(tensor: Tensor, rows: Tensor, device: torch.device) -> Tensor:
 class PlacedData:
     """Images and conditions of all rows where a training step finds them fast.
 
-    images (N, C, H, W) uint8 and condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values
-    (N, columns) float32, null (N, columns) bool; labelled (N,) bool; words (N, VARIANTS, …) of the text encoder.
+    images (N, C, H, W) uint8, or the means (N, Z, h, w) float32 of latents, whose standard deviations are `spread`, and
+    condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values (N, columns) float32, null
+    (N, columns) bool; labelled (N,) bool; words (N, VARIANTS, …) of the text encoder.
     """
 
     images: Tensor
@@ -201,24 +202,42 @@ class PlacedData:
     labelled: Tensor
     masks: Tensor | None = None
     words: Tensor | None = None
+    spread: Tensor | None = None
 
     @classmethod
     def of(
-        cls, data: TrainingData, encoder: ConditionEncoder, device: torch.device, words: Tensor | None = None
+        cls,
+        data: TrainingData,
+        encoder: ConditionEncoder,
+        device: torch.device,
+        words: Tensor | None = None,
+        latents: tuple[Tensor, Tensor] | None = None,
     ) -> "PlacedData":
-        """Encode and place; an unlabelled row is null in every column. words: inputs of the text encoder, if any."""
+        """Encode and place; an unlabelled row is null in every column. words: inputs of the text encoder, if any.
+
+        latents: means and standard deviations (N, Z, h, w) float32 of the images' latents, which take their place.
+        """
         values, null = (torch.from_numpy(array).to(device) for array in encoder.encode_table(data.table))
         labelled = torch.from_numpy(data.labelled).to(device)
         null |= ~labelled[:, None]
         masks = None if data.masks is None else place(data.masks, device)
         words = None if words is None else words.to(device)
-        return cls(place(data.images, device), values, null, labelled, masks, words)
+        images, spread = (data.images, None) if latents is None else (latents[0], place(latents[1], device))
+        return cls(place(images, device), values, null, labelled, masks, words, spread)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
+        """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device.
+
+        In place of images the means of latents, where these were placed.
+        """
         device = self.values.device
         placed = rows.to(device, non_blocking=True)
-        return to_signed(taken(self.images, rows, device)), self.values[placed], self.null[placed]
+        images = taken(self.images, rows, device)
+        return images if self.spread is not None else to_signed(images), self.values[placed], self.null[placed]
+
+    def spreads(self, rows: Tensor) -> Tensor | None:
+        """Return the standard deviations (B, Z, h, w) of the latents of `rows`; None where images are placed."""
+        return None if self.spread is None else taken(self.spread, rows, self.values.device)
 
     def texts(self, rows: Tensor, variants: Tensor) -> Tensor | None:
         """Return the text encoder's inputs of `rows` (B,), each of its variant (B,) int64; None without a text."""

@@ -67,6 +67,11 @@ class LatentSpace:
     sd: Tensor
 
     @property
+    def channels(self) -> int:
+        """Channels of the images, masks included."""
+        return int(self.network.config["in_channels"])
+
+    @property
     def downsampling(self) -> int:
         """Side of an image over that of its latent."""
         return downsampling_of(self.network)
@@ -86,12 +91,19 @@ class LatentSpace:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return images (N,C,H,W) float32 of standardised latents (N,Z,h,w); [-1, 1] is passed a little."""
+        return self.decode_raw(latents.float() * self.sd + self.mean)
+
+    @torch.no_grad()
+    def decode_raw(self, latents: Tensor) -> Tensor:
+        """Return images (N,C,H,W) float32 of latents (N,Z,h,w) float32 as the network gives them, in tiles if large."""
         if latents.shape[-1] * self.downsampling > TILE:
             self.network.tile_sample_min_size, self.network.tile_latent_min_size = TILE, TILE // self.downsampling
             self.network.enable_tiling()
-        with torch.autocast(latents.device.type, enabled=False):  # half precision overflows in some autoencoders
-            scaled = latents.float() * self.sd + self.mean
-            return torch.cat([self.network.decode(part).sample for part in scaled.split(BATCH)])
+        try:
+            with torch.autocast(latents.device.type, enabled=False):  # half precision overflows in some autoencoders
+                return torch.cat([self.network.decode(part).sample for part in latents.split(BATCH)])
+        finally:
+            self.network.disable_tiling()  # images are encoded whole
 
 
 def raw_posterior(network: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:

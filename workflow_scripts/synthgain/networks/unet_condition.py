@@ -41,15 +41,19 @@ def build(
     )
 
 
-def build_control(network: ModelMixin, image_size: int, condition_channels: int) -> ControlNetModel:
+def build_control(
+    network: ModelMixin, sample_size: int, condition_channels: int, mask_size: int | None = None
+) -> ControlNetModel:
     """Return a control network for masks of `condition_channels` planes: a copy of a UNet2DConditionModel's encoder.
 
-    Its outputs start at zero, so that at first it changes nothing.
+    sample_size: side of what the network denoises; mask_size: of the masks, which is larger where that is a latent;
+    the layers that embed them have strides then. Its outputs start at zero, so that at first it changes nothing.
     """
-    patch = image_size // int(network.config.sample_size)
+    patch = sample_size // int(network.config.sample_size)
+    halvings = ((mask_size or sample_size) // sample_size).bit_length() - 1
     return ControlNetModel.from_unet(
         network,
-        conditioning_embedding_out_channels=(CONTROL_CHANNELS,),
+        conditioning_embedding_out_channels=tuple(CONTROL_CHANNELS << level for level in range(halvings + 1)),
         conditioning_channels=condition_channels * patch**2,
     )
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from synthgain.generators.autoencoders.options import Measured
+from synthgain.generators.steering_options import Steering
 from synthgain.runtime.files import read_json, read_manifest
 
 
@@ -58,6 +59,7 @@ class GeneratorFacts(Facts):
     environments: list[Environment] = []
     energy_joules: float | str | None = None
     energy_source: str | None = None
+    steering: Steering | None = None
 
     @property
     def devices(self) -> str:

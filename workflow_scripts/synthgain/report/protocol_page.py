@@ -1,12 +1,11 @@
 """The protocol in words: what is asked, of whom, how it is decided, and what the design can find."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from synthgain.report.vocabulary import listed, prose_of
-from synthgain.runtime.protocols import Protocol
+from synthgain.runtime.protocols import Power, Protocol
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.roles import baseline_of, role_of
 from synthgain.study.schema import Primary, Study
@@ -52,7 +51,7 @@ def protocol_page(protocol: Protocol) -> str:
     return engine.from_string(PAGE).render(protocol=protocol, said=said, study=protocol.content["study"]["study"])
 
 
-def said_of(config: Mapping[str, object], power: Mapping[str, Any] | str) -> Said:
+def said_of(config: Mapping[str, object], power: Power | str) -> Said:
     """Return the protocol of a study in words. power: as `planned_power` has it, or why there is none."""
     study = Study.model_validate(config)
     primaries = study.analysis.primaries
@@ -192,7 +191,7 @@ def _arms(study: Study) -> list[tuple[str, str]]:
     return found
 
 
-def _looks(study: Study, power: Mapping[str, Any] | str) -> list[tuple[str, str]]:
+def _looks(study: Study, power: Power | str) -> list[tuple[str, str]]:
     looks = study.replicates.planned
     if len(looks) == 1:
         return [("One look", f"At {looks[0]} replicates. Any other look is unplanned and gets no verdict word.")]
@@ -210,7 +209,7 @@ def _looks(study: Study, power: Mapping[str, Any] | str) -> list[tuple[str, str]
     return [*found, ("Rule", rule)]
 
 
-def _power(study: Study, power: Mapping[str, Any] | str) -> list[tuple[str, str]]:
+def _power(study: Study, power: Power | str) -> list[tuple[str, str]]:
     if isinstance(power, str):
         return [("Not computed", power)]
     margin = f"±{study.analysis.margin:g}"

@@ -3,13 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 LONGEST_VALUE = 40  # characters of a value that is shown
 _IDENTITY = re.compile(r"[0-9a-f]{32}")  # as `digest` writes it
 
 
-def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
+def differences(before: object, now: object, place: str = "") -> Iterator[str]:
     """Yield where two JSON values differ, as `training.steps 100, now 200`.
 
     Identities of other results are passed over: they differ since something else does.
@@ -27,6 +26,6 @@ def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
         yield f"{place} {_shown(before)}, now {_shown(now)}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

@@ -8,17 +8,69 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import canonical_json
 
 NAME = "ledger.jsonl"
 START = "0" * 64  # the hash before the first line
-Line = Mapping[str, Any]
+
+
+class Comparison(TypedDict):
+    """A declared comparison of a model."""
+
+    model: str
+    arm: str
+    ratio: int
+    metric: str
+    labels: str
+    test_set: str
+
+
+class DeclaredComparison(Comparison):
+    """A declared comparison, and what its arm is held against."""
+
+    baseline: str
+
+
+class Named(TypedDict):
+    """The protocol in force at a look."""
+
+    number: int
+    sha256: str
+
+
+class Facts(TypedDict):
+    """What was looked at, and what was found (`statistics/looking.py`); a number that is not known is null."""
+
+    date: str
+    kind: str
+    look: int
+    unplanned: str
+    protocol: Named | None
+    comparison: DeclaredComparison
+    replicates: int
+    predictions: list[str]
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    level: float
+    verdict: str | None
+    decided: bool
+
+
+class Line(Facts):
+    """A line of the ledger. mended: bytes of a killed append that were dropped before it."""
+
+    line: int
+    previous: str
+    hash: str
+    mended: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +99,7 @@ class Ledger:
         """The line that the next one is chained to."""
         if not self.entries:
             return Mark(-1, START)
-        return Mark(int(self.entries[-1]["line"]), str(self.entries[-1]["hash"]))
+        return Mark(self.entries[-1]["line"], self.entries[-1]["hash"])
 
     @property
     def problems(self) -> list[str]:
@@ -74,10 +126,10 @@ def read_ledger(folder: Path, marks: Iterable[tuple[str, Mark]] = ()) -> Ledger:
         if entry["hash"] != _hash(entry):
             broken.append(f"{path}: line {place + 1} was changed after it was written")
         elif entry["line"] != place or entry["previous"] != previous:
-            broken.append(f"{path}: {_misplaced(place, int(entry['line']))}")
-        previous = str(entry["hash"])
+            broken.append(f"{path}: {_misplaced(place, entry['line'])}")
+        previous = entry["hash"]
         entries.append(entry)
-    there = {str(entry["hash"]) for entry in entries}
+    there = {entry["hash"] for entry in entries}
     for who, mark in marks:
         if mark.hash not in there:
             broken.append(f"{path}: line {mark.line + 1}, of which {who} was written, is not there any more")
@@ -90,7 +142,7 @@ def _line(text: bytes) -> Line | None:
         typed = all(isinstance(entry[key], kind) for key, kind in (("line", int), ("previous", str), ("hash", str)))
     except (ValueError, KeyError, TypeError):
         return None
-    return entry if typed else None
+    return cast("Line", entry) if typed else None  # the other keys are as its writer left them
 
 
 def _misplaced(place: int, number: int) -> str:
@@ -100,7 +152,7 @@ def _misplaced(place: int, number: int) -> str:
     return f"line {place + 1} was written as line {number + 1}: {moved}"
 
 
-def append(folder: Path, facts: Mapping[str, Any]) -> Mark:
+def append(folder: Path, facts: Facts) -> Mark:
     """Add a line of these facts and return its mark; it is on disk when this returns.
 
     One writer at a time, others wait. What a killed append left of a line is dropped, and the new line says so
@@ -111,7 +163,7 @@ def append(folder: Path, facts: Mapping[str, Any]) -> Mark:
     with path.open("ab") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # let go when the file is closed, or the process dies
         found = read_ledger(folder)
-        entry: dict[str, Any] = {**facts, "line": found.last.line + 1, "previous": found.last.hash}
+        entry: Line = {**facts, "line": found.last.line + 1, "previous": found.last.hash, "hash": ""}
         if found.cut:
             handle.truncate(found.whole)
             entry["mended"] = found.cut
@@ -122,7 +174,7 @@ def append(folder: Path, facts: Mapping[str, Any]) -> Mark:
             os.fsync(handle.fileno())
         except OSError as error:
             raise SynthGainError(f"{path}: not written ({error.strerror}); free some space and run again") from error
-    return Mark(int(entry["line"]), str(entry["hash"]))
+    return Mark(entry["line"], entry["hash"])
 
 
 def sha256_of(value: object) -> str:

@@ -4,18 +4,93 @@ None is the output of a rule, since Snakemake deletes outputs before a job runs 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from synthgain.runtime.differences import differences
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, write_json
-from synthgain.runtime.ledger import Mark, read_ledger, sha256_of
+from synthgain.runtime.ledger import DeclaredComparison, Mark, read_ledger, sha256_of
 
 _FILE = re.compile(r"protocol-([1-9]\d*)\.json")
+
+
+# What a look must agree with (`statistics/standing.py`).
+Declared = TypedDict(
+    "Declared",
+    {
+        "comparisons": list[DeclaredComparison],
+        "looks": list[int],
+        "alpha": float,
+        "margin": float,
+        "alternative": str,
+        "threshold policy": str,
+    },
+)
+
+
+class LookEnds(TypedDict):
+    """Share of studies that end at a look, without a difference and with one of one margin."""
+
+    replicates: int
+    level: float
+    ends_without: float
+    ends_with: float
+
+
+Means = TypedDict("Means", {"without": float, "with": float})
+
+
+class Power(TypedDict):
+    """What a plan can find (`statistics/protocol_power.py`).
+
+    seed_sd, patient_sd: as in comparisons.csv; patients: tested; source: of these three.
+    primary, equivalent: powers; false_equivalent: share of *equivalent* at a true difference of one margin; detectable:
+    the difference found with 80 % power; controls: {arm: power}; replicates: means without and with a difference.
+    """
+
+    seed_sd: float
+    patient_sd: float
+    patients: int
+    primary: float
+    equivalent: float
+    false_equivalent: float
+    detectable: float | None
+    looks: list[LookEnds]
+    replicates: Means
+    controls: dict[str, float]
+    source: NotRequired[str]
+
+
+class NoPower(TypedDict):
+    """Why no power was computed."""
+
+    note: str
+
+
+class Content(TypedDict):
+    """What a protocol says. study: resolved; data: {what: SHA-256}; code: {rule: digest}; said: it all in words."""
+
+    study: Mapping[str, object]
+    data: Mapping[str, str]
+    code: Mapping[str, str]
+    declared: Declared
+    power: Power | NoPower
+    said: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+
+
+class _File(TypedDict):
+    """protocol-<n>.json."""
+
+    protocol: int
+    written: str
+    results: int
+    ledger: list[dict[str, object]]
+    content: Content
+    sha256: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -31,19 +106,18 @@ class Protocol:
     written: str
     results: int
     marks: tuple[Mark, ...]
-    content: Mapping[str, Any]
+    content: Content
     sha256: str
 
     @property
-    def declared(self) -> Mapping[str, Any]:
+    def declared(self) -> Declared:
         """What a look must agree with (`statistics/standing.py`)."""
-        found: Mapping[str, Any] = self.content["declared"]
-        return found
+        return self.content["declared"]
 
     @property
     def hash(self) -> str:
         """SHA-256 of study, data and code: equal for protocols that declare the same."""
-        return sha256_of({key: self.content[key] for key in ("study", "data", "code")})
+        return sha256_of({"study": self.content["study"], "data": self.content["data"], "code": self.content["code"]})
 
     def deviations(self, later: "Protocol") -> list[str]:
         """Return line by line what a later protocol of the run has otherwise: keys of the study, data, code."""
@@ -87,17 +161,17 @@ def read_protocols(folder: Path) -> tuple[list[Protocol], list[str]]:
     return found, problems
 
 
-def write_protocol(folder: Path, content: Mapping[str, Any], results: int, marks: list[Mark]) -> Protocol:
+def write_protocol(folder: Path, content: Content, results: int, marks: list[Mark]) -> Protocol:
     """Write a run's next protocol, or return the last one where that has the same study, data and code."""
     found, _ = read_protocols(folder)
     numbers = _numbers(folder)
     number = max(numbers, default=0) + 1
-    fields: dict[str, Any] = {
+    fields: _File = {
         "protocol": number,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "results": results,
         "ledger": [vars(mark) for mark in marks],
-        "content": dict(content),
+        "content": content,
     }
     fields["sha256"] = _seal(fields)
     made = Protocol(number, fields["written"], results, tuple(marks), content, fields["sha256"])
@@ -130,5 +204,5 @@ def _numbers(folder: Path) -> list[int]:
     return [int(match[1]) for path in folder.glob("protocol-*.json") if (match := _FILE.fullmatch(path.name))]
 
 
-def _seal(fields: Mapping[str, Any]) -> str:
+def _seal(fields: Mapping[str, object]) -> str:
     return sha256_of({key: value for key, value in fields.items() if key != "sha256"})

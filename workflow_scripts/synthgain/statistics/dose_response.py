@@ -1,6 +1,6 @@
 """Dose–response over supplementation ratios: slopes, tested over seeds and patients, and which curve fits the means."""
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -27,11 +27,50 @@ def slope_weights(ratios: np.ndarray) -> np.ndarray:
     return result
 
 
-def slope_test(per_unit: np.ndarray, contrast: Contrast, means: np.ndarray, confidence: float = 0.95) -> dict[str, Any]:
+class Slope(TypedDict):
+    """Slope of the metric per unit of dose (`dose`). violations: neighbouring ratios where the mean falls."""
+
+    slopes: list[float]
+    mean: float
+    low: float
+    high: float
+    df: float
+    p: float
+    violations: int
+
+
+class Curve(TypedDict):
+    """A fitted curve."""
+
+    parameters: list[float]
+    aicc: float
+
+
+class Curves(TypedDict):
+    """The curves of one arm by name; best: the name of the one to be read."""
+
+    best: str
+    models: dict[str, Curve]
+
+
+class DoseFit(TypedDict):
+    """An entry of dose_response.json."""
+
+    arm: str
+    dataset: str
+    label: str
+    metric: str
+    ratios: list[int]
+    replicates: int
+    slope: Slope
+    curves: NotRequired[Curves]
+    intervals: NotRequired[dict[str, list[float]]]
+
+
+def slope_test(per_unit: np.ndarray, contrast: Contrast, means: np.ndarray, confidence: float = 0.95) -> Slope:
     """Test of the mean slope, with seeds and patients random (Obuchowski–Rockette–Hillis on slopes).
 
     per_unit: (S,) slopes. contrast: `obuchowski_rockette.linear` of them. means: (K,) of the metric by rising ratio.
-    {slopes, mean, low, high, df, p, violations: neighbouring ratios where the mean falls}.
     """
     low, high = contrast.interval(confidence)
     known = contrast.varies
@@ -61,7 +100,7 @@ def aicc(residuals: np.ndarray, parameters: int) -> float:
     return count * np.log(variance) + 2 * parameters + 2 * parameters * (parameters + 1) / (count - parameters - 1)
 
 
-def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+def fit_curves(ratios: np.ndarray, values: np.ndarray) -> Curves:
     """Fit constant, log-linear and bounded power law to 1 − metric and compare them by AICc.
 
     ratios (K,) with 0; values (S, K). Differences between replicates are taken out first (they shift a whole
@@ -74,7 +113,7 @@ def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
     y = centred.ravel()
     shifts = len(errors) - 1  # parameters spent on centring
     line = np.polyfit(dose(x), y, 1)
-    models = {
+    models: dict[str, Curve] = {
         "constant": {"parameters": [float(y.mean())], "aicc": aicc(y - y.mean(), 2 + shifts)},
         "log_linear": {"parameters": [float(p) for p in line], "aicc": aicc(y - np.polyval(line, dose(x)), 3 + shifts)},
     }
@@ -84,7 +123,7 @@ def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
             "parameters": fitted.tolist(),
             "aicc": aicc(y - power_law(x, *fitted), 4 + shifts),
         }
-    best = min(models, key=lambda name: float(models[name]["aicc"]))  # type: ignore[arg-type]
+    best = min(models, key=lambda name: models[name]["aicc"])
     return {"best": best, "models": models}
 
 

@@ -1,13 +1,13 @@
 """What stands behind the verdict: operating points, dose–response, real-image equivalents, power."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from synthgain.statistics import delong, dose_response, learning_curve
 from synthgain.statistics import obuchowski_rockette as orh
 from synthgain.statistics.analysis import Analysis, Primary
+from synthgain.statistics.documents import SeedInterval
+from synthgain.statistics.dose_response import DoseFit
 from synthgain.statistics.endpoints import Endpoint, Resamples
 from synthgain.statistics.estimability import contrast_of
 from synthgain.statistics.metric_registry import MACRO, METRICS
@@ -47,7 +47,7 @@ def threshold_rows(
             continue
         used = named or policy
         for (arm, ratio), at in cells_of(runs).items():
-            row: dict[str, Any] = {"arm": arm, "ratio": ratio, "dataset": endpoint.dataset, "label": endpoint.label}
+            row: dict[str, object] = {"arm": arm, "ratio": ratio, "dataset": endpoint.dataset, "label": endpoint.label}
             row |= {"policy": used, "metric": name, "replicates": len(at), "mean": float(endpoint.values[at].mean())}
             if endpoint.label != MACRO and used in thresholds:
                 own = thresholds[used].thresholds[at, labels.index(endpoint.label)]
@@ -79,12 +79,13 @@ def headline_endpoint(found: list[Endpoint], analysis: Analysis, dataset: str) -
 
 def dose_response_of(
     endpoint: Endpoint, pairs: list[Pair], analysis: Analysis, random: np.random.Generator
-) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
+) -> tuple[list[pd.DataFrame], list[DoseFit]]:
     """Points and fits of every arm that has ratios; ratio 0 is the baseline of the same replicates.
 
     An arm without real images of its own has no zero ratio: its curve starts at its first ratio.
     """
-    points, fits = [], []
+    points: list[pd.DataFrame] = []
+    fits: list[DoseFit] = []
     key = {"dataset": endpoint.dataset, "label": endpoint.label, "metric": endpoint.metric}
     for arm in dict.fromkeys(pair.arm for pair in pairs):
         own = sorted((pair for pair in pairs if pair.arm == arm and not pair.control), key=lambda pair: pair.ratio)
@@ -92,7 +93,7 @@ def dose_response_of(
             continue
         runs = [pair.arm_runs for pair in own]
         ratios = [pair.ratio for pair in own]
-        if analysis.arms[arm].get("real"):
+        if analysis.arms[arm].real:
             runs, ratios = [own[0].baseline_runs, *runs], [0, *ratios]
         if len({len(run) for run in runs}) > 1:
             continue  # replicates differ between ratios: no per-replicate curve
@@ -100,11 +101,17 @@ def dose_response_of(
         x = np.array(ratios)
         cells = np.stack(runs, axis=1)
         points.append(dose_response.point_rows(key, arm, x, values))
-        fit: dict[str, Any] = {"arm": arm, **key, "ratios": ratios, "replicates": len(values)}
         contrast, slopes = _combined(endpoint, cells, dose_response.slope_weights(x), pair_units(own[0], analysis))
-        fit["slope"] = dose_response.slope_test(
-            slopes, contrast, values.mean(axis=0)[np.argsort(x)], analysis.confidence
-        )
+        means = values.mean(axis=0)[np.argsort(x)]
+        fit: DoseFit = {
+            "arm": arm,
+            "dataset": endpoint.dataset,
+            "label": endpoint.label,
+            "metric": endpoint.metric,
+            "ratios": ratios,
+            "replicates": len(values),
+            "slope": dose_response.slope_test(slopes, contrast, means, analysis.confidence),
+        }
         if len(x) >= dose_response.MIN_RATIOS_FOR_CURVES and 0 in ratios:
             averaging = np.zeros((len(runs), len(endpoint.values)))
             for row, run in zip(averaging, runs, strict=True):
@@ -120,7 +127,7 @@ def dose_response_of(
 
 def real_equivalents_of(
     endpoint: Endpoint, runs: pd.DataFrame, analysis: Analysis, patients: dict[str, int]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Real-image equivalents of each synthetic cell, where plain real arms at two or more fractions exist.
 
     patients: data set → its real training patients.
@@ -128,8 +135,8 @@ def real_equivalents_of(
     found = []
     plain = {name: spec for name, spec in analysis.arms.items() if analysis.role(name) == "baseline"}
     for arm, spec in analysis.arms.items():
-        real, fraction = spec.get("real"), float(spec.get("real_fraction", 1.0))
-        curve = sorted((float(s.get("real_fraction", 1.0)), n) for n, s in plain.items() if s.get("real") == real)
+        real, fraction = spec.real, spec.real_fraction
+        curve = sorted((s.real_fraction, n) for n, s in plain.items() if s.real == real)
         if not analysis.is_synthetic(arm) or real is None or len(curve) < 2 or fraction not in dict(curve):
             continue
         fractions = np.array([point[0] for point in curve])
@@ -156,7 +163,7 @@ def real_equivalents_of(
 
 def power_of(
     found: list[Endpoint], primary: Primary, pairs: list[Pair], patients: int, analysis: Analysis
-) -> dict | None:
+) -> dict[str, object] | None:
     """Power of one declared comparison, or None where it is not estimable."""
     for endpoint in found:
         if (endpoint.dataset, endpoint.label, endpoint.metric) != primary.endpoint():
@@ -171,7 +178,7 @@ def power_of(
 
 def patient_bootstrap(
     panel: Panel, labels: list[int], primary: Primary, pairs: list[Pair], resamples: Resamples, analysis: Analysis
-) -> dict[str, Any] | None:
+) -> SeedInterval | None:
     """Patient-clustered bootstrap interval of a declared AUROC difference, mean over seeds: about these seeds only.
 
     None for other metrics, whose `patient_low` and `patient_high` are bootstrap intervals already.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,13 @@ from synthgain.statistics.thresholds import (
 )
 
 
+class TestEntry(TypedDict):
+    """A test set in the slice; split: does it have a part of its own to test on?"""
+
+    dataset: str
+    split: bool
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What the stage reads.
@@ -39,7 +46,7 @@ class Inputs:
     """
 
     predictions: Mapping[str, pd.DataFrame]
-    test_sets: list[dict[str, Any]]
+    test_sets: list[TestEntry]
     targets: list[str]
     excluded: Mapping[str, list[str]] = field(default_factory=dict)
     datasets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -78,7 +85,7 @@ def all_predictions(inputs: Inputs, analysis: Analysis) -> pd.DataFrame:
 
 def make_test_set(
     table: pd.DataFrame,
-    entry: dict[str, Any],
+    entry: TestEntry,
     inputs: Inputs,
     validation: Validation,
     analysis: Analysis,

@@ -6,7 +6,6 @@ said; a range over replicates would hide it.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -73,7 +72,7 @@ def times_real(doublings: float, at: float) -> float:
 
 def real_equivalents(
     exchange: Exchange, at: float, largest: float, patients: int | None, confidence: float = 0.95
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """{slope_per_doubling, fraction, low, high, extra_patients, extrapolated, note} of one supplemented cell.
 
     at: the real fraction that was supplemented; largest: the largest measured. low, high: the confidence set, high

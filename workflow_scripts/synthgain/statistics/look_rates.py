@@ -1,7 +1,7 @@
 """What plans of looks err, find and cost, simulated: the table of docs/protocol.md."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -18,18 +18,40 @@ EFFECT = 3.0  # true difference, in standard errors of the last look: about 83 %
 MARGIN = 3.6  # likewise: about 94 % power of *equivalent*
 
 
+class Replicates(TypedDict):
+    """Mean replicates where there is no difference, where there is one, and where arms are equivalent."""
+
+    none: float
+    effect: float
+    equivalent: float
+
+
+class Rates(TypedDict):
+    """What a plan errs, finds and costs at one patient variance.
+
+    levels: p below which each look decides. correlation: of first and last look. rejected: where there is no
+    difference; false_equivalent: at a difference of one margin; power: at EFFECT; equivalent: at no difference.
+    """
+
+    looks: list[int]
+    levels: list[float]
+    patients: float
+    correlation: float
+    rejected: float
+    false_equivalent: float
+    power: float
+    equivalent: float
+    replicates: Replicates
+
+
 def look_rates(
     runs: int, plans: Sequence[tuple[int, ...]] = PLANS, patients: Sequence[float] = PATIENTS
-) -> list[dict[str, Any]]:
-    """Return a row for each plan and patient variance.
-
-    {looks, levels, patients, correlation (of first and last look), rejected (no difference), false_equivalent
-    (difference of one margin), power, equivalent (none), replicates: {none, effect, equivalent}: their means}.
-    """
+) -> list[Rates]:
+    """Return a row for each plan and patient variance."""
     return [_row(plan, variance, runs) for plan in plans for variance in patients]
 
 
-def _row(looks: tuple[int, ...], patients: float, runs: int) -> dict[str, Any]:
+def _row(looks: tuple[int, ...], patients: float, runs: int) -> Rates:
     random = random_generator(study=0, step="simulate_looks", looks=str(looks), patients=str(patients))
     se = float(np.sqrt(1 / looks[-1] + patients))
     effect, margin = EFFECT * se, MARGIN * se
@@ -50,7 +72,7 @@ def _row(looks: tuple[int, ...], patients: float, runs: int) -> dict[str, Any]:
     }
 
 
-def markdown_table(results: Sequence[dict[str, Any]]) -> str:
+def markdown_table(results: Sequence[Rates]) -> str:
     """Return the table of docs/protocol.md."""
     heads = [
         *("looks", "p below", "patient variance", "correlation", "rejected", "false *equivalent*", "power"),
@@ -64,8 +86,8 @@ def markdown_table(results: Sequence[dict[str, Any]]) -> str:
             ", ".join(f"{level:.2g}" for level in row["levels"]),
             f"{row['patients']:g}",
             f"{row['correlation']:.2f}",
-            *(f"{row[key]:.3f}" for key in ("rejected", "false_equivalent", "power", "equivalent")),
-            *(f"{mean[key]:.1f}" for key in ("none", "effect", "equivalent")),
+            *(f"{rate:.3f}" for rate in (row["rejected"], row["false_equivalent"], row["power"], row["equivalent"])),
+            *(f"{count:.1f}" for count in (mean["none"], mean["effect"], mean["equivalent"])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synthgain.runtime.errors import SynthGainError
+from synthgain.statistics.analysis import ComparedArm
 
 IMAGE_SCORES = ("dice", "iou", "nsd", "hd95", "truth_empty", "predicted_empty")
 REQUIRED = ("arm", "ratio", "replicate", "dataset", "part", "image_id", "patient_id", "label", "truth", "score")
@@ -113,7 +113,7 @@ def cells_of(runs: pd.DataFrame) -> dict[tuple[str, int], np.ndarray]:
     return {key: np.array(found) for key, found in positions.items()}
 
 
-def validation_dataset(arm: str, arms: Mapping[str, Mapping[str, Any]], table: pd.DataFrame) -> str:
+def validation_dataset(arm: str, arms: Mapping[str, ComparedArm], table: pd.DataFrame) -> str:
     """Name of the data set whose real validation part chose the arm's checkpoint and sets its thresholds.
 
     The arm's real data set; for synthetic only that of its baseline; else the only one with validation rows.
@@ -121,9 +121,9 @@ def validation_dataset(arm: str, arms: Mapping[str, Mapping[str, Any]], table: p
     rows = table[(table["arm"] == arm) & (table["part"] == "validation")]
     present = set(rows["dataset"].unique())
     spec = arms[arm]
-    named = [spec.get("validation"), spec.get("real"), arms.get(spec.get("baseline") or "", {}).get("real")]
-    for name in named:
-        if isinstance(name, str) and name in present:
+    baseline = arms.get(spec.baseline or "")
+    for name in (spec.validation, spec.real, baseline.real if baseline is not None else None):
+        if name is not None and name in present:
             return name
     if len(present) == 1:
         return str(present.pop())

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from synthgain.runtime.protocols import Declared, Power
 from synthgain.statistics.look_rates import EFFECT
 from synthgain.statistics.looks import Design, look_levels, simulated_rates
 from synthgain.statistics.power import POWER, detectable_effect, hillis_df, standard_error
@@ -21,25 +21,22 @@ def planned_power(
     seed_sd: float,
     patient_sd: float,
     patients: int,
-    declared: Mapping[str, Any],
+    declared: Declared,
     controls: Mapping[str, str],
     random: np.random.Generator,
-) -> dict[str, Any]:
+) -> Power:
     """Return the power of a plan under assumed variance, two-sided.
 
     seed_sd, patient_sd: as in comparisons.csv; patients: tested. declared: alpha, margin, looks. controls: {arm: role},
     which share alpha (the strictest of Holm's steps). Differences are as large as the margin unless said.
-    {"primary", "equivalent": powers; "false_equivalent": share of *equivalent* at a true difference of one margin;
-    "detectable": the difference found with 80 % power, "controls": {arm: power}, "looks": replicates, level, and share
-    of studies that end there without and with a difference of one margin; "replicates": the mean of both}.
     """
-    looks, alpha, margin = tuple(declared["looks"]), float(declared["alpha"]), float(declared["margin"])
+    looks, alpha, margin = tuple(declared["looks"]), declared["alpha"], declared["margin"]
     design = Design(looks, margin, margin, seed_sd**2, patient_sd**2 / patients, alpha)
     levels = look_levels(alpha, looks)
     present = simulated_rates(replace(design, margin=0.0), RUNS, random)
     absent = simulated_rates(replace(design, difference=0.0), RUNS, random)
     edge = simulated_rates(design, RUNS, random)
-    found: dict[str, Any] = {
+    found: Power = {
         "seed_sd": seed_sd,
         "patient_sd": patient_sd,
         "patients": patients,

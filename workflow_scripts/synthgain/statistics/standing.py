@@ -3,14 +3,15 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from synthgain.runtime.ledger import DeclaredComparison, Facts
+from synthgain.runtime.protocols import Declared
+
 LOOK, REANALYSIS = "look", "reanalysis"
 UNPLANNED = "unplanned look"  # in place of a verdict word
-COMPARISON = "comparison"  # key of a ledger line: what the look was at
 SHORT = 16  # hex digits of an identity
 
 
@@ -54,11 +55,11 @@ def both(arm: Mapping[int, str], baseline: Mapping[int, str]) -> list[str]:
 
 
 def standing_of(
-    lines: Sequence[Mapping[str, Any]],
-    comparison: Mapping[str, Any],
+    lines: Sequence[Facts],
+    comparison: DeclaredComparison,
     predictions: Sequence[str],
-    now: Mapping[str, Any],
-    first: Mapping[str, Any],
+    now: Declared,
+    first: Declared,
     broken: str = "",
 ) -> Standing:
     """Return what a look may claim, from the lines before it.
@@ -67,15 +68,15 @@ def standing_of(
     present protocol and by that of the first line (the last one written before anybody had looked); {comparisons,
     looks, and how they are judged}. broken: what is wrong with ledger or protocols, "" for nothing.
     """
-    looks = [int(count) for count in first["looks"]]
-    own = [line for line in lines if line[COMPARISON] == comparison]
+    looks = first["looks"]
+    own = [line for line in lines if line["comparison"] == comparison]
     before = [line for line in own if line["kind"] == LOOK]
     same = [line for line in before if line["predictions"] == list(predictions)]
     others = sum(bool(line["unplanned"]) for line in before if line not in same)
     number = looks.index(len(predictions)) + 1 if len(predictions) in looks else 0
     reason = broken or ("" if number else _no_look(len(predictions), looks)) or _otherwise(comparison, now, first)
     if same:
-        reason = reason or str(same[0]["unplanned"])
+        reason = reason or same[0]["unplanned"]
     elif not reason:
         reason = _against(before, predictions)
     return Standing(REANALYSIS if same else LOOK, 0 if reason else number, len(looks), reason, others)
@@ -94,13 +95,14 @@ def without_words(table: pd.DataFrame, reasons: Mapping[tuple[str, str, str, str
     return found
 
 
-def _otherwise(comparison: Mapping[str, Any], now: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+def _otherwise(comparison: DeclaredComparison, now: Declared, first: Declared) -> str:
     """Return what is declared otherwise than before anybody had looked."""
     if comparison not in first["comparisons"]:
         return "another comparison was declared before the first look"
+    present: Mapping[str, object] = now
     for key, value in first.items():
-        if key != "comparisons" and now.get(key) != value:
-            return f"{key} was {_words(value)} before the first look, and is {_words(now.get(key))}"
+        if key != "comparisons" and present.get(key) != value:
+            return f"{key} was {_words(value)} before the first look, and is {_words(present.get(key))}"
     return ""
 
 
@@ -109,7 +111,7 @@ def _no_look(count: int, looks: Sequence[int]) -> str:
     return f"{count} replicates, where {'looks were' if len(looks) > 1 else 'one look was'} planned at {planned}"
 
 
-def _against(before: Iterable[Mapping[str, Any]], predictions: Sequence[str]) -> str:
+def _against(before: Iterable[Facts], predictions: Sequence[str]) -> str:
     """Return why new predictions do not continue the earlier looks."""
     for line in before:
         earlier = line["predictions"]

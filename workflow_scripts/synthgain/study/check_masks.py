@@ -83,6 +83,10 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
         if pool.masks.from_ is not None:
             _check_mask_source(study, pool, generator, f"{place}.masks.from")
     if pool.inpainting is not None:
+        if generator.autoencoder_name is not None:
+            raise ValueError(
+                f"{place}.inpainting: {pool.from_!r} draws latents, of which no region is kept; take one of pixels"
+            )
         if generator.output != "image+mask":
             raise ValueError(f"{place}.inpainting: generator {pool.from_!r} must have output: image+mask")
         if pool.inpainting.structure not in generator.structures:

@@ -13,7 +13,9 @@ from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
 from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
-from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
+from synthgain.study.check_styling import check_styling
+from synthgain.study.neighbours import missing_neighbour, panel_problem
+from synthgain.study.roles import baseline_of, borrowed, is_plain, root_pool, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
@@ -27,6 +29,7 @@ def check_references(study: Study) -> None:
     _check_data(study)
     _check_generation(study)
     check_clusters(study)
+    check_styling(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)
@@ -49,7 +52,8 @@ def _check_networks(study: Study) -> None:
 
 
 def _parts(study: Study) -> Parts:
-    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size)
+    users = {g.autoencoder_name for g in study.generators.values()} | {p.autoencoder for p in study.pools.values()}
+    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size, frozenset(users))
 
 
 def _check_data(study: Study) -> None:
@@ -69,6 +73,7 @@ def _check_generation(study: Study) -> None:
         if generator.init_from is not None:
             _known(generator.init_from, study.generators, f"{place}.init_from")
     _no_circle("generators", {name: g.init_from for name, g in study.generators.items()})
+    _check_steering(study)
     for name, generator in study.generators.items():
         if generator.prompt_name is not None:
             _known(generator.prompt_name, study.prompts, f"generators.{name}.prompt")
@@ -78,6 +83,10 @@ def _check_generation(study: Study) -> None:
         place = f"pools.{name}"
         if pool.from_ is not None:
             _known(pool.from_, study.generators, f"{place}.from")
+        if pool.autoencoder is not None:
+            _known(pool.autoencoder, study.autoencoders, f"{place}.autoencoder")
+            if study.autoencoders[pool.autoencoder].output != "image":
+                raise ValueError(f"{place}.autoencoder: {pool.autoencoder!r} takes masks too; name one of images alone")
         if pool.prompt is not None:
             _known(pool.prompt, study.prompts, f"{place}.prompt")
             if study.generators[pool.from_ or ""].prompt_name is None:
@@ -103,6 +112,28 @@ def _check_generation(study: Study) -> None:
         raise ValueError("replicates.looks: not for studies with study_seeds, which are looked at once")
     if study.study_seeds is not None and any(pool.known is None and pool.of is None for pool in study.pools.values()):
         raise ValueError("study_seeds: only for studies whose pools are all of known truth (pools.*.known)")
+
+
+def _check_steering(study: Study) -> None:
+    """A steered generator needs its neighbours: without them nothing says what the steering did."""
+    for name, generator in study.generators.items():
+        reward, place = generator.steered_by, f"generators.{name}.reward"
+        if reward is None:
+            continue
+        if generator.autoencoder_name is not None:
+            raise ValueError(f"{place}: a generator in the latents of an autoencoder cannot be steered yet")
+        if reward.target is not None:
+            for dataset in generator.train_on.datasets:
+                _check_columns(study, dataset, [reward.target], f"{place}.target")
+        if reward.name is not None:
+            _known(reward.name, study.readers, f"{place}.name")
+            problem = panel_problem(study.readers[reward.name], reward.column or "")
+            if problem:
+                raise ValueError(f"{place}.{problem}")
+        if not reward.shuffled:
+            problem = missing_neighbour(name, study.generators, study.pools)
+            if problem:
+                raise ValueError(f"{place}: {problem}")
 
 
 def _check_arms(study: Study) -> None:
@@ -263,6 +294,12 @@ def _check_readers(study: Study) -> None:
                 raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+            drawn_by = root_pool(study, pool).from_
+            while drawn_by is not None:
+                reward = study.generators[drawn_by].steered_by
+                if reward is not None and reward.name == name:
+                    raise ValueError(f"{place}.items.pools: {pool!r} is of {drawn_by!r}, which this panel steers")
+                drawn_by = study.generators[drawn_by].init_from
             here: str | None = pool
             while here is not None:
                 rule = study.pools[here].filter

@@ -6,6 +6,7 @@ Far above what studies need, and below what a login node could not even list.
 import math
 from collections.abc import Iterator, Mapping
 
+from synthgain.study.roles import trainings_of
 from synthgain.study.schema import Study
 from synthgain.study.yaml_files import Place
 
@@ -75,7 +76,7 @@ def jobs_of(study: Study) -> int:
     pools = sum(pool.replicas * (pool.shards + 1) for pool in study.pools.values()) * draws
     cells = sum(len(arm.ratios) or 1 for arm in study.arms.values()) * len(study.models) * chunks
     seeds = len(study.study_seeds or [study.seed])
-    trainings = len(study.autoencoders) + len(study.generators) * repeated.generators
+    trainings = len(study.autoencoders) + sum(len(trainings_of(study, name)) for name in study.generators)
     return seeds * (len(study.datasets) + trainings + pools + 2 * cells)
 
 

@@ -1,10 +1,8 @@
 """Which planned look a run is at, from its ledger."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from synthgain.runtime.ledger import read_ledger
+from synthgain.runtime.ledger import Line, read_ledger
 from synthgain.study.planner import look_folders
 from synthgain.study.schema import Study
 
@@ -15,7 +13,7 @@ def look_now(study: Study, folder: Path) -> str:
     last = _last(study, folder)
     if last is None:
         return folders[0]
-    made = min(int(last["look"]), len(folders))
+    made = min(last["look"], len(folders))
     return folders[made - 1] if last["decided"] or made == len(folders) else folders[made]
 
 
@@ -33,9 +31,9 @@ def told(study: Study, folder: Path) -> str:
     return f"undecided {place}: run the same command to go on"
 
 
-def _last(study: Study, folder: Path) -> Mapping[str, Any] | None:
+def _last(study: Study, folder: Path) -> Line | None:
     """Return the newest line of the farthest planned look that was made."""
     if study.replicates.looks is None:
         return None
-    lines: Sequence[Mapping[str, Any]] = [line for line in read_ledger(folder).entries if line.get("look")]
-    return max(lines, key=lambda line: (int(line["look"]), int(line["line"])), default=None)
+    lines = [line for line in read_ledger(folder).entries if line["look"]]
+    return max(lines, key=lambda line: (line["look"], line["line"]), default=None)

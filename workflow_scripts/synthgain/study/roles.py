@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
+# Known-answer pools in which copies are not sought: they are the training images by design.
+EXEMPT_KINDS = ("reconstructed",)
 # Known-answer pools without information of their own: an arm on one must not help.
 NEGATIVE_KINDS = ("noise", "label_shuffled")
 
@@ -59,8 +61,7 @@ def _without_flagged(pool: Pool | None) -> bool:
 
 def is_plain(arm: Arm) -> bool:
     """True for real images alone, trained in the standard way: what others are compared with."""
-    special = arm.synthetic or arm.repeat or arm.balance or arm.pretrain
-    return not special and arm.steps_factor == 1.0 and arm.augmentation == "standard"
+    return arm.plain
 
 
 def baseline_of(study: Study, name: str) -> str | None:
@@ -145,8 +146,12 @@ def borrowed(study: Study, name: str) -> bool:
                 seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
                 if config.condition_on or config.prompt_name is not None:
                     told[dataset] = max(told.get(dataset, 0.0), config.train_on.labelled)
+            for dataset, share in _encoded(study, config.autoencoder_name):
+                seen[dataset] = max(seen.get(dataset, 0.0), share)
             generator = config.init_from
-    if pool.known in ("copier", "jittered_copier", "part_copier") and pool.rows_of is not None:
+    for dataset, share in _encoded(study, pool.autoencoder):
+        seen[dataset] = max(seen.get(dataset, 0.0), share)
+    if pool.known in ("copier", "jittered_copier", "part_copier", "reconstructed") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
     patients = any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
     return patients or any(share > reference.fraction for share in told.values())
@@ -157,6 +162,12 @@ def total_steps(study: Study, name: str) -> int:
     generator = study.generators[name]
     before = 0 if generator.init_from is None else total_steps(study, generator.init_from)
     return generator.training.steps + before
+
+
+def _encoded(study: Study, autoencoder: str | None) -> list[tuple[str, float]]:
+    """Return which data sets, and which share of their training patients, an autoencoder was trained on here."""
+    entry = None if autoencoder is None else study.autoencoders[autoencoder].train_on
+    return [] if entry is None else [(dataset, entry.real_fraction) for dataset in entry.datasets]
 
 
 def filtered_twin(study: Study, name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from synthgain.clusters.options import Clusters
 from synthgain.data.options import Prompt
@@ -15,6 +15,7 @@ from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_clusters import with_cluster_datasets
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
+from synthgain.study.ladder import Ladder, expanded
 from synthgain.study.training import Model
 
 if TYPE_CHECKING:
@@ -221,6 +222,9 @@ class Study(Entry):
     pools: dict[Name, Pool] = Field(default_factory=dict, description="Pools of synthetic images by name.")
     models: dict[Name, Model] = Field(min_length=1, description="Downstream models by name.")
     arms: dict[Name, Arm] = Field(min_length=1, description="Training recipes by name.")
+    ladder: Annotated[Ladder | None, OmittedWhen(None)] = Field(
+        None, description="Adds arms over shares of the real patients and ratios, each with a generator of its own."
+    )
     evaluate_on: list[Name] = Field(min_length=1, description="Data sets on which models are tested.")
     match: Literal["steps", "epochs"] = Field("steps", description="What the arms share: optimiser steps, or epochs.")
     readers: dict[Name, Panel] = Field(default_factory=dict, description="Reader studies by name.")
@@ -241,6 +245,18 @@ class Study(Entry):
         words = {"true": True, "false": False}
         if isinstance(data, dict) and data.get("rehearsal") in ("true", "false"):
             return {**data, "rehearsal": words[data["rehearsal"]]}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_ladder(cls, data: object) -> object:
+        """Add what `ladder` stands for; what is wrong in it is said by its own type."""
+        if isinstance(data, dict) and isinstance(data.get("ladder"), dict):
+            try:
+                ladder = Ladder.model_validate(data["ladder"])
+            except ValidationError:
+                return data
+            return expanded(data, ladder)
         return data
 
     @model_validator(mode="before")

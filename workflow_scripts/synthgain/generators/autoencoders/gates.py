@@ -65,7 +65,7 @@ def high_frequency_power(real: Tensor, found: Tensor) -> float:
 def _one_batch(space: LatentSpace, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     signed = to_signed(images).to(space.mean.device)
     mean, sd = space.posterior(signed)
-    unscaled = space.network.decode(raw_posterior(space.network, signed)[0]).sample
+    unscaled = space.decode_raw(raw_posterior(space.network, signed)[0])
     return space.decode(mean).cpu(), unscaled.cpu(), mean.cpu(), sd.cpu()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import diffusers
 import pandas as pd
@@ -17,7 +17,7 @@ from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.diffusion.formulations import Formulation, saved_formulation
 from synthgain.generators.diffusion.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
-from synthgain.generators.loading import Condition, SavedGenerator, saved_parts
+from synthgain.generators.loading import Condition, SavedGenerator, check_parts, saved_parts
 from synthgain.generators.prompting import Prompting, Text, TextEncoder
 from synthgain.networks.frozen_text import FrozenEncoder
 from synthgain.networks.recording import Recorded
@@ -25,6 +25,9 @@ from synthgain.networks.unet import prepare_memory_format
 from synthgain.networks.words import WordEncoder
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json
+
+if TYPE_CHECKING:
+    from synthgain.networks.autoencoder import LatentSpace
 
 Part = TypeVar("Part", bound=ModelMixin)
 NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel")  # of diffusers
@@ -101,6 +104,7 @@ class DiffusionGenerator:
     condition: {"vector": (N, D) float32, "null": (N, columns) bool, "values": (N, columns) float32}, and where it
         is conditioned on masks "image": (N, K, H, W) float32 in {-1, 1}, all 0 where the mask is not known; with a
         text also "tokens" (N, T, width) float32 and "token_mask" (N, T) bool.
+    latents: the autoencoder whose latents it denoises, None for a generator of pixels.
     image_shape: (channels, H, W) of what it draws; with `output` image+mask the first `image_channels` are the image,
         the others the masks of `structures` in [-1, 1], with `mask` all are masks (image_channels 0).
     recorded: `evaluate` as a CUDA graph, after `record`.
@@ -120,6 +124,20 @@ class DiffusionGenerator:
     text: WordEncoder | FrozenEncoder | None = None
     prompting: Prompting | None = None
     recorded: Callable[..., Tensor] | None = None
+    latents: "LatentSpace | None" = None
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(channels, H, W) of what is denoised: the image, or its latent."""
+        return self.image_shape if self.latents is None else self.latents.shape(self.image_shape[-1])
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the samples (N, *sample_shape) of images (N, *image_shape) in [-1, 1]: of latents their mean."""
+        return images if self.latents is None else self.latents.posterior(images)[0]
+
+    def decode(self, samples: Tensor) -> Tensor:
+        """Return the images (N, *image_shape) of samples (N, *sample_shape)."""
+        return samples if self.latents is None else self.latents.decode(samples)
 
     @property
     def sigma_min(self) -> float:
@@ -133,11 +151,14 @@ class DiffusionGenerator:
 
     @property
     def sigma_data(self) -> float:
-        """Standard deviation of the training pixels in [-1, 1]."""
+        """Standard deviation of the training pixels in [-1, 1], 1 of latents."""
         return self.formulation.sigma_data
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        """Return the expected clean image (N,C,H,W) float32 in [-1, 1] of x = x0 + sigma · noise; sigma (N,)."""
+        """Return the expected clean sample (N, *sample_shape) float32 of x = x0 + sigma · noise; sigma (N,).
+
+        A sample is an image in [-1, 1], or a standardised latent.
+        """
         told = tuple(condition.get(name) for name in ("image", "tokens", "token_mask"))
         evaluate = self.recorded or self.evaluate
         return self.formulation.denoise(
@@ -227,7 +248,16 @@ def load(folder: Path, snapshot: int | None = None, device: torch.device | str =
         control,
         _saved(_text_class(parts / "text_encoder"), parts / "text_encoder", place) if saved.text else None,
         _prompting(saved),
+        latents=_latents(folder, place) if saved.autoencoder is not None else None,
     )
+
+
+def _latents(folder: Path, device: torch.device) -> "LatentSpace":
+    """Open the autoencoder that lies beside the snapshots, its files compared with their checksums."""
+    from synthgain.networks.autoencoder import load_latents  # loads diffusers' autoencoders: only where used
+
+    check_parts(folder, ("autoencoder",))
+    return load_latents(folder / "autoencoder", device)
 
 
 def _prompting(saved: SavedGenerator) -> Prompting | None:

@@ -205,6 +205,11 @@ def _downstream(evidence: Evidence) -> Known:
     models = evidence.study.models
     selections = sorted({model.selection.replace("_", " ") for model in models.values()})
     weights = [f"{name}: {model.pretrained}" for name, model in models.items() if model.pretrained]
+    weights += [
+        f"{name}: encoder pretrained elsewhere, {model.pretrained_encoder}"
+        for name, model in models.items()
+        if model.pretrained_encoder
+    ]
     exposures = any(training.replicates for model in evidence.models for training in model.trainings)
     return {
         "downstream": "see section Methods",

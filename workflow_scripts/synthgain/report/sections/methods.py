@@ -9,9 +9,11 @@ from synthgain.report.vocabulary import listed, prose_of
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.generation import Generator
 from synthgain.study.schema import Study
+from synthgain.study.training import Model
 
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 OUTPUTS = {"image+mask": "image and mask together", "mask": "masks alone"}
+OPTIMISERS = {"adamw": "AdamW", "lion": "Lion"}
 MASK_SOURCES = {
     "training": "Its masks are those of the training rows.",
     "transformed": "Its masks are those of the training rows, geometrically transformed at random.",
@@ -116,21 +118,42 @@ def _masks(pool: Pool) -> str:
         found = MASK_SOURCES.get(pool.masks.source, f"Its masks were drawn by {pool.masks.from_}.")
     if pool.inpainting is not None:
         found = f"Only the region of {pool.inpainting.structure} was drawn, inside the real image of the row."
+    if pool.styling is not None:
+        found = (
+            f"{found} Its images were styled after their parents (the last {100 * pool.styling.strength:g} % of the "
+            f"noise levels, guided by {pool.styling.space}, which does not judge them)."
+        )
     if pool.misaligned:
         found = f"{found} Masks were exchanged among its images: a negative control."
     return f" {found.strip()}" if found else ""
+
+
+def _extras(model: Model) -> str:
+    """Sentences on what few trainings have, "" where none of it was asked for."""
+    said = []
+    if model.label_smoothing:
+        said.append(f"Labels were smoothed by {model.label_smoothing:g}.")
+    if model.ema_decay is not None:
+        said.append(f"The weights kept are a running average (decay {model.ema_decay:g}).")
+    if model.patience is not None:
+        said.append(
+            f"Training stopped after {model.patience} validations without a better one: arms may differ in steps."
+        )
+    return "".join(f" {sentence}" for sentence in said)
 
 
 def _downstream(study: Study) -> str:
     texts = []
     for name, model in study.models.items():
         start = "given pretrained weights" if model.pretrained else "random weights"
+        if model.pretrained_encoder:
+            start = f"an encoder pretrained elsewhere ({model.pretrained_encoder}) and random weights of the decoder"
         texts.append(
             f"Model {name} ({model.network_name}, {model.task} of {listed(model.labels)}, from "
             f"{start}) was trained for {model.steps} steps of {model.batch_size} images "
-            f"(AdamW, learning rate {model.learning_rate}); the checkpoint was chosen by "
+            f"({OPTIMISERS[model.optimiser]}, learning rate {model.learning_rate}); the checkpoint was chosen by "
             f"{model.selection.replace('_', ' ')} "
-            f"{model.selection_metric} every {model.validate_every} steps."
+            f"{model.selection_metric} every {model.validate_every} steps.{_extras(model)}"
         )
     if study.match == "steps":
         texts.append("All arms had the same number of optimiser steps, batch size and validations unless stated.")

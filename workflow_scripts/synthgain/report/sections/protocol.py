@@ -1,13 +1,13 @@
 """What was declared, when, what was done otherwise, and every look at the results."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, make_table
 from synthgain.report.evidence import Evidence
 from synthgain.report.figures.style import arm_label
+from synthgain.runtime.ledger import Line
 from synthgain.runtime.protocols import Protocol
 
 LEAD = "Declared before anybody could look, done otherwise since, and every look at the results so far."
@@ -17,7 +17,7 @@ NOBODY = "not applicable, because nothing was declared beforehand that this run 
 def in_force(evidence: Evidence) -> Protocol | None:
     """Return the last protocol that was written before the first look; before any look, the last one."""
     entries = evidence.ledger.entries
-    named = entries[0].get("protocol") if entries else None
+    named = entries[0]["protocol"] if entries else None
     if named is None:
         return evidence.protocols[-1] if evidence.protocols and not entries else None
     return next((found for found in evidence.protocols if found.sha256 == named["sha256"]), None)
@@ -123,17 +123,24 @@ def _looks(evidence: Evidence) -> list[Block]:
     return [make_table("Looks", pd.DataFrame(rows), columns, "ledger.csv", note=note)]
 
 
-def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _row(entry: Line) -> dict[str, object]:
     place = entry["comparison"]
     kind = entry["kind"] + (f" {entry['look']}" if entry["look"] and not entry["unplanned"] else "")
-    shown = ("date", "replicates", "difference", "low", "high", "p", "level", "verdict", "unplanned")
     return {
-        **{key: entry[key] for key in shown},
+        "date": entry["date"],
+        "replicates": entry["replicates"],
+        "difference": entry["difference"],
+        "low": entry["low"],
+        "high": entry["high"],
+        "p": entry["p"],
+        "level": entry["level"],
+        "verdict": entry["verdict"],
+        "unplanned": entry["unplanned"],
         "kind": kind,
         "comparison": f"{arm_label(place['arm'], place['ratio'])}, model {place['model']}",
         "protocol": entry["protocol"]["number"] if entry["protocol"] else None,
     }
 
 
-def _unplanned(entries: Sequence[Mapping[str, Any]]) -> int:
+def _unplanned(entries: Sequence[Line]) -> int:
     return sum(bool(entry["unplanned"]) for entry in entries if entry["kind"] == "look")

@@ -14,6 +14,7 @@ from synthgain.report.sections.fidelity import fidelity_section
 from synthgain.report.sections.memorisation import memorisation_section
 from synthgain.report.sections.readers import readers_section
 from synthgain.report.sections.segmentation import yield_blocks
+from synthgain.report.sections.steering import steering_blocks
 from synthgain.study.roles import total_steps
 from synthgain.study.schema import Study
 
@@ -212,6 +213,7 @@ def _generators(evidence: Evidence) -> Section:
     if rows:
         section.blocks.append(make_table("Generator training", pd.DataFrame(rows), columns, "generators.csv"))
         section.blocks += pretraining_blocks(evidence.study)
+        section.blocks += steering_blocks(evidence.study, evidence.generators)
     else:
         section.blocks.append(Text("No generator was trained: the pools are imported or of known truth.", "note"))
     return section

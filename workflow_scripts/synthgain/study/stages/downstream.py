@@ -52,8 +52,14 @@ def model_slice(plan: Planner, model: str, augmentation: str) -> dict[str, objec
         "task_module": config.task,
         "augmentation": _augmentation(config, augmentation),
         "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
+        **_encoder_checksum(plan, model),
         "network": network_entry(config),
     }
+
+
+def _encoder_checksum(plan: Planner, model: str) -> dict[str, object]:
+    file = plan.study.models[model].pretrained_encoder
+    return {} if file is None else {"encoder_sha256": plan.checksum(file, f"models.{model}.pretrained_encoder")}
 
 
 def _arm(plan: Planner, arm: str) -> dict[str, object]:

@@ -2,14 +2,14 @@
 
 from synthgain.generators.family import TRAINING_SETTINGS, GeneratorBase
 from synthgain.generators.options import TrainOn
-from synthgain.generators.snapshots import snapshot_steps
+from synthgain.generators.snapshots import round_ends, snapshot_steps
 from synthgain.pools.options import Sampling
 from synthgain.pools.passes import evaluations
-from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES
+from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, STEERING, STEERING_SCORES
 from synthgain.speed.documents import Term
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
-from synthgain.study.roles import clusters_of, trainings_of
+from synthgain.study.roles import clusters_of, root_pool, trainings_of
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import training_rows
@@ -59,7 +59,8 @@ def train_autoencoder(plan: Planner, autoencoder: str) -> Draft:
 def seen_by_users(study: Study, autoencoder: str) -> list[str]:
     """Return the data sets whose training rows go through an autoencoder from a folder: those of what uses it."""
     found = [d for g in study.generators.values() if g.autoencoder_name == autoencoder for d in g.train_on.datasets]
-    return list(dict.fromkeys(found))
+    rows = [p.rows_of for p in study.pools.values() if p.autoencoder == autoencoder and p.rows_of is not None]
+    return list(dict.fromkeys([*found, *rows]))
 
 
 def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
@@ -67,6 +68,7 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
     training = config.training.dump(exclude=TRAINING_SETTINGS)
     training["snapshots"] = snapshots_of(plan, generator)
     prompt = {} if config.prompt_name is None else {"prompt": plan.study.prompts[config.prompt_name].dump()}
+    name = config.autoencoder_name
     start: list[Wildcards] = []
     if config.init_from is not None:
         start = [{"generator": config.init_from, "index": _start(plan, config, index)}]
@@ -83,8 +85,14 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
             "image": {"size": plan.study.image.size, "channels": plan.study.image.channels},
             "seed": plan.seed,
         },
-        {**training_rows(config.train_on.datasets), "start": start, "clusters": clusters},
-        (FAMILY_TRAINING[config.family], NETWORKS[config.network.module]),
+        {
+            **training_rows(config.train_on.datasets),
+            "autoencoders": [] if name is None else [{"autoencoder": name}],
+            "start": start,
+            "clusters": clusters,
+            **_rated(plan, config),
+        },
+        (FAMILY_TRAINING[config.family], NETWORKS[config.network.module], *_steering(config)),
     )
 
 
@@ -101,6 +109,25 @@ def _start(plan: Planner, config: GeneratorBase, index: Wildcard) -> int:
     """Return which training of `init_from` a training starts from: that of its own cluster, where there is one."""
     here, before = config.train_on.per, plan.study.generators[str(config.init_from)].train_on.per
     return int(index) if here is None or before is not None else int(index) // plan.study.clusters[here].k
+
+
+def _rated(plan: Planner, config: GeneratorBase) -> dict[str, list[Wildcards]]:
+    """Return what a generator that readers steer needs: their ratings, and the images that they saw."""
+    reward = config.steered_by
+    if reward is None or reward.name is None:
+        return {}
+    seen: list[Wildcards] = [
+        {"pool": pool, "index": 0, "replica": replica}
+        for pool in plan.study.readers[reward.name].items.pools
+        for replica in range(1, root_pool(plan.study, pool).replicas + 1)
+    ]
+    return {"ratings": [{"panel": reward.name}], "rated": seen}
+
+
+def _steering(config: GeneratorBase) -> tuple[str, ...]:
+    """Return the modules that steer, if it is steered."""
+    reward = config.steered_by
+    return () if reward is None else (STEERING[config.family], STEERING_SCORES[reward.scores])
 
 
 def network_facts(config: GeneratorBase) -> dict[str, object]:
@@ -136,8 +163,11 @@ def draw_sample_grid(plan: Planner, generator: str, index: Wildcard, snapshot: W
 
 
 def snapshots_of(plan: Planner, generator: str) -> list[int]:
-    """Return the steps at which a generator is kept: as configured, or a quarter, a half and all."""
-    return snapshot_steps(plan.study.generators[generator].training)
+    """Return the steps at which a generator is kept: as configured, or a quarter, a half and all; ends of rounds."""
+    config = plan.study.generators[generator]
+    reward = config.steered_by
+    ends = [] if reward is None else round_ends(config.training.steps, reward.rounds)
+    return sorted({*snapshot_steps(config.training), *ends})
 
 
 def autoencoders(plan: Planner) -> list[Wildcards]:
@@ -165,10 +195,15 @@ def _processes(study: Study, wildcards: Wildcards) -> int:
 
 
 def _training_steps(plan: Planner, generator: str, index: Wildcard) -> list[Term]:
-    """Steps, each a batch forward and backward."""
+    """Steps, each a batch forward and backward; passes of own samples where it is steered."""
     config = plan.study.generators[generator]
     each = config.training.batch_size * family_of(config).step_passes
-    return [Term(kind=f"generator {generator}", unit="step", amount=config.training.steps, passes=each)]
+    terms = [Term(kind=f"generator {generator}", unit="step", amount=config.training.steps, passes=each)]
+    reward = config.steered_by
+    if reward is not None:  # own samples of each round, and the last ones
+        once = evaluations(Sampling.from_slice(GRID_SAMPLING))
+        terms.append(passes(generator, (reward.rounds + 1) * reward.samples * once))
+    return terms
 
 
 def _kept_snapshots(plan: Planner, generator: str, index: Wildcard) -> list[Term]:
@@ -227,7 +262,10 @@ STAGES = (
         {
             "datasets": "prepare_dataset",
             "splits": "split_dataset",
+            "autoencoders": "train_autoencoder",
             "start": "train_generator",
+            "ratings": "read_ratings",
+            "rated": "merge_pool_replica",
             "clusters": "cluster_images",
         },
         gpus=_processes,
