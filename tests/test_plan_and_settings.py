@@ -209,3 +209,10 @@ def test_every_planned_job_is_known() -> None:
         found = re.fullmatch(pattern, job.output)
         assert found is not None
         plan.parameter(job.rule, run="tiny", **found.groupdict())
+
+
+def test_threads_of_jobs_wait_passively_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("KMP_BLOCKTIME", "200")
+    identities(monkeypatch)
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["KMP_BLOCKTIME"]) == ("PASSIVE", "200")
