@@ -1,4 +1,4 @@
-# make run: the default study. make test: all tests but those on a cluster. make test-fast: those of a few minutes, before
+# make run: the default study. make study DATA=… NAME=…: a starter study for a folder or table of yours. make test: all tests but those on a cluster. make test-fast: those of a few minutes, before
 # each commit. make test-slurm: those on a Slurm that they install and start (as root, on Debian). make env: the
 # environment alone. How long each takes: CONTRIBUTING.md.
 PYTHON ?= python3
@@ -10,11 +10,15 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 miniatures: env
 	PYTHONPATH=workflow_scripts $(BIN)/python workflow_scripts/make_miniatures.py $(DIR) $(SETS)
 
-.PHONY: miniatures run test test-fast test-slurm bench env lint docs lock
+.PHONY: miniatures run study test test-fast test-slurm bench env lint docs lock
 
 run: env
 	$(BIN)/snakemake --cores all
-	@echo "report: results/phantom/report.html"
+
+# Whatever stands in a path reaches the script as it is.
+study: env
+	@test -n "$$DATA" || { echo "say which: make study DATA=folder-or-table (and NAME=name, if you like)" >&2; exit 2; }
+	@$(BIN)/python workflow_scripts/start_study.py --name "$$NAME" -- "$$DATA"
 
 test: env lint
 	$(PYTEST) -n 2 -m "not workflow and not slurm"

@@ -8,8 +8,10 @@ min_version("9.19")
 report: "workflow_scripts/synthgain/report/captions/workflow.rst"
 
 
+include: "rules/terminal.smk"
 include: "rules/study.smk"
 include: "rules/common.smk"
+include: "rules/protocol.smk"
 include: "rules/forecast.smk"
 include: "rules/data.smk"
 include: "rules/generators.smk"
@@ -24,6 +26,7 @@ include: "rules/calibration.smk"
 
 localrules:
     report,
+    protocol,
     plan,
     audit,
     confirm_audit,
@@ -39,6 +42,12 @@ rule report:
     default_target: True
     input:
         targets("report"),
+
+
+# What the study declares, written and dated first in every run: whatever trains or analyses waits for it.
+rule protocol:
+    input:
+        targets("protocol"),
 
 
 # What the study will cost, before anything of it runs: a few steps are measured, the rest is counted.
@@ -121,8 +130,4 @@ onstart:
 
 
 onsuccess:
-    say_where_the_report_is()
-
-
-onerror:
-    say_how_to_go_on(log)
+    say_that_it_ended_well()

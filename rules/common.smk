@@ -1,8 +1,8 @@
 # Thin adapters between Snakemake and synthgain.study, which plans every job; no logic here.
 import atexit
 import sys
+from functools import partial
 
-from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.settings.enums import RerunTrigger
 
@@ -27,7 +27,7 @@ def planned(rule, method, *about):
         try:
             return getattr(session, method)(rule, *about, **dict(wildcards))
         except SynthGainError as problem:
-            raise WorkflowError(str(problem)) from None
+            raise refused(problem) from None
 
     return ask
 
@@ -38,17 +38,21 @@ def needs(rule, name):
     return lambda wildcards: [ancient(p) if old else p for p, old in ask(wildcards)]
 
 
-def audited(rule):
-    """Return the input function of what puts a job that is due after the audit of all data sets."""
-    ask = planned(rule, "after_audit")
+def after(receipt, rule):
+    """Return the input function of what puts a job that is due after the receipt of another."""
+    ask = planned(rule, "waits_for", receipt)
 
-    def receipt(wildcards):
+    def path_of_receipt(wildcards):
         # What a job reads stands in its one param; a receipt that it once waited for is no reason to run it again,
         # without profiles/default too.
         workflow.dag_settings.rerun_triggers -= {RerunTrigger.INPUT}
         return ask(wildcards)
 
-    return receipt
+    return path_of_receipt
+
+
+audited = partial(after, "audit/receipt")
+declared = partial(after, "protocol/receipt.json")
 
 
 def job(rule):
@@ -75,7 +79,7 @@ def targets(kind):
     try:
         return session.targets(kind)
     except SynthGainError as problem:
-        raise WorkflowError(str(problem)) from None
+        raise refused(problem) from None
 
 
 def expected(wildcards):
@@ -131,16 +135,8 @@ def say_what_is_known():
         print(session.notice(), file=sys.stderr)
 
 
-def say_where_the_report_is():
-    for path in session.targets("report"):
-        if Path(path).exists():
-            print(f"\nreport: {path}", file=sys.stderr)
-
-
-def say_how_to_go_on(log):
-    log = log if isinstance(log, str) else " ".join(log)
-    print(
-        "\nsomething failed: the lines that start with 'error:' above say what and where; details are in "
-        f"results/<study>/logs/.\nFinished work is kept: run the same command again. Snakemake's log: {log}",
-        file=sys.stderr,
-    )
+def say_that_it_ended_well():
+    if terminal and terminal.view:
+        terminal.view.ended_well = True  # it has the last word
+    else:
+        print(*session.told_at_the_end(), sep="\n", file=sys.stderr)

@@ -8,6 +8,7 @@ rule train_downstream:
         splits=needs("train_downstream", "splits"),
         replicas=needs("train_downstream", "replicas"),
         audited=audited("train_downstream"),
+        protocol=declared("train_downstream"),
     output:
         f"{RUN}/downstream/{{model}}/{{arm}}/{{ratio}}/{{chunk}}/manifest.json",
     log:
@@ -59,7 +60,7 @@ rule collect_predictions:
     input:
         predictions=needs("collect_predictions", "predictions"),
     output:
-        f"{RUN}/predictions/{{model}}/{{arm}}.parquet",
+        f"{RUN}/predictions/{{look}}{{model}}/{{arm}}.parquet",
     log:
         log_of("collect_predictions"),
     benchmark:

@@ -35,6 +35,7 @@ rule check_memorisation:
         splits=needs("check_memorisation", "splits"),
         generators=needs("check_memorisation", "generators"),
         trainings=needs("check_memorisation", "trainings"),
+        clusters=needs("check_memorisation", "clusters"),
     output:
         f"{RUN}/memorisation/{{pool}}/{{index}}/manifest.json",
     log:
@@ -111,7 +112,7 @@ rule relate_fidelity:
         statistics=needs("relate_fidelity", "statistics"),
         fidelity=needs("relate_fidelity", "fidelity"),
     output:
-        f"{RUN}/fidelity_utility/{{model}}/manifest.json",
+        f"{RUN}/fidelity_utility/{{look}}{{model}}/manifest.json",
     log:
         log_of("relate_fidelity"),
     benchmark:

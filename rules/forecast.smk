@@ -45,6 +45,7 @@ rule forecast_cost:
         log_of("forecast_cost"),
     benchmark:
         benchmark_of("forecast_cost")
+    priority: 100
     conda:
         "../envs/environment.yaml"
     params:

@@ -1,12 +1,69 @@
-# Generators: trained on training patients only, looked at as grids.
+# Generators: images divided by appearance, training on training patients only, grids.
+
+
+rule cluster_images:
+    input:
+        datasets=needs("cluster_images", "datasets"),
+        splits=needs("cluster_images", "splits"),
+    output:
+        f"{RUN}/clusters/{{clusters}}/manifest.json",
+    log:
+        log_of("cluster_images"),
+    benchmark:
+        benchmark_of("cluster_images")
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=larger_with_attempt(4000),
+        runtime=larger_with_attempt(60),
+        gpu=gpus("cluster_images"),
+    params:
+        job=job("cluster_images"),
+    message:
+        "Dividing training images by appearance: {wildcards.clusters}"
+    shell:
+        script("cluster_images")
+
+
+rule train_autoencoder:
+    input:
+        datasets=needs("train_autoencoder", "datasets"),
+        splits=needs("train_autoencoder", "splits"),
+        audited=audited("train_autoencoder"),
+        protocol=declared("train_autoencoder"),
+    output:
+        f"{RUN}/autoencoders/{{autoencoder}}/manifest.json",
+    log:
+        log_of("train_autoencoder"),
+    benchmark:
+        benchmark_of("train_autoencoder")
+    conda:
+        "../envs/environment.yaml"
+    threads: max(session.study.compute.generator_threads, session.study.compute.generator_processes)
+    resources:
+        mem_mb=larger_with_attempt(8000 * session.study.compute.generator_processes),
+        runtime=larger_with_attempt(480),
+        gpu=gpus("train_autoencoder"),
+        nodes=1,
+    params:
+        job=job("train_autoencoder"),
+    message:
+        "Training autoencoder {wildcards.autoencoder}"
+    shell:
+        script("train_autoencoder")
 
 
 rule train_generator:
     input:
         datasets=needs("train_generator", "datasets"),
         splits=needs("train_generator", "splits"),
+        autoencoders=needs("train_generator", "autoencoders"),
         start=needs("train_generator", "start"),
+        ratings=needs("train_generator", "ratings"),
+        rated=needs("train_generator", "rated"),
+        clusters=needs("train_generator", "clusters"),
         audited=audited("train_generator"),
+        protocol=declared("train_generator"),
     output:
         f"{RUN}/generators/{{generator}}/{{index}}/manifest.json",
     log:

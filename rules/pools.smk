@@ -9,11 +9,14 @@ rule draw_pool_shard:
     input:
         datasets=needs("draw_pool_shard", "datasets"),
         splits=needs("draw_pool_shard", "splits"),
+        autoencoders=needs("draw_pool_shard", "autoencoders"),
         generators=needs("draw_pool_shard", "generators"),
         mask_generators=needs("draw_pool_shard", "mask_generators"),
         replicas=needs("draw_pool_shard", "replicas"),
         memorisation=needs("draw_pool_shard", "memorisation"),
         consistency=needs("draw_pool_shard", "consistency"),
+        clusters=needs("draw_pool_shard", "clusters"),
+        ratings=needs("draw_pool_shard", "ratings"),
     output:
         f"{RUN}/pools/{{pool}}/{{index}}/replica-{{replica}}/shard-{{shard}}/manifest.json",
     log:

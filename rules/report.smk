@@ -12,7 +12,7 @@ rule draw_figures:
         splits=needs("draw_figures", "splits"),
         generators=needs("draw_figures", "generators"),
     output:
-        f"{RUN}/figures/{{model}}/manifest.json",
+        f"{RUN}/figures/{{look}}{{model}}/manifest.json",
     log:
         log_of("draw_figures"),
     benchmark:
@@ -35,7 +35,9 @@ rule write_report:
         audit=needs("write_report", "audit"),
         datasets=needs("write_report", "datasets"),
         splits=needs("write_report", "splits"),
+        autoencoders=needs("write_report", "autoencoders"),
         generators=needs("write_report", "generators"),
+        clusters=needs("write_report", "clusters"),
         grids=needs("write_report", "grids"),
         replicas=needs("write_report", "replicas"),
         fidelity=needs("write_report", "fidelity"),
@@ -51,7 +53,7 @@ rule write_report:
         forecast=needs("write_report", "forecast"),
     output:
         report(
-            f"{RUN}/report.html",
+            f"{RUN}/{{look}}report.html",
             category="Results",
             caption="../workflow_scripts/synthgain/report/captions/results.rst",
         ),

@@ -9,8 +9,9 @@ rule compare_arms:
         audit=needs("compare_arms", "audit"),
         floors=needs("compare_arms", "floors"),
         memorisation=needs("compare_arms", "memorisation"),
+        protocol=declared("compare_arms"),
     output:
-        f"{RUN}/statistics/{{model}}/manifest.json",
+        f"{RUN}/statistics/{{look}}{{model}}/manifest.json",
     log:
         log_of("compare_arms"),
     benchmark:

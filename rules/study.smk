@@ -1,11 +1,6 @@
 # The study that this call is about: read, checked, and opened as `session`; no logic here.
-import sys
 from functools import partial
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
-
-sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.session import Session
@@ -18,7 +13,7 @@ if "datasets" not in config:
     try:
         read_yaml(Path(workflow.basedir) / "config.yaml")
     except SynthGainError as problem:
-        raise WorkflowError(str(problem)) from None
+        raise refused(problem) from None
 
     configfile: f"{workflow.basedir}/config.yaml"
 
@@ -29,6 +24,7 @@ try:
         workflow.configfiles,
         workflow.config_settings,
         sent=bool(workflow.resource_settings.nodes),
+        typed=sys.argv if "snakemake" in sys.argv[0] else None,
     )
     session = Session(
         merged(source.values for source in sources),
@@ -37,4 +33,10 @@ try:
         source=partial(blamed, sources),
     )
 except SynthGainError as problem:
-    raise WorkflowError(str(problem)) from None
+    raise refused(problem) from None
+
+show_run(
+    session,
+    workflow.resource_settings.cores or workflow.resource_settings.nodes or 0,
+    sends=bool(workflow.resource_settings.nodes),
+)

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 # Environment variables: the server's socket, the interpreter, and the `python` that jobs find in its place.
@@ -37,8 +38,9 @@ def request(path: str, arguments: list[str], folder: str, environment: dict[str,
         connection.sendmsg([len(data).to_bytes(LENGTH_BYTES, "big")], rights)
         connection.sendall(data)
         pid = int(_read(connection, LENGTH_BYTES))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, frame: os.kill(pid, received))
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, lambda received, frame: os.kill(pid, received))
         return int(_read(connection, LENGTH_BYTES))
 
 
@@ -62,8 +64,9 @@ def serve(path: str) -> None:
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind(f"{path}.new")
         listener.listen(16)
+        os.rename(f"{path}.new", path)  # whoever sees it there is heard
         while True:
             connection, _ = listener.accept()
             # One process waits for each job, so that requests can come side by side.

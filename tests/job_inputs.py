@@ -10,6 +10,7 @@ from synthgain.runtime.inputs import Inputs, inputs_of
 from synthgain.study.stage import Stage
 from synthgain.study.stages.table import STAGES
 
+LOOKS = r"(?P<look>(?:look-\d+/)?)"
 NAMES = {(name, maker) for stage in STAGES.values() for name, maker in stage.inputs.items()}
 
 
@@ -27,7 +28,9 @@ def named(paths: Mapping[str, str]) -> dict[str, list[list[Any]]]:
 
 def pattern(stage: Stage) -> str:
     """Return the regular expression of a stage's output, maybe below the folder of a run (`of_run`)."""
-    return r"(?P<of_run>seed-\d+/)?" + re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(stage.output))
+    return r"(?P<of_run>seed-\d+/)?" + re.sub(
+        r"\\{(\w+)\\}", lambda name: LOOKS if name[1] == "look" else f"(?P<{name[1]}>[^/]+)", re.escape(stage.output)
+    )
 
 
 def new_job(

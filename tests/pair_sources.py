@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pixel_samples import PixelSamples
 from pool_sources import COLUMNS, SIZE, make_table, write_split
 
 from synthgain.data.image_set import ImageSet, write_image_set
@@ -32,7 +33,7 @@ def make_pairs(run: Path, patients: int = 30) -> ImageSet:
     return source
 
 
-class _Exact:
+class _Exact(PixelSamples):
     """What all of them have; `mean` of a condition is the plane around which a field varies."""
 
     kind, device, image_channels = "diffusion", torch.device("cpu"), 1

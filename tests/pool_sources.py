@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from job_inputs import inputs_at, named
+from pixel_samples import PixelSamples
 
 from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.pools.conditions import PoolKeys
@@ -87,7 +88,7 @@ def make_request(source: ImageSet | None, folder: Path, **changes) -> ShardReque
     return ShardRequest(**{**fields, **typed})
 
 
-class GaussianGenerator:
+class GaussianGenerator(PixelSamples):
     """Exact denoiser of images with pixels N(mean(condition), 0.3²), mixed a little by a convolution."""
 
     sigma_min, sigma_max, sigma_data = 0.002, 80.0, 0.3

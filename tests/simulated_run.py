@@ -42,6 +42,7 @@ from synthgain.study.planner import Planner
 from synthgain.study.stage import PlannedJob
 from synthgain.study.stages.table import STAGES
 from trivial_floor import trivial_floor
+from write_protocol import write_protocol
 
 STRUCTURE = "finding"
 SPLIT = {"train": 0.4, "validation": 0.2, "test": 0.4}
@@ -132,6 +133,8 @@ POLYPS: dict[str, Any] = {
             "metric": "dice",
             "test_set": "hospital_a",
         },
+        "margin": 0.02,
+        "margin_reason": "less than two raters differ by",
         "bootstrap": 200,
     },
     "evaluation": {"pools": ["pairs", "gan_pairs"], "fidelity": {"images": 60}, "memorisation": None},
@@ -170,7 +173,8 @@ class SimulatedRun:
         return command.job_of(fields, run, [run / planned.output])
 
     def make(self) -> None:
-        """Make every job behind the report, each after its inputs."""
+        """Make the protocol, then every job behind the report, each after its inputs."""
+        write_protocol(self.job(self.plan.job("write_protocol"), self.folder))
         self.plan.job("write_report")
         _benchmarks(self.folder)
         for planned in self.plan.jobs():

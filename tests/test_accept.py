@@ -238,7 +238,7 @@ def test_another_cut_of_an_accepted_pool_reruns_nothing_that_rests_on_it(place: 
     edit(SAMPLER)
     shop.accept()
     recut = shop.out_of_date(**tiny(pools__drawn__shards=3))
-    assert recut == {"draw_pool_shard", "merge_pool_replica", "forecast_cost", "write_report"}
+    assert recut == {"draw_pool_shard", "merge_pool_replica", "forecast_cost", "write_protocol", "write_report"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pixel_samples import PixelSamples
 
 from synthgain.networks.unet import build, condition_dimension, evaluate
 from synthgain.pools import compiling
@@ -17,7 +18,7 @@ from synthgain.pools.sampling import Sampler
 SAMPLING = {"solver": "dpmpp_2m", "steps": 12, "batch_size": 64}
 
 
-class Network:
+class Network(PixelSamples):
     """A real network behind the generator's interface."""
 
     kind, device, image_shape = "diffusion", torch.device("cpu"), (1, 8, 8)

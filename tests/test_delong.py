@@ -114,3 +114,29 @@ def test_exact_bootstrap_is_resampling_of_images_by_patient():
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="both classes"):
         delong.components(np.ones(5), np.zeros((1, 5)), np.arange(5), 5)
+
+
+def test_the_bootstrap_counts_every_pair_with_ties_and_unknown_images():
+    """Running sums over sorted scores give what all pairs give; blocks of resamples change nothing."""
+    random = np.random.default_rng(2)
+    truth = np.r_[np.ones(20), np.zeros(30), np.full(5, np.nan)]
+    scores = random.integers(0, 6, (3, 55)) / 6.0
+    patient = random.integers(0, 25, 55)
+    weights = random.multinomial(25, np.full(25, 1 / 25), size=40).astype(float)
+    found = delong.bootstrap_auroc(truth, scores, patient, weights)
+    wins = np.mean([(s[:20, None] > s[None, 20:50]) + 0.5 * (s[:20, None] == s[None, 20:50]) for s in scores], axis=0)
+    first, second = weights[:, patient[:20]], weights[:, patient[20:50]]
+    expected = ((first @ wins) * second).sum(axis=1) / (first.sum(axis=1) * second.sum(axis=1))
+    np.testing.assert_allclose(found, expected)
+
+
+def test_the_bootstrap_holds_no_matrix_of_pairs():
+    tracemalloc = pytest.importorskip("tracemalloc")
+    count = 8000
+    truth = (np.arange(count) % 2).astype(float)
+    scores = np.random.default_rng(0).random((1, count))
+    tracemalloc.start()
+    delong.bootstrap_auroc(truth, scores, np.arange(count), np.ones((4, count)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # all pairs of 4000 and 4000 images would be 128 MB

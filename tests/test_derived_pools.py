@@ -1,5 +1,7 @@
 """Pools made of another pool: filtered by scores, or thinned to as many."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,11 @@ from pool_sources import DATA_INPUTS, call, job_line, make_source, shard_slice
 from draw_pool_shard import draw_pool_shard
 from merge_pool_replica import merge_pool_replica
 from synthgain.data.replicas import read_replicas
+from synthgain.pools.derived import SCORE_INPUTS
+from synthgain.pools.options import ScoreSource
 from synthgain.runtime.files import read_manifest, write_manifest, write_table
+from synthgain.study.check_masks import SCORE_CHECKS
+from synthgain.study.stages.pools import SCORES
 
 
 @pytest.fixture
@@ -31,10 +37,10 @@ def pixels(manifest):
     return pool.pixels.gather(), pool.table
 
 
-def derived_inputs(run, scores, stage="memorisation"):
+def derived_inputs(run, scores, stage="memorisation", source=None):
     folder = run / f"{stage}/drawn/0"
     write_table(folder / "scores.parquet", scores, "scores")
-    write_manifest(folder / "manifest.json", "scores", ["scores.parquet"])
+    write_manifest(folder / "manifest.json", "scores", ["scores.parquet"], source=source or stage)
     return {"pools/drawn/0/replica-1/manifest.json": "replica-1", f"{stage}/drawn/0/manifest.json": "scores"}
 
 
@@ -115,7 +121,7 @@ def test_mask_agreement_filters_pairs_and_keeps_their_masks(run):
     dice = np.random.default_rng(1).random(len(table))
     dice[::3] = np.nan  # mask and prediction both empty: nothing to disagree about
     scores = pd.DataFrame({"image_id": table["image_id"], "dice_lung": dice, "dice": dice})
-    inputs = derived_inputs(run, scores, "label_consistency")
+    inputs = derived_inputs(run, scores, "label_consistency", "mask_agreement")
     rule = {"scores": "mask_agreement", "column": "dice", "keep": "above", "quantile": 0.5, "threshold": None}
     path = draw_derived(run, "agreed", {"of": "drawn", "filter": rule}, inputs, shards=2)
     survivors = read_replicas([(path, None)])
@@ -140,3 +146,36 @@ def test_scores_that_are_never_defined_end_with_one_line(run, capfd):
             inputs,
         )
     assert "no image of this replica has a defined score" in capfd.readouterr().err
+
+
+def test_scores_of_readers_count_for_the_pixels_that_were_rated(run):
+    _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
+    rated = table.iloc[::2]
+    scores = pd.DataFrame({"image_id": rated["image_id"], "sha256": rated["sha256"], "quality": 0.9})
+    scores.loc[rated.index[0], "quality"] = 0.1
+    scores.loc[rated.index[1], "sha256"] = "0" * 64  # drawn anew since it was rated
+    folder = run / "readers/panel/ratings"
+    write_table(folder / "scores.parquet", scores, "scores")
+    write_manifest(folder / "manifest.json", "scores", ["scores.parquet"], source="readers")
+    inputs = {"pools/drawn/0/replica-1/manifest.json": "replica-1", "readers/panel/ratings/manifest.json": "scores"}
+    rule = {"scores": "readers", "name": "panel", "column": "quality", "keep": "above", "threshold": 0.5}
+    path = draw_derived(run, "liked", {"of": "drawn", "filter": rule}, inputs)
+    _, kept = pixels(path)
+    assert list(kept["image_id"]) == list(rated["image_id"][2:])
+    shard = read_manifest(path.parent / "shard-0/manifest.json")
+    assert (shard["kept"], shard["unrated"]) == (len(rated) - 2, len(table) - len(rated) + 1)
+
+
+def test_a_table_of_another_source_is_refused(run, capfd):
+    _, table = pixels(run / "pools/drawn/0/replica-1/manifest.json")
+    scores = pd.DataFrame({"image_id": table["image_id"], "dice": 1.0})
+    inputs = derived_inputs(run, scores, "label_consistency", "mask_agreement")
+    rule = {"scores": "label_consistency", "column": "dice", "threshold": 0.5}
+    with pytest.raises(SystemExit):
+        draw_derived(run, "best", {"of": "drawn", "filter": rule}, inputs)
+    assert "holds scores of mask_agreement, wanted label_consistency" in capfd.readouterr().err
+
+
+def test_every_source_of_scores_is_checked_and_planned():
+    assert set(get_args(ScoreSource)) == set(SCORES) == set(SCORE_CHECKS)
+    assert {table.input for table in SCORES.values()} == set(SCORE_INPUTS)

@@ -145,3 +145,23 @@ def test_shapes_are_checked() -> None:
         frechet_distance(np.zeros((1, 2)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="got 1 and 2"):
         kernel_distance(np.eye(3), 1)
+
+
+def test_kid_is_unbiased_with_any_number_of_images_per_patient():
+    """Same law on both sides, four images of each patient: pairs of one patient would make them look far apart."""
+    values, blind = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        people = rng.normal(size=(50, 8))
+        features = np.repeat(people, 4, axis=0) + 0.2 * rng.normal(size=(200, 8))
+        patients, kernel = np.repeat(np.arange(50), 4), kernel_matrix(features, features)
+        values.append(kernel_distance(kernel, 100, patients))
+        blind.append(kernel_distance(kernel, 100))
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(40)
+    assert np.mean(blind) > 10 * np.std(blind) / np.sqrt(40)
+
+
+def test_one_image_per_patient_is_the_plain_distance():
+    features = np.random.default_rng(0).normal(size=(60, 5))
+    kernel = kernel_matrix(features, features)
+    assert kernel_distance(kernel, 30, np.arange(60)) == kernel_distance(kernel, 30)

@@ -17,11 +17,18 @@ def noisy(means: np.ndarray, spread: float, seed: int = 0) -> np.ndarray:
     return means + level + random.normal(0, spread, (5, len(means)))
 
 
+def slope_of(values: np.ndarray, covariance: float = 0.0) -> dict:
+    """The slope test of (S, K) values whose slopes share this covariance over patients."""
+    slopes = values @ dose_response.slope_weights(RATIOS)
+    contrast = orh.linear(slopes, np.full((len(slopes), len(slopes)), covariance))
+    return dose_response.slope_test(slopes, contrast, values.mean(axis=0))
+
+
 def test_slope_per_replicate_is_least_squares():
     values = noisy(0.8 + 0.01 * dose_response.dose(RATIOS), 0.002)
     expected = [stats.linregress(np.log2(1 + RATIOS / 100), row).slope for row in values]
-    np.testing.assert_allclose(dose_response.slopes(RATIOS, values), expected)
-    found = dose_response.slope_test(RATIOS, values)
+    found = slope_of(values)
+    np.testing.assert_allclose(found["slopes"], expected)
     test = stats.ttest_1samp(expected, 0)
     assert found["p"] == pytest.approx(test.pvalue)
     assert (found["low"], found["high"]) == pytest.approx(tuple(test.confidence_interval()))
@@ -29,9 +36,21 @@ def test_slope_per_replicate_is_least_squares():
     assert found["violations"] == 0
 
 
+def test_the_slope_of_a_null_is_rarely_significant_for_patients_are_in_its_test():
+    """Each ratio has patients' noise of its own that all seeds share: a t-test over seeds alone rejects a third."""
+    random, rejected, naive = np.random.default_rng(8), 0, 0
+    weights, share = dose_response.slope_weights(RATIOS), 0.005
+    for _ in range(400):
+        values = 0.8 + random.normal(0, share, (1, 6)) + random.normal(0, 0.005, (10, 6))
+        rejected += slope_of(values, share**2 * float(weights @ weights))["p"] < 0.05
+        naive += slope_of(values)["p"] < 0.05
+    assert rejected <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
+    assert naive > 400 * 0.2
+
+
 def test_falling_means_are_counted():
     values = np.tile([0.8, 0.82, 0.81, 0.83, 0.83, 0.82], (3, 1))
-    assert dose_response.slope_test(RATIOS, values)["violations"] == 2
+    assert slope_of(values)["violations"] == 2
 
 
 def test_flat_means_are_called_constant():
@@ -64,22 +83,63 @@ def test_points_are_tidy():
     assert rows["difference"].round(6).tolist() == [0, 0.1]
 
 
+def worth(
+    real: np.ndarray, supplemented: np.ndarray, fractions: np.ndarray, at: float, patients=None, shared=0.0
+) -> dict:
+    """Equivalents of (S,) beside the real arms (S, K), whose cells share a variance over patients that is their own."""
+    cells = np.column_stack([real, supplemented])
+    position = int(np.flatnonzero(np.isclose(fractions, at))[0])
+    parts = []
+    for weights in learning_curve.contrasts(fractions, position):
+        matrix = np.full((len(cells), len(cells)), shared * float(weights @ weights))
+        parts.append(orh.linear(cells @ weights, matrix))
+    return learning_curve.real_equivalents(learning_curve.Exchange(*parts), at, float(fractions.max()), patients)
+
+
 def test_real_equivalents_by_hand():
     """0.02 per doubling: a gain of 0.02 over half the patients is worth the other half."""
     fractions = np.array([0.25, 0.5, 1.0])
-    real = 0.8 + 0.02 * np.log2(fractions) + np.array([[0.0], [0.01], [-0.01]])
-    supplemented = real[:, 1] + np.array([0.01, 0.02, 0.03])
-    found = learning_curve.real_equivalents(fractions, real, supplemented, 0.5, 200)
-    assert found["slope_per_doubling"] == pytest.approx(0.02)
-    assert found["fraction"] == pytest.approx(1.0)
-    assert found["extra_patients"] == 100
-    assert found["low"] == pytest.approx(0.5 * 2**0.5)
-    assert learning_curve.real_equivalents(fractions, real, real[:, 2] + 0.04, 1.0, None)["extrapolated"]
+    real = 0.8 + 0.02 * np.log2(fractions) + np.array([[0.0], [0.01], [-0.01], [0.005]])
+    real += 0.001 * np.random.default_rng(0).normal(size=real.shape)
+    supplemented = real[:, 1] + np.array([0.018, 0.02, 0.022, 0.02])
+    found = worth(real, supplemented, fractions, 0.5, 200)
+    assert found["slope_per_doubling"] == pytest.approx(0.02, abs=0.001)
+    assert found["fraction"] == pytest.approx(1.0, abs=0.05)
+    assert found["extra_patients"] == pytest.approx(100, abs=10)
+    assert 0.8 < found["low"] < found["fraction"] < found["high"] < 1.3
+    assert found["note"] == ""
+    wider = worth(real, supplemented, fractions, 0.5, 200, shared=1e-5)
+    assert wider["low"] < found["low"]
+    assert found["high"] < wider["high"]
+    assert worth(real, real[:, 2] + 0.04, fractions, 1.0)["extrapolated"]
+
+
+def test_the_set_of_equivalents_holds_the_truth_and_has_no_bound_where_the_curve_is_flat():
+    fractions, random = np.array([0.25, 0.5, 1.0]), np.random.default_rng(4)
+    for slope in (0.02, 0.0):
+        held = bounded = 0
+        for _ in range(200):
+            levels = 0.8 + slope * np.log2(fractions) + random.normal(0, 0.004, (1, 3))
+            real = levels + random.normal(0, 0.004, (6, 3))
+            supplemented = 0.8 - slope + slope + random.normal(0, 0.004) + random.normal(0, 0.004, 6)
+            found = worth(real, supplemented, fractions, 0.5, shared=0.004**2)
+            bounded += bool(np.isfinite(found["high"]))
+            held += not slope or bool(found["low"] <= 1.0 <= found["high"])
+        assert held >= 200 * 0.95 - 3 * np.sqrt(200 * 0.05 * 0.95)
+        assert bounded >= 180 if slope else bounded <= 30
+
+
+def test_a_tiny_slope_is_no_overflow():
+    fractions = np.array([0.5, 1.0])
+    real = np.array([[0.8, 0.8 + 1e-9], [0.81, 0.81 + 2e-9], [0.8, 0.8 + 1e-9], [0.82, 0.82]])
+    found = worth(real, real[:, 1] + 0.05, fractions, 1.0, 100)
+    assert np.isnan(found["fraction"])
+    assert "more than 100 times" in found["note"]
 
 
 def test_no_exchange_rate_where_real_data_do_not_help():
-    flat = np.full((3, 2), 0.8)
-    found = learning_curve.real_equivalents(np.array([0.5, 1.0]), flat, np.full(3, 0.9), 1.0, 100)
+    flat = np.full((4, 2), 0.8)
+    found = worth(flat, np.full(4, 0.9), np.array([0.5, 1.0]), 1.0, 100)
     assert np.isnan(found["fraction"])
     assert found["extra_patients"] is None
 

@@ -106,6 +106,45 @@ def test_train_predict_collect(tmp_path: Path) -> None:
         collect_script.collect_predictions(wrong)
 
 
+@pytest.mark.parametrize("policy", ["refuse", "chance", "next_seed"])
+def test_a_training_that_diverges_is_counted_as_the_study_says(tmp_path: Path, policy: str) -> None:
+    """A learning rate that no training survives: the study goes on, with a model that tells nothing."""
+    inputs = write_dataset(tmp_path, "a")
+    job = train_job(tmp_path, inputs, {}, replicates=(0,))
+    job.slice["model"] |= {"learning_rate": 1e30, "weight_decay": 0.0, "diverged": policy}
+    if policy == "refuse":
+        with pytest.raises(SynthGainError, match="loss is"):
+            train_script.train_downstream(job)
+        return
+    train_script.train_downstream(job)
+    facts = manifest_of(job)["replicates"]["0"]
+    assert facts["at_chance"]
+    assert [failure["attempt"] for failure in facts["diverged"]] == ([0, 1] if policy == "next_seed" else [0])
+    predicted = predict_job(job, inputs, [{"dataset": "a", "split": True, "parts": ["test"]}])
+    predict_script.predict_downstream(predicted)
+    assert (read_table(predicted.outputs[0], predicted.identity)["score"] == 0.5).all()
+
+
+def test_the_next_seed_replaces_a_training_that_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = train_script.new_network
+
+    def broken_at_first(cell: Any, *rest: Any) -> Any:
+        network, facts = original(cell, *rest)
+        if cell.attempt == 0:
+            for parameter in network.parameters():
+                parameter.data.fill_(float("nan"))
+        return network, facts
+
+    inputs = write_dataset(tmp_path, "a")
+    job = train_job(tmp_path, inputs, {}, replicates=(0,))
+    monkeypatch.setattr(train_script, "new_network", broken_at_first)
+    train_script.train_downstream(job)
+    facts = manifest_of(job)["replicates"]["0"]
+    assert [failure["attempt"] for failure in facts["diverged"]] == [0]
+    assert "at_chance" not in facts
+    assert facts["selected_step"] > 0
+
+
 def test_finished_replicates_are_kept_when_others_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = write_dataset(tmp_path, "a")
     job = train_job(tmp_path, inputs, {}, replicates=(0,))

@@ -169,6 +169,9 @@ def test_label_maps_of_every_depth_and_coding(tmp_path: Path) -> None:
         assert np.array_equal(read_label_map(tmp_path / name).values, LABELS), (name, image.mode)
     Image.fromarray(np.stack([LABELS] * 3, axis=2)).save(tmp_path / "m.webp", lossless=True)
     assert np.array_equal(read_label_map(tmp_path / "m.webp").values, LABELS)
+    binary = Image.fromarray((HALF * 255).astype(np.uint8)).convert("P")  # a palette of all greys, indices 0 and 255
+    binary.save(tmp_path / "p.png")
+    assert np.array_equal(read_label_map(tmp_path / "p.png").values, HALF * np.uint8(255))
     fractions = Image.fromarray(LABELS.astype(np.float32) / 2)
     fractions.save(tmp_path / "f.tif")
     with pytest.raises(UnreadableImage, match="mask of fractions"):

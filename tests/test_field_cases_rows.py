@@ -9,6 +9,9 @@ import pytest
 from field_cases import SIDE, grey, pictures, read, reasons
 from PIL import Image
 
+from synthgain.data.image_set import write_image_set
+from synthgain.datasets.audit import AuditedSet, audit_one, with_copies
+from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.files import find_file
 from synthgain.datasets.pixels import UnreadableImage
 
@@ -109,6 +112,18 @@ def test_masks_of_several_rows_are_joined_by_any_alone(tmp_path: Path) -> None:
     assert np.argwhere(runs.masks[0, :, :, 0]).tolist() == [[0, 0], [1, 0], [4, 0]]
 
 
+def test_case_17_and_18_two_paths_of_one_file_are_one_image(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    (tmp_path / "img").mkdir()
+    Image.fromarray(grey(9)).save(tmp_path / "img/9.png")
+    table = pd.DataFrame(
+        {"image": ["img/9.png", "img\\9.png", "0.png"], "patient": ["a", "a", "b"], "label": list("110")}
+    )
+    got = read(tmp_path, table)
+    assert got.table["image_id"].tolist() == ["0.png"]
+    assert reasons(got) == {"img/9.png": r"its 2 rows differ in image ('img/9.png', 'img\\9.png')"}
+
+
 def test_an_image_of_which_one_row_cannot_be_read_is_left_out_whole(tmp_path: Path) -> None:
     pictures(tmp_path)
     got = read(tmp_path, reader_table(label=["1", "0", "x", "1", "1", "0", "0", "0"]), several_rows="majority")
@@ -159,3 +174,18 @@ def test_case_17_what_is_nearly_right_is_named(tmp_path: Path, disk: str, cell: 
     (tmp_path / disk).write_bytes(b"x")
     with pytest.raises(UnreadableImage, match=hint):
         find_file(tmp_path, cell)
+
+
+def test_case_18_conflicts_stand_on_the_audit_page_and_in_its_json(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    got = read(tmp_path, reader_table(), several_rows="majority")
+    data = write_image_set(tmp_path / "a", got.images, got.table, got.columns, "i" * 32, dataset="a", **got.facts)
+    empty = pd.DataFrame({"image": [], "reason": []})
+    audited = with_copies(AuditedSet("a", data, np.full(len(data), "test", dtype=object), empty))
+    facts = audit_one(audited)
+    assert facts["conflicts"] == {"label": 2}
+    page = audit_page({"datasets": {"a": {"role": "test", **facts}}, "between": [], "excluded": {}}, {})
+    assert (
+        "label: rows of 2 images disagree (&#39;0.png&#39;, &#39;1.png&#39;); most rows count, a tie is unknown."
+        in page
+    )

@@ -14,7 +14,11 @@ from pyarrow import parquet
 
 from synthgain.datasets.cells import read_table
 from synthgain.datasets.entries.options import TableFormat
+from synthgain.datasets.entries.table import TableDataset
+from synthgain.entry import checked
 from synthgain.runtime.errors import SynthGainError
+from synthgain.speed.documents import SizeSource
+from synthgain.speed.sizes import dataset_sizes
 
 LINES = ["image,patient,label", "0.png,p0,0", "1.png,p0,1", "2.png,p1,0", "3.png,p1,1"]
 PLAIN = "\n".join(LINES)
@@ -86,7 +90,7 @@ def test_tables_of_doubt_are_refused_in_one_line(tmp_path: Path, content: str | 
 
 
 def test_declared_formats_act(tmp_path: Path) -> None:
-    assert cells(tmp_path, "a b\nx y", delimiter="space") == {"a": ["x"], "b": ["y"]}
+    assert cells(tmp_path, "a   b\nx y", delimiter="space") == {"a": ["x"], "b": ["y"]}
     assert cells(tmp_path, "a;b,c\nx;y,z", delimiter=";") == {"a": ["x"], "b,c": ["y,z"]}
     assert cells(tmp_path, "a,b\né,y".encode("latin-1"), encoding="latin-1") == {"a": ["é"], "b": ["y"]}
     assert cells(tmp_path, "a,b\nx,y".encode("utf-16-le"), encoding="utf-16-le") == {"a": ["x"], "b": ["y"]}
@@ -197,3 +201,17 @@ def test_csv_and_parquet_of_one_frame_are_one_table(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(one.table, other.table)
     assert one.table["patient_id"].tolist() == ["1", "1", "2", "2"]
     assert one.table["sure"].tolist() == [1, 0, 1, 1]
+
+
+def test_the_forecast_counts_rows_as_the_reader_does(tmp_path: Path) -> None:
+    given = {
+        "adapter": "table",
+        "table": "t.csv",
+        "patient_id": None,
+        "where": {"view": 1},
+        "format": {"delimiter": ";"},
+    }
+    entry = checked(TableDataset, given, "datasets.a")
+    (tmp_path / "t.csv").write_text("image;view\n0.png;1.0\n1.png;2\n2.png;1\n")
+    source = SizeSource(manifest="none.json", identity="i", **entry.counted(None))
+    assert dataset_sizes(tmp_path, {"a": source}, tmp_path)["a"].all == 2

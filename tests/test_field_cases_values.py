@@ -10,6 +10,7 @@ from field_cases import pictures, read, reasons, rows
 from split_dataset import split_dataset
 from synthgain.data.image_set import write_image_set
 from synthgain.datasets.audit import shared_ids
+from synthgain.datasets.entries.base import Split
 from synthgain.datasets.entries.options import CovariateColumn, TargetColumn
 from synthgain.datasets.entries.table import TableDataset
 from synthgain.datasets.source import Prepared
@@ -107,6 +108,7 @@ def test_case_5_blank_cells_in_where_and_uncertain(tmp_path: Path) -> None:
         ({"levels": ["a"], "map": {"x": "b"}}, "not among the levels"),
         ({"map": {"1": "a", "1.0": "b"}}, "one value and mean two things"),
         ({"map": {"NA": "a"}, "missing": ["NA"]}, "stands in the map too"),
+        ({"levels": ["1", "1.0"]}, "one value and mean two things"),
     ],
 )
 def test_case_5_options_that_cannot_act_are_refused_while_planning(spec: dict[str, object], message: str) -> None:
@@ -115,6 +117,15 @@ def test_case_5_options_that_cannot_act_are_refused_while_planning(spec: dict[st
     given = {"adapter": "table", "table": "t.csv", "patient_id": None, "several_rows": "any"}
     with pytest.raises(SynthGainError, match="any is for binary targets"):
         checked(TableDataset, {**given, "targets": {"x": {"column": "x", "kind": "category"}}}, "datasets.a")
+    with pytest.raises(SynthGainError, match=r"uncertain\.value: '-1' stands in map or missing too"):
+        checked(TargetColumn, {"column": "x", "uncertain": {"value": -1.0}, "missing": ["-1"]}, "t")
+    for split, why in (
+        ({"column": "part", "map": {"1": "train", "1.0": "test"}}, "one value and mean two things"),
+        ({"column": "part", "train": 0.5}, "leave out train and test"),
+        ({"train": 0.5, "validation": 0.2, "test": 0.3, "map": {"a": "train"}}, "map: is for a split that is read"),
+    ):
+        with pytest.raises(SynthGainError, match=why):
+            checked(Split, split, "split")
     with pytest.raises(SynthGainError, match=r"uncertain\.policy"):
         checked(TargetColumn, {"column": "x", "kind": "category", "uncertain": {"value": 1, "policy": "one"}}, "t")
 

@@ -30,6 +30,7 @@ from synthgain.runtime.files import (
     read_json,
     read_manifest,
     read_table,
+    sha256_file,
     write_json,
     write_manifest,
     write_table,
@@ -337,3 +338,16 @@ class TestCheckpoints:
         assert tensor_digest(dict(reversed(tensors.items()))) == before
         tensors["a"][1] = 1e-30
         assert tensor_digest(tensors) != before
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, a broken link, a file without the right to read (which root, who may run the tests, always has)."""
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(SynthGainError, match="cannot be read"):
+            sha256_file(path)
+    locked = tmp_path / "locked"
+    locked.write_text("x")
+    monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(SynthGainError, match=r"locked: cannot be read \(Permission denied\)"):
+        sha256_file(locked)

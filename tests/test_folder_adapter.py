@@ -12,7 +12,7 @@ from PIL import Image
 from synthgain.datasets.entries.folder import FolderDataset
 from synthgain.datasets.folder import prepare
 from synthgain.datasets.folder_layout import alike, folder_source, paired_masks, read_layout
-from synthgain.datasets.split import split_from_column
+from synthgain.datasets.split import SplitColumn, split_from_column
 from synthgain.runtime.errors import SynthGainError
 
 IMAGE = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}
@@ -100,7 +100,7 @@ def test_a_patient_in_two_part_folders_is_an_alarm(tmp_path: Path) -> None:
     assert found.table["patient_id"].tolist() == ["p1", "p1", "p2"]
     groups = np.unique(found.table["patient_id"], return_inverse=True)[1]
     with pytest.raises(SynthGainError, match="patient p1 stands in test and train"):
-        split_from_column(found.table, groups, {"name": "split"}, pd.DataFrame(), np.random.default_rng(0))
+        split_from_column(found.table, groups, SplitColumn("split"), pd.DataFrame(), np.random.default_rng(0))
 
 
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +19,7 @@ from test_solvers import Gaussian
 from workshop import Workshop, new_workshop
 
 from measure_speed import measure_speed
+from synthgain.downstream.options import Arm
 from synthgain.evaluation.membership import NOISE_LEVELS
 from synthgain.pools.inpainting import levels
 from synthgain.pools.options import Inpainting, Sampling
@@ -31,6 +33,7 @@ from synthgain.speed.documents import Counted, Forecast, Size, SizeSource, Speed
 from synthgain.speed.forecast import added, by, forecast_groups, wall_seconds
 from synthgain.speed.plan_text import duration, plan_text
 from synthgain.speed.sizes import dataset_sizes
+from synthgain.statistics.protocol_power import shares_that_end
 from synthgain.study.planner import PlannedJob, Planner
 from synthgain.study.session import Session
 from synthgain.study.stage import TABLES
@@ -38,7 +41,6 @@ from synthgain.study.stages.downstream import steps_of
 from synthgain.study.stages.evaluation import MEMBERSHIP_LEVELS
 from synthgain.study.stages.forecast import Group, work_groups
 from synthgain.study.stages.table import STAGES
-from synthgain.study.training import Arm
 from synthgain.study.work import joined
 from synthgain.study.yaml_files import read_yaml
 
@@ -263,6 +265,28 @@ def group(rule: str, work: list[Term], jobs: int = 1, after: list[int] | None = 
     return Counted(**{**entry, **more})
 
 
+def test_work_is_counted_up_to_each_planned_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    looks = {"count": 12, "looks": [4, 8, 12], "per_job": 4}
+    once, planned = (
+        next(iter(Session(tiny(replicates=given), ROOT, Path("results")).planners.values()))
+        .at(look)
+        .job("forecast_cost")
+        .slice
+        for given, look in (({"count": 12}, ""), (looks, "look-1/"))
+    )
+    assert "looks" not in once
+    jobs = [
+        sum(group["jobs"] for group in look["groups"] if group["rule"] == "train_downstream")
+        for look in planned["looks"]
+    ]
+    assert jobs == [6, 12, 18]
+    assert planned["groups"] == planned["looks"][-1]["groups"]
+    ends = shares_that_end([4, 8, 12], 0.05, 0.024**2, 0.19**2 / 150, np.random.default_rng(0))
+    assert [sum(shares) for shares in zip(*ends, strict=True)] == pytest.approx([1, 1])
+    assert ends[0][1] > ends[0][0]
+
+
 def test_hours_of_a_group_by_hand() -> None:
     work = [
         term("model m", "step", 10, passes=8),
@@ -302,6 +326,22 @@ def test_what_is_not_known_is_named_and_not_hidden() -> None:
     assert "Not forecast: sampling g: out of memory." in text
     assert text.count("not all forecast") >= 3
     assert "start-up only" in text
+
+
+def test_the_plan_says_what_four_generators_would_cost() -> None:
+    step = [term("model m", "step", 100)]
+
+    def text(generators: int, runs: int = 1) -> str:
+        groups = forecast_groups([group("train_generator", step, jobs=generators)], SPEED, SIZES)
+        forecast = Forecast(study="s", runs=runs, groups=groups, sizes=SIZES, speed=SPEED)
+        return " ".join(plan_text(forecast, [0], 2, {}).split())
+
+    one = forecast_groups([group("train_generator", step)], SPEED, SIZES)[0].seconds
+    assert "The verdict will be about this generator alone." in text(1)
+    assert f"would take {duration(3 * one)} and" in text(1)
+    assert "about these 2 generators alone" in text(2)
+    assert "generators alone" not in text(4)
+    assert "about this generator alone" in text(1, runs=10)
 
 
 def test_the_clock_is_bound_by_work_and_by_the_longest_chain() -> None:
@@ -462,12 +502,13 @@ def test_stages_without_run_times_stay_in_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.workflow
-def test_snakemake_plan_measures_once_and_runs_nothing_else(tmp_path: Path) -> None:
+def test_snakemake_plan_reads_the_data_measures_once_and_trains_nothing(tmp_path: Path) -> None:
     shop = new_workshop(tmp_path)
     first = shop.snakemake("--cores", "2", "plan", "--quiet", "rules")
     results = shop.folder / "results" / "tiny"
-    assert {path.name for path in results.iterdir()} == {"forecast", "logs", "benchmarks"}
-    assert ", 0 of them done" in first
+    read = {"datasets", "splits", "audit", "state"}  # before anything is measured
+    assert {path.name for path in results.iterdir()} == {"forecast", "logs", "benchmarks", *read}
+    assert "jobs, 5 of them done" in first  # three data sets, one of them divided, and the audit
     for word in ("train_generator", "draw_pool_shard drawn", "supplemented", "shared by the arms", "longest chain"):
         assert word in first
     stamp = (results / "forecast" / "speed.json").stat().st_mtime_ns

@@ -179,3 +179,19 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, options, word):
     with pytest.raises(SynthGainError, match=word) as caught:
         draw(make_source(tmp_path), tmp_path, options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.05, 0.5])
+def test_a_part_copier_holds_its_share_of_exact_copies_in_any_cut(share):
+    whole = np.concatenate([known.copied(replica, 40, share) for replica in range(5)])
+    for count in (1, 40, 99, 200):
+        assert whole[:count].sum() == int(np.floor(round(count * share, 9)))
+
+
+def test_a_part_copier_copies_some_training_films_and_draws_the_others(films, tmp_path):
+    drawn = of_films(films, tmp_path, {"kind": "part_copier", "copies": 0.25})
+    own, plain = parents(films, drawn), of_films(films, tmp_path, {"kind": "oracle"})
+    copies = (drawn.images == films.images[own]).all(axis=(1, 2, 3))
+    assert copies.sum() == len(copies) // 4
+    assert np.array_equal(drawn.images[~copies], plain.images[~copies])
+    assert np.array_equal(drawn.masks[copies], films.masks[own][copies])

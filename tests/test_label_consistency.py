@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from evaluation_run import IDENTITY, make_job, pictures, write_pool, write_real
+from pixel_samples import PixelSamples
 from safetensors.torch import save_file
 from torch import nn
 
@@ -93,7 +94,7 @@ def test_agreement_is_the_probability_of_the_rows_own_labels() -> None:
     assert agreement(np.eye(2), scores[:2], exclusive=True) == pytest.approx([0.9, 0.5])
 
 
-class _Memoriser:
+class _Memoriser(PixelSamples):
     """Denoises to the nearest image that it was given: knows its training images, and no other."""
 
     sigma_data = 0.5
@@ -135,7 +136,7 @@ def test_losses_do_not_depend_on_the_order() -> None:
     assert moved == pytest.approx(whole[order], rel=1e-5)
 
 
-class _Pairs:
+class _Pairs(PixelSamples):
     """Notes what it is given: image and mask together, or the mask as condition."""
 
     sigma_data = 0.5
@@ -192,8 +193,7 @@ def _points(configurations: int, slope: float) -> tuple[pd.DataFrame, pd.DataFra
 def test_a_relation_is_found_where_there_is_one() -> None:
     found = relate(*_points(10, -1.0), np.random.default_rng(0)).set_index("method")
     assert found.loc["spearman", "value"] == pytest.approx(-1.0)
-    assert found.loc["rm_corr", "value"] < -0.99
-    assert found.loc["rm_corr", "low"] < found.loc["rm_corr", "value"] < found.loc["rm_corr", "high"]
+    assert list(found.index) == ["spearman"]
     none = relate(*_points(10, 0.0), np.random.default_rng(0)).set_index("method")
     assert none.loc["spearman", "low"] < 0 < none.loc["spearman", "high"]
 

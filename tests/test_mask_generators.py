@@ -261,9 +261,9 @@ def test_mask_is_dropped_with_the_columns(
     seen: list[tuple[Tensor, Tensor]] = []
     forward = run.forward
 
-    def watching(scaled: Tensor, time: Tensor, values: Tensor, null: Tensor, masks: Tensor) -> Tensor:
+    def watching(scaled: Tensor, time: Tensor, values: Tensor, null: Tensor, masks: Tensor, *text: None) -> Tensor:
         seen.append((null, masks))
-        return forward(scaled, time, values, null, masks)
+        return forward(scaled, time, values, null, masks, *text)
 
     monkeypatch.setattr(run, "forward", watching)
     run.take_step(torch.arange(8), torch.arange(8))

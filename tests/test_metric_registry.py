@@ -49,11 +49,24 @@ def test_a_new_metric_is_one_entry_and_one_new_module(monkeypatch: pytest.Monkey
     assert metric_label("alarm_rate") == "Alarms"
 
 
-@pytest.mark.parametrize("margin", [None, 5.0])
-def test_a_margin_is_asked_for_where_no_default_is_defensible(margin: float | None) -> None:
-    config = tiny(analysis__primary__metric="brier", analysis__margin=margin)
-    if margin is None:
-        with pytest.raises(SynthGainError, match=r"analysis\.margin: ±0\.02 of Brier score is no defensible default"):
-            parse_study(config)
-    else:
-        assert parse_study(config).analysis.margin == margin
+@pytest.mark.parametrize("metric", ["brier", "average_precision", "sensitivity"])
+def test_a_margin_and_its_reason_are_asked_for_where_no_default_is_defensible(metric: str) -> None:
+    config = tiny(analysis__primary__metric=metric)
+    with pytest.raises(SynthGainError, match=r"analysis\.margin: ±0\.02 of .* is no defensible default"):
+        parse_study(config)
+    config["analysis"]["margin"] = 0.01
+    with pytest.raises(SynthGainError, match=r"analysis\.margin_reason: say why ±0\.01"):
+        parse_study(config)
+    config["analysis"]["margin_reason"] = "a reader would not see it"
+    assert parse_study(config).analysis.margin == 0.01
+
+
+def test_one_margin_serves_one_metric() -> None:
+    config = tiny(analysis__margin=0.01, analysis__margin_reason="small")
+    first = config["analysis"]["primary"]
+    config["analysis"]["primary"] = [first, {**first, "metric": "brier"}]
+    config["study_seeds"] = [1]
+    config["generators"] = {}
+    config["pools"] = {"drawn": {"known": "oracle", "rows_of": next(iter(config["datasets"]))}}
+    with pytest.raises(SynthGainError, match=r"analysis\.margin: one margin serves one metric, but auroc and brier"):
+        parse_study(config)

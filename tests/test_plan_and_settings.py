@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from test_planner import identities, rules_that_differ
 
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import sha256_file, write_json
+from synthgain.runtime.files import read_manifest, sha256_file, write_json
 from synthgain.runtime.settings import settings
 from synthgain.study.session import LONGEST_PARAMETER, Session
 from synthgain.study.stages.table import STAGES
@@ -216,3 +218,43 @@ def test_threads_of_jobs_wait_passively_unless_the_user_says_otherwise(monkeypat
     monkeypatch.setenv("KMP_BLOCKTIME", "200")
     identities(monkeypatch)
     assert (os.environ["OMP_WAIT_POLICY"], os.environ["KMP_BLOCKTIME"]) == ("PASSIVE", "200")
+
+
+def test_jobs_run_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PYTHONSAFEPATH hides a script's own folder; others, and a missing TMPDIR or odd language, change nothing."""
+    python = {"SAFEPATH": "1", "STARTUP": "/nonexistent", "PATH": "/nonexistent", "OPTIMIZE": "2"}
+    given = {f"PYTHON{name}": value for name, value in python.items()}
+    given |= {"TMPDIR": "/nonexistent", "HOME": "/nonexistent", "LC_ALL": "xx_YY.bad", "LANG": "zz"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.delenv("LOGNAME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    planned = Session(tiny(), ROOT, Path("results"))
+    output = Path("results/tiny/datasets/hospital_b/manifest.json")
+    job = planned.parameter("prepare_dataset", run="tiny", dataset="hospital_b")
+    script = ROOT / "workflow_scripts" / "prepare_dataset.py"
+    command = [sys.executable, str(script), "--job", job, "--run", "results/tiny", "--output", str(output)]
+    done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "hospital_b" in done.stderr
+    assert read_manifest(output)["images"] > 0
+
+
+def test_a_call_has_files_of_its_own_that_it_takes_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import sys, json; sys.path[:0] = sys.argv[1:3]\n"
+        "from pathlib import Path\n"
+        "from studies import tiny\n"
+        "from synthgain.study.session import Session\n"
+        "session = Session(tiny(), Path(sys.argv[3]), Path('results'))\n"
+        "path = Path(session.write_planned(session.own_file('planned.json')))\n"
+        "assert path.is_file() and session.own_file('planned.json') == path\n"
+        "print(path)"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / "workflow_scripts"), str(ROOT / "tests"), str(ROOT)]
+    calls = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    paths = {call.communicate()[0].strip() for call in calls}
+    assert len(paths) == 2, "two calls share none"
+    assert not any(Path(path).parent.exists() for path in paths), "nothing is left"

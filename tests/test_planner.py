@@ -30,11 +30,12 @@ def _rule(path: str) -> str:
     import re
 
     for rule, stage in STAGES.items():
-        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(stage.output)), path):
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(stage.output.replace("{look}", ""))), path):
             return rule
     raise AssertionError(path)
 
 
+PROTOCOL = {"write_protocol"}
 STATISTICS = {"compare_arms", "relate_fidelity", "draw_figures", "write_report"}
 END = {"collect_predictions"} | STATISTICS
 TRAINING = {"train_downstream", "predict_downstream"}
@@ -47,14 +48,14 @@ MEASURED = {"measure_fidelity", "score_pool"}  # they look through the real-only
         ({}, set()),
         ({"compute__device": "cpu", "compute__downstream_threads": 2}, set()),
         ({"datasets__hospital_a__description": "text"}, {"write_report"}),
-        ({"analysis__margin": 0.03}, STATISTICS),
-        ({"models__cnn__learning_rate": 0.01}, TRAINING | MEASURED | END),
+        ({"analysis__margin": 0.03}, PROTOCOL | STATISTICS),
+        ({"models__cnn__learning_rate": 0.01}, PROTOCOL | TRAINING | MEASURED | END),
         (
             {"datasets__hospital_b__seed": 9},
-            {"prepare_dataset", "audit_datasets", "predict_downstream", "forecast_cost"} | END,
+            {"prepare_dataset", "audit_datasets", "predict_downstream", "forecast_cost"} | PROTOCOL | END,
         ),
-        ({"replicates__count": 3}, TRAINING | END | {"forecast_cost"}),
-        ({"replicates__count": 3, "replicates__per_job": 2}, TRAINING | END | {"forecast_cost"}),
+        ({"replicates__count": 3}, PROTOCOL | TRAINING | END | {"forecast_cost"}),
+        ({"replicates__count": 3, "replicates__per_job": 2}, PROTOCOL | TRAINING | END | {"forecast_cost"}),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",  # no sets: their order differs by process
 )

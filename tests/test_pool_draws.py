@@ -12,6 +12,7 @@ from studies import tiny
 from synthgain.report.evidence import Measured
 from synthgain.report.facts import MeasuredFacts, PoolFacts
 from synthgain.report.sections.segmentation import yield_blocks
+from synthgain.statistics.analysis import ComparedArm
 from synthgain.statistics.memorisation_gate import BARRED, apply_gates
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner, plan_over_runs
@@ -101,7 +102,9 @@ def gate(excess: float, exceeded: bool = False, barred: tuple[str, ...] = ()) ->
 def judged(*gates: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
     columns = ["arm", "ratio", "baseline", "dataset", "label", "metric", "difference", "low", "high", "verdict"]
     rows = [("supplemented", 100, "real", name, "macro", "auroc", 0.1, 0.05, 0.2, "helps") for name in ("a", "b")]
-    analysis: Any = SimpleNamespace(arms={"supplemented": {}}, primary_endpoints=lambda: {("a", "macro", "auroc")})
+    analysis: Any = SimpleNamespace(
+        arms={"supplemented": ComparedArm()}, primary_endpoints=lambda: {("a", "macro", "auroc")}
+    )
     return apply_gates(pd.DataFrame(rows, columns=columns), {"supplemented": gates}, analysis)
 
 

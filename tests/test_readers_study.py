@@ -199,5 +199,51 @@ def test_what_leads_nowhere_is_refused_while_planning(change: dict, said: str) -
         parse_study(study)
 
 
+LIKED = {"of": "drawn", "filter": {"scores": "readers", "name": "panel", "column": "quality", "threshold": 0.5}}
+
+
+def rated(change: dict, **panel: object) -> dict:
+    """The study with a pool filtered by what readers say."""
+    study = copy.deepcopy(STUDY)
+    study["readers"]["panel"] |= panel
+    study["pools"]["liked"] = {"of": "drawn", "filter": {**LIKED["filter"], **change}}
+    study["arms"]["liked"] = {"real": "hospital_a", "synthetic": "liked", "ratios": [50]}
+    return study
+
+
+def test_a_pool_filtered_by_readers_waits_for_their_ratings(run: Run) -> None:
+    plan = Planner(parse_study(rated({})), "phantom", 0, Code(), run.results, run.root, STAGES)
+    job = plan.job("draw_pool_shard", pool="liked", index=0, replica=1, shard=0)
+    assert job.named["ratings"] == [(("panel",), "readers/panel/ratings/manifest.json")]
+
+
+@pytest.mark.parametrize(
+    ("change", "panel", "said"),
+    [
+        ({"name": "panels"}, {}, r"pools.liked.filter.name: there is no panel 'panels'; did you mean 'panel'"),
+        ({"name": None}, {}, r"pools.liked.filter.name: name the panel"),
+        ({"column": "qualty"}, {}, r"filter.column: panel 'panel' is not asked 'qualty'; did you mean 'quality'"),
+        ({}, {"ratings": None}, r"readers.panel.ratings is missing"),
+        ({}, {"items": {"real": {"hospital_a": 9}, "pools": {"liked": 9}}}, r"see liked, not 'drawn'"),
+        (
+            {},
+            {"items": {"real": {"hospital_a": 9}, "pools": {"drawn": 9, "liked": 9}}},
+            r"items.pools: 'liked' is filtered by what this panel says; show 'drawn'",
+        ),
+    ],
+    ids=range(6),
+)
+def test_filters_on_ratings_that_cannot_be_are_refused_while_planning(change: dict, panel: dict, said: str) -> None:
+    with pytest.raises(SynthGainError, match=said):
+        parse_study(rated(change, **panel))
+
+
+def test_ratings_that_have_not_come_end_with_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.kit()
+    monkeypatch.setitem(STUDY, "readers", {"panel": {**PANEL, "ratings": "nothing_yet"}})
+    with pytest.raises(SynthGainError, match=r"nothing_yet: no answers of readers yet; `snakemake reader_kit`"):
+        read_ratings(run.job("read_ratings"))
+
+
 def test_a_study_without_readers_reports_as_before() -> None:
     assert "readers" not in made("phantom").plan.job("write_report").slice["config"]

@@ -1,6 +1,7 @@
 """The README's own studies, as they stand there: planned by Snakemake, and rehearsed to the report."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -86,11 +87,50 @@ def test_the_readme_s_studies_run_to_their_report(
     config = {**studies()[name], "rehearsal": "true", "data_root": str(data), "rehearsal_sizes": SMALLER}
     report = run_study(config, ROOT, Path("results"))
     page = report.read_text(encoding="utf-8")
-    assert page.rstrip().endswith("</html>")
+    assert "</html>" in page[-4000:]  # then its seal
     for text in (f"({network}, {words[0]}, from random weights)", *words):
         assert text in page, text
     table = pd.read_parquet(report.parent / "datasets" / "ours" / "table.parquet")
     assert set(table["site"]) == {"ours"}
+
+
+def commands() -> list[str]:
+    """The lines of the README's shell blocks, without their comments."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line.split(" # ")[0].strip() for block in found for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_answers_a_newcomer_s_questions_in_their_order() -> None:
+    heads = re.findall(r"^## (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert heads == [
+        "Try it", "My data", "What do I get", "On a cluster", "What if it fails", "What it cannot tell", "How to cite",
+    ]  # fmt: skip
+
+
+def test_every_target_that_the_readme_names_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rules = set(re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE))
+    made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"`snakemake (?:--cores \w+ )?(\w+)`", text)
+    assert {"plan", "audit", "samples", "exports", "verify", "accept"} <= set(named) <= rules
+    assert {"run", "study", "test"} <= set(re.findall(r"\bmake (run|study|test[a-z-]*)", text)) <= made
+
+
+def test_make_study_as_the_readme_calls_it_and_its_next_commands_plan(data: Path, tmp_path: Path) -> None:
+    (call,) = [line for line in commands() if line.startswith("make study")]
+    asked = call.replace("/where/the/data/are", str(data)).split()
+    shown = subprocess.run([*asked, "-n", "--directory", str(ROOT)], capture_output=True, text=True, check=True)
+    assert "start_study.py" in shown.stdout
+    start = [sys.executable, str(ROOT / "workflow_scripts" / "start_study.py"), str(data / "ours"), "--unmeasured"]
+    done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=600)
+    audit = next(line.strip() for line in done.stdout.splitlines() if " audit " in line)
+    (told,) = [line for line in commands() if " audit " in line]
+    assert re.sub(r"\S+\.yaml|data_root=\S+", "", audit) == re.sub(r"\S+\.yaml|data_root=\S+", "", told)
+    planned = [sys.executable, "-m", *shlex.split(audit), "--snakefile", str(ROOT / "Snakefile"), "-n", "-q", "rules"]
+    done = subprocess.run(planned, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "prepare_dataset" in done.stdout
 
 
 def test_snakemake_plans_the_readme_s_study_as_the_readme_calls_it(data: Path, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from synthgain.report.sections.methods import methods
 from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
 from synthgain.report.vocabulary import listed
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import digest, read_json
+from synthgain.runtime.files import read_json
+from synthgain.runtime.protocols import read_protocols
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
 from synthgain.study.stages.report import described
@@ -108,7 +109,9 @@ def test_verdict_stands_first_with_effect_and_interval(run: Path, html: str) -> 
 
 def test_first_page_names_declaration_seed_and_versions(run: Path, html: str) -> None:
     first = Page(html.split('id="result"')[0]).text
-    assert digest(report_job(run).slice["predeclared"]) in first
+    (declared,), _ = read_protocols(run)
+    assert f"1, written {declared.written}, before any prediction; SHA-256 {declared.hash[:32]}" in first
+    assert "1 of 1 planned" in first
     assert "Study seed" in first
     assert "python 3." in first
 
@@ -142,8 +145,8 @@ def test_every_table_can_be_downloaded_whole(run: Path, html: str) -> None:
     source = pd.read_csv(run / "statistics" / MODEL / "comparisons.csv")
     assert len(table) == (source["family"] == "exploratory").sum()
     assert list(table.columns) == list(source.columns)
-    declared = base64.b64decode(downloads["phantom_predeclared.json"].partition("base64,")[2])
-    assert json.loads(declared) == report_job(run).slice["predeclared"]
+    declared = base64.b64decode(downloads["phantom_protocol-1.json"].partition("base64,")[2])
+    assert json.loads(declared) == read_protocols(run)[0][0].content
 
 
 def test_text_from_tables_and_config_is_escaped(tmp_path: Path) -> None:
@@ -332,7 +335,7 @@ def test_a_gate_of_another_state_reassures_nobody(tmp_path: Path) -> None:
 def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> None:
     first = Page(html.split('id="controls"')[0].split("<main")[1]).text
     assert "May I believe it? ✓ No alarm from 3 controls; 1 not checked; 1 not informative." in first
-    assert "Are the samples safe? ✓ No copying beyond chance (pool drawn)" in first
+    assert "Are the samples safe? ✓ No copying beyond chance was seen (pool drawn)" in first
     run = make_run(tmp_path)
     verdict = read_json(run / "statistics" / MODEL / "verdict.json")
     verdict["alarms"]["a_a"]["raised"] = True
@@ -362,15 +365,15 @@ def test_every_stage_has_its_place(run: Path, html: str) -> None:
     assert f"opacity: {values}" in fidelity
     assert "1 of 2 fidelity numbers goes with the measured gain" in fidelity
     r = f"{number(kid['value'], 2)} ({interval(kid['low'], kid['high'], 2)})"
-    assert f"KID in the space of EfficientNet-Lite0: correlation {r}" in fidelity
+    assert f"KID in the space of EfficientNet-Lite0: {r}" in fidelity
     memorisation = Page(html.split('<section id="memorisation"')[1].split("</section>")[0]).text
     assert "snapshot 1000 is recommended; drawn from another one: drawn (snapshot 2000)" in memorisation
     assert "0.2 × data SD" in memorisation
     assert "data:image/png" in html.split('<section id="memorisation"')[1].split("</section>")[0]
     dose = Page(html.split('<section id="dose"')[1].split("</section>")[0]).text
-    times, extra = number(worth["fraction"], 2), worth["extra_patients"]
+    times = number(worth["fraction"], 2)
     assert worth["fraction"] > 1
-    assert f"supplemented 300 % does as well as {times} times the real patients alone, that is {extra} more" in dose
+    assert f"supplemented 300 % reached what about {times} times the real patients would reach" in dose
     for raw in ("held_out", "sigma_data", "tpr_at", "ms_ssim", "f1_max", "efficientnet_lite0 "):
         assert raw not in fidelity.partition("weights")[0] + memorisation + dose, raw
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from workshop import CLINIC_ROWS, ROOT, Workshop, write_clinic
 
-from synthgain.runtime.files import read_manifest, write_manifest
+from synthgain.runtime.files import SEAL, read_manifest, write_manifest
+from synthgain.runtime.seals import MADE_FROM
 from synthgain.study.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
@@ -167,6 +168,14 @@ CHANGES: dict[str, Callable[[Workshop], None]] = {
     "two params swapping values": study(models__cnn__warmup_steps=3, models__cnn__validate_every=2),
     "one more ratio": study(arms__supplemented__ratios=[100, 200]),
     "one more replicate": study(replicates__count=3),
+    "planned looks at 4 and 8 replicates instead of 2 replicates": study(
+        replicates={"count": 8, "looks": [4, 8], "per_job": 2}
+    ),
+    "the reason of the margin": study(analysis__margin_reason="half of the gain from 50 to 100 %"),
+    "the protocol's page": lambda shop: shop.append(f"{LIBRARY}/report/protocol_page.py", "\nNEW = 1\n"),
+    "no receipt of the protocol": lambda shop: (
+        shop.folder / "results" / "tiny" / "protocol" / "receipt.json"
+    ).unlink(),
     "a raised largest ratio": study(pools__drawn__replicas=3, arms__supplemented__ratios=[100, 300]),
     "one more test set": study(
         datasets__hospital_c=HOSPITAL_C, evaluate_on=["hospital_a", "hospital_b", "clinic", "hospital_c"]
@@ -263,7 +272,12 @@ def test_a_pool_cut_anew_and_a_job_too_long_for_a_command_line(
     before = {path: path.stat().st_mtime_ns for path in trained}
     identity, shard = read_manifest(replica)["identity"], read_manifest(replica.parent / "shard-0" / "manifest.json")
     for path, planned in job.inputs.items():
-        write_manifest(run / path, planned, [], **{k: v for k, v in shard.items() if k not in ("identity", "files")})
+        write_manifest(
+            run / path,
+            planned,
+            [],
+            **{k: v for k, v in shard.items() if k not in ("identity", "files", SEAL, MADE_FROM)},
+        )
     (replica.parent / f"shard-{SHARDS}").mkdir()  # left from a finer cut
     shop.snakemake("--cores", "1", "--quiet", "all", "--allowed-rules", "merge_pool_replica", "--", str(replica))
     closed = read_manifest(replica, identity)

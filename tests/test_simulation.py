@@ -5,9 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
+from scipy import stats
 
 from synthgain.runtime.files import read_json
-from synthgain.statistics import simulation
+from synthgain.statistics import error_rates, simulation
 
 DOCS = Path(__file__).parents[1] / "docs"
 STORED = DOCS / "statistics_errors.json"
@@ -73,3 +75,39 @@ def test_the_document_names_tests_that_exist():
         for named, test in re.findall(r"`(test_\w+\.py|…)::(test_\w+)`", row):
             file = file if named == "…" else named
             assert f"def {test}(" in (folder / file).read_text(), f"{file}::{test}"
+
+
+def test_the_verdict_keeps_its_rates_in_every_stored_case():
+    """Rejection and false *equivalent* at most .06, coverage at least .93, beyond the error of so many studies."""
+    stored = read_json(STORED)["verdict"]
+    cases = {case.name: case for case in error_rates.CASES}
+    assert {case.name for case in (error_rates.BASE, *error_rates.ONE_FACTOR, *error_rates.CORNERS)} <= {
+        result["case"]["name"] for result in stored
+    }
+    for result in stored:
+        assert result["case"] == asdict(cases[result["case"]["name"]])
+        assert error_rates.misses(result) == [], result["case"]["name"]
+    assert stored[0]["runs"] >= 4000
+    assert stored[0]["truths"]["null"]["rejected"] <= error_rates.REJECTED_AT_MOST
+    assert error_rates.markdown_table(stored) in (DOCS / "statistics.md").read_text(encoding="utf-8")
+
+
+def test_a_part_of_the_stored_rates_comes_out_again():
+    """Few studies of the base setting, of one at the ceiling, and one with three seeds, which gets no word."""
+    stored = {result["case"]["name"]: result["truths"]["null"] for result in read_json(STORED)["verdict"]}
+    for case in (error_rates.BASE, next(case for case in error_rates.ONE_FACTOR if case.name == "AUROC .97")):
+        found = error_rates.error_rates(case, 60, np.random.default_rng(5))["truths"]["null"]
+        share = stored[case.name]["covered"]
+        assert abs(found["covered"] - share) < 4 * np.sqrt(share * (1 - share) / 60)
+    three = next(case for case in error_rates.ONE_FACTOR if case.name == "3 seeds")
+    assert error_rates.error_rates(three, 5, np.random.default_rng(0))["truths"]["null"]["judged"] == 0
+
+
+def test_the_truth_of_a_claim_is_that_of_its_generators():
+    case = next(case for case in error_rates.ONE_FACTOR if case.name.startswith("2 generators"))
+    signal, noise = 1.0, error_rates.noise_of(case.setting)
+    case = error_rates.replace(case, auroc=float(stats.norm.cdf(signal / noise)))
+    shift = error_rates._generator_shift(case, signal, 0.02, np.random.default_rng(1))
+    mean = stats.norm.cdf((signal + np.unique(shift)) / noise).mean()
+    assert len(np.unique(shift)) == 2
+    assert mean == pytest.approx(case.auroc + 0.02)

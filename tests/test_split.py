@@ -1,6 +1,7 @@
 """Splits: disjoint, stratified, deterministic; from a column; refused where they cannot be."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from split_dataset import split_dataset
 from synthgain.data.image_set import write_image_set
 from synthgain.datasets.duplicates import exact_groups
 from synthgain.datasets.split import (
+    SplitColumn,
     assert_disjoint,
     check_classes,
     label_indicators,
@@ -114,10 +116,10 @@ def test_planted_duplicate_group_and_unknown_part_fail() -> None:
         assert_disjoint(frame.assign(image_id="a", part="train"))
 
 
-def column_split(table: pd.DataFrame, **column: object) -> tuple[np.ndarray, int]:
+def column_split(table: pd.DataFrame, **column: Any) -> tuple[np.ndarray, int]:
     groups = exact_groups(table["patient_id"], table["sha256"])
     labels = label_indicators(table, [])
-    return split_from_column(table, groups, {"name": "fold", **column}, labels, np.random.default_rng(0))
+    return split_from_column(table, groups, SplitColumn("fold", **column), labels, np.random.default_rng(0))
 
 
 def test_from_column_refuses_or_regroups_a_crossing_patient() -> None:

@@ -13,10 +13,12 @@ from job_inputs import fields_of, new_job
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_json, write_manifest, write_table
+from synthgain.runtime.ledger import read_ledger
 from synthgain.seeds import random_generator
 from synthgain.statistics import simulation
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.memorisation_gate import apply_gates
+from synthgain.statistics.resampling import bootstrap_covariance
 from synthgain.statistics.stage import Inputs, analyse
 
 SCRIPT = Path(__file__).parents[1] / "workflow_scripts" / "compare_arms.py"
@@ -435,9 +437,61 @@ def test_segmentation_is_averaged_per_patient_and_empty_truth_is_left_out():
     assert values.loc["empty_false_positive_rate", "value"] == pytest.approx(0.5)
 
 
+def distances(arm: str, missed: int, seed: int) -> pd.DataFrame:
+    """HD95 of 60 images that hold a lung; the first `missed`, the hardest, are not found."""
+    found = np.arange(60) >= missed
+    frames = []
+    for replicate in range(5):
+        noise = np.random.default_rng([seed, replicate]).normal(0, 0.5, 60)
+        hard = np.where(np.arange(60) < 20, 12.0, 4.0) + noise
+        frames.append(
+            pd.DataFrame(
+                {
+                    "ratio": 300 if arm == "supplemented" else 0, "replicate": replicate, "dataset": "hospital_a",
+                    "part": "test", "image_id": [f"i{k}" for k in range(60)],
+                    "patient_id": [f"p{k}" for k in range(60)],
+                    "label": "lung", "truth": np.nan, "score": np.nan, "dice": np.where(found, 0.8 + noise / 100, 0.0),
+                    "hd95": np.where(found, hard, np.nan), "truth_empty": False, "predicted_empty": ~found,
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(frames)
+
+
+def test_a_structure_that_is_not_found_is_as_far_as_an_image_is_wide():
+    """To leave missed images out would reward the arm that misses, and move the comparison of two others."""
+    primary = quick_slice()["analysis"]["primary"] | {"metric": "hd95", "labels": "lung"}
+    fields = quick_slice(primary=primary, metrics=["hd95"], margin=1.0)
+    fields |= {"task": "segmentation", "targets": ["lung"]}
+    fields["arms"] = {name: fields["arms"][name] for name in ("real", "real_long", "supplemented")}
+
+    def judged(missed: int) -> pd.DataFrame:
+        tables = {name: distances(name, 0, seed) for seed, name in enumerate(("real", "real_long"))}
+        tables["supplemented"] = distances("supplemented", missed, 2)
+        inputs = Inputs(tables, fields["test_sets"], ["lung"], diagonal=45.0)
+        return analyse(inputs, read_analysis(fields), 0)["comparisons.csv"].set_index("arm")
+
+    all_found, some_missed = judged(0), judged(16)
+    assert all_found.loc["supplemented", "verdict"] == "equivalent"
+    assert some_missed.loc["supplemented", "verdict"] == "harms"
+    assert some_missed.loc["supplemented", "difference"] == pytest.approx(16 / 60 * 33, abs=0.5)
+    columns = ["difference", "low", "high", "p", "verdict"]
+    pd.testing.assert_series_equal(all_found.loc["real_long", columns], some_missed.loc["real_long", columns])
+
+
+def test_a_run_without_a_value_leaves_the_others_alone():
+    draws = np.random.default_rng(0).normal(size=(100, 3))
+    whole = bootstrap_covariance(draws[:, :2])
+    found = bootstrap_covariance(np.where(np.arange(3) == 2, np.nan, draws))
+    np.testing.assert_allclose(found[:2, :2], whole)
+    assert np.isnan(found[2]).all()
+
+
 def test_script_writes_the_declared_files(tmp_path):
     tables = predictions({("supplemented", 300): 0.5})
     fields = job_slice()
+    primary = [fields["analysis"]["primary"]]
+    fields["analysis"] |= {"primary": primary, "alternative": "two-sided", "thresholds": {"primary": "f1_max"}}
     inputs = {}
     for name, table in tables.items():
         path = f"predictions/cnn/{name}.parquet"
@@ -468,6 +522,9 @@ def test_script_writes_the_declared_files(tmp_path):
     assert np.mean([count >= 4 for count in decimals]) > 0.95  # method test 8: no rounding to two decimals
     verdict = json.loads((output.parent / "verdict.json").read_text())
     assert verdict["verdict"] == "helps"
+    (line,) = read_ledger(tmp_path).entries
+    assert (line["kind"], line["verdict"], line["p"]) == ("look", "helps", verdict["primary"]["p"])
+    assert manifest["ledger"] == [{"line": 0, "hash": line["hash"]}]
     assert verdict["alarms"]["memorisation"]["raised"]
     assert "Memorisation warning: copies." in verdict["sentence"]
 

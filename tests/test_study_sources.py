@@ -35,7 +35,7 @@ from workshop import LEFT_OUT, ROOT
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.schema import Study
-from synthgain.study.sources import merged
+from synthgain.study.sources import command_line, merged
 from synthgain.study.yaml_files import read_yaml
 
 TINY = yaml.safe_dump(tiny(), sort_keys=False)
@@ -320,3 +320,35 @@ def test_snakemake_itself_refuses_a_key_given_twice(tmp_path: Path) -> None:
     lines = (folder / "config.yaml").read_text().count("\n")
     assert f"config.yaml: line {lines - 1}: the key 'arms' is given twice; keep one" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("word", ["7", "True", "None", "750", "1000", "1.5", "{'a': 'b'}", "['data']", "-1"])
+def test_a_folder_of_a_profile_that_yaml_may_have_changed_is_refused(word: str) -> None:
+    """007, yes, ~, 12:30, 1_000, 1.50 and {a: b} of a profile reach the Snakefile as these words."""
+    with pytest.raises(SynthGainError, match=r"--config data_root: .* comes from a profile"):
+        command_line([f"data_root={word}"], typed=["snakemake", "--profile", "site"])
+    assert command_line([f"data_root={word}"], typed=["snakemake", "--config", f"data_root={word}"]) == {
+        "data_root": word
+    }
+
+
+@pytest.mark.parametrize("word", ["'007'", '"yes"', "/data/set #1", "007", "data", "2020-01-01", "1e5"])
+def test_a_folder_of_a_profile_that_yaml_cannot_have_changed_is_taken(word: str) -> None:
+    found = command_line([f"data_root={word}"], typed=["snakemake", "--profile", "site"])
+    assert found == {"data_root": word.strip("'\"")}
+
+
+def test_a_profile_given_to_the_real_command(tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "site").mkdir()
+    profile = folder / "site" / "config.yaml"
+    profile.write_text("configfile: [tiny.yaml]\ncores: 1\nconfig: {data_root: 007, seed: 3}\n")
+    status, said = snakemake(folder, "-n", "--profile", "site")
+    assert status != 0
+    assert "--config data_root: '7' comes from a profile" in said
+    assert "Traceback" not in said
+    profile.write_text('configfile: [tiny.yaml]\ncores: 1\nconfig: {data_root: "007", seed: 3}\n')
+    status, said = snakemake(folder, "-n", "--profile", "site")
+    assert status == 0, said

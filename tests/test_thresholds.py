@@ -7,6 +7,8 @@ import statsmodels.api as sm
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 
 from synthgain.statistics import calibration, simulation, thresholds
+from synthgain.statistics.analysis import ComparedArm
+from synthgain.statistics.endpoints import Resamples, endpoints
 from synthgain.statistics.predictions import build_panel, validation_dataset
 
 
@@ -19,7 +21,7 @@ def panel(label_names=("opacity",), part="validation", seed=0, **keys):
 def test_f1_threshold_reaches_the_largest_f1():
     own = panel()
     truth, score = own.truth[0], own.scores[0, 0].astype(float)
-    found = thresholds.f1_threshold(truth, score, np.ones((1, len(truth))))
+    found = thresholds.f1_thresholds(truth, score, np.ones((1, len(truth))))[0]
     precision, recall, _ = precision_recall_curve(truth, score)
     best = np.nanmax(2 * precision * recall / np.maximum(precision + recall, 1e-12))
     assert f1_score(truth, score >= found) == pytest.approx(best)
@@ -30,9 +32,9 @@ def test_f1_threshold_is_smoothed_by_the_median_over_resamples():
     single, smooth = [], []
     for seed in range(30):
         own = panel(seed=seed, patients=60, positive_share=0.15, replicates=1)
-        plain = thresholds.f1_threshold(own.truth[0], own.scores[0, 0].astype(float), np.ones((1, len(own.image_ids))))
-        single.append(plain)
-        smooth.append(thresholds.fit_thresholds(own, "f1_max", 0.9, np.random.default_rng(1))[0, 0])
+        everyone = np.ones((1, len(own.image_ids)))
+        single.append(thresholds.f1_thresholds(own.truth[0], own.scores[0, 0].astype(float), everyone)[0])
+        smooth.append(thresholds.fit_thresholds(own, "f1_max", 0.9, np.random.default_rng(1)).thresholds[0, 0])
     assert np.std(smooth) < np.std(single)
 
 
@@ -40,7 +42,7 @@ def test_target_sensitivity_is_the_largest_threshold_that_reaches_it():
     own = panel()
     truth, score = own.truth[0], own.scores[0, 0].astype(float)
     for target in (0.5, 0.9, 1.0):
-        found = thresholds.sensitivity_threshold(truth, score, target)
+        found = thresholds.sensitivity_thresholds(truth, score, target, np.ones((1, len(truth))))[0]
         assert recall_score(truth, score >= found) >= target
         above = np.nextafter(found, np.inf)
         assert recall_score(truth, score >= above) < target
@@ -48,10 +50,10 @@ def test_target_sensitivity_is_the_largest_threshold_that_reaches_it():
 
 def test_policies_per_run_and_label():
     own = panel(("opacity", "nodule"))
-    fixed = thresholds.fit_thresholds(own, "fixed_0.5", 0.9, np.random.default_rng(0))
+    fixed = thresholds.fit_thresholds(own, "fixed_0.5", 0.9, np.random.default_rng(0)).thresholds
     assert fixed.shape == (5, 2)
     assert (fixed == 0.5).all()
-    fitted = thresholds.fit_thresholds(own, "target_sensitivity", 0.9, np.random.default_rng(0))
+    fitted = thresholds.fit_thresholds(own, "target_sensitivity", 0.9, np.random.default_rng(0)).thresholds
     decided = thresholds.apply_thresholds(own, fitted)
     for run in range(5):
         for label in range(2):
@@ -67,7 +69,7 @@ def test_a_moved_operating_point_does_not_survive_tuning():
     shifted = calibration.sigmoid(calibration.logit(moved.scores) + 2).astype(np.float32)
     moved.scores[:] = shifted
     same = [thresholds.fit_thresholds(p, "f1_max", 0.9, np.random.default_rng(0)) for p in (own, moved)]
-    first, second = (thresholds.apply_thresholds(p, t) for p, t in zip((own, moved), same, strict=True))
+    first, second = (thresholds.apply_thresholds(p, t.thresholds) for p, t in zip((own, moved), same, strict=True))
     assert (first == second).mean() > 0.999
     half = np.full((5, 1), 0.5)
     changed = thresholds.apply_thresholds(own, half) != thresholds.apply_thresholds(moved, half)
@@ -82,9 +84,9 @@ def test_argmax_calls_one_label_per_image():
 
 def test_validation_set_of_an_arm():
     arms = {
-        "real": {"real": "a", "baseline": None},
-        "synthetic_only": {"real": None, "baseline": "real"},
-        "imported": {"real": None, "baseline": None, "validation": "b"},
+        "real": ComparedArm(real="a"),
+        "synthetic_only": ComparedArm(baseline="real"),
+        "imported": ComparedArm(validation="b"),
     }
     rows = [(arm, d, "validation") for arm in arms for d in ("a", "b")]
     table = pd.DataFrame(rows, columns=["arm", "dataset", "part"])
@@ -120,3 +122,47 @@ def test_separated_classes_have_no_slope():
     slope, _ = calibration.recalibration(truth, np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]))
     assert np.isnan(slope)
     assert np.isnan(calibration.recalibration(np.zeros(4), np.full(4, 0.2))).all()
+
+
+def test_draws_of_thresholds_are_weighted_refits():
+    own = panel(patients=60)
+    truth, score = own.truth[0], own.scores[0, 0].astype(float)
+    weights = np.random.default_rng(3).multinomial(60, np.full(60, 1 / 60), size=20)[:, own.patient].astype(float)
+    drawn = thresholds.sensitivity_thresholds(truth, score, 0.8, weights)
+    for threshold, weight in zip(drawn, weights, strict=True):
+        repeated = np.repeat(np.arange(len(truth)), weight.astype(int))
+        assert (
+            threshold
+            == thresholds.sensitivity_thresholds(truth[repeated], score[repeated], 0.8, np.ones((1, len(repeated))))[0]
+        )
+    fitted = thresholds.fit_thresholds(own, "f1_max", 0.9, np.random.default_rng(0))
+    assert fitted.draws is not None
+    np.testing.assert_allclose(np.median(fitted.draws, axis=0), fitted.thresholds)
+    assert thresholds.fit_thresholds(own, "fixed_0.5", 0.9, np.random.default_rng(0)).draws is None
+
+
+def test_the_uncertainty_of_a_fitted_threshold_widens_its_metrics():
+    own, test = panel(patients=40, seed=1), panel(part="test", patients=400, seed=2)
+    fitted = thresholds.fit_thresholds(own, "target_sensitivity", 0.9, np.random.default_rng(0))
+    decided = {"target_sensitivity": thresholds.apply_thresholds(test, fitted.thresholds)}
+    resamples = Resamples.of(test.patients, 400, np.random.default_rng(0))
+    place = (test, ["sensitivity"], [0], decided, "target_sensitivity", resamples)
+    joint = next(endpoints(*place, {"target_sensitivity": fitted}))
+    alone = next(endpoints(*place))
+    np.testing.assert_array_equal(joint.values, alone.values)
+    off = ~np.eye(5, dtype=bool)  # seeds share the validation patients: the part does not average out over seeds
+    assert joint.covariance[off].mean() > 2 * alone.covariance[off].mean()
+    test_part, thresholds_part = alone.draws.mean(axis=1).var(), joint.draws.mean(axis=1).var()
+    assert thresholds_part > 2 * test_part
+
+
+def test_a_perfectly_calibrated_model_has_an_error_and_it_is_the_floor():
+    random = np.random.default_rng(0)
+    score = random.beta(1, 2, 200)
+    own = np.mean(
+        [calibration.expected_calibration_error((random.random(200) < score) * 1.0, score) for _ in range(40)]
+    )
+    floor = calibration.calibration_error_floor(score)
+    assert floor == pytest.approx(own, rel=0.15)
+    assert floor > 0.04
+    assert calibration.calibration_error_floor(np.tile(score, 50)) < floor / 4

@@ -271,3 +271,20 @@ def test_text_that_would_not_be_shown_as_it_is_is_refused_at_the_start(place: st
 def test_other_alphabets_and_several_lines_are_text() -> None:
     text = "Größe, 胸部, صدر\n\tand more"
     assert parse_study(tiny(title=text)).title == text
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("evaluation.fidelity.by", "[sxe]"),
+        ("analysis.subgroups", "[sxe]"),
+        ("pools.drawn.balance", "{sxe: 0.5}"),
+        ("datasets.hospital_a.missing", "{sxe: 0.1}"),
+        ("generators.ddpm.condition_on", "[sxe]"),
+    ],
+)
+def test_a_column_that_no_data_set_has_is_refused_while_planning_with_the_nearest(place: str, value: str) -> None:
+    config: Any = yaml.safe_load(written(place, value))
+    config["datasets"]["clinic"]["covariates"] = {"age": {"column": "age", "kind": "continuous"}}
+    with pytest.raises(SynthGainError, match=r"'sxe'.*did you mean 'sex'\?"):
+        parse_study(config)

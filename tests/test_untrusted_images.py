@@ -155,7 +155,7 @@ def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".dcm"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".dcm", ".gif", ".bmp", ".pgm", ".jp2", ".webp"])
 def test_damaged_files_give_an_image_or_a_reason(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:

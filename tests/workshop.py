@@ -48,6 +48,16 @@ class Workshop:
             raise AssertionError(f"snakemake {' '.join(arguments)} ended with {status}:\n{text[-6000:]}")
         return text
 
+    def saved_step(self) -> int:
+        """Return the last step of which the tiny study's generator has saved its state; 0 for none."""
+        states = (self.folder / "results/tiny/state/generators/ddpm/0").rglob("step-*.json")
+        return max((int(path.stem.removeprefix("step-")) for path in states), default=0)
+
+    def resumed_steps(self) -> list[int]:
+        """Return the steps from which tries of the generator's job went on, by its log."""
+        log = self.folder / "results/tiny/logs/train_generator/ddpm-0.log"
+        return [int(step) for step in re.findall(r"resumed at step (\d+)", log.read_text())] if log.exists() else []
+
     def build(self, cores: int = 2) -> str:
         """Build the study."""
         return self.snakemake("--cores", str(cores), "--quiet", "all")

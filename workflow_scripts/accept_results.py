@@ -37,7 +37,8 @@ def accept(folder: Path, found: dict[str, Any]) -> list[tuple[str, str, str]]:
         else:
             entries[output] = entry
     write_accepted(folder, entries.values())
-    _list_in_report(folder / "report.html", list(entries.values()))
+    for report in (folder / "report.html", *folder.glob("look-*/report.html")):
+        _list_in_report(report, list(entries.values()))
     taken = [
         (
             rules[entry.output],

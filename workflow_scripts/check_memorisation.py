@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synthgain.data.clusters import ClusterTable, read_clusters
 from synthgain.device import chosen_device
-from synthgain.evaluation import membership, memorisation
+from synthgain.evaluation import cluster_gate, membership, memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, kinds, masks_of_rows, parents, read_pool, read_real, strata
@@ -21,6 +22,7 @@ from synthgain.runtime.files import write_json, write_manifest, write_table, wri
 from synthgain.seeds import random_generator
 
 FILES = ["candidates.png", "gate.json", "membership.csv", "memorisation.csv", "scores.parquet"]
+CLUSTERS = "clusters.csv"
 
 
 def check_memorisation(job: Job) -> None:
@@ -50,6 +52,11 @@ def check_memorisation(job: Job) -> None:
     leaks = _membership(job, parts)
     progress.advance(note="membership")
     gate = memorisation.judge(judged, settings["limit"], _barred(job, pool), copies)
+    by_cluster = _by_cluster(job, pool, scores, pairs[memorisation.PIXELS])
+    if by_cluster is not None:
+        gate["exceeded"] = bool(gate["exceeded"] or by_cluster["copying"].any())
+        gate["sentence"] = f"{gate['sentence']} {cluster_gate.cluster_sentence(by_cluster)}"
+        write_text(folder / CLUSTERS, by_cluster.to_csv(index=False))
     gate["membership"] = {name: _plain(leaks[-1][name]) for name in ("auroc", "low", "high", "tpr_at_1_fpr", "leak")}
     gate["membership"]["note"] = leaks[-1]["note"]
     write_json(folder / "gate.json", gate)
@@ -58,8 +65,9 @@ def check_memorisation(job: Job) -> None:
     write_text(folder / "membership.csv", pd.DataFrame(leaks, columns=list(membership.COLUMNS)).to_csv(index=False))
     write_table(folder / "scores.parquet", scores, job.identity)
     _draw_candidates(job, pool, parts["train"], scores, nearest)
-    facts = {name: settings[name] for name in ("pool", "index")}
-    write_manifest(job.outputs[0], job.identity, FILES, **facts, images=len(pool), exceeded=gate["exceeded"])
+    facts = {"source": "memorisation", **{name: settings[name] for name in ("pool", "index")}}
+    files = FILES if by_cluster is None else sorted([*FILES, CLUSTERS])
+    write_manifest(job.outputs[0], job.identity, files, **facts, images=len(pool), exceeded=gate["exceeded"])
 
 
 def _require(parts: Mapping[str, Images], settings: Mapping[str, Any]) -> None:
@@ -172,8 +180,29 @@ def _parent_row(scores: pd.DataFrame, pool: Images, train: Images) -> list[memor
     return [row]
 
 
+def _clusters(job: Job) -> ClusterTable | None:
+    """Return the clusters that the pool's generators trained on."""
+    name = (job.slice.get("clusters") or {}).get("name")
+    return None if name is None else read_clusters(job.inputs.clusters[name].folder(), name)
+
+
+def _by_cluster(job: Job, pool: Images, scores: pd.DataFrame, near: memorisation.Pair) -> pd.DataFrame | None:
+    """Return what the gate finds cluster by cluster, None for a pool whose generator trained on no cluster."""
+    clusters = _clusters(job)
+    if clusters is None:
+        return None
+    only = job.slice["clusters"]["only"]
+    parents_of = pool.table["parent_image_id"]
+    numbers = clusters.numbers(parents_of) if only is None else np.full(len(pool), only)
+    rng = random_generator(study=job.slice["seed"], step="memorisation", pool=job.slice["pool"], of="clusters")
+    return cluster_gate.by_cluster(clusters, numbers, scores["flagged"].to_numpy(dtype=bool), near, rng)
+
+
 def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
     source, settings = job.slice.get("generator"), job.slice.get("membership")
+    clusters = _clusters(job)
+    if settings is not None and source is None and clusters is not None:
+        return membership.not_applicable("a generator per cluster: each saw a part of the training images alone")
     if source is None or settings is None:
         return membership.not_applicable("no generator behind this pool" if source is None else "switched off")
     device = chosen_device()
@@ -183,9 +212,12 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
         return membership.not_applicable("this family of generators has no denoising loss")
     structures = list(getattr(generator, "structures", ()))
     keys = {"study": job.slice["seed"], "step": "membership"}
-    held_out = _joined(parts["validation"], parts["test"])
+    held_out, seen = _joined(parts["validation"], parts["test"]), parts["train"]
+    if clusters is not None:
+        members = clusters.trained_on(job.slice["clusters"]["only"])
+        seen = seen.subset(np.flatnonzero(seen.table["image_id"].astype(str).isin(members)))
     losses, patients = [], []
-    for name, images in (("train", parts["train"]), ("held_out", held_out)):
+    for name, images in (("train", seen), ("held_out", held_out)):
         rng = random_generator(**keys, pool=job.slice["pool"], of=name)
         masks = None
         if structures:  # images without a mask of each were no training images of this generator

@@ -1,22 +1,31 @@
 """Compare the arms of one model: metrics, comparisons, verdict, and what is behind them."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from synthgain.data.image_set import ImageSet, read_image_set, read_split
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.files import read_json, read_table, write_manifest
 from synthgain.statistics.analysis import read_analysis
+from synthgain.statistics.looking import Looking
 from synthgain.statistics.stage import Inputs, analyse
 from synthgain.statistics.tables import write_results
 
 
 def compare_arms(job: Job) -> None:
-    """Read the collected predictions of every arm, analyse them, and write `statistics/<model>/`."""
-    analysis = read_analysis(job.slice)
-    folder = job.outputs[0].parent
-    results = analyse(_inputs(job), analysis, int(job.slice["seed"]))
+    """Read the collected predictions of every arm, analyse them, note the look in the ledger, write the results."""
+    inputs, folder = _inputs(job), job.outputs[0].parent
+    looking = Looking(job.run, job.slice, inputs.predictions)
+    analysis = replace(read_analysis(job.slice), unplanned=looking.unplanned)
+    results = analyse(inputs, analysis, int(job.slice["seed"]))
+    verdict = results["verdict.json"]
+    verdict["look"] = looking.facts()
+    verdict["notes"] = [*looking.notes(analysis.alpha), *verdict["notes"]]
+    marks = looking.record(verdict["comparisons"], analysis.alpha)
     files = write_results(folder, results, job.identity)
-    write_manifest(job.outputs[0], job.identity, files, model=job.slice["model"])
+    kept = [vars(mark) for mark in marks]
+    write_manifest(job.outputs[0], job.identity, files, model=job.slice["model"], ledger=kept)
 
 
 def _inputs(job: Job) -> Inputs:
@@ -46,6 +55,7 @@ def _inputs(job: Job) -> Inputs:
         gates,
         sizes,
         floors,
+        job.slice.get("diagonal", float("nan")),
     )
 
 

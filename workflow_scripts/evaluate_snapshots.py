@@ -72,9 +72,10 @@ def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, key
     for start in range(0, len(rows), BATCH):
         part = rows.iloc[start : start + BATCH]
         seeds = np.array([integer_seed(**keys, image=str(name)) for name in part["image_id"]])
-        noise = noise_of(seeds, tuple(generator.image_shape)).to(device)
+        noise = noise_of(seeds, tuple(generator.sample_shape)).to(device)
         with torch.inference_mode():
-            images = sample(generator, generator.encode_conditions(part), noise, **job.slice["sampling"])
+            drawn_samples = sample(generator, generator.encode_conditions(part), noise, **job.slice["sampling"])
+            images = generator.decode(drawn_samples)
         drawn.append(to_uint8(images[:, : generator.image_channels]))
     return np.concatenate(drawn)
 

@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where they go: the data root")
     parser.add_argument("sets", nargs="*", help=f"of {', '.join(MINIATURES)}; default: all")
-    parser.add_argument("--patients", type=int, default=60, help="patients of each (60)")
+    parser.add_argument("--patients", type=int, default=120, help="patients of each (120)")
     arguments = parser.parse_args()
     try:
         for name in arguments.sets:

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from synthgain.device import chosen_device, make_deterministic, memory_format
 from synthgain.downstream.cell import evaluation_parts, rows_at
 from synthgain.downstream.options import PredictionModel
-from synthgain.downstream.prediction import Place, build_network
+from synthgain.downstream.prediction import AtChance, Place, build_network
 from synthgain.networks.options import TaskFacts
 from synthgain.registry import TASKS
 from synthgain.runtime.command import Job, Progress, run_script
@@ -36,6 +36,8 @@ def predict_downstream(job: Job) -> None:
         network = build_network(model.network, facts.channels, len(task.labels), size, where)
         name = f"weights-{replicate}.safetensors"
         network.load_state_dict(load_file(check_file(folder, name, trained["files"][name])))
+        if trained["replicates"][str(replicate)].get("at_chance"):  # it diverged: a model that tells nothing
+            network = AtChance(network, task.chance)
         network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         for source, part, positions in parts:
             shape = source.images.images.shape[1:]

@@ -42,6 +42,7 @@ def read_ratings(job: Job) -> None:
         )
     listed = ["ratings.parquet", "scores.parquet", *(f"{name}.csv" for name in tables)]
     told = {name: value for name, value in facts.items() if name != "pages"}
+    told |= {"source": "readers", "panel": part["panel"], "readers": int(table["reader"].nunique())}
     write_manifest(job.outputs[0], job.identity, listed, **told, current=same, answers=len(table))
 
 
@@ -49,6 +50,12 @@ def _files(panel: Panel, expected: dict[str, str]) -> dict[str, Path]:
     root = os.environ.get("SYNTHGAIN_DATA")
     if root is None or panel.ratings is None:
         raise SynthGainError("the data root is not known: pass --config data_root=FOLDER or set SYNTHGAIN_DATA")
+    if not expected:
+        raise SynthGainError(
+            f"{Path(root) / panel.ratings}: no answers of readers yet; `snakemake reader_kit` makes "
+            "their pages, and what "
+            "they send back belongs in this folder"
+        )
     paths = {name: Path(root) / panel.ratings / name for name in expected}
     for name, path in paths.items():
         if not path.is_file() or sha256_file(path) != expected[name]:

@@ -30,7 +30,10 @@ def score_pool(job: Job) -> None:
     settings = job.slice
     files, images = _score_masks(job) if "check" in settings else _score_labels(job)
     names = {name: settings[name] for name in ("pool", "index", "replicate")}
-    write_manifest(job.outputs[0], job.identity, files, **names, model=settings["model"]["name"], images=images)
+    source = settings.get("check", "label_consistency")
+    write_manifest(
+        job.outputs[0], job.identity, files, source=source, **names, model=settings["model"]["name"], images=images
+    )
 
 
 def _score_labels(job: Job) -> tuple[list[str], int]:

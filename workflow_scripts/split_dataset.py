@@ -7,6 +7,7 @@ from synthgain.data.image_set import SPLIT_FILE, job_dataset
 from synthgain.datasets.duplicates import exact_groups, near_pairs
 from synthgain.datasets.split import (
     PARTS,
+    SplitColumn,
     area_indicators,
     assert_disjoint,
     check_classes,
@@ -45,7 +46,7 @@ def split_dataset(job: Job) -> None:
     rng = random_generator(study=settings["seed"], step="split", dataset=name, seed=settings.get("split_seed", 0))
     moved = 0
     if settings.get("column"):
-        parts, moved = split_from_column(table, groups, settings["column"], labels, rng)
+        parts, moved = split_from_column(table, groups, SplitColumn(**settings["column"]), labels, rng)
         expected = [part for part in PARTS if part == "train" or (parts == part).any()]
     else:
         fractions = settings["fractions"]

@@ -3,19 +3,23 @@
 import csv
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from synthgain.device import chosen_device, make_deterministic
+from synthgain.downstream.arms import TrainingSet
 from synthgain.downstream.augmentation import augmentation_of
 from synthgain.downstream.cell import Cell, read_cell
-from synthgain.downstream.options import TrainingModel
+from synthgain.downstream.options import PlannedArm, TrainingModel
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.training import Progressed, Trainer, log_columns
-from synthgain.networks.pretrained import load_pretrained
+from synthgain.downstream.training import DivergedError, Progressed, Trainer, log_columns
+from synthgain.entry import checked
+from synthgain.networks.pretrained import load_encoder, load_pretrained
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
 from synthgain.runtime.command import Job, StopSignal, logger, run_script
 from synthgain.runtime.files import atomic_path, read_manifest, write_manifest
@@ -54,9 +58,44 @@ def replicate_identity(job: Job, replicate: int) -> str:
 def train_replicate(
     job: Job, cell: Cell, replicate: int, checkpoints: Checkpoints, device: torch.device, stop: StopSignal
 ) -> None:
-    """Train one replicate from where its state is and keep its result as FINISHED."""
+    """Train one replicate from where its state is and keep its result as FINISHED.
+
+    A training that diverges is a result, too (intention to train): `models.*.diverged` says whether it stops the study,
+    counts as a model that tells nothing, or is done once more with the next seed; each is written into the facts.
+    """
+    failures: list[dict[str, object]] = []
+    for attempt in range(2 if cell.model.diverged == "next_seed" else 1):
+        kept = checkpoints.find(_diverged(attempt))
+        if kept is None:
+            try:
+                train_attempt(job, replace(cell, attempt=attempt), replicate, checkpoints, failures, device, stop)
+            except DivergedError as error:
+                if cell.model.diverged == "refuse":
+                    raise
+                logger.warning("%s: counted as diverged", error)
+                kept = {"attempt": attempt, "step": error.step}
+                checkpoints.clear()
+                checkpoints.keep(_diverged(attempt), lambda path: path.write_text("diverged"), **kept)
+            else:
+                return
+        failures.append({"attempt": attempt, "step": kept["step"]})
     where = f"{cell.where}, replicate {replicate}"
-    data, validation = cell.build(job, replicate)
+    data, _ = cell.build(job, replicate)
+    network, facts = new_network(cell, data, replicate, where)
+    facts |= {"steps": data.steps, "batch_size": cell.model.batch_size, "selected_step": 0}
+    facts |= {"diverged": failures, "at_chance": True}
+    done = Progressed(best={name: value.detach().cpu().clone() for name, value in network.state_dict().items()})
+    facts["weights"] = tensor_digest(done.best)
+    checkpoints.keep(FINISHED, partial(write_result, done=done, columns=log_columns(cell.task)), facts=facts)
+
+
+def _diverged(attempt: int) -> str:
+    """Name of what is kept of an attempt that diverged."""
+    return f"diverged-{attempt}.txt"
+
+
+def new_network(cell: Cell, data: TrainingSet, replicate: int, where: str) -> tuple[nn.Module, dict[str, object]]:
+    """Return the network at its first step, and what the manifest says of it."""
     torch.manual_seed(cell.seed_of("initialisation", replicate))
     height, _, channels = data.store.shape
     size = cell.task.window or height  # what the network sees at a time
@@ -66,6 +105,25 @@ def train_replicate(
     if cell.model.pretrained:
         root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
         facts["pretrained"] = load_pretrained(network, root / cell.model.pretrained)
+    if cell.model.pretrained_encoder:
+        root = Path(os.environ.get("SYNTHGAIN_DATA", "."))
+        facts["pretrained"] = load_encoder(network, root / cell.model.pretrained_encoder)
+    return network, facts
+
+
+def train_attempt(
+    job: Job,
+    cell: Cell,
+    replicate: int,
+    checkpoints: Checkpoints,
+    failures: list[dict[str, object]],
+    device: torch.device,
+    stop: StopSignal,
+) -> None:
+    """Train one replicate once; failures: what went wrong before. Raises DivergedError."""
+    where = f"{cell.where}, replicate {replicate}"
+    data, validation = cell.build(job, replicate)
+    network, facts = new_network(cell, data, replicate, where)
     augmentation = augmentation_of(cell.arm.augmentation, cell.model.augmentation, where)
     seed = cell.seed_of("augmentation", replicate)
     trainer = Trainer(network, cell.task, data, validation, cell.model, augmentation, seed, device, where)
@@ -73,7 +131,8 @@ def train_replicate(
     if latest is not None:
         logger.info("[%s] resuming at step %d", where, latest[0])
     done = trainer.train(checkpoints, stop)
-    facts |= training_facts(cell.task.metric, done, data.steps, cell.model)
+    facts |= training_facts(cell.task.metric, done, done.step, cell.model)
+    facts |= {"diverged": failures} if failures else {}
     facts["weights"] = tensor_digest(done.best)
     checkpoints.keep(FINISHED, partial(write_result, done=done, columns=log_columns(cell.task)), facts=facts)
     checkpoints.clear()
@@ -126,7 +185,7 @@ def publish(job: Job, finished: dict[int, Path]) -> None:
         ratio=job.slice["ratio"],
         seed=job.slice["seed"],
         validation=job.slice["arm"]["validation"],
-        real_fraction=job.slice["arm"].get("real_fraction", 1.0),
+        real_fraction=checked(PlannedArm, job.slice["arm"], "arm", of_slice=True).fraction,
         replicates=facts,
     )
 

@@ -1,6 +1,6 @@
 """Write the report: one HTML file that opens offline.
 
-Slice: {study, title, description, config, seed, predeclared, rehearsal, models, image_level}. Inputs: the manifests of
+Slice: {study, title, description, config, seed, rehearsal, models, image_level}. Inputs: the manifests of
 statistics and figures of every model, data sets, splits, generators, pools, trainings; fidelity and memorisation as
 they exist. Benchmark files and accepted.json are read from the run's folder, since they are no input of any job.
 """

@@ -50,6 +50,15 @@ FAMILY_TRAINING = {
     "diffusion": "synthgain.generators.diffusion.training",
     "gan": "synthgain.generators.gan.training",
 }
+# Trains a family's generator further on its own samples, weighted by scores.
+STEERING = {
+    "diffusion": "synthgain.steering.rounds",
+}
+# Who scores a generator's own samples: `scorer(run)`.
+STEERING_SCORES = {
+    "proxy": "synthgain.steering.proxy_scores",
+    "readers": "synthgain.steering.reader_scores",
+}
 # How the report describes a family: no part of any training.
 FAMILY_PROSE = {
     "diffusion": "synthgain.report.families.diffusion",
@@ -60,8 +69,10 @@ NETWORKS = {
     "torchvision_classifiers": "synthgain.networks.torchvision_classifiers",
     "monai_classifiers": "synthgain.networks.monai_classifiers",
     "monai_segmenters": "synthgain.networks.monai_segmenters",
+    "smp_segmenters": "synthgain.networks.smp_segmenters",
     "unet": "synthgain.networks.unet",
     "unet_condition": "synthgain.networks.unet_condition",
+    "unet_text": "synthgain.networks.unet_text",
     "gan": "synthgain.networks.gan",
 }
 SPACES = {
@@ -77,6 +88,7 @@ TASKS = {
 POOL_SOURCES = {
     "generated": "synthgain.pools.generated",
     "pairs": "synthgain.pools.pairs",  # of its own: what changes there redraws no pool of images alone
+    "clustered": "synthgain.pools.clustered",
     "known": "synthgain.pools.known",
     "imported": "synthgain.pools.imported",
     "derived": "synthgain.pools.derived",

@@ -4,6 +4,7 @@ Pools use it so that a partial replica keeps the label marginals, real fractions
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,7 @@ def stratified_patient_order(table: pd.DataFrame, columns: list[str], **seed_key
     """
     patients = table.groupby("patient_id", sort=True)
     if columns:
-        parts = [patients[name].agg(_representative).astype(str) for name in columns]
-        strata = pd.concat(parts, axis=1).agg("|".join, axis=1)
+        strata = joint_levels(pd.concat([patients[name].agg(_representative) for name in columns], axis=1), columns)
     else:
         strata = pd.Series("", index=pd.Index(sorted(table["patient_id"].unique())))
     hashes = pd.Series([_hash(str(patient), seed_keys) for patient in strata.index], index=strata.index)
@@ -41,6 +41,14 @@ def training_order(table: pd.DataFrame, columns: Columns, seed: int, dataset: st
     """
     strata = [n for n, spec in columns.items() if spec["role"] == "target" and spec["kind"] in ("binary", "category")]
     return stratified_patient_order(table.reset_index(drop=True), strata, study=seed, step="order", dataset=dataset)
+
+
+def joint_levels(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """Return each row's values of `columns` as one text, "" for none; what is unknown is a level of its own."""
+    if not columns:
+        return pd.Series("", index=table.index)
+    # A missing value stays missing as text.
+    return table[list(columns)].astype(str).fillna("unknown").agg("|".join, axis=1)
 
 
 def patient_fraction(table: pd.DataFrame, order: np.ndarray, fraction: float) -> np.ndarray:

@@ -170,9 +170,7 @@ def _delimiter(text: str, own: str, file: str) -> str:
 
 def _lines(text: str, delimiter: str, file: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (number, cells) of the lines that hold anything."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=not delimiter.isspace()
-    )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         for row in reader:
             if any(cell and not cell.isspace() for cell in row):

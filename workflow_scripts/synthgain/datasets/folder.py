@@ -88,7 +88,10 @@ def _metadata(path: str, folder: Path, name: str) -> pd.DataFrame:
     table = read_table(folder / path, f"{name}/{path}", TableFormat()).cells
     if FILE not in table:
         listed = ", ".join(map(repr, table.columns[:12]))
-        raise SynthGainError(f"{name}/{path}: no column {FILE!r}, which names the image of a row; it has {listed}")
+        raise SynthGainError(
+            f"{name}/{path}: no column {FILE!r}, which names the image of a row; it has {listed} (a table of another "
+            "form: adapter: table)"
+        )
     place = PurePosixPath(path).parent
     for column in (one for one in map(str, table) if one == FILE or one.endswith(f"_{FILE}")):
         table[column] = [str(place / cell.replace("\\", "/")) if cell else "" for cell in table[column]]

@@ -71,7 +71,8 @@ def read_layout(folder: Path, levels: Sequence[str] | None = None) -> FolderLayo
     images = [name for name in pictures if name not in masks.files]
     if not images:
         raise SynthGainError(f"{folder}: holds no image; known are {', '.join((*FORMATS, *DICOM_SUFFIXES))}")
-    dirs = {name: _levels_of(name, bool(masks.files), images) for name in images}
+    only = masks.files or all(_IMAGES.fullmatch(PurePosixPath(name).parts[0]) for name in images)
+    dirs = {name: _levels_of(name, bool(only)) for name in images}
     given = tuple(levels) if levels is not None else _found_levels(list(dirs.values()))
     rows = []
     for name in images:
@@ -171,12 +172,9 @@ def _key(dirs: Sequence[str], stem: str) -> Key:
     return (*(part.casefold() for part in dirs if not _IMAGES.fullmatch(part)), stem.casefold())
 
 
-def _levels_of(name: str, masked: bool, images: Sequence[str]) -> tuple[str, ...]:
+def _levels_of(name: str, images_apart: bool) -> tuple[str, ...]:
     """Return the folders of an image that may mean something: images/ beside masks/, or over all images, does not."""
-    dirs = PurePosixPath(name).parts[:-1]
-    if masked or all(_IMAGES.fullmatch(part) for part in {PurePosixPath(one).parts[0] for one in images}):
-        return tuple(part for part in dirs if not _IMAGES.fullmatch(part))
-    return dirs
+    return tuple(part for part in PurePosixPath(name).parts[:-1] if not (images_apart and _IMAGES.fullmatch(part)))
 
 
 def _found_levels(dirs: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -118,9 +118,10 @@ def _palette(image: Image.Image) -> LabelMap:
     values = np.asarray(image)
     used = np.unique(values)
     colours = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)
-    if used.max() >= len(colours):
-        raise UnreadableImage(f"mask holds the palette index {used.max()}, its palette {len(colours)} colours")
-    colours = colours[: used.max() + 1]
+    largest = int(used.max())
+    if largest >= len(colours):
+        raise UnreadableImage(f"mask holds the palette index {largest}, its palette {len(colours)} colours")
+    colours = colours[: largest + 1]
     if np.ptp(colours[used], axis=1).max() > 0:
         return LabelMap(values, 255)
     if (np.diff(colours[used, 0]) <= 0).any():

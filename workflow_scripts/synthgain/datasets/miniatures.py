@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,10 +24,8 @@ from synthgain.datasets.layouts.padchest import TABLES as PADCHEST
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_text
 
-if TYPE_CHECKING:
-    pass
-
 DRAWN = 64  # pixels a side of the phantom's films, before they are enlarged where a set's boxes need their size
+OTHER_FINDINGS = 0.4  # share of the films with a finding that have each of those which the phantom has no look of
 # Findings of the phantom and what CheXpert and NIH call them.
 _CHEXPERT = {
     "opacity": "Lung Opacity",
@@ -41,10 +38,11 @@ _NIH = {"opacity": "Infiltration", "nodule": "Nodule", "effusion": "Effusion", "
 
 @dataclass(frozen=True)
 class Films:
-    """Phantom films: images (N, DRAWN, DRAWN) uint8; findings (N, DRAWN, DRAWN) bool; table with labels, sex, age."""
+    """Phantom films: images (N, DRAWN, DRAWN) uint8; findings and lungs alike, bool; table with labels, sex, age."""
 
     images: np.ndarray
     findings: np.ndarray
+    lungs: np.ndarray
     table: pd.DataFrame
 
     def __len__(self) -> int:
@@ -62,11 +60,11 @@ def write_miniature(layout: str, root: Path, folder: str, patients: int, seed: i
 
 def draw(patients: int, seed: int) -> Films:
     """Draw phantom films of `patients`, one or two each."""
-    options = {"patients": patients, "seed": seed, "prevalence": {"opacity": 0.5, "effusion": 0.4}}
+    options = {"patients": patients, "seed": seed, "prevalence": {"opacity": 0.5, "effusion": 0.4, "nodule": 0.3}}
     made = phantom.prepare(options, {"size": DRAWN, "channels": 1}, seed, None)
     assert made.masks is not None
-    finding = made.masks[..., made.mask_names.index("finding")].astype(bool)
-    return Films(made.images[..., 0], finding, made.table)
+    finding, lungs = (made.masks[..., made.mask_names.index(name)].astype(bool) for name in ("finding", "lungs"))
+    return Films(made.images[..., 0], finding, lungs, made.table)
 
 
 def _chexpert(place: Path, films: Films) -> None:
@@ -80,6 +78,8 @@ def _chexpert(place: Path, films: Films) -> None:
         labels = dict.fromkeys(CHEXPERT, "")
         positive = [name for column, name in _CHEXPERT.items() if films.table[column].iloc[i] == 1]
         labels |= dict.fromkeys(positive, "1.0")
+        if positive and i > 3:
+            labels |= dict.fromkeys(_others(i), "1.0")
         labels["No Finding"] = "" if positive else "1.0"
         sex, age = films.table["sex"].iloc[i], int(films.table["age"].iloc[i])
         row = {"Path": path, "Sex": {"F": "Female", "M": "Male"}[sex], "Age": age}
@@ -124,7 +124,10 @@ def _mimic_cxr_jpg(place: Path, films: Films) -> None:
             )  # fmt: skip
             split.append({"dicom_id": name, "study_id": study, "subject_id": subject, "split": part})
         first = own.iloc[0]
-        found = {name: "1.0" for column, name in _CHEXPERT.items() if first[column] == 1} or {"No Finding": "1.0"}
+        found = {name: "1.0" for column, name in _CHEXPERT.items() if first[column] == 1}
+        if found and number > 3:
+            found |= dict.fromkeys(_others(number), "1.0")
+        found = found or {"No Finding": "1.0"}
         labels.append({"subject_id": subject, "study_id": study, **dict.fromkeys(CHEXPERT, ""), **found})
         if number != 1:  # no match in MIMIC-IV
             people.append({"subject_id": subject, "gender": first["sex"], "anchor_age": 40, "anchor_year": 2178})
@@ -251,6 +254,32 @@ def _padchest(place: Path, films: Films) -> None:
     _csv(place / PADCHEST[0], pd.DataFrame(rows))
 
 
+def _shenzhen(place: Path, films: Films) -> None:
+    """Traps: one film a patient, readings as they were typed, an age in months."""
+    for i, (_, row) in enumerate(films.table.reset_index().drop_duplicates("patient_id").iterrows()):
+        name = f"CHNCXR_{i + 1:04d}_{int(row['opacity'])}"
+        _write(place / f"CXR_png/{name}.png", films.images[row["index"]], "PNG")
+        sex, age = {"F": "femal", "M": "male"}[row["sex"]], "16month" if i == 0 else f"{int(row['age'])}yrs"
+        write_text(place / f"ClinicalReadings/{name}.txt", f"{sex} {age}\n{'PTB' if row['opacity'] else 'normal'}")
+
+
+def _montgomery(place: Path, films: Films) -> None:
+    """Traps: two masks a film, a patient with two films under two names."""
+    for i, (_, row) in enumerate(films.table.iterrows()):
+        name = f"MCUCXR_{i + 1:04d}_{int(row['opacity'])}"
+        _write(place / f"CXR_png/{name}.png", films.images[i], "PNG")
+        same = int(np.flatnonzero(films.table["patient_id"] == row["patient_id"])[0])
+        text = f"Patient's Sex: {row['sex']} \nPatient's Age: {int(row['age']):03d}Y\n"
+        if same != i:
+            text += f"(same pt as MCUCXR_{same + 1:04d}_{int(films.table['opacity'].iloc[same])})"
+        write_text(place / f"ClinicalReadings/{name}.txt", text)
+        lungs = films.lungs[i].astype(np.uint8) * 255
+        half = DRAWN // 2
+        sides = {"rightMask": np.arange(DRAWN) < half, "leftMask": np.arange(DRAWN) >= half}
+        for side, columns in sides.items():
+            _write(place / f"ManualMask/{side}/{name}.png", lungs * columns.astype(np.uint8), "PNG")
+
+
 def _siim_acr(place: Path, films: Films) -> None:
     """Traps: a leading blank in ` EncodedPixels`, several rows of a film."""
     lines = ["ImageId, EncodedPixels"]
@@ -271,7 +300,16 @@ MINIATURES: Mapping[str, Callable[[Path, Films], None]] = {
     "vindr_cxr": _vindr_cxr,
     "padchest": _padchest,
     "siim_acr": _siim_acr,
+    "shenzhen": _shenzhen,
+    "montgomery": _montgomery,
 }
+
+
+def _others(number: int) -> list[str]:
+    """Return findings that the phantom has no look of, drawn by a film's number."""
+    others = [name for name in CHEXPERT if name not in _CHEXPERT.values() and name != "No Finding"]
+    drawn = np.random.default_rng(number).random(len(others)) < OTHER_FINDINGS
+    return [name for name, found in zip(others, drawn, strict=True) if found]
 
 
 def _enlarged(film: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from synthgain.datasets.columns import Columns, named_column, read_columns
 from synthgain.datasets.entries.options import JobRows, Site
-from synthgain.datasets.files import Pictures
+from synthgain.datasets.files import Pictures, plain_path
 from synthgain.datasets.geometry import Geometry, fit_image, fit_mask
 from synthgain.datasets.masks import (
     Findings,
@@ -125,14 +125,16 @@ def _filtered(rows: pd.DataFrame, options: JobRows, file: str) -> pd.DataFrame:
 def _ids(rows: pd.DataFrame, columns: Columns, options: JobRows, file: str) -> dict[str, pd.Series]:
     """Return image_id, patient_id and site of every row; rows without an id are quarantined, doubtful ids noted."""
     paths = named_column(rows, options.image, file, "image")
-    images = paths.copy() if options.image_id is None else _id_column(rows, options.image_id, file, "image_id")
+    images = pd.Series([plain_path(path) if path else "" for path in paths], dtype=object)  # one file, one id
+    if options.image_id is not None:
+        images = _id_column(rows, options.image_id, file, "image_id")
     patients = images
     if options.patient_id is not None:
         patients = _id_column(rows, options.patient_id, file, "patient_id")
         columns.notes += _spelling_notes(named_column(rows, options.patient_id, file, "patient_id"), patients)
     for what, cells in (("image", images), ("patient", patients)):
         for row, cell in enumerate(cells):
-            if not cell or (looks_missing(cell) and cells is not paths):
+            if not cell or (looks_missing(cell) and (what == "patient" or options.image_id is not None)):
                 columns.quarantined.setdefault(row, f"no {what} id" + (f" ({cell!r})" if cell else ""))
     return {"image_id": images, "patient_id": patients, "site": _sites(rows, options.site, file)}
 

@@ -1,7 +1,7 @@
 """Train, validation and test parts: whole patients and duplicate groups on one side, stratified or from a column."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,20 @@ PARTS = ("train", "validation", "test")
 ALIASES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
            "validation": "validation", "test": "test", "testing": "test"}  # fmt: skip
 _NUMBER_BINS = 4  # continuous columns are stratified by quartile
+
+
+@dataclass(frozen=True)
+class SplitColumn:
+    """A column that divides a data set.
+
+    map: {value: part}, without it the usual words; on_conflict: refuse or regroup; validation: share of the training
+    images to set aside where the column names no validation part.
+    """
+
+    name: str
+    map: Mapping[str, str] = field(default_factory=dict)
+    on_conflict: str = "refuse"
+    validation: float | None = None
 
 
 def label_indicators(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -78,18 +92,17 @@ def split_by_fractions(
 
 
 def split_from_column(
-    table: pd.DataFrame, groups: np.ndarray, column: Mapping[str, Any], labels: pd.DataFrame, rng: np.random.Generator
+    table: pd.DataFrame, groups: np.ndarray, column: SplitColumn, labels: pd.DataFrame, rng: np.random.Generator
 ) -> tuple[np.ndarray, int]:
     """Return (N,) part names read from a column, and the number of groups moved to training.
 
-    column: {name, map: {value: part}, on_conflict: refuse|regroup, validation: share of the training images to set
-    aside where the column names no validation part}. A patient (or duplicates) in two parts stops, or with `regroup`
+    A patient (or duplicates) in two parts stops, or with `regroup`
     goes to training as a whole.
     """
-    name = column["name"]
+    name = column.name
     if name not in table.columns:
         raise SynthGainError(f"split: no column {name!r}; list it under the data set's `keep`")
-    mapping = Lookup(column.get("map") or ALIASES)
+    mapping = Lookup(column.map or ALIASES)
     values = table[name].astype(str)
     unknown = values[[value not in mapping for value in values]]
     if len(unknown):
@@ -101,13 +114,13 @@ def split_from_column(
         raise SynthGainError(f"split: {name} maps to {wrong[0]!r}; parts are {', '.join(PARTS)}")
     inside = pd.Series(parts).groupby(groups).nunique()
     crossing = inside.index.to_numpy()[inside.to_numpy() > 1]
-    if len(crossing) and column.get("on_conflict", "refuse") != "regroup":
+    if len(crossing) and column.on_conflict != "regroup":
         raise SynthGainError(
             f"split: {_crossing_text(table, groups, parts, int(crossing[0]))} ({len(crossing)} such groups); "
             "mend the column, or set on_conflict: regroup to move them to training"
         )
     parts[np.isin(groups, crossing)] = "train"
-    share = float(column.get("validation") or 0)
+    share = column.validation or 0
     if share and "validation" not in parts:
         rows = np.flatnonzero(parts == "train")
         within = np.unique(groups[rows], return_inverse=True)[1]
@@ -139,7 +152,7 @@ def assert_disjoint(split: pd.DataFrame, groups: np.ndarray | None = None) -> No
     unknown = set(split["part"]) - set(PARTS)
     if unknown:
         raise SynthGainError(f"split: unknown part {sorted(map(str, unknown))[0]!r}; parts are {', '.join(PARTS)}")
-    keys: dict[str, Any] = {"patient": split["patient_id"], "image": split["image_id"]}
+    keys: dict[str, pd.Series] = {"patient": split["patient_id"], "image": split["image_id"]}
     if groups is not None:
         keys["duplicate group of"] = split["image_id"].groupby(groups).transform("first")
     for what, key in keys.items():

@@ -65,6 +65,7 @@ class Cell:
     real: Dataset | None
     validation: Dataset
     pools: dict[tuple[Path, ...], Rows] = field(default_factory=dict)  # replicas read last, by their manifests
+    attempt: int = 0  # of a replicate: 1 after a training that diverged
 
     @property
     def where(self) -> str:
@@ -74,11 +75,12 @@ class Cell:
     @property
     def fraction(self) -> float:
         """Share of the training patients, and of the validation patients, that the arm uses."""
-        return self.arm.real_fraction
+        return self.arm.fraction
 
     def seed_of(self, step: str, replicate: int) -> int:
-        """Return the seed of a step: of study, model and replicate only, the same in every arm."""
-        return integer_seed(study=self.seed, step=step, model=self.model.name, replicate=replicate)
+        """Return the seed of a step: of study, model, replicate and attempt only, the same in every arm."""
+        keys = {"attempt": self.attempt} if self.attempt else {}
+        return integer_seed(study=self.seed, step=step, model=self.model.name, replicate=replicate, **keys)
 
     def validation_rows(self) -> Rows:
         """Return the real validation rows, cut like the training rows."""
@@ -145,7 +147,7 @@ class Cell:
         if len(pool) == 0:
             raise SynthGainError(f"{where}: zero images with a {self.task.wanted} in pool {self.arm.synthetic}")
         base = len(real) if real is not None else self._base(pool)
-        own = real if self.fraction < 1 and self.arm.source == self.arm.real else None
+        own = real if self.fraction < 1 and self.arm.source == self.arm.real else self._labelled_source()
         return supplement(pool, supplement_count(self.ratio, base), own, where, self.arm.filtered)
 
     def _pool(self, replicas: list[Input], where: str) -> Rows:
@@ -180,9 +182,17 @@ class Cell:
     def _base(self, pool: Rows | None) -> int:
         """Return how many labelled rows the pool copies: its source's for training, else those of a replica."""
         if self.arm.source == self.validation.name:
-            return len(rows_of(self.validation, "train", self.task, 1.0, self.seed).labelled())
+            return len(self._source_rows())
         assert pool is not None
         return int((pool.copies == pool.copies.min()).sum())
+
+    def _source_rows(self) -> Rows:
+        """Return the labelled rows that the pool copies, of the patients whose labels the arm has."""
+        return rows_of(self.validation, "train", self.task, self.arm.label_fraction, self.seed).labelled()
+
+    def _labelled_source(self) -> Rows | None:
+        """Return the rows whose children an arm without real images takes, None for those of all rows."""
+        return self._source_rows() if self.arm.real is None and self.arm.label_fraction < 1 else None
 
     def _weights(self, kept: list[Rows], where: str) -> np.ndarray | None:
         if self.arm.balance is None:

@@ -1,7 +1,7 @@
 """The classification task: binary, multi-label or multi-class; targets, loss, balance, scores and their long table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, cast
 
 import numpy as np
@@ -42,10 +42,12 @@ class Task:
     kind: Kind
     targets: tuple[str, ...]
     labels: tuple[str, ...]
+    smoothing: float = 0.0  # of the targets in training
 
     metric: ClassVar[str] = "auroc"
     structures: ClassVar[tuple[str, ...]] = ()
     window: ClassVar[int | None] = None
+    chance: ClassVar[float] = 0.0
     prediction_batch: ClassVar[int] = PREDICTION_BATCH
 
     @property
@@ -67,7 +69,10 @@ class Task:
         require_every_class(self, np.concatenate([rows.targets for rows in parts]), where)
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return `masked_loss`."""
+        """Return `masked_loss` of the smoothed targets (Szegedy et al. 2016); unknown ones stay so."""
+        classes = len(self.labels) if self.kind == "multi-class" else 2
+        if self.smoothing:
+            targets = targets + self.smoothing * (1 / classes - targets)
         return masked_loss(self, logits, targets, weights)
 
     def validate(self, batches: Batches) -> tuple[float, float]:
@@ -157,7 +162,7 @@ def probabilities(task: Task, logits: torch.Tensor) -> torch.Tensor:
 
 def new_task(model: PredictionModel, images: ImageSet, where: str) -> Task:
     """Return the task of a model's slice on a data set; SynthGainError where they do not fit."""
-    return task_of(model.targets, images.columns, where)
+    return replace(task_of(model.targets, images.columns, where), smoothing=model.label_smoothing)
 
 
 def trained_task(model: PredictionModel, facts: TaskFacts) -> Task:

@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from synthgain.entry import Entry, Name, Number, Options, Share
+from synthgain.entry import Entry, Name, Number, OmittedWhen, Options, Share
 from synthgain.networks.options import NetworkChoice
 
+Diverged = Literal["refuse", "chance", "next_seed"]
 Amount = Annotated[Number, Field(ge=0)]
 Chance = Annotated[Number, Field(ge=0, le=1)]
 
@@ -92,6 +93,12 @@ class ArmRecipe(Entry):
     real_fraction: Share = Field(
         1.0, gt=0, description="Share of its training patients (validation is cut the same way)."
     )
+    label_fraction: Annotated[Share, OmittedWhen(1.0)] = Field(
+        1.0,
+        gt=0,
+        description="Share of these whose labels are known, the patients of a generator's label_fraction: the others, "
+        "and their children in the pool, are left out.",
+    )
     synthetic: Name | None = Field(None, description="Pool of synthetic images.")
     repeat: bool = Field(False, description="Repeat the real images instead: the A/A control.")
     steps_factor: float = Field(1.0, gt=0, description="2: twice the steps (real_long).")
@@ -105,6 +112,17 @@ class ArmRecipe(Entry):
     mixing: Mixing = Field(Mixing(), description="How real and synthetic images share a batch.")
     balance: Balance | None = Field(None, description="Oversample or re-weight instead of synthesising.")
     pretrain: Pretrain | None = Field(None, description="Pretrain on synthetic, fine-tune on real.")
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training patients whose images and labels the arm learns from."""
+        return self.real_fraction * self.label_fraction
+
+    @property
+    def plain(self) -> bool:
+        """True for real images alone, trained in the standard way."""
+        special = self.synthetic or self.repeat or self.balance or self.pretrain
+        return not special and self.steps_factor == 1.0 and self.augmentation == "standard"
 
 
 class Arm(ArmRecipe):
@@ -157,6 +175,7 @@ class PredictionModel(BaseModel):
     task_module: str = "classification"
     targets: list[str] = []
     structures: list[str] = []
+    label_smoothing: float = 0.0  # of classifiers, in training alone
     network: NetworkChoice | None = None  # None: trivial floors, which need none
     precision: Literal["float32", "bfloat16"] = "float32"
     window: int | None = None
@@ -173,10 +192,17 @@ class TrainingModel(PredictionModel):
     learning_rate: float
     weight_decay: float
     warmup_steps: int
-    schedule: Literal["cosine", "constant"]
+    schedule: Literal["cosine", "constant", "step"]
+    step_at: float = 1 / 3
+    step_factor: float = 0.1
     validate_every: int
     selection: Literal["real_validation", "synthetic", "last"]
     selection_metric: str
     compile: bool = False
     pretrained: str | None = None
+    pretrained_encoder: str | None = None
+    diverged: Diverged = "next_seed"
+    optimiser: Literal["adamw", "lion"] = "adamw"
+    ema_decay: float | None = None
+    patience: int | None = None
     augmentation: dict[str, bool | dict[str, Number]] = {}

@@ -29,6 +29,18 @@ class Place:
     device: torch.device
 
 
+class AtChance(nn.Module):
+    """A network that tells nothing: the same logit for everything, in the shape of its network's output."""
+
+    def __init__(self, network: nn.Module, logit: float) -> None:
+        super().__init__()
+        self.network, self.logit = network, logit
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the constant."""
+        return torch.full_like(self.network(images), self.logit)
+
+
 def build_network(
     entry: NetworkChoice | None, in_channels: int, outputs: int, image_size: int, where: str
 ) -> nn.Module:

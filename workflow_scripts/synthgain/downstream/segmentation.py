@@ -44,6 +44,7 @@ class Segmentation:
     kind: ClassVar[str] = "segmentation"
     metric: ClassVar[str] = "dice"
     prediction_batch: ClassVar[int] = PREDICTION_BATCH
+    chance: ClassVar[float] = -30.0  # nothing is found
 
     @property
     def structures(self) -> tuple[str, ...]:

@@ -40,6 +40,10 @@ class TaskLike(Protocol):
         """Mask planes to gather, in this order; none for a classifier."""
 
     @property
+    def chance(self) -> float:
+        """Logit that tells nothing: 0 for a classifier, of masks one by which nothing is found."""
+
+    @property
     def window(self) -> int | None:
         """Side in px of what the network sees at a time; None: the whole image."""
 

@@ -17,6 +17,7 @@ from synthgain.data.batch_order import mix
 from synthgain.device import compiled, load_optimizer, memory_format
 from synthgain.downstream.arms import TrainingSet
 from synthgain.downstream.augmentation import Augmentation, augment, random_crops
+from synthgain.downstream.optimisers import OPTIMISERS, Average
 from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.prediction import predict_batches
 from synthgain.downstream.rows import BatchStore, Rows, batch_targets, mask_store
@@ -29,6 +30,14 @@ from synthgain.runtime.errors import SynthGainError
 SAVE_SHARE = 0.02  # of the time at most goes into saving …
 SAVE_SECONDS = 1.0  # … and no two saves are closer than this
 LOSS_CHECK_STEPS = 25  # a device is asked for its losses this often, and before every validation and save
+
+
+class DivergedError(SynthGainError):
+    """A loss that is not finite: the training failed, which is a result of its recipe. step: from 1."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -90,12 +99,14 @@ def log_columns(task: TaskLike) -> tuple[str, ...]:
 
 
 def learning_rate(recipe: TrainingModel, step: int, steps: int) -> float:
-    """Return the rate of step `step` (from 0) of a phase of `steps`: linear warm-up, then cosine to 0 or constant."""
+    """Return the rate of step `step` (from 0) of a phase of `steps`: linear warm-up, then as scheduled."""
     warmup = min(recipe.warmup_steps, steps // 2)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / (warmup + 1)
     if recipe.schedule == "constant":
         return recipe.learning_rate
+    if recipe.schedule == "step":
+        return recipe.learning_rate * (recipe.step_factor if step >= round(recipe.step_at * steps) else 1.0)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
@@ -130,6 +141,7 @@ class Trainer:
         self.weights = torch.from_numpy(data.weights).to(device)
         self.progressed = Progressed()
         self.optimiser = self._new_optimiser()
+        self.average = None if recipe.ema_decay is None else Average(self.network, recipe.ema_decay)
         self._losses: list[torch.Tensor] = []
         for store in (data.store, data.masks, validation.store, validation.masks):
             if store is not None:
@@ -138,7 +150,7 @@ class Trainer:
     def train(self, checkpoints: Checkpoints, stop: StopSignal | None = None) -> Progressed:
         """Run to the last step and return what was reached; `best` holds the chosen weights.
 
-        Raises Terminated after saving where `stop` was requested, SynthGainError for a loss that is not finite.
+        Raises Terminated after saving where `stop` was requested, DivergedError for a loss that is not finite.
         """
         done = self._restore(checkpoints)
         note_environment(done.environments, environment(self.device), from_step=done.step)
@@ -146,7 +158,7 @@ class Trainer:
         if not checkpoints.load_latest():
             self._save(checkpoints)
         started, saved, cost = time.monotonic() - done.seconds, time.monotonic(), 0.0
-        while done.step < self.data.steps:
+        while done.step < self.data.steps and not self._worn_out():
             self._step()
             done.seconds = time.monotonic() - started
             if done.step % self.recipe.validate_every == 0 or done.step == self.data.steps:
@@ -161,6 +173,20 @@ class Trainer:
             if stopped:
                 raise Terminated(f"{self.where} at step {done.step}, state saved")
         return done
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the average, if there is one."""
+        return self.network if self.average is None else self.average.network
+
+    def _worn_out(self) -> bool:
+        """True where `patience` validations of the last phase brought nothing better."""
+        done, patience = self.progressed, self.recipe.patience
+        return (
+            patience is not None
+            and bool(done.best)
+            and done.step - done.best_step >= (patience * self.recipe.validate_every)
+        )
 
     def _step(self) -> None:
         done = self.progressed
@@ -188,6 +214,8 @@ class Trainer:
         self.optimiser.step()
         self._losses.append(loss.detach())
         done.step += 1
+        if self.average is not None:
+            self.average.update(self.network, done.step)
         synthetic = int(self.data.synthetic[rows].sum())
         done.synthetic_exposures += synthetic
         done.real_exposures += len(rows) - synthetic
@@ -195,16 +223,17 @@ class Trainer:
             self._collect_losses()
 
     def _collect_losses(self) -> None:
-        """Add the losses since the last call to the running sum; SynthGainError where one is not finite."""
+        """Add the losses since the last call to the running sum; DivergedError where one is not finite."""
         if not self._losses:
             return
         losses = torch.stack(self._losses).double().cpu()
         bad = torch.nonzero(~losses.isfinite()).flatten()
         if len(bad):
             step = self.progressed.step - len(losses) + int(bad[0]) + 1
-            raise SynthGainError(
+            raise DivergedError(
                 f"{self.where}, step {step}: loss is {float(losses[bad[0]])}; "
-                "lower the learning rate or use precision: float32"
+                "lower the learning rate or use precision: float32",
+                step,
             )
         for value in losses.tolist():  # one by one: the sum does not depend on when it was collected
             self.progressed.sum_loss += value
@@ -214,9 +243,10 @@ class Trainer:
         self._collect_losses()
         done = self.progressed
         precision = self.recipe.precision
-        loss, metric = self.task.validate(self.validation.batches(self.task, self.network, self.device, precision))
+        loss, metric = self.task.validate(self.validation.batches(self.task, self.judged, self.device, precision))
         if not math.isfinite(loss):
-            raise SynthGainError(f"{self.where}, step {done.step}: validation loss is {loss}; lower the learning rate")
+            message = f"{self.where}, step {done.step}: validation loss is {loss}; lower the learning rate"
+            raise DivergedError(message, done.step)
         index, local = self.data.place(done.step - 1)
         if index == len(self.data.phases) - 1:
             self._select(loss, metric)
@@ -239,12 +269,10 @@ class Trainer:
         score = -metric if by_metric else loss
         if self.recipe.selection == "last" or not done.best or score < done.best_score:
             done.best_score, done.best_step, done.best_metric, done.best_loss = score, done.step, metric, loss
-            done.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+            done.best = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
 
-    def _new_optimiser(self) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            self.network.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True
-        )
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        return OPTIMISERS[self.recipe.optimiser](self.network, self.recipe)
 
     def _save(self, checkpoints: Checkpoints) -> None:
         self._collect_losses()
@@ -252,7 +280,12 @@ class Trainer:
         network = {name: value.contiguous() for name, value in self.network.state_dict().items()}
         checkpoints.save(
             self.progressed.step,
-            {"network": network, "optimiser": self.optimiser.state_dict(), "progressed": state},
+            {
+                "network": network,
+                "optimiser": self.optimiser.state_dict(),
+                "progressed": state,
+                **({} if self.average is None else {"average": self.average.state()}),
+            },
         )
 
     def _restore(self, checkpoints: Checkpoints) -> Progressed:
@@ -262,4 +295,6 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             load_optimizer(self.optimiser, state["optimiser"])
             self.progressed = Progressed(**state["progressed"])
+            if self.average is not None:
+                self.average.network.load_state_dict(state["average"])
         return self.progressed

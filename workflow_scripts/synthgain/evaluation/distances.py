@@ -36,14 +36,22 @@ def kernel_matrix(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (product / x.shape[1] + KID_OFFSET) ** KID_DEGREE
 
 
-def kernel_distance(kernel: np.ndarray, first: int) -> float:
+def kernel_distance(kernel: np.ndarray, first: int, patients: np.ndarray | None = None) -> float:
     """Unbiased squared MMD from the (n + m, n + m) kernel of x (the `first` rows) stacked on y.
 
+    patients: (n + m,) one label per row; default: one image per patient. Images of one patient are alike, so that pairs
+    of them are left out, as each image's pair with itself is: else several images per patient bias it upwards.
     With `kernel_matrix` this is KID on the full sample, not on the customary subsets; may be negative.
     """
     member = np.zeros((len(kernel), 1))
     member[:first] = 1.0
-    return float(_distances(kernel, member)[0])
+    return float(_distances(kernel, member, np.arange(len(kernel)) if patients is None else patients)[0])
+
+
+def owners_apart(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """One code per row of both sets: a synthetic image is no image of its parent, only one side's images share one."""
+    first, second = np.unique(synthetic, return_inverse=True)[1], np.unique(real, return_inverse=True)[1]
+    return np.concatenate([first, second + 1 + first.max(initial=0)])
 
 
 def kernel_distance_p(
@@ -54,32 +62,32 @@ def kernel_distance_p(
     patients: (n + m,) one label per row; a synthetic image carries a label that no real image has. A
     patient at the border is cut, so that the sizes stay equal. One-sided (distances only grow).
     """
-    observed = kernel_distance(kernel, first)
+    observed = kernel_distance(kernel, first, patients)
     _, code = np.unique(patients, return_inverse=True)
     member = np.zeros((len(kernel), permutations))
     for column in range(permutations):
         rank = rng.permutation(code.max() + 1)[code]
         member[np.argsort(rank, kind="stable")[:first], column] = 1.0
-    drawn = _distances(kernel, member)
+    drawn = _distances(kernel, member, patients)
     return float((1 + np.sum(drawn >= observed)) / (1 + permutations))
 
 
-def _distances(kernel: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """Unbiased squared MMD for each column of `member` (rows, columns) in {0, 1}; equal column sums."""
+def _distances(kernel: np.ndarray, member: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Unbiased squared MMD for each column of `member` (rows, columns) in {0, 1}; pairs of different patients only."""
     total, n = len(kernel), float(member[:, 0].sum())
-    m = total - n
-    if n < 2 or m < 2:
-        raise ValueError(f"a kernel distance needs two rows on each side, got {int(n)} and {int(m)}")
-    diagonal = np.diag(kernel)
-    product = kernel @ member
-    within = (member * product).sum(0)
-    everything, rows = kernel.sum(), member.T @ kernel.sum(1)
+    if n < 2 or total - n < 2:
+        raise ValueError(f"a kernel distance needs two rows on each side, got {int(n)} and {int(total - n)}")
+    different = (patients[:, None] != patients[None, :]).astype(np.float64)
+    within, rest, across = _mean_pairs(kernel * different, member) / _mean_pairs(different, member)
+    return np.asarray(within + rest - 2.0 * across)
+
+
+def _mean_pairs(values: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Sums (3, columns) of a symmetric matrix over pairs within a column's rows, within the others, and across."""
+    product = values @ member
+    within, rows = (member * product).sum(0), member.T @ values.sum(1)
     across = rows - within
-    rest = everything - 2.0 * across - within
-    own = diagonal @ member
-    first = (within - own) / (n * (n - 1))
-    second = (rest - (diagonal.sum() - own)) / (m * (m - 1))
-    return np.asarray(first + second - 2.0 * across / (n * m))
+    return np.stack([within, values.sum() - 2.0 * across - within, across])
 
 
 def _check(x: np.ndarray, y: np.ndarray) -> None:

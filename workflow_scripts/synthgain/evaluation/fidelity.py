@@ -15,6 +15,7 @@ from synthgain.evaluation.distances import (
     kernel_distance,
     kernel_distance_p,
     kernel_matrix,
+    owners_apart,
     prdc,
     squared_distances,
 )
@@ -49,17 +50,22 @@ class Side:
 class Pairs:
     """Features (N, d) of both sets, and what every pair of rows needs: computed once, read by each subset of rows.
 
-    distances: (N, N) squared Euclidean. kernel: (N, N) of KID.
+    distances: (N, N) squared Euclidean, infinite between two images of a patient: a neighbour is another patient's.
+    kernel: (N, N) of KID. patients: (N,).
     """
 
     features: np.ndarray
     distances: np.ndarray
     kernel: np.ndarray
+    patients: np.ndarray
 
     @classmethod
-    def of(cls, features: np.ndarray) -> "Pairs":
+    def of(cls, features: np.ndarray, patients: np.ndarray) -> "Pairs":
         """Compute both matrices."""
-        return cls(features, squared_distances(features, features), kernel_matrix(features, features))
+        distances = squared_distances(features, features)
+        same = patients[:, None] == patients[None, :]
+        distances[same & ~np.eye(len(patients), dtype=bool)] = np.inf
+        return cls(features, distances, kernel_matrix(features, features), patients)
 
 
 def compare(pairs: Pairs, synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -67,7 +73,7 @@ def compare(pairs: Pairs, synthetic: np.ndarray, real: np.ndarray) -> np.ndarray
     both, distances = np.concatenate([synthetic, real]), pairs.distances
     values = {
         "fd": frechet_distance(pairs.features[synthetic], pairs.features[real]),
-        "kid": kernel_distance(pairs.kernel[np.ix_(both, both)], len(synthetic)),
+        "kid": kernel_distance(pairs.kernel[np.ix_(both, both)], len(synthetic), pairs.patients[both]),
         "vendi": vendi_score(pairs.features[synthetic]),
         **prdc(
             distances[np.ix_(real, real)], distances[np.ix_(synthetic, synthetic)], distances[np.ix_(real, synthetic)]
@@ -135,7 +141,7 @@ def floor_values(
     members = {name: side.members(group) for name, side in references.items()}
     features = np.concatenate([side.features[members[name]] for name, side in references.items()])
     patients = np.concatenate([side.patients[members[name]] for name, side in references.items()])
-    pairs = Pairs.of(features)
+    pairs = Pairs.of(features, patients)
     return np.stack([compare(pairs, *disjoint_halves(patients, n, rng)) for _ in range(splits)])
 
 
@@ -151,13 +157,15 @@ def _against(
     ours = rng.permutation(synthetic.members(group))[:n]
     theirs = rng.permutation(reference.members(group))[:n]
     x_patients, y_patients = synthetic.patients[ours], reference.patients[theirs]
-    pairs = Pairs.of(np.concatenate([synthetic.features[ours], reference.features[theirs]]))
+    features = np.concatenate([synthetic.features[ours], reference.features[theirs]])
+    owners = owners_apart(x_patients, y_patients)
+    pairs = Pairs.of(features, owners)
     value = compare(pairs, np.arange(n), n + np.arange(n))
     se = np.full(len(METRICS), np.nan)
     if group == EVERYONE:  # a tenth of a small subgroup is a handful of patients, and 20 evaluations each cost most
         groups = patient_groups(x_patients, rng), patient_groups(y_patients, rng)
         se = jackknife_se(lambda a, b: compare(pairs, a, n + b), *groups)
-    p = kernel_distance_p(pairs.kernel, n, np.concatenate([x_patients, y_patients]), rng)
+    p = kernel_distance_p(pairs.kernel, n, owners, rng)
     dimensions = pairs.features.shape[1]
     wide = n < 2 * dimensions
     rows = []

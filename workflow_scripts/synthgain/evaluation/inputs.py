@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageStore, job_dataset, planes_of
+from synthgain.data.order import joint_levels
 from synthgain.data.replicas import Replicas, read_replicas
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
@@ -205,7 +206,4 @@ def _discrete(columns: Columns) -> list[str]:
 
 
 def _joint(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    joined = np.full(len(table), "", dtype=object)
-    for name in names:
-        joined = joined + "|" + table[name].astype(str).to_numpy().astype(object)
-    return joined.astype(str)
+    return joint_levels(table, names).to_numpy(dtype=str)

@@ -50,7 +50,8 @@ def denoising_losses(
         planes = None if masks is None else mask_batch(masks[rows])
         if planes is not None and generator.output != "image":
             clean, planes = torch.cat([clean, planes], dim=1), None
-        clean = clean.to(device)
+        with torch.inference_mode():
+            clean = generator.encode(clean.to(device))
         given = (table.iloc[rows],) if planes is None else (table.iloc[rows], planes)
         condition = generator.encode_conditions(*given)
         ids = table["image_id"].astype(str).iloc[rows].tolist()

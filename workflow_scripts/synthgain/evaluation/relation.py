@@ -1,10 +1,12 @@
-"""Does a fidelity number predict usefulness here? Rank correlation over pools, linear relation within replicates."""
+"""Does a fidelity number predict usefulness here? Rank correlation over pools.
+
+A pool is one point: it has one fidelity and one effect of its own, however many ratios and replicates train on it. (A
+relation within replicates counts each pool again in every replicate, and rejects a true null in half of the cases.)
+"""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
-
-from synthgain.evaluation.resampling import Z_95
 
 COLUMNS = ("space", "reference", "metric", "method", "configurations", "n", "value", "low", "high", "p", "note")
 LEAST_CONFIGURATIONS = 8  # below, a rank correlation over generators says nothing
@@ -12,7 +14,7 @@ RESAMPLES = 2000
 
 
 def relate(fidelity: pd.DataFrame, gains: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Return one row per fidelity number and method ("spearman", "rm_corr"), columns COLUMNS.
+    """Return one row per fidelity number and method (`spearman`), columns COLUMNS.
 
     fidelity: configuration, index, space, reference, metric, excess. gains: configuration, index, replicate,
     gain. A configuration is a pool (generator, snapshot, sampler): its gain is the mean over ratios and replicates,
@@ -27,7 +29,6 @@ def relate(fidelity: pd.DataFrame, gains: pd.DataFrame, rng: np.random.Generator
         blank = dict.fromkeys(COLUMNS, np.nan) | dict(zip(keys, names, strict=True))
         blank |= {"configurations": len(means), "note": ""}
         rows.append(blank | {"method": "spearman", "n": len(means)} | _spearman(means, rng))
-        rows.append(blank | {"method": "rm_corr", "n": len(joined)} | _within(joined))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -45,23 +46,6 @@ def _spearman(means: pd.DataFrame, rng: np.random.Generator) -> dict[str, object
             drawn.append(float(spearmanr(x[rows], y[rows]).statistic))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"value": float(found.statistic), "low": float(low), "high": float(high), "p": float(found.pvalue)}
-
-
-def _within(joined: pd.DataFrame) -> dict[str, object]:
-    """Repeated-measures correlation (Bakdash & Marusich 2017): common slope of gain on excess within replicates."""
-    means = joined.groupby(["replicate", "configuration"], as_index=False)[["excess", "gain"]].mean()
-    if means["configuration"].nunique() < LEAST_CONFIGURATIONS:
-        return {"note": _too_few(means["configuration"].nunique())}
-    if means["replicate"].nunique() < 3:
-        return {"note": "not computed, because it needs 3 replicates"}
-    import pingouin
-
-    found = pingouin.rm_corr(data=means, x="excess", y="gain", subject="replicate").iloc[0]
-    r, dof = float(found["r"]), int(found["dof"])
-    # pingouin rounds this interval to two decimals; Fisher's z with dof + 2 points, as it computes it.
-    centre, half = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), Z_95 / np.sqrt(dof - 1)
-    low, high = float(np.tanh(centre - half)), float(np.tanh(centre + half))
-    return {"value": r, "low": low, "high": high, "p": float(found["pval"])}
 
 
 def _too_few(count: int) -> str:

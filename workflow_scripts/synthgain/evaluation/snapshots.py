@@ -9,7 +9,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from synthgain.evaluation.distances import kernel_distance, kernel_matrix
+from synthgain.evaluation.distances import kernel_distance, kernel_matrix, owners_apart
 from synthgain.evaluation.memorisation import LEVEL
 from synthgain.evaluation.resampling import jackknife_se, patient_groups
 
@@ -49,13 +49,14 @@ def kid_with_se(
     """KID of two feature sets and its patient-clustered jackknife standard error."""
     kernel = kernel_matrix(*[np.concatenate([synthetic, real])] * 2)
     size = len(synthetic)
+    owners = owners_apart(synthetic_patients, real_patients)
 
     def statistic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         rows = np.concatenate([a, size + b])
-        return np.array([kernel_distance(kernel[np.ix_(rows, rows)], len(a))])
+        return np.array([kernel_distance(kernel[np.ix_(rows, rows)], len(a), owners[rows])])
 
     groups = patient_groups(synthetic_patients, rng), patient_groups(real_patients, rng)
-    return kernel_distance(kernel, size), float(jackknife_se(statistic, *groups)[0])
+    return kernel_distance(kernel, size, owners), float(jackknife_se(statistic, *groups)[0])
 
 
 def has_copies(row: SnapshotRow) -> bool:

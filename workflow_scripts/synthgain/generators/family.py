@@ -13,6 +13,7 @@ from pydantic import Field
 
 from synthgain.entry import Entry, Name
 from synthgain.generators.options import GeneratorTraining, TrainOn
+from synthgain.generators.steering_options import Reward
 from synthgain.networks.options import Network
 
 MASK = "mask"  # among the conditions: the image's mask
@@ -39,6 +40,21 @@ class GeneratorBase(Entry):
     def columns(self) -> list[str]:
         """Table columns among the conditions."""
         return [name for name in self.condition_on if name != MASK]
+
+    @property
+    def prompt_name(self) -> str | None:
+        """The study's prompt that it is told, None for a family or a generator without text."""
+        return None
+
+    @property
+    def steered_by(self) -> Reward | None:
+        """What steers it, None for a generator that learns from real images alone."""
+        return None
+
+    @property
+    def autoencoder_name(self) -> str | None:
+        """The study's autoencoder in whose latents it works, None for a family or a generator that draws pixels."""
+        return None
 
     @property
     def mask_conditioned(self) -> bool:

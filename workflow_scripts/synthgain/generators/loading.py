@@ -33,22 +33,32 @@ class Generator(Protocol):
     network: nn.Module
     encoder: ConditionEncoder
 
-    def null_condition(self, n: int) -> Condition:
-        """Return the condition of `n` samples of which nothing is known."""
+    def null_condition(self, n: int, prompt: str | None = None) -> Condition:
+        """Return the condition of `n` samples of which nothing is known but the `prompt`, if any."""
 
     def encode_conditions(self, table: pd.DataFrame, masks: Tensor | None = None) -> Condition:
         """Return the condition of each row; masks: (N, K, H, W) in {-1, 1}, where the generator takes them."""
 
 
 class Denoiser(Generator, Protocol):
-    """A generator that takes noise away step by step."""
+    """A generator that takes noise away step by step, of images or of their latents (`sample_shape`)."""
 
     sigma_min: float
     sigma_max: float
     sigma_data: float
 
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(channels, H, W) of what is denoised."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the samples (N, *sample_shape) of images (N, *image_shape) in [-1, 1]."""
+
+    def decode(self, samples: Tensor) -> Tensor:
+        """Return the images (N, *image_shape) of samples (N, *sample_shape)."""
+
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        """Return the expected clean image (N, C, H, W) float32 of x = x0 + sigma · noise, sigma (N,)."""
+        """Return the expected clean sample (N, C, H, W) float32 of x = x0 + sigma · noise, sigma (N,)."""
 
     def record(self) -> None:
         """Replay the network from now on as a CUDA graph."""
@@ -83,6 +93,13 @@ def load_generator(folder: Path, snapshot: int | None = None, device: torch.devi
     return generator
 
 
+def check_parts(folder: Path, parts: tuple[str, ...]) -> None:
+    """Compare every file of these subfolders with the manifest's checksum; SynthGainError if one is damaged."""
+    for name, listed in read_manifest(folder / "manifest.json")["files"].items():
+        if name.startswith(tuple(f"{part}/" for part in parts)):
+            check_file(folder, name, listed)
+
+
 class SavedGenerator(BaseModel):
     """What a generator's manifest says of it; image_channels is None where all that it draws is the image."""
 
@@ -92,6 +109,10 @@ class SavedGenerator(BaseModel):
     structures: tuple[str, ...] = ()
     mask_by: str | None = None
     formulation: dict[str, object] = {}
+    text: bool = False
+    autoencoder: str | None = None
+    prompt: dict[str, object] | None = None
+    prompt_columns: dict[str, dict[str, str | list[str]]] = {}
 
     @property
     def drawn_channels(self) -> int:
@@ -110,7 +131,5 @@ def saved_parts(folder: Path, snapshot: int | None, parts: tuple[str, ...]) -> t
     if snapshot is not None and snapshot not in steps:
         raise SynthGainError(f"{folder}: no snapshot {snapshot}; kept are {', '.join(map(str, steps))}")
     place = "" if snapshot is None else f"snapshots/{snapshot}/"
-    for name, listed in manifest["files"].items():
-        if name.startswith(tuple(f"{place}{part}/" for part in parts)):
-            check_file(folder, name, listed)
+    check_parts(folder, tuple(f"{place}{part}" for part in parts))
     return checked(SavedGenerator, manifest, str(folder / "manifest.json")), folder / place

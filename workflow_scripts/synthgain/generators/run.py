@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from synthgain.device import chosen_device, load_optimizer, make_deterministic
 from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.options import GeneratorTraining, TrainingSlice
+from synthgain.generators.options import GeneratorTraining, LoopTraining, TrainingSlice
 from synthgain.generators.snapshots import snapshot_steps
 from synthgain.generators.training_data import TrainingData, job_training_data, training_slice
 from synthgain.runtime.checkpoints import Checkpoints
@@ -25,7 +25,7 @@ from synthgain.runtime.guarded import GuardedFolder
 from synthgain.runtime.processes import RENDEZVOUS
 from synthgain.runtime.settings import settings
 
-Training = TypeVar("Training", bound=GeneratorTraining)
+Training = TypeVar("Training", bound=LoopTraining)
 Stateful = nn.Module | EMAModel | torch.optim.Optimizer  # has state_dict and load_state_dict
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}  # ours: accelerate's
@@ -34,12 +34,12 @@ EMA_INV_GAMMA, EMA_POWER = 1.0, 0.75
 
 
 @dataclass
-class Run(ABC):
-    """What changes while training, and what is made of the slice once; a family says how a step is taken."""
+class LoopRun(ABC):
+    """What changes while training, and what is made of the slice once; who trains says how a step is taken."""
 
     loss_names: ClassVar[tuple[str, ...]] = ("loss",)  # columns of training.csv
 
-    options: GeneratorTraining
+    options: LoopTraining
     data: TrainingData
     accelerator: Accelerator
     seed_keys: dict[str, str | int]
@@ -53,8 +53,13 @@ class Run(ABC):
 
     @property
     @abstractmethod
-    def encoder(self) -> ConditionEncoder:
-        """The generator's condition encoder."""
+    def kept_steps(self) -> list[int]:
+        """Steps whose weights are kept, increasing; the last one is the training's last."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What is trained, for progress lines."""
 
     @property
     @abstractmethod
@@ -79,26 +84,65 @@ class Run(ABC):
 
     @abstractmethod
     def save_parts(self, folder: Path) -> None:
-        """Write the averaged weights of now: `network/` and `condition_encoder/`."""
+        """Write the averaged weights of now, a folder for each part (`PARTS`)."""
 
     @abstractmethod
     def facts(self) -> dict[str, object]:
         """What the manifest says of this family beyond what every family says; `parameters` among it."""
+
+    @abstractmethod
+    def described(self, job: Job) -> dict[str, object]:
+        """What the manifest says of what was trained: names, shapes, conditions."""
 
     def save_extras(self, folder: Path) -> list[str]:
         """Write what the published folder holds besides the network; return the files' names."""
         return []
 
 
-def warmed_up(options: GeneratorTraining, step: int) -> float:
+@dataclass
+class Run(LoopRun):
+    """The training of a generator, of any family."""
+
+    options: GeneratorTraining
+
+    @property
+    @abstractmethod
+    def encoder(self) -> ConditionEncoder:
+        """The generator's condition encoder."""
+
+    @property
+    def kept_steps(self) -> list[int]:
+        return snapshot_steps(self.options)
+
+    @property
+    def title(self) -> str:
+        return f"generator {self.seed_keys['generator']}"
+
+    def described(self, job: Job) -> dict[str, object]:
+        entry = training_slice(TrainingSlice, job)
+        return {
+            "generator": entry.generator,
+            "index": entry.index,
+            "module": job.slice["module"],
+            "network_module": entry.network.module,
+            "condition_on": entry.condition_on,
+            "condition_columns": self.encoder.columns,
+        }
+
+
+def warmed_up(options: LoopTraining, step: int) -> float:
     """Return the learning rate of `step` (from 0) after a linear warm-up."""
     return options.learning_rate * min(1.0, (step + 1) / max(options.warmup_steps, 1))
 
 
-def training_options(kind: type[Training], job: Job) -> Training:
-    """Return the options of a training job, those of the log and of saving from the environment."""
+def training_options(kind: type[Training], job: Job, section: str = "generators") -> Training:
+    """Return the options of a training job, those of the log and of saving from the environment.
+
+    section: of the config that its entry is in.
+    """
     entry = job.slice
-    return checked(kind, {**entry["training"], **settings("generators", entry["generator"])}, "training", of_slice=True)
+    own = settings(section, entry[section.removesuffix("s")])
+    return checked(kind, {**entry["training"], **own}, "training", of_slice=True)
 
 
 def common_parts(job: Job, options: GeneratorTraining) -> tuple[TrainingData, Accelerator, dict[str, str | int]]:
@@ -106,10 +150,10 @@ def common_parts(job: Job, options: GeneratorTraining) -> tuple[TrainingData, Ac
     accelerator = new_accelerator(options)
     entry = training_slice(TrainingSlice, job)
     keys: dict[str, str | int] = {"study": entry.seed, "generator": entry.generator, "index": entry.index}
-    return job_training_data(job), accelerator, keys
+    return job_training_data(job, f"generators.{entry.generator}"), accelerator, keys
 
 
-def new_accelerator(options: GeneratorTraining) -> Accelerator:
+def new_accelerator(options: LoopTraining) -> Accelerator:
     """Return accelerate's view of devices, processes and precision, once all processes of the job are there.
 
     Raises SynthGainError for an uneven batch, or where there are fewer GPUs than processes.
@@ -142,7 +186,7 @@ def join_processes(device: torch.device) -> None:
     torch.distributed.init_process_group(backend, init_method=place, rank=rank, world_size=count)
 
 
-def weight_average(module: nn.Module, options: GeneratorTraining) -> EMAModel:
+def weight_average(module: nn.Module, options: LoopTraining) -> EMAModel:
     """Return the running average of a module's weights, with its warm-up."""
     return EMAModel(
         module.parameters(),
@@ -154,7 +198,7 @@ def weight_average(module: nn.Module, options: GeneratorTraining) -> EMAModel:
     )
 
 
-def state_of(run: Run) -> dict[str, object]:
+def state_of(run: LoopRun) -> dict[str, object]:
     """Everything a later process needs to go on as if nothing had happened."""
     return {
         "step": run.step,
@@ -168,11 +212,11 @@ def state_of(run: Run) -> dict[str, object]:
     }
 
 
-def resume(run: Run, checkpoints: Checkpoints, snapshots: GuardedFolder) -> None:
+def resume(run: LoopRun, checkpoints: Checkpoints, snapshots: GuardedFolder) -> None:
     """Put the newest usable state into `run`; without one, or without its snapshots, training starts afresh."""
     with run.accelerator.main_process_first():  # it removes what is damaged before the others look
         found = checkpoints.load_latest()
-    due = [step for step in snapshot_steps(run.options) if found is not None and step <= found[0]]
+    due = [step for step in run.kept_steps if found is not None and step <= found[0]]
     missing = [step for step in due if snapshots.find(str(step)) is None]
     if missing:
         logger.warning("%s: snapshot %d is missing or damaged, starting afresh", snapshots.folder, missing[0])
@@ -192,7 +236,7 @@ def resume(run: Run, checkpoints: Checkpoints, snapshots: GuardedFolder) -> None
     logger.info("resumed at step %d of %d", step, run.options.steps)
 
 
-def check_agreement(run: Run) -> None:
+def check_agreement(run: LoopRun) -> None:
     """Raise SynthGainError where the processes of a job resumed at different steps."""
     steps = run.accelerator.gather(torch.tensor([run.step], device=run.accelerator.device)).tolist()
     if len(set(steps)) > 1:

@@ -12,3 +12,8 @@ def snapshot_steps(training: GeneratorTraining) -> list[int]:
     """
     wanted = training.snapshots or [math.ceil(training.steps / 4), math.ceil(training.steps / 2)]
     return sorted({*(step for step in wanted if step < training.steps), training.steps})
+
+
+def round_ends(steps: int, rounds: int) -> list[int]:
+    """Return the steps at which the rounds of a steered generator end: parts of `steps` as equal as can be."""
+    return [steps * number // rounds for number in range(1, rounds + 1)]

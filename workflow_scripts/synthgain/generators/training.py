@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,8 @@ import torch
 from torch import Tensor
 
 from synthgain.data.batch_order import PassOrder
-from synthgain.generators.options import TrainingSlice
-from synthgain.generators.run import Run, check_agreement, resume, snapshots_of, state_of
-from synthgain.generators.snapshots import snapshot_steps
+from synthgain.generators.options import DataSlice
+from synthgain.generators.run import LoopRun, check_agreement, resume, snapshots_of, state_of
 from synthgain.generators.training_data import training_slice
 from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.checkpoints import Checkpoints
@@ -31,12 +31,25 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import atomic_path, files_below, write_manifest, write_text
 from synthgain.runtime.guarded import GuardedFolder, keep_manifest, put_manifest_back
 from synthgain.runtime.loading import load
+from synthgain.runtime.processes import is_one_of_several, launch, leave_with_launcher
+from synthgain.runtime.settings import settings
 
 TAIL_SHARE = 0.1  # of the logged rows: the loss that the manifest calls final
+PARTS = ("network", "condition_encoder", "control_network", "text_encoder", "autoencoder")  # folders that may be there
 CHECK_STEPS = 10  # between looks at losses, clock and signals, where a look costs time
 
 
-def train_family(job: Job, prepare: Callable[[Job], Run] | None = None) -> None:
+def train_in_processes(job: Job, prepare: Callable[[Job], LoopRun] | None = None) -> None:
+    """Train in as many processes as `compute.generator_processes` says; `prepare` as of `train_family`."""
+    count = int(settings("compute").get("generator_processes", 1))
+    if count > 1 and not is_one_of_several():
+        launch([sys.executable, *sys.argv], count, job.threads)
+        return
+    leave_with_launcher()
+    train_family(job, prepare)
+
+
+def train_family(job: Job, prepare: Callable[[Job], LoopRun] | None = None) -> None:
     """Train, snapshot and publish; resumes from the job's state. Raises Terminated after a signal, state saved.
 
     prepare: builds the run of a job; None: that of the family in the job's slice.
@@ -53,7 +66,7 @@ def train_family(job: Job, prepare: Callable[[Job], Run] | None = None) -> None:
     check_agreement(run)
     now = environment(run.accelerator.device, processes=run.accelerator.num_processes, precision=run.options.precision)
     note_environment(run.environments, now, from_step=run.step)
-    train_steps(run, checkpoints, snapshots, job.slice["generator"], stop)
+    train_steps(run, checkpoints, snapshots, stop)
     if main:
         write_generator(run, job)
         keep_manifest(job)
@@ -63,16 +76,16 @@ def train_family(job: Job, prepare: Callable[[Job], Run] | None = None) -> None:
     run.accelerator.end_training()
 
 
-def train_steps(run: Run, checkpoints: Checkpoints, snapshots: GuardedFolder, name: str, stop: StopSignal) -> None:
+def train_steps(run: LoopRun, checkpoints: Checkpoints, snapshots: GuardedFolder, stop: StopSignal) -> None:
     """Run the remaining steps, with the log, snapshots, saves and signals in between."""
     options, device, processes = run.options, run.accelerator.device, run.accelerator.num_processes
     run.start()
     order = PassOrder(len(run.data), options.batch_size, run.seed_keys)
     own = torch.arange(run.accelerator.process_index, options.batch_size, processes)
-    kept_steps = set(snapshot_steps(options))
+    kept_steps = set(run.kept_steps)
     check_every = steps_between_looks(device, processes)
     unchecked: list[Tensor] = []
-    progress = Progress(f"generator {name}", options.steps, run.step)
+    progress = Progress(run.title, options.steps, run.step)
     meter = started_meter(run)
     saved_at, clock, logged_at = time.monotonic(), time.monotonic(), (run.step, run.seconds)
     while run.step < options.steps:
@@ -111,7 +124,7 @@ def steps_between_looks(device: torch.device, processes: int) -> int:
     return 1 if device.type == "cpu" and processes == 1 else CHECK_STEPS
 
 
-def started_meter(run: Run) -> EnergyMeter:
+def started_meter(run: LoopRun) -> EnergyMeter:
     """Return a meter that counts from now, and note what it reads."""
     count = run.accelerator.num_processes if run.accelerator.device.type == "cuda" else 0
     if count > max(torch.cuda.device_count(), 1):  # processes on several machines: the others' GPUs cannot be read
@@ -123,7 +136,7 @@ def started_meter(run: Run) -> EnergyMeter:
     return meter
 
 
-def finite_losses(run: Run, unchecked: list[Tensor], rate: float) -> list[list[float]]:
+def finite_losses(run: LoopRun, unchecked: list[Tensor], rate: float) -> list[list[float]]:
     """Return the losses of the last steps; SynthGainError if one, or a gradient, is not finite."""
     numbers = run.accelerator.reduce(torch.stack(unchecked), "mean").cpu()
     bad = (~torch.isfinite(numbers).all(dim=1)).nonzero()
@@ -137,7 +150,7 @@ def finite_losses(run: Run, unchecked: list[Tensor], rate: float) -> list[list[f
     return losses
 
 
-def add_log_row(run: Run, rate: float, logged_at: tuple[int, float]) -> tuple[int, float]:
+def add_log_row(run: LoopRun, rate: float, logged_at: tuple[int, float]) -> tuple[int, float]:
     """Add a row to the log: mean losses and throughput since the last; returns where this one is."""
     steps, seconds = run.step - logged_at[0], run.seconds - logged_at[1]
     columns = zip(*run.losses, strict=True)
@@ -154,7 +167,7 @@ def add_log_row(run: Run, rate: float, logged_at: tuple[int, float]) -> tuple[in
     return run.step, run.seconds
 
 
-def agreed(run: Run, requested: bool) -> bool:
+def agreed(run: LoopRun, requested: bool) -> bool:
     """True if any process was asked to stop."""
     if run.accelerator.num_processes == 1:
         return requested
@@ -162,13 +175,13 @@ def agreed(run: Run, requested: bool) -> bool:
     return bool(run.accelerator.reduce(flag, "sum") > 0)
 
 
-def write_generator(run: Run, job: Job) -> None:
-    """Write network/, condition_encoder/, the family's extras, snapshots/, training.csv and, last, manifest.json.
+def write_generator(run: LoopRun, job: Job) -> None:
+    """Write the parts, the family's extras, snapshots/, training.csv and, last, manifest.json.
 
     run: at its last step. Raises SynthGainError if a snapshot in the state is damaged.
     """
     target, kept = job.outputs[0].parent, snapshots_of(job)
-    steps = snapshot_steps(run.options)
+    steps = run.kept_steps
     damaged = [step for step in steps if kept.find(str(step)) is None]
     if damaged:
         raise SynthGainError(f"{kept.folder}/{damaged[0]}: snapshot missing or damaged; run snakemake again to train")
@@ -176,27 +189,22 @@ def write_generator(run: Run, job: Job) -> None:
     write_text(target / "training.csv", log_table(run.log))
     files += [*run.save_extras(target), "training.csv"]
     write_manifest(target / "manifest.json", job.identity, files, **facts_of(run, job, steps))
-    logger.info("generator written to %s", target)
+    logger.info("%s written to %s", run.title, target)
 
 
-def facts_of(run: Run, job: Job, steps: list[int]) -> dict[str, object]:
+def facts_of(run: LoopRun, job: Job, steps: list[int]) -> dict[str, object]:
     """Return the manifest's facts: what it is, what it saw, what it cost, how the loss fell."""
     seen = run.step * run.options.batch_size
     losses = [row[run.loss_names[0]] for row in run.log]
     tail = losses[-max(1, round(TAIL_SHARE * len(losses))) :]
     shape = list(run.data.images.shape[1:])
-    entry = training_slice(TrainingSlice, job)
+    entry = training_slice(DataSlice, job)
     return {
-        "generator": entry.generator,
-        "index": entry.index,
-        "module": job.slice["module"],
-        "network_module": entry.network.module,
+        **run.described(job),
         "image_shape": shape,
         "image_channels": shape[0] - (0 if entry.output == "image" else len(entry.structures)),
         "output": entry.output,
         "structures": entry.structures,
-        "condition_on": entry.condition_on,
-        "condition_columns": run.encoder.columns,
         "steps": run.step,
         "snapshots": steps,
         "final": steps[-1],
@@ -225,7 +233,7 @@ def log_table(log: list[dict[str, float]]) -> str:
 
 def publish(folder: Path, steps: list[int], target: Path) -> list[str]:
     """Link the snapshots below `target/snapshots` and the last one's parts into `target`; return the files' names."""
-    for part in ("snapshots", "network", "condition_encoder", "control_network"):
+    for part in ("snapshots", *PARTS):
         shutil.rmtree(target / part, ignore_errors=True)
     names = []
     for step in steps:
@@ -233,12 +241,12 @@ def publish(folder: Path, steps: list[int], target: Path) -> list[str]:
         places = [f"snapshots/{step}/", *([""] if step == steps[-1] else [])]
         for name in files_below(source):
             for place in places:
-                _link(source / name, target / f"{place}{name}")
+                link(source / name, target / f"{place}{name}")
                 names.append(f"{place}{name}")
     return names
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """Hard-link where the file system can, else copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

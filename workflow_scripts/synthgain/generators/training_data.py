@@ -1,7 +1,7 @@
 """The training patients' images and conditions, in memory, and the order in which steps see them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,16 +11,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from synthgain.data.clusters import read_clusters
 from synthgain.data.image_set import Columns, ColumnSpec, ImageSet, open_dataset
 from synthgain.data.order import patient_fraction, training_order
 from synthgain.data.pixels import fits, to_signed
 from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
-from synthgain.generators.options import TrainingSlice
+from synthgain.generators.options import DataSlice
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 
-SliceOf = TypeVar("SliceOf", bound=TrainingSlice)
+SliceOf = TypeVar("SliceOf", bound=DataSlice)
+TRAINING, HELD_OUT = ("train",), ("validation", "test")
 OUTPUTS = ("image", "image+mask", "mask")
 INSIDE = 255  # level of a mask's pixels as a training plane, so that images and masks are scaled alike to [-1, 1]
 
@@ -87,13 +89,28 @@ class TrainingData:
         }
 
 
-def job_training_data(job: Job) -> TrainingData:
-    """Return the training data of a generator job, its inputs' identities checked."""
-    entry = training_slice(TrainingSlice, job)
-    seen = entry.train_on
-    folders = {name: (job.inputs.datasets[name].folder(), job.inputs.splits[name].folder()) for name in seen.datasets}
-    planes = MaskPlanes(entry.output, tuple(entry.structures), place=f"generators.{entry.generator}")
-    return read_training_data(folders, seen.real_fraction, seen.label_fraction, entry.seed, planes)
+def job_training_data(job: Job, place: str = "train_on") -> TrainingData:
+    """Return the training data of a job, its inputs' identities checked. place: in the config, for errors."""
+    entry = training_slice(DataSlice, job)
+    seen, planes = entry.train_on, MaskPlanes(entry.output, tuple(entry.structures), place)
+    only = None
+    if seen.cluster is not None:
+        name, number = seen.cluster
+        only = read_clusters(job.inputs.clusters[name].folder(), name).trained_on(number)
+    shares = seen.real_fraction, seen.label_fraction
+    return read_training_data(_folders(job), *shares, entry.seed, planes, only=only)
+
+
+def job_held_out_data(job: Job, place: str = "train_on") -> TrainingData:
+    """Return the validation and test images of a training job's data sets."""
+    entry = training_slice(DataSlice, job)
+    planes = MaskPlanes(entry.output, tuple(entry.structures), place)
+    return read_training_data(_folders(job), 1.0, 1.0, entry.seed, planes, HELD_OUT)
+
+
+def _folders(job: Job) -> dict[str, tuple[Path, Path]]:
+    names = training_slice(DataSlice, job).train_on.datasets
+    return {name: (job.inputs.datasets[name].folder(), job.inputs.splits[name].folder()) for name in names}
 
 
 def training_slice(kind: type[SliceOf], job: Job) -> SliceOf:
@@ -107,39 +124,43 @@ def read_training_data(
     label_fraction: float,
     study_seed: int,
     planes: MaskPlanes = IMAGES_ONLY,
+    parts: tuple[str, ...] = TRAINING,
+    only: Collection[str] | None = None,
 ) -> TrainingData:
-    """Read the training part of each data set.
+    """Read the training part of each data set, or of it the images `only`.
+
+    What is measured on other patients reads other `parts`.
 
     folders: {data set: (ImageSet folder, split folder)}, identities already checked. real_fraction and
     label_fraction: shares of the training patients of each set whose images, and whose conditions (columns and
     masks), are used. planes: which masks are drawn or conditioned on; rows that lack one of them are left out.
     Raises SynthGainError where no row is left, a structure is unknown or empty, or the sets do not fit together.
     """
-    parts = [
-        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed, planes)
+    found = [
+        _read_part(name, dataset, split, real_fraction, label_fraction, study_seed, planes, parts, only)
         for name, (dataset, split) in folders.items()
     ]
-    if not parts:
+    if not found:
         raise SynthGainError("train_on.datasets: names no data set")
-    shapes = {part.images.shape[1:] for part in parts}
+    shapes = {part.images.shape[1:] for part in found}
     if len(shapes) > 1:
         raise SynthGainError(
             f"train_on.datasets {', '.join(folders)}: image shapes differ ({sorted(map(tuple, shapes))})"
         )
-    table = pd.concat([part.table for part in parts], ignore_index=True)
-    masks = torch.cat([part.masks for part in parts if part.masks is not None]) if planes.used else None
+    table = pd.concat([part.table for part in found], ignore_index=True)
+    masks = torch.cat([part.masks for part in found if part.masks is not None]) if planes.used else None
     if masks is not None:
         check_masks(masks, planes, list(folders))
-    images = torch.cat([part.images for part in parts])
+    images = torch.cat([part.images for part in found])
     if masks is not None and planes.output != "image":
         images = masks if planes.output == "mask" else torch.cat([images, masks], dim=1)
     return TrainingData(
         images,
         table,
-        np.concatenate([part.labelled for part in parts]),
-        _joined_columns([part.columns for part in parts]),
+        np.concatenate([part.labelled for part in found]),
+        _joined_columns([part.columns for part in found]),
         masks if planes.conditioned else None,
-        sum(part.left_out for part in parts),
+        sum(part.left_out for part in found),
     )
 
 
@@ -170,8 +191,9 @@ def taken(tensor: Tensor, rows: Tensor, device: torch.device) -> Tensor:
 class PlacedData:
     """Images and conditions of all rows where a training step finds them fast.
 
-    images (N, C, H, W) uint8 and condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values
-    (N, columns) float32, null (N, columns) bool; labelled (N,) bool.
+    images (N, C, H, W) uint8, or the means (N, Z, h, w) float32 of latents, whose standard deviations are `spread`, and
+    condition masks (N, K, H, W) uint8, if any, on the GPU where they fit; values (N, columns) float32, null
+    (N, columns) bool; labelled (N,) bool; words (N, VARIANTS, …) of the text encoder.
     """
 
     images: Tensor
@@ -179,21 +201,49 @@ class PlacedData:
     null: Tensor
     labelled: Tensor
     masks: Tensor | None = None
+    words: Tensor | None = None
+    spread: Tensor | None = None
 
     @classmethod
-    def of(cls, data: TrainingData, encoder: ConditionEncoder, device: torch.device) -> "PlacedData":
-        """Encode and place; an unlabelled row is null in every column."""
+    def of(
+        cls,
+        data: TrainingData,
+        encoder: ConditionEncoder,
+        device: torch.device,
+        words: Tensor | None = None,
+        latents: tuple[Tensor, Tensor] | None = None,
+    ) -> "PlacedData":
+        """Encode and place; an unlabelled row is null in every column. words: inputs of the text encoder, if any.
+
+        latents: means and standard deviations (N, Z, h, w) float32 of the images' latents, which take their place.
+        """
         values, null = (torch.from_numpy(array).to(device) for array in encoder.encode_table(data.table))
         labelled = torch.from_numpy(data.labelled).to(device)
         null |= ~labelled[:, None]
         masks = None if data.masks is None else place(data.masks, device)
-        return cls(place(data.images, device), values, null, labelled, masks)
+        words = None if words is None else words.to(device)
+        images, spread = (data.images, None) if latents is None else (latents[0], place(latents[1], device))
+        return cls(place(images, device), values, null, labelled, masks, words, spread)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device."""
+        """Return images (B, C, H, W) float32 in [-1, 1], values and null of `rows` (B,) int64 on the device.
+
+        In place of images the means of latents, where these were placed.
+        """
         device = self.values.device
         placed = rows.to(device, non_blocking=True)
-        return to_signed(taken(self.images, rows, device)), self.values[placed], self.null[placed]
+        images = taken(self.images, rows, device)
+        return images if self.spread is not None else to_signed(images), self.values[placed], self.null[placed]
+
+    def spreads(self, rows: Tensor) -> Tensor | None:
+        """Return the standard deviations (B, Z, h, w) of the latents of `rows`; None where images are placed."""
+        return None if self.spread is None else taken(self.spread, rows, self.values.device)
+
+    def texts(self, rows: Tensor, variants: Tensor) -> Tensor | None:
+        """Return the text encoder's inputs of `rows` (B,), each of its variant (B,) int64; None without a text."""
+        if self.words is None:
+            return None
+        return self.words[rows.to(self.words.device, non_blocking=True), variants]
 
     def condition_masks(self, rows: Tensor) -> Tensor | None:
         """Return masks (B, K, H, W) float32 in {-1, 1} of `rows`, all 0 where unlabelled; None without a condition."""
@@ -212,11 +262,16 @@ def _read_part(
     label_fraction: float,
     study_seed: int,
     planes: MaskPlanes,
+    parts: tuple[str, ...],
+    only: Collection[str] | None,
 ) -> TrainingData:
     data = open_dataset(dataset, split)
-    image_set, rows = data.images, data.training_rows()
+    image_set, rows = data.images, data.training_rows() if parts == TRAINING else data.part(*parts)
+    # Both are prefixes of one order, so that those of smaller fractions lie in those of larger ones, here and in arms.
+    labelled_rows = _fraction(image_set, rows, real_fraction * label_fraction, study_seed, name)
     rows = _fraction(image_set, rows, real_fraction, study_seed, name)
-    labelled_rows = _fraction(image_set, rows, label_fraction, study_seed, name)
+    if only is not None:
+        rows = rows[image_set.table["image_id"].astype(str).isin(only).to_numpy()[rows]]
     before, rows = len(rows), rows_with_masks(image_set, rows, planes, name)
     images = torch.from_numpy(np.ascontiguousarray(image_set.images[rows].transpose(0, 3, 1, 2)))
     table = image_set.table.iloc[rows].reset_index(drop=True)

@@ -1,7 +1,7 @@
 """Options of networks that a study sets and a job reads, and those of classifiers and segmenters. No torch here."""
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_serializer, model_validator
 
@@ -35,6 +35,7 @@ class Network(Options):
     """A network and its options; `module` builds it."""
 
     module: ClassVar[str]
+    has_encoder: ClassVar[bool] = False  # one that may be filled by itself (`pretrained_encoder`)
     name: str
     _alone: bool = PrivateAttr(False)  # the config gave the name alone, not a map
 
@@ -171,18 +172,60 @@ class BasicUNetPlusPlus(Segmenter):
         return 2**4  # fixed in MONAI's class
 
 
+SMP_ENCODERS = (
+    "mobilenet_v2",
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d",
+    "se_resnet50", "se_resnet101", "se_resnet152", "se_resnext50_32x4d", "se_resnext101_32x4d", "senet154",
+    "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4", "efficientnet-b5",
+)  # fmt: skip
+if TYPE_CHECKING:
+    SmpEncoder = str
+else:
+    SmpEncoder = Literal[SMP_ENCODERS]
+
+
+class SmpSegmenter(Segmenter):
+    """A decoder of segmentation-models-pytorch on an encoder by name, which `pretrained_encoder` may fill."""
+
+    module = "smp_segmenters"
+    has_encoder = True
+    name: Literal["smp_unet", "smp_unetplusplus", "smp_fpn", "smp_deeplabv3plus"] = "smp_unetplusplus"
+    encoder: SmpEncoder = Field("resnet18", description="Encoder.")
+    normalisation: Literal["encoder", "none_255", "none"] = Field(
+        "encoder",
+        description="What the encoder is given: ImageNet's mean and SD, as published weights need; none_255: values "
+        "0 … 255 (Saragih et al. 2024); none: -1 … 1.",
+    )
+
+    @property
+    def decoder(self) -> str:
+        """Its name in the package."""
+        return self.name.removeprefix("smp_")
+
+    @property
+    def step(self) -> int:
+        return 2**5  # five halvings in every encoder
+
+
 def by_name(*kinds: type[Network]) -> dict[str, type[Network]]:
     """Return {name: type}; a type may have several names."""
     return {name: kind for kind in kinds for name in get_args(kind.model_fields["name"].annotation)}
 
 
 AnyDownstream = (
-    SmallCnn | TorchvisionClassifier | DenseNet | UNetSegmenter | SegResNet | FlexibleUNet | BasicUNetPlusPlus
+    SmallCnn
+    | TorchvisionClassifier
+    | DenseNet
+    | UNetSegmenter
+    | SegResNet
+    | FlexibleUNet
+    | BasicUNetPlusPlus
+    | SmpSegmenter
 )
 # By task; the first of each is the default.
 DOWNSTREAM = {
     "classification": by_name(SmallCnn, TorchvisionClassifier, DenseNet),
-    "segmentation": by_name(UNetSegmenter, SegResNet, FlexibleUNet, BasicUNetPlusPlus),
+    "segmentation": by_name(UNetSegmenter, SegResNet, FlexibleUNet, BasicUNetPlusPlus, SmpSegmenter),
 }
 
 

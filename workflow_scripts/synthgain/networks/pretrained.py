@@ -11,6 +11,8 @@ from torch import nn
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file
 
+COUNTER = "num_batches_tracked"  # of batch normalisation: older files have none, and it moves no output
+
 
 def load_pretrained(network: nn.Module, path: Path) -> dict[str, object]:
     """Copy the tensors of `path` into `network` and return facts: {sha256, loaded, left_fresh}.
@@ -19,12 +21,29 @@ def load_pretrained(network: nn.Module, path: Path) -> dict[str, object]:
     grey channels give the same output). The last layer (the file's outputs differ) stays fresh. Raises
     SynthGainError where the file is not readable or any other tensor is missing or of another shape.
     """
+    return _load(network, path, _last_layer(network))
+
+
+def load_encoder(network: nn.Module, path: Path) -> dict[str, object]:
+    """Copy the tensors of `path` into the encoder of `network`, all of them, and return facts as `load_pretrained`.
+
+    What the file holds besides (a classifier's last layer) is passed over; counters of batch normalisation may lack.
+    """
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise SynthGainError(f"{path}: weights of an encoder, and the network has none by itself; take an smp_ network")
+    return _load(encoder, path, None)
+
+
+def _load(network: nn.Module, path: Path, last: str | None) -> dict[str, object]:
+    """last: the layer that stays fresh where the file's has another shape."""
     given = _read(path)
     own = network.state_dict()
-    last = _last_layer(network)
     chosen: dict[str, torch.Tensor] = {}
     for name, tensor in own.items():
         if name.rpartition(".")[0] == last and (name not in given or given[name].shape != tensor.shape):
+            continue
+        if name not in given and name.endswith(COUNTER):
             continue
         if name not in given:
             raise SynthGainError(f"{path}: has no tensor {name!r}; it is of another network")

@@ -52,7 +52,7 @@ def evaluate(network: ModelMixin, images: Tensor, time: Tensor, vector: Tensor, 
     """
     patch = patch_size(network, images)
     if "encoder_hid_dim" in network.config:
-        extra["encoder_hidden_states"] = None  # a UNet2DConditionModel insists on being told of its text: none here
+        extra.setdefault("encoder_hidden_states", None)  # a UNet2DConditionModel insists on being told of its text
     output: Tensor = network(to_patches(images, patch), time, class_labels=vector, **extra).sample
     return output if patch == 1 else functional.pixel_shuffle(output, patch)
 

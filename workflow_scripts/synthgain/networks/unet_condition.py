@@ -41,28 +41,42 @@ def build(
     )
 
 
-def build_control(network: ModelMixin, image_size: int, condition_channels: int) -> ControlNetModel:
+def build_control(
+    network: ModelMixin, sample_size: int, condition_channels: int, mask_size: int | None = None
+) -> ControlNetModel:
     """Return a control network for masks of `condition_channels` planes: a copy of a UNet2DConditionModel's encoder.
 
-    Its outputs start at zero, so that at first it changes nothing.
+    sample_size: side of what the network denoises; mask_size: of the masks, which is larger where that is a latent;
+    the layers that embed them have strides then. Its outputs start at zero, so that at first it changes nothing.
     """
-    patch = image_size // int(network.config.sample_size)
+    patch = sample_size // int(network.config.sample_size)
+    halvings = ((mask_size or sample_size) // sample_size).bit_length() - 1
     return ControlNetModel.from_unet(
         network,
-        conditioning_embedding_out_channels=(CONTROL_CHANNELS,),
+        conditioning_embedding_out_channels=tuple(CONTROL_CHANNELS << level for level in range(halvings + 1)),
         conditioning_channels=condition_channels * patch**2,
     )
 
 
 def evaluate_controlled(
-    network: ModelMixin, control: ModelMixin, images: Tensor, time: Tensor, vector: Tensor, masks: Tensor
+    network: ModelMixin,
+    control: ModelMixin,
+    images: Tensor,
+    time: Tensor,
+    vector: Tensor,
+    masks: Tensor,
+    **text: Tensor,
 ) -> Tensor:
-    """Return the output (N,C,H,W) of the network, steered by what the control network makes of `masks` (N,K,H,W)."""
+    """Return the output (N,C,H,W) of the network, steered by what the control network makes of `masks` (N,K,H,W).
+
+    text: `encoder_hidden_states` and their `encoder_attention_mask`, where the network attends to a text. diffusers'
+    control network takes no such mask: empty places are zeros to it.
+    """
     patch = patch_size(network, images)
     down, middle = control(
         to_patches(images, patch),
         time,
-        encoder_hidden_states=None,
+        encoder_hidden_states=text.get("encoder_hidden_states"),
         controlnet_cond=to_patches(masks, patch),
         class_labels=vector,
         return_dict=False,
@@ -74,4 +88,5 @@ def evaluate_controlled(
         vector,
         down_block_additional_residuals=down,
         mid_block_additional_residual=middle,
+        **text,
     )

@@ -59,7 +59,7 @@ def flops_of_pass(generator: Denoiser) -> float:
     from torch.utils.flop_counter import FlopCounterMode  # loads much that the usual, small pool has no use for
 
     condition = generator.null_condition(1)
-    noisy = torch.zeros(1, *generator.image_shape, device=generator.device)
+    noisy = torch.zeros(1, *generator.sample_shape, device=generator.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         generator.denoise(noisy, torch.ones(1, device=generator.device), condition)
     return float(counter.get_total_flops())

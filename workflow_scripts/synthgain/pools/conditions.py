@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import Columns
-from synthgain.data.order import training_order
+from synthgain.data.order import joint_levels, training_order
+from synthgain.data.prompts import COLUMN
 from synthgain.entry import checked
 from synthgain.pools.options import Conditions
 from synthgain.pools.raking import level_names, raked_weights, redraw_rows, target_shares
@@ -78,7 +79,7 @@ def without_level(rows: pd.DataFrame, columns: Columns, drop: Mapping[str, objec
     if gone.all():
         raise SynthGainError(f"known_options.drop: {dict(drop)} leaves no row to draw from")
     targets = [name for name, spec in columns.items() if spec["role"] == "target" and name not in drop]
-    strata = rows[targets].astype(str).agg("|".join, axis=1).to_numpy() if targets else np.full(len(rows), "")
+    strata = joint_levels(rows, targets).to_numpy(dtype=str)
     random = random_generator(step="pool drop", **keys.of_replica())
     positions = np.arange(len(rows))
     for stratum in np.unique(strata[gone]):
@@ -123,6 +124,7 @@ def synthetic_table(
             "parent_image_id": rows["image_id"].astype(str),
             "parent_patient_id": rows["patient_id"].astype(str),
             "seed": sample_seeds(rows, keys),
+            **({COLUMN: rows[COLUMN]} if COLUMN in rows else {}),
         }
     )
     return shuffled_targets(table, columns, keys) if checked(Conditions, conditions, "conditions").shuffled else table

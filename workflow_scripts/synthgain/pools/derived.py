@@ -11,12 +11,16 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table
 from synthgain.seeds import random_generator
 
+SCORE_INPUTS = ("memorisation", "consistency", "ratings")  # names of the inputs that bring a score table
+PIXELS = "sha256"
+KEYS = ("image_id", PIXELS)  # of a score table
+
 
 def draw(request: ShardRequest) -> Drawn:
     """Return one shard of replica k: the survivors among replica k of the base pool, in its order.
 
     options: {of: base pool, filter: {column, keep: above|below|false, quantile | threshold}, thin: bool},
-    with the manifest next to a `scores.parquet` (image_id and score columns) among the inputs. Thinned, as many
+    with the manifest next to a score table (`read_scores`) among the inputs. Thinned, as many
     images are kept as survive the filter, but chosen at random: the filter's control.
     Images keep their image_id, since their pixels stay the same. The quantile is that of this replica,
     so that more replicas change none already drawn.
@@ -26,14 +30,23 @@ def draw(request: ShardRequest) -> Drawn:
     base = read_replicas([(given.path, given.identity)])
     table = base.table
     rule = checked(Filter, options["filter"], "filter", of_slice=True)
-    kept = survivors(read_scores(request, rule.column), table, rule)
+    scores, unrated = scores_of(table, read_scores(request, rule))
+    rated = table["image_id"].isin(scores.index).to_numpy() if unrated else np.ones(len(table), dtype=bool)
+    kept = np.zeros(len(table), dtype=bool)
+    if rated.any():
+        kept[rated] = survivors(scores[rule.column], table[rated], rule)
     if options.get("thin"):
         kept = thinned(len(table), int(kept.sum()), request)
     if not kept.any():
-        raise SynthGainError(f"pools.{request.keys.pool}: no image of replica {replica} survives; relax the filter")
+        why = f" ({unrated} of {len(table)} were not rated)" if unrated else ""
+        raise SynthGainError(
+            f"pools.{request.keys.pool}: no image of replica {replica} survives{why}; relax the filter"
+        )
     start, stop = shard_bounds(len(table), request.shard, request.shards)
     positions = np.flatnonzero(kept[start:stop]) + start
-    facts = {"of": options["of"], "kept": int(kept.sum()), "of_images": len(table)}
+    facts: dict[str, object] = {"of": options["of"], "kept": int(kept.sum()), "of_images": len(table)}
+    if unrated:
+        facts["unrated"] = unrated
     masks = None if base.planes is None else base.planes.gather(positions)
     chosen = table.iloc[positions].drop(columns="sha256")
     return Drawn(base.pixels.gather(positions), chosen, base.columns, masks, base.mask_names, facts)
@@ -74,13 +87,31 @@ def thinned(count: int, wanted: int, request: ShardRequest) -> np.ndarray:
     return kept
 
 
-def read_scores(request: ShardRequest, column: str) -> pd.Series:
-    """Return the scores of the one score table among the inputs, indexed by image_id."""
-    scored = [*request.inputs.memorisation.values(), *request.inputs.consistency.values()]
+def read_scores(request: ShardRequest, rule: Filter) -> pd.DataFrame:
+    """Return the one score table among the inputs: image_id and the rule's column, with `sha256` where it has that.
+
+    Raises SynthGainError where the table is another source's than the rule names, or lacks the column.
+    """
+    scored = [entry for name in SCORE_INPUTS for entry in getattr(request.inputs, name).values()]
     if not scored:
         raise SynthGainError(f"pools.{request.keys.pool}: no score table among its inputs; the rule must list one")
+    source = scored[0].manifest().get("source", rule.scores)  # results of older code, taken as current, name none
+    if source != rule.scores:
+        raise SynthGainError(f"filter.scores: {scored[0].name} holds scores of {source}, wanted {rule.scores}")
     table = read_table(scored[0].folder() / "scores.parquet", scored[0].identity)
-    if column not in table.columns:
-        known = ", ".join(text for text in table.columns if text != "image_id")
-        raise SynthGainError(f"filter.column: {scored[0].name} has no column {column!r}; columns are {known}")
-    return table.drop_duplicates("image_id").set_index("image_id")[column]
+    if rule.column not in table.columns:
+        known = ", ".join(text for text in table.columns if text not in KEYS)
+        raise SynthGainError(f"filter.column: {scored[0].name} has no column {rule.column!r}; columns are {known}")
+    return table[[*(key for key in KEYS if key in table.columns), rule.column]]
+
+
+def scores_of(table: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return the scores of a pool's images, indexed by image_id, and how many of its rows have none.
+
+    A table with `sha256` scores pixels: an image counts where both agree, so that one drawn anew under the same name
+    has no score, and images without one are counted. A table without lists every image (`survivors` refuses others).
+    """
+    if PIXELS not in scores:
+        return scores.drop_duplicates("image_id").set_index("image_id"), 0
+    own = table[["image_id", PIXELS]].merge(scores, on=["image_id", PIXELS]).drop_duplicates("image_id")
+    return own.set_index("image_id"), len(table) - len(own)

@@ -5,10 +5,12 @@
 | oracle | new patients of the phantom's law under the rows' conditions | helps |
 | copier | the training images again | as `repeated`; memorised |
 | jittered_copier | the same, slightly moved, brightened and noisy | memorised |
+| reconstructed | the training images through an autoencoder and back | the ceiling of a generator in its latents |
 | noise | white noise with the training images' mean and standard deviation | no help |
 | label_shuffled | those of `base`, target columns permuted | no help |
 | wrong_prevalence | those of `base` under a changed prevalence (`balance`) | calibration moves |
 | mode_dropper | those of `base`, one level of a column missing | recall falls |
+| part_copier | those of `base`, a share of them the training images again | memorised |
 """
 
 import dataclasses
@@ -17,7 +19,10 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+import torch
 
+from synthgain.data.pixels import to_batch, to_uint8
+from synthgain.device import chosen_device
 from synthgain.entry import checked
 from synthgain.pools.conditions import sample_seeds, without_level
 from synthgain.pools.known_checks import known_problem
@@ -40,8 +45,8 @@ def draw(request: ShardRequest) -> Drawn:
     """Draw one shard of a known-answer pool.
 
     options: {kind, base (kinds that build on another: oracle by default), drop: {column: level}
-    (mode_dropper)}. Raises SynthGainError for an unknown kind, an oracle of data without a law, a
-    missing `drop` or `balance`.
+    (mode_dropper), copies: share (part_copier)}. Raises SynthGainError for an unknown kind, an oracle of
+    data without a law, a missing `drop`, `copies` or `balance`.
     """
     kind, base = _kinds(request)
     source, _ = request.rows_of()
@@ -53,11 +58,27 @@ def draw(request: ShardRequest) -> Drawn:
     start, stop = shard_bounds(len(rows), request.shard, request.shards)
     seeds = sample_seeds(rows, request.keys)
     images, masks = BASES[base](request, rows.iloc[start:stop], seeds[start:stop])
+    if kind == "part_copier":
+        own = copied(request.keys.replica, len(rows), float(request.options["copies"]))[start:stop]
+        again, its_masks = copier(request, rows.iloc[start:stop][own], seeds[start:stop][own])
+        images[own] = again
+        if masks is not None and its_masks is not None:
+            masks[own] = its_masks
     table = request.table_of(rows).iloc[start:stop].reset_index(drop=True)
     if masks is not None:
         table = table.assign(**_mask_columns(request, rows.iloc[start:stop], base))
     names = source.mask_names if masks is not None else []
     return Drawn(images, table, source.columns, masks, names, {"known": {"kind": kind, "base": base}})
+
+
+def copied(replica: int, rows: int, share: float) -> np.ndarray:
+    """Which of a replica's rows are exact copies: (rows,) bool, evenly spread over a pool's order.
+
+    The first n images of a pool hold floor(n · share) copies, whatever the cut into replicas and shards.
+    """
+    before = replica * rows + np.arange(rows)
+    exact = np.floor(np.round((before + 1) * share, 9)) > np.floor(np.round(before * share, 9))
+    return np.asarray(exact)
 
 
 def copier(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixels:
@@ -75,6 +96,24 @@ def jittered_copier(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray
     if masks is not None:
         masks = np.stack([shifted(mask, *by) for mask, (_, by) in zip(masks, moved, strict=True)]) if moved else masks
     return jittered, masks
+
+
+def reconstructed(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixels:
+    """Return the rows' images after the autoencoder that `options` names; their masks stay."""
+    from synthgain.networks.autoencoder import load_latents  # loads diffusers: only where used
+
+    images, masks = copier(request, rows, seeds)
+    torch.set_num_threads(request.threads)
+    name = str(request.options["autoencoder"])
+    space = load_latents(request.inputs.autoencoders[name].folder() / "autoencoder", chosen_device())
+    found = np.empty(images.shape, dtype=np.uint8)
+    progress = Progress(f"pool {request.keys.pool} replica {request.keys.replica}", len(images))
+    for start in range(0, len(images), FILMS_A_CALL):
+        part = slice(start, start + FILMS_A_CALL)
+        batch = to_batch(torch.from_numpy(np.array(images[part]))).to(space.mean.device)
+        found[part] = to_uint8(space.decode(space.posterior(batch)[0]))
+        progress.advance(len(batch))
+    return found, masks
 
 
 def noise(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixels:
@@ -118,6 +157,7 @@ BASES: dict[str, Callable[[ShardRequest, pd.DataFrame, np.ndarray], Pixels]] = {
     "oracle": oracle,
     "copier": copier,
     "jittered_copier": jittered_copier,
+    "reconstructed": reconstructed,
     "noise": noise,
 }
 KINDS = get_args(Kind)
@@ -150,7 +190,7 @@ def _kinds(request: ShardRequest) -> tuple[str, str]:
     kind = str(request.options["kind"])
     if kind not in KINDS:
         raise SynthGainError(f"{where}.known: got {kind!r}; known are {', '.join(KINDS)}")
-    given = {name: value for name, value in request.options.items() if name != "kind"}
+    given = {name: value for name, value in request.options.items() if name not in ("kind", "autoencoder")}
     options = checked(KnownOptions, given, f"{where}.known_options")
     problem = known_problem(kind, options, request.conditions.get("mode") == "balanced")
     if problem is not None:

@@ -14,6 +14,10 @@ def known_problem(kind: str, options: KnownOptions, balanced: bool) -> str | Non
         return f"known_options.drop: is for mode_dropper, not for {kind}"
     if kind == "mode_dropper" and not options.drop:
         return "known_options.drop: is missing; say what to leave out, such as {sex: F}"
+    if given.get("copies") and kind != "part_copier":
+        return f"known_options.copies: is for part_copier, not for {kind}"
+    if kind == "part_copier" and not options.copies:
+        return "known_options.copies: is missing; say the share of copies, such as 0.05"
     if kind == "wrong_prevalence" and not balanced:
         return "balance: is missing; say the prevalence, such as {opacity: 0.8}"
     return None

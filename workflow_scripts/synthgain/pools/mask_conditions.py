@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import ImageSet
-from synthgain.data.order import training_order
+from synthgain.data.order import joint_levels, training_order
 from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
@@ -129,9 +129,7 @@ def _usable(
 
 
 def _target_keys(rows: pd.DataFrame, targets: list[str]) -> np.ndarray:
-    if not targets:
-        return np.full(len(rows), "")
-    return rows[targets].astype(str).agg("|".join, axis=1).to_numpy(dtype=str)
+    return joint_levels(rows, targets).to_numpy(dtype=str)
 
 
 def _transformed(

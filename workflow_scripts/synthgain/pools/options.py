@@ -6,19 +6,37 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from synthgain.datasets.entries.table import Imported
-from synthgain.entry import Entry, Name, Options, Share
+from synthgain.entry import Entry, Name, OmittedWhen, Options, Share
 
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
-Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper"]
-Kind = Literal["oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper"]
+Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"]
+Kind = Literal[
+    "oracle",
+    "copier",
+    "jittered_copier",
+    "reconstructed",
+    "noise",
+    "label_shuffled",
+    "wrong_prevalence",
+    "mode_dropper",
+    "part_copier",
+]
+# Who makes score tables (`scores.parquet`): image_id, named columns; the manifest next to it names the `source`.
+ScoreSource = Literal["memorisation", "label_consistency", "mask_agreement", "readers"]
+NAMED_SCORES = ("readers",)  # of which a study may have several
 
 
 class KnownOptions(Options):
     """Options of a pool of known truth."""
 
-    base: Base = Field("oracle", description="label_shuffled, wrong_prevalence, mode_dropper: whose images.")
+    base: Base = Field(
+        "oracle", description="label_shuffled, wrong_prevalence, mode_dropper, part_copier: whose images."
+    )
     drop: dict[str, str | int | float] = Field(
         default_factory=dict, description="mode_dropper: the level of a column that is left out, such as {sex: F}."
+    )
+    copies: Annotated[float, Field(ge=0, le=1), OmittedWhen(0.0)] = Field(
+        0.0, description="part_copier: share of images that are exact copies of training images."
     )
 
 
@@ -36,22 +54,33 @@ class Sampling(Entry):
     solver: Literal["dpmpp_2m", "unipc", "heun", "euler"] = Field("dpmpp_2m", description="Solver.")
     steps: int = Field(18, ge=1, description="Solver steps.")
     guidance_scale: float = Field(1.0, ge=0, description="1: none. Training data want diversity: raise with care.")
+    guidance_rescale: Annotated[float, OmittedWhen(0.0)] = Field(
+        0.0, ge=0, le=1, description="Share of a guided image that gets the contrast of the unguided one; 0: none."
+    )
     guidance_interval: tuple[float, float] | None = Field(None, description="Lowest and highest sigma with guidance.")
     batch_size: int = Field(64, ge=1, description="Fixed internal batch: images do not depend on the number of jobs.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
+    negative_prompt: Annotated[str | None, OmittedWhen(None)] = Field(
+        None, description="Text that guidance leads away from, in place of the null prompt; needs guidance."
+    )
     compile: bool | Literal["auto"] = Field("auto", description="Compile the network; auto: where it pays.")
 
     @model_validator(mode="after")
     def _interval_rises(self) -> "Sampling":
         if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
             raise ValueError(f"guidance_interval: give [lowest, highest], not {list(self.guidance_interval)}")
+        if self.negative_prompt is not None and self.guidance_scale == 1.0:
+            raise ValueError("negative_prompt: does nothing without guidance; give guidance_scale above 1")
+        if self.guidance_rescale and self.guidance_scale == 1.0:
+            raise ValueError("guidance_rescale: does nothing without guidance; give guidance_scale above 1")
         return self
 
 
 class Filter(Entry):
     """Keep some images of another pool, by a score table."""
 
-    scores: Literal["memorisation", "label_consistency", "mask_agreement"] = Field(description="Which score table.")
+    scores: ScoreSource = Field(description="Which score table.")
+    name: Annotated[Name | None, OmittedWhen(None)] = Field(None, description="readers: the panel that rated the pool.")
     column: str = Field(description="Its column.")
     keep: Literal["above", "below", "false"] = Field("above", description="Which side of the cut is kept.")
     quantile: Share | None = Field(None, description="Cut at this quantile of the pool.")
@@ -62,6 +91,9 @@ class Filter(Entry):
         cuts = [self.quantile, self.threshold].count(None)
         if cuts != (2 if self.keep == "false" else 1):
             raise ValueError("give exactly one of quantile and threshold; keep: false takes neither")
+        if (self.name is None) == (self.scores in NAMED_SCORES):
+            what = "name the panel whose scores are meant" if self.name is None else "goes with scores: readers"
+            raise ValueError(f"name: {what}")
         return self
 
 
@@ -115,6 +147,23 @@ class Inpainting(Entry):
     )
 
 
+class Styling(Entry):
+    """Bring drawn images nearer to the look of their parent; masks stay."""
+
+    strength: float = Field(0.4, gt=0, le=1, description="Share of the noise levels gone back and denoised again.")
+    weight: float = Field(0.05, ge=0, le=1, description="Step towards the parent's features per level, in [-1, 1].")
+    colour: bool = Field(False, description="Give each channel the mean and SD of the parent's afterwards.")
+    space: Literal["efficientnet_lite0"] = Field(
+        "efficientnet_lite0", description="Frozen features that guide; they do not judge this pool's fidelity."
+    )
+
+
+class PlannedStyling(Styling):
+    """Styling as a job gets it. size: px to which images are enlarged for the extractor."""
+
+    size: int
+
+
 @dataclass(frozen=True)
 class Source:
     """Marks a key of Pool that says where its images come from.
@@ -131,6 +180,9 @@ class Pool(Entry):
     from_: Annotated[Name | None, Source()] = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
     known: Annotated[Kind | None, Source()] = Field(None, description="Pool of known truth.")
+    autoencoder: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="known: reconstructed: through which of `autoencoders` the rows' own images go."
+    )
     known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")
     imported: Annotated[Imported | None, Source(copies_rows=False)] = Field(
         None, description="Your own folder of synthetic images, as a table."
@@ -149,7 +201,13 @@ class Pool(Entry):
     shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
     masks: PoolMasks | None = Field(None, description="Condition masks; default: the training rows' own.")
     inpainting: Inpainting | None = Field(None, description="Redraw the region of a structure in the real image.")
+    styling: Annotated[Styling | None, OmittedWhen(None)] = Field(
+        None, description="Bring images drawn with their masks, or inpainted, nearer to the look of their parent."
+    )
     misaligned: bool = Field(False, description="Permute the masks among the images: a negative control.")
+    prompt: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="Prompt (of `prompts`) that rows become; default: that of the generator."
+    )
     sampling: Sampling = Field(Sampling(), description="Solver, steps, guidance.")
     description: str = Field("", description="Free text for the report; changes nothing.")
 
@@ -165,6 +223,8 @@ class Pool(Entry):
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(key for key, _ in sources.values())}")
         copies_rows = sources[given[0]][1]
+        if (self.autoencoder is None) == (self.known == "reconstructed"):
+            raise ValueError("autoencoder: goes with known: reconstructed, which needs it, and only with that")
         if self.known is None and self.known_options.given():
             raise ValueError("known_options: goes with known, and only with it")
         if self.of is not None and (self.filter is None) == (self.thin_to is None):
@@ -178,6 +238,10 @@ class Pool(Entry):
             raise ValueError(
                 f"shuffled, misaligned and balance go with {able}: other pools keep the rows that they have"
             )
+        if self.prompt is not None and self.from_ is None:
+            raise ValueError("prompt: goes with from, a generator that is told of a text")
+        if self.styling is not None and self.from_ is None:
+            raise ValueError("styling: goes with from: other pools have no parent to be styled after")
         if (self.masks or self.inpainting) and self.from_ is None:
             raise ValueError("masks and inpainting go with from")
         if self.masks is not None and self.inpainting is not None:

@@ -115,10 +115,13 @@ class Sampler:
                 one_step = cast(OneStep, self.generator)
                 latents = noise_of(seeds, (one_step.latent_dim,)).to(self.device)
                 return one_step.generate(latents, condition())
-            noise = noise_of(seeds, tuple(self.generator.image_shape))
+            noise = noise_of(seeds, tuple(self.generator.sample_shape))
             noise = noise.to(self.device, memory_format=memory_format(self.device))
-            guidance = self.options.guidance_scale, self.options.guidance_interval
-            return sample(self.generator, condition(), noise, self.options.solver, self.options.steps, *guidance)
+            options = self.options
+            guidance = options.guidance_scale, options.guidance_interval, options.negative_prompt
+            rescale = options.guidance_rescale
+            drawn = sample(self.generator, condition(), noise, options.solver, options.steps, *guidance, rescale)
+            return self.generator.decode(drawn)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that the network runs in: as it is, or mixed with bfloat16."""
@@ -182,6 +185,9 @@ def _hwc(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return (shape[1], shape[2], shape[0])
 
 
+SMALLEST_SPREAD = 1e-6  # of a denoised image in [-1, 1] that is divided by
+
+
 def _batch_name(batch: int) -> str:
     return f"batch-{batch:08d}.npy"
 
@@ -194,8 +200,10 @@ def sample(
     steps: int,
     guidance_scale: float = 1.0,
     guidance_interval: Sequence[float] | None = None,
+    negative_prompt: str | None = None,
+    guidance_rescale: float = 0.0,
 ) -> Tensor:
-    """Integrate from noise to images.
+    """Integrate from noise to samples: images, or latents that the generator then decodes.
 
     noise: (N, C, H, W) float32 of unit variance. steps: noise levels before 0; `heun` evaluates the
     network 2·steps − 1 times, the others `steps` times (guided steps count twice).
@@ -203,7 +211,8 @@ def sample(
     Returns (N, C, H, W) float32.
     """
     sigmas = karras_sigmas(steps, generator.sigma_min, generator.sigma_max)
-    denoise = guided_denoiser(generator, condition, len(noise), guidance_scale, guidance_interval)
+    guidance = guidance_scale, guidance_interval, negative_prompt, guidance_rescale
+    denoise = guided_denoiser(generator, condition, len(noise), *guidance)
     return SOLVERS[solver](denoise, noise * sigmas[0], sigmas)
 
 
@@ -217,15 +226,24 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float) -> list[float]
 
 
 def guided_denoiser(
-    generator: Denoiser, condition: Condition, count: int, scale: float, interval: Sequence[float] | None
+    generator: Denoiser,
+    condition: Condition,
+    count: int,
+    scale: float,
+    interval: Sequence[float] | None,
+    negative_prompt: str | None = None,
+    rescale: float = 0.0,
 ) -> Denoise:
     """Return D(x, σ) with classifier-free guidance: null + w (conditional − null).
 
     Ho and Salimans 2022 (arXiv 2207.12598), only inside `interval` (Kynkäänniemi et al. 2024,
-    arXiv 2404.07724). Where w = 1 or σ lies outside, the null pass is not computed.
+    arXiv 2404.07724). Where w = 1 or σ lies outside, the null pass is not computed. negative_prompt: a text in place
+    of the null one. rescale: share of an image that gets the standard deviation which it has without guidance (Lin et
+    al. 2024, arXiv 2305.08891, eq. 15 and 16, on the denoised image).
     """
     low, high = (0.0, math.inf) if interval is None else interval
-    null = generator.null_condition(count) if scale != 1.0 else None
+    told = {} if negative_prompt is None else {"prompt": negative_prompt}
+    null = generator.null_condition(count, **told) if scale != 1.0 else None
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         level = torch.full((count,), sigma, dtype=torch.float32, device=x.device)
@@ -233,7 +251,11 @@ def guided_denoiser(
         if null is None or not low <= sigma <= high:
             return conditional
         unconditional = generator.denoise(x, level, null)
-        return unconditional + scale * (conditional - unconditional)
+        guided = unconditional + scale * (conditional - unconditional)
+        if not rescale:
+            return guided
+        spread = [image.std(dim=(1, 2, 3), keepdim=True) for image in (conditional, guided)]
+        return torch.lerp(guided, guided * spread[0] / spread[1].clamp(min=SMALLEST_SPREAD), rescale)
 
     return denoise
 

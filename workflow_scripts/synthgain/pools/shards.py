@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageSet
+from synthgain.data.options import Prompt
+from synthgain.data.prompts import relabelled, texts_of
 from synthgain.datasets.geometry import Geometry
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
-from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, PlannedStyling, Sampling
 from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.inputs import Inputs
@@ -25,6 +27,7 @@ class ShardRequest:
 
     dataset, source, training: name and ImageSet of `rows_of`, its training rows (None where no rows are copied);
     options: the module's own part of the slice; masks, inpainting: those of a pool of pairs (None: not asked for).
+    prompt: how rows become texts, for a generator that is told of one.
     pool_identity: the pool's identity without its shard layout, part of every image_id.
     inputs: what earlier jobs made, by the names in the rule file.
     state: folder for finished batches, guarded by `identity`.
@@ -45,13 +48,18 @@ class ShardRequest:
     state: Path
     inputs: Inputs
     threads: int = 1
+    prompt: Prompt | None = None
     masks: PlannedMasks | None = None
     inpainting: Inpainting | None = None
+    styling: PlannedStyling | None = None
 
     def rows(self) -> pd.DataFrame:
-        """Return the conditions of the whole replica, in the pool's order."""
+        """Return the conditions of the whole replica, in the pool's order, with their prompts if it has any."""
         source, training = self.rows_of()
-        return replica_rows(training, source.columns, self.conditions, self.keys, self.dataset or "")
+        rows = replica_rows(training, source.columns, self.conditions, self.keys, self.dataset or "")
+        if self.prompt is None:
+            return rows
+        return relabelled(rows, texts_of(rows, source.columns, self.prompt, self.keys.replica), self.prompt)
 
     def rows_of(self) -> tuple[ImageSet, pd.DataFrame]:
         """Return the source and its training rows; SynthGainError where the pool names no `rows_of`."""

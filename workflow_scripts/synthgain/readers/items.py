@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from synthgain.data.order import joint_levels
 from synthgain.readers.options import Panel
 from synthgain.runtime.errors import SynthGainError
 
@@ -96,7 +97,7 @@ def _in_shares(rows: pd.DataFrame, wanted: Mapping[str, float], count: int) -> p
 def _kinds(panel: Panel, table: pd.DataFrame) -> pd.Series:
     """Return each row's findings as one text; unknown is a kind of its own."""
     known = [name for name in panel.findings if name in table]
-    return table[known].astype(str).agg("|".join, axis=1) if known else pd.Series("", index=table.index)
+    return joint_levels(table, known)
 
 
 def _composition(panel: Panel, parts: list[pd.DataFrame]) -> dict[str, float]:

@@ -12,6 +12,8 @@ from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.report.facts import (
     AuditFacts,
+    AutoencoderFacts,
+    ClusterFacts,
     DatasetFacts,
     FitFacts,
     ForecastFacts,
@@ -32,6 +34,8 @@ from synthgain.report.facts import (
 from synthgain.runtime.command import Job
 from synthgain.runtime.files import check_file, read_json, read_manifest, read_table
 from synthgain.runtime.inputs import Input, NamedInputs
+from synthgain.runtime.ledger import Ledger, read_ledger
+from synthgain.runtime.protocols import Protocol, read_protocols, tampered
 from synthgain.statistics.metric_registry import MainEndpoint
 from synthgain.study.roles import main_endpoint, without_patients
 from synthgain.study.schema import UNTOLD, Study
@@ -124,6 +128,15 @@ class Readers:
 
 
 @dataclass
+class ClusterEvidence:
+    """Appearance clusters of a data set: their manifest, sizes.csv and a picture of each."""
+
+    facts: ClusterFacts
+    sizes: pd.DataFrame
+    pictures: list[Picture]
+
+
+@dataclass
 class Evidence:
     """All that was found of a study.
 
@@ -132,7 +145,9 @@ class Evidence:
 
     study: Study
     seed: int
-    predeclared: dict[str, object]
+    protocols: list[Protocol]
+    ledger: Ledger
+    tampered: list[str]  # what is wrong with either
     models: list[ModelEvidence]
     datasets: dict[str, DatasetEvidence]
     splits: dict[str, pd.DataFrame]
@@ -149,6 +164,8 @@ class Evidence:
     snapshots: list[Measured]
     forecast: ForecastFacts | None = None
     readers: dict[str, Readers] = field(default_factory=dict)
+    clusters: dict[str, ClusterEvidence] = field(default_factory=dict)
+    autoencoders: dict[str, AutoencoderFacts] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, object]:
@@ -157,8 +174,9 @@ class Evidence:
 
     @property
     def level(self) -> str:
-        """Confidence level of the intervals, such as `95 %`."""
-        return f"{100 * (1 - self.study.analysis.alpha):g} %"
+        """Confidence level of the intervals at this look, such as `95 %`."""
+        levels = [model.verdict.alpha for model in self.models if model.verdict.alpha is not None]
+        return f"{100 * (1 - (levels[0] if levels else self.study.analysis.alpha)):.4g} %"
 
     def segments(self, model: str) -> bool:
         """True for a model that segments."""
@@ -193,7 +211,9 @@ def gather(job: Job) -> Evidence:
     return Evidence(
         study=Study.model_validate(job.slice["config"]),
         seed=job.slice["seed"],
-        predeclared=job.slice["predeclared"],
+        protocols=read_protocols(job.run)[0],
+        ledger=read_ledger(job.run),
+        tampered=tampered(job.run),
         models=[_model(job, name) for name in job.slice["models"]],
         datasets={str(name): _dataset(entry) for name, entry in job.inputs.datasets.items()},
         splits={str(name): read_split(entry.folder()) for name, entry in job.inputs.splits.items()},
@@ -211,8 +231,20 @@ def gather(job: Job) -> Evidence:
         relations=_measured(job.inputs.relations),
         snapshots=_measured(job.inputs.snapshots),
         forecast=_facts(ForecastFacts, job.inputs.forecast.only) if job.inputs.forecast else None,
+        clusters={str(name): _clusters(str(name), entry) for name, entry in job.inputs.clusters.items()},
+        autoencoders={str(name): _facts(AutoencoderFacts, entry) for name, entry in job.inputs.autoencoders.items()},
         readers={str(name): _readers(job, str(name), entry) for name, entry in job.inputs.kits.items()},
     )
+
+
+def _clusters(name: str, made: Input) -> ClusterEvidence:
+    facts, folder = _facts(ClusterFacts, made), made.folder()
+    sizes = pd.read_csv(folder / "sizes.csv")
+    pictures = []
+    for number, file in enumerate(sorted(file for file in facts.files if file.endswith(".png"))):
+        title = f"Clusters {name}: cluster {number}"
+        pictures.append(Picture(title, "Random members; outlines: their masks.", address=png_address(folder / file)))
+    return ClusterEvidence(facts, sizes, pictures)
 
 
 def _readers(job: Job, name: str, kit: Input) -> Readers:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
+from synthgain.generators.autoencoders.options import Measured
+from synthgain.generators.steering_options import Steering
 from synthgain.runtime.files import read_json, read_manifest
 
 
@@ -57,6 +59,7 @@ class GeneratorFacts(Facts):
     environments: list[Environment] = []
     energy_joules: float | str | None = None
     energy_source: str | None = None
+    steering: Steering | None = None
 
     @property
     def devices(self) -> str:
@@ -64,8 +67,18 @@ class GeneratorFacts(Facts):
         return ", ".join(dict.fromkeys(entry.device for entry in self.environments))
 
 
+class Failure(Facts):
+    """A training that diverged."""
+
+    attempt: int = 0
+    step: int | None = None
+
+
 class RunFacts(Facts):
-    """One downstream training."""
+    """One downstream training. diverged: attempts that failed; at_chance: all did, and the replicate tells nothing."""
+
+    diverged: list[Failure] = []
+    at_chance: bool = False
 
     steps: int | None = None
     seconds: float | None = None
@@ -79,6 +92,16 @@ class TrainingFacts(Facts):
     arm: str = ""
     ratio: float = 0.0
     replicates: dict[str, RunFacts] = {}
+
+
+class AutoencoderFacts(Facts):
+    """An autoencoder's manifest; measured: on held-out patients."""
+
+    identity: str
+    parameters: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    measured: Measured
 
 
 class PoolFacts(Facts):
@@ -125,6 +148,17 @@ class MeasuredFacts(Facts):
     recommended: int | None = None
     configurations: int = 0
     failed: str | None = None
+
+
+class ClusterFacts(Facts):
+    """The manifest of the appearance clusters of a data set."""
+
+    files: dict[str, object]
+    of: str
+    k: int
+    space: str
+    images: int
+    tiny: int = 0
 
 
 class GateFacts(Facts):
@@ -232,6 +266,14 @@ class DeclaredFacts(Facts):
     sentence: str = ""
 
 
+class LookFacts(Facts):
+    """Which planned look it is (0 where there is but one), the replicates at each, and below which p each decides."""
+
+    number: int = 0
+    planned: list[int] = []
+    levels: list[float] = []
+
+
 class VerdictFacts(DeclaredFacts):
     """`verdict.json`. alarms: by name, but for that of memorisation, which is `copying`."""
 
@@ -239,6 +281,8 @@ class VerdictFacts(DeclaredFacts):
     alarms: dict[str, AlarmFacts] = {}
     copying: CopyingAlarm = CopyingAlarm()
     notes: list[str] = []
+    alpha: float | None = None
+    look: LookFacts = LookFacts()
     replicates: int | None = None
     pilot: bool = False
 
@@ -246,12 +290,11 @@ class VerdictFacts(DeclaredFacts):
 class SlopeFacts(Facts):
     """Slopes per replicate, tested; in the order of their columns."""
 
-    df: int | None = None
+    df: float | None = None
     high: float | None = None
     low: float | None = None
     mean: float | None = None
     p: float | None = None
-    t: float | None = None
     violations: int | None = None
 
 

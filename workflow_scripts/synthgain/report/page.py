@@ -13,10 +13,10 @@ from synthgain.report.evidence import Evidence
 from synthgain.report.failures import written
 from synthgain.report.sections.checklist import checklist_section
 from synthgain.report.sections.methods import methods
+from synthgain.report.sections.protocol import in_force, looks_fact, protocol_fact, protocol_section
 from synthgain.report.sections.study import study_sections
 from synthgain.report.sections.utility import utility_sections
 from synthgain.report.sections.verdicts import banners, headlines
-from synthgain.runtime.files import canonical_json, digest
 
 DATA_FILES = ("templates/*",)  # what joins the code digest, so that an edited template rewrites the report
 TEMPLATES = Path(__file__).parent / "templates"
@@ -31,6 +31,7 @@ def render(evidence: Evidence) -> str:
     sections = [section for model in evidence.models for section in utility_sections(evidence, model)]
     sections += study_sections(evidence)
     more = [
+        written("protocol", "Protocol and looks", lambda: protocol_section(evidence)),
         written("methods", "Methods, drafted", lambda: _methods(evidence)),
         written("checklist", "Reporting checklist", lambda: checklist_section(evidence)),
         written("provenance", "Provenance", lambda: _provenance(evidence)),
@@ -58,12 +59,14 @@ def _front(evidence: Evidence) -> list[tuple[str, str]]:
     """What identifies the run, on the first page."""
     repeated = evidence.study.replicates
     seed = "training seed" if evidence.only_segments else "classifier seed"
-    counts = {seed: repeated.count, "generator training": repeated.generators, "pool draw": repeated.pools}
+    made = next((model.verdict.replicates for model in evidence.models if model.verdict.replicates), repeated.count)
+    counts = {seed: made, "generator training": repeated.generators, "pool draw": repeated.pools}
     facts = [
-        ("Pre-declared analysis (SHA-256, first 32 digits)", digest(evidence.predeclared)),
+        ("Protocol", protocol_fact(evidence)),
         ("Study seed", str(evidence.seed)),
         ("Replicates", ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())),
     ]
+    facts += [("Looks", looks_fact(evidence))] * bool(looks_fact(evidence))
     source = environment.commit(Path(__file__).parent)
     if source:
         facts.append(("Source", f"commit {source}"))
@@ -92,12 +95,15 @@ def _downloads(evidence: Evidence) -> list[tuple[str, str, str]]:
     """Return (text, file name, data address) of the machine-readable parts."""
     verdicts = {model.name: model.card for model in evidence.models}
     card = {"study": evidence.study.study, "rehearsal": evidence.rehearsal, "verdicts": verdicts}
-    card |= {"predeclared": digest(evidence.predeclared)}
+    first = in_force(evidence)
+    card |= {"protocol": first.hash if first is not None else None}
     parts = [
-        ("Pre-declared analysis (JSON)", "predeclared.json", canonical_json(evidence.predeclared)),
         ("Resolved config (JSON)", "config.json", json.dumps(evidence.config, indent=2, sort_keys=True)),
         ("Verdict card (JSON)", "verdict.json", json.dumps(card, indent=2, sort_keys=True)),
     ]
+    if first is not None:
+        text = json.dumps(dict(first.content), indent=2, sort_keys=True)
+        parts.insert(0, ("Protocol (JSON)", f"protocol-{first.number}.json", text))
     return [(text, name, _json_address(content)) for text, name, content in parts]
 
 

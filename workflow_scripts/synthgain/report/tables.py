@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from synthgain.report.blocks import Column, Details, Table, make_table
@@ -9,11 +10,22 @@ from synthgain.report.vocabulary import MEASURES, in_words, listed
 
 FEW_ROWS = 14  # longer tables are folded
 ALL = "all"  # the group that is every image
-FLOOR_SDS = 2.0  # within so many SDs of the real-versus-real splits a value is "at the floor"
+NORMAL_95 = 1.959964  # half the length of a 95 % interval, in SDs
+FLOOR_SDS = 2.0  # a value within so many SDs of its floor is "at the floor"
 ARM = [Column("arm", "Arm"), Column("ratio", "Ratio %", "ratio")]
 TEST_SET = Column("dataset", "Test set", optional=True)
 PLACE = [*ARM, TEST_SET, Column("label", "Label", optional=True)]
 STRUCTURE_PLACE = [*ARM, TEST_SET, Column("label", "Structure", optional=True)]
+
+
+def at_floor(rows: pd.DataFrame) -> pd.Series:
+    """Which values (rows with value, low, high, floor, floor_sd) are at their floor, by the error of both.
+
+    The floor varies over its splits and the value over its own images: a distance in SDs of the floor alone is
+    too long by half where nothing differs.
+    """
+    own = ((rows["high"] - rows["low"]) / (2 * NORMAL_95)).fillna(0)
+    return (rows["value"] - rows["floor"]).abs() <= FLOOR_SDS * np.hypot(own, rows["floor_sd"].fillna(0))
 
 
 def result_table(

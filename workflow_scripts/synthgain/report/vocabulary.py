@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 import pandas as pd
 
+from synthgain.registry import FAMILY_PROSE
+from synthgain.runtime.loading import load
 from synthgain.statistics.metric_registry import METRICS, metric_label
 
 # In the order in which they are shown.
@@ -41,7 +44,7 @@ POLICIES = {
     "argmax": "most probable class",
 }
 CORRECTIONS = {"none": "as predicted", "prior": "shifted to the real prevalence"}
-METHODS = {"spearman": "Spearman, over configurations", "rm_corr": "repeated measures r, within replicates"}
+METHODS = {"spearman": "Spearman, over configurations"}
 LEAKS = {"none found": "none found", "leak": "leak", "red": "strong leak", "not applicable": "not applicable"}
 RULES = {
     "nearest": "nearest training image",
@@ -93,3 +96,8 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
 def noise_level(text: str) -> str:
     """Return `0.2 × data SD` for `0.2 sigma_data`."""
     return re.sub(r"\s*sigma_data$", " × data SD", text)
+
+
+def prose_of(family: str) -> ModuleType:
+    """Return the module that describes a family of generators: NAME, kind, training, drawing, sampler."""
+    return load(FAMILY_PROSE, family)

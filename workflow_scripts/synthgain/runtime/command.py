@@ -25,12 +25,13 @@ from synthgain.runtime.seals import Sealing
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0
+TERMINAL = "SYNTHGAIN_TERMINAL"  # "warnings": how far a job is stands in its log alone
 
 logger = logging.getLogger("synthgain")
 
 
 class Terminated(Exception):
-    """SIGTERM or SIGINT arrived and the state has been saved."""
+    """SIGTERM, SIGINT or SIGHUP arrived and the state has been saved."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,15 @@ class Progress:
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that loops look at, so that they can save and leave."""
+    """Turns SIGTERM, SIGINT and a closed terminal into a flag that loops look at, so that they can save and leave."""
 
     def __init__(self) -> None:
         self.requested = False
         self._at_once = False
         signal.signal(signal.SIGTERM, self._set)
         signal.signal(signal.SIGINT, self._set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(signal.SIGHUP, self._set)
 
     def _set(self, number: int, frame: object) -> None:
         self.requested = True
@@ -123,6 +126,8 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
     code = 0
     if arguments is None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds, so that temporary files are removed
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         job = _job_of(parsed)
         _remove_parts(job)
@@ -192,6 +197,8 @@ def _set_up_logging(log: Path | None) -> None:
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: record.name != "synthgain.file")
+    if os.environ.get(TERMINAL) == "warnings":
+        console.setLevel(logging.WARNING)
     logger.addHandler(console)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)

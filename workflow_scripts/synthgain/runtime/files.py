@@ -53,9 +53,12 @@ def short_digest(content: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hex digits."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Return the SHA-256 of a file's bytes as 64 hex digits; SynthGainError where it cannot be read."""
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise SynthGainError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 @contextlib.contextmanager
@@ -123,7 +126,13 @@ def _out_of_space(error: Exception, folder: Path) -> bool:
     """True if a write failed for want of space; NumPy and torch say so without an error number."""
     if getattr(error, "errno", None) is not None:
         return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return shutil.disk_usage(folder).free < FULL_DISK_BYTES
+    return no_space_left(folder)
+
+
+def no_space_left(folder: Path) -> bool:
+    """True where the disk of a folder, or of the nearest one above that is there, is full."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path.cwd())
+    return shutil.disk_usage(there).free < FULL_DISK_BYTES
 
 
 def write_text(path: Path, text: str) -> None:

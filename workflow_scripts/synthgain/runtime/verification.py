@@ -8,6 +8,7 @@ from pathlib import Path
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import SEAL, Listed, check_file, identity_of, read_json, read_manifest, read_table
+from synthgain.runtime.protocols import tampered
 from synthgain.runtime.seals import MADE_FROM, is_as_marked, link, mark_of, owns_folder
 
 # Beside the results: what jobs keep on their way, measure of the machine, or chain by themselves.
@@ -40,6 +41,7 @@ def compare_run(run: Path, identities: Mapping[str, str], others: frozenset[Path
         found.files.add(run / relative)
         found.differences += _result(run, run / relative, identity, found.files)
     _look_for_more(run, found, others)
+    found.differences += tampered(run)
     return found
 
 

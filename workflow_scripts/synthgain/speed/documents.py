@@ -223,14 +223,29 @@ class Cost(Document):
     kept: int = 0
 
 
+class LookCost(Document):
+    """A planned look: seconds of all work up to it, one job after the other (of jobs on a GPU also apart).
+
+    ends_without, ends_with: shares of studies that end there without a difference, and with one of three standard
+    errors of the last look.
+    """
+
+    replicates: int
+    seconds: float
+    gpu_seconds: float
+    ends_without: float
+    ends_with: float
+
+
 class Forecast(Document):
-    """What forecast_cost writes. runs: how many the study has, all of the same work."""
+    """What forecast_cost writes. runs: how many the study has, all of the same work; looks: if several are planned."""
 
     study: str
     runs: int
     groups: list[Cost]
     sizes: dict[str, Size]
     speed: Speed
+    looks: list[LookCost] = []
 
 
 class SplitColumn(Document):
@@ -250,7 +265,8 @@ class CountedTable(Document):
 
 
 class SizeSource(Document):
-    """What tells how many images a data set has: its manifests, its table, or the number that the config has."""
+    """What tells how many images a data set has: its manifests, its table, or numbers: `images` of all, or `counts`
+    of all and of each part."""
 
     manifest: str
     identity: str
@@ -260,3 +276,4 @@ class SizeSource(Document):
     column: SplitColumn | None = None
     table: CountedTable | None = None
     images: float | None = None
+    counts: Shares | None = None

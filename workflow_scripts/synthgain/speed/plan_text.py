@@ -5,6 +5,7 @@ from textwrap import wrap
 
 from synthgain.speed.documents import Cost, Forecast
 from synthgain.speed.forecast import added, by, wall_seconds
+from synthgain.statistics.units import GENERATORS_NEEDED
 
 NAMED_STAGES = ("train_generator", "draw_pool_shard")
 # Numbers of a cost that grow with the runs of a study.
@@ -20,7 +21,7 @@ def plan_text(forecast: Forecast, kept: Sequence[int], cores: int, threads: Mapp
     kept: finished jobs of each group, over all runs; cores: jobs at once, 0: not known; threads: as the config has
     them now, by role.
     """
-    groups = [_over_runs(group, forecast.runs, done) for group, done in zip(forecast.groups, kept, strict=True)]
+    groups = [over_runs(group, forecast.runs, done) for group, done in zip(forecast.groups, kept, strict=True)]
     shared, total = added([group for group in groups if group.arm is None]), added(groups)
     named = [group for group in groups if group.rule in NAMED_STAGES]
     head = ["jobs", "to do", "steps", "passes", "time", "to do", "disk", "memory", ""]
@@ -28,9 +29,42 @@ def plan_text(forecast: Forecast, kept: Sequence[int], cores: int, threads: Mapp
     lines += ["", *_table(["stage", *head], [*(_row(s, s.rule) for s in by(groups, "rule")), _row(total, "in all")])]
     if named:
         lines += ["", *_table(["of these", *head], [_row(g, f"{g.rule} {g.name}") for g in named])]
+    more = _generators(named, forecast.runs)
     rows = [*(_row(arm, str(arm.arm)) for arm in by(groups, "arm")), _row(shared, "shared by the arms")]
-    lines += ["", *_table(["arm", *head], rows), "", *_bounds(groups, cores), *_notes(forecast, total, threads)]
+    lines += [
+        "",
+        *_table(["arm", *head], rows),
+        *_looks(forecast),
+        "",
+        *_bounds(groups, cores),
+        *_notes(forecast, total, threads, more),
+    ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _looks(forecast: Forecast) -> list[str]:
+    """What is spent up to each planned look, and on average."""
+    if not forecast.looks:
+        return []
+    heads = ["look", "replicates", "time up to it", "GPU time", "ends here: no difference", "a clear one"]
+    rows = [
+        [
+            str(number),
+            str(look.replicates),
+            duration(look.seconds),
+            duration(look.gpu_seconds),
+            f"{100 * look.ends_without:.0f} %",
+            f"{100 * look.ends_with:.0f} %",
+        ]
+        for number, look in enumerate(forecast.looks, start=1)
+    ]
+    none = sum(look.seconds * look.ends_without for look in forecast.looks)
+    clear = sum(look.seconds * look.ends_with for look in forecast.looks)
+    text = (
+        f"On average {duration(none)} without a difference and {duration(clear)} with a clear one (three "
+        "standard errors of the last look), one job after the other; the tables above are of all looks."
+    )
+    return ["", *_table(heads, rows), *wrap(text, WIDTH)]
 
 
 def duration(seconds: float) -> str:
@@ -51,7 +85,7 @@ def size(count: float) -> str:
     return "–"
 
 
-def _over_runs(group: Cost, runs: int, kept: int) -> Cost:
+def over_runs(group: Cost, runs: int, kept: int) -> Cost:
     """A group over all runs of the study (its seeds), which are the same work."""
     return group.model_copy(update={**{name: runs * getattr(group, name) for name in SUMS}, "kept": kept})
 
@@ -122,7 +156,23 @@ def _bounds(groups: Sequence[Cost], cores: int) -> list[str]:
     return wrap(text, WIDTH)
 
 
-def _notes(forecast: Forecast, total: Cost, threads: Mapping[str, int]) -> list[str]:
+def _generators(named: Sequence[Cost], runs: int) -> str:
+    """What as many generators would cost as a claim about the way of making them needs, "" where they are planned."""
+    trained = [group for group in named if group.rule == "train_generator"]
+    fewest = min((round(group.jobs / runs) for group in trained), default=GENERATORS_NEEDED)
+    if fewest >= GENERATORS_NEEDED:
+        return ""
+    seconds = sum(group.seconds for group in named) * (GENERATORS_NEEDED / fewest - 1)
+    disk = sum(group.disk_bytes for group in named) * (GENERATORS_NEEDED / fewest - 1)
+    which = "this generator" if fewest == 1 else f"these {fewest} generators"
+    return (
+        f"The verdict will be about {which} alone. {GENERATORS_NEEDED} trainings of each (replicates.generators: "
+        f"{GENERATORS_NEEDED}), which a claim about generators of this kind needs, would take {duration(seconds)} and "
+        f"{size(disk)} more."
+    )
+
+
+def _notes(forecast: Forecast, total: Cost, threads: Mapping[str, int], generators: str) -> list[str]:
     """What the numbers mean, what they leave out, and what may have changed since."""
     machine, notes = forecast.speed.machine, list[str]()
     guessed = [f"{name} {entry.known}" for name, entry in forecast.sizes.items() if entry.known != "read"]
@@ -134,6 +184,7 @@ def _notes(forecast: Forecast, total: Cost, threads: Mapping[str, int]) -> list[
         f"{START_ONLY}: what these jobs compute (tables, statistics, distances, figures) is not forecast. Saving, "
         "and the scheduler's own time between jobs, are not counted anywhere; networks are measured uncompiled."
     )
+    notes += [generators] if generators else []
     if guessed:
         notes.append(f"Numbers of images: {', '.join(guessed)}; exact after `snakemake audit`.")
     notes += [f"Not forecast: {reason}." for reason in total.missing]

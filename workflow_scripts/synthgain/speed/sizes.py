@@ -7,7 +7,7 @@ import pandas as pd
 
 from synthgain.datasets.cells import read_table
 from synthgain.datasets.entries.options import TableFormat
-from synthgain.datasets.values import Lookup, values_of
+from synthgain.datasets.values import Lookup, declared_text
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_manifest
 from synthgain.speed.documents import Size, SizeSource
@@ -26,6 +26,8 @@ def _size(run: Path, source: SizeSource, root: Path | None) -> Size:
         parts = _images_of_parts(run / source.split_manifest, source.split_identity)
         if parts is not None:
             return Size(all=total, known="read", **parts)
+    if total is None and source.counts is not None:
+        return Size(known="counted in its folder", **source.counts)
     rows = _rows(source, root)
     how = "read" if total is not None else "counted in its table" if rows is not None else "as the config has it"
     if total is None:
@@ -61,7 +63,7 @@ def _rows(source: SizeSource, root: Path | None) -> pd.DataFrame | None:
     rows = read_table(path, table.path, TableFormat.from_slice(table.format)).cells
     for column, wanted in table.where.items():
         if column in rows:
-            values = values_of(wanted if isinstance(wanted, list) else [wanted])
+            values = Lookup({declared_text(value): "" for value in (wanted if isinstance(wanted, list) else [wanted])})
             rows = rows[[cell in values for cell in rows[column]]]
     return rows
 

@@ -7,10 +7,11 @@ from synthgain.statistics.predictions import Panel
 
 ECE_BINS = 10  # equally filled, so that no bin is empty at low prevalence
 NEWTON_STEPS = 50
+FLOOR_DRAWS = 20
 MAX_SLOPE = 50.0  # beyond it the classes are separated and no finite slope exists
 CLIP = 1e-6  # probabilities of exactly 0 or 1 have no logit
 KEYS = ["arm", "ratio", "dataset", "label", "correction"]
-MEASURED = ["brier", "slope", "intercept", "ece", "shift"]
+MEASURED = ["brier", "slope", "intercept", "ece", "ece_floor", "shift"]
 COLUMNS = [*KEYS, "replicates", *MEASURED]
 
 
@@ -47,6 +48,17 @@ def expected_calibration_error(truth: np.ndarray, score: np.ndarray, bins: int =
     parts = [part for part in np.array_split(order, bins) if len(part)]
     gaps = [len(part) * abs(float(truth[part].mean()) - float(score[part].mean())) for part in parts]
     return float(sum(gaps) / len(truth))
+
+
+def calibration_error_floor(score: np.ndarray, bins: int = ECE_BINS) -> float:
+    """ECE that a perfectly calibrated model of these scores (N,) shows by chance: truths drawn from the scores.
+
+    It is far above 0 in small sets (.07 with 200 images), so that an ECE says nothing without it. Images are taken as
+    independent: with several per patient the floor is higher still.
+    """
+    random = np.random.default_rng(0)
+    draws = random.random((FLOOR_DRAWS, len(score))) < score
+    return float(np.mean([expected_calibration_error(draw.astype(np.float64), score, bins) for draw in draws]))
 
 
 def prior_shift(target_prevalence: float, training_prevalence: float) -> float:
@@ -86,6 +98,7 @@ def calibration_table(panel: Panel, labels: list[int], validation: dict[str, Pan
                         "slope": slope,
                         "intercept": intercept,
                         "ece": expected_calibration_error(truth, probability),
+                        "ece_floor": calibration_error_floor(probability),
                         "shift": moved,
                     }
                 )

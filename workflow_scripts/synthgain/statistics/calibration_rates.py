@@ -4,13 +4,14 @@ An observation says of one study, one arm on a pool of known truth, and one quan
 counts it over studies, with the exact binomial interval (Clopper & Pearson 1934).
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from synthgain.runtime.ledger import Comparison
+from synthgain.statistics.documents import Verdict
 from synthgain.statistics.equivalence import HELPS, VERDICTS
 
 GATE = "gate exceeded"
@@ -53,7 +54,7 @@ EXPECTED: dict[tuple[str, str], Expectation] = {
     ("oracle", HELPS): MOSTLY,
     **{(kind, HELPS): SELDOM for kind in ("copier", "noise", "label_shuffled")},
     ("copier", SAME): ALWAYS,
-    **{(kind, GATE): ALWAYS for kind in ("copier", "jittered_copier")},
+    **{(kind, GATE): ALWAYS for kind in ("copier", "jittered_copier", "part_copier")},
     **{(kind, GATE): SELDOM for kind in NOT_COPIES},
     **{("mode_dropper", quantity): MOSTLY for quantity in (*LESS_VARIED.values(), LESS_GAIN)},
     ("mode_dropper", MISSING): ALWAYS,
@@ -108,20 +109,30 @@ def same_scores(first: pd.DataFrame, second: pd.DataFrame, ratio: int) -> bool:
     return one["score"].to_numpy().tobytes() == other["score"].to_numpy().tobytes()
 
 
-def verdict_of_arm(verdict: Mapping[str, Any], primary: Mapping[str, Any]) -> dict[str, Any]:
-    """The declared comparison of an arm in a `verdict.json`: {verdict, difference, low, high, p}, null where none."""
-    found = [entry for entry in verdict["comparisons"] if _matches(entry["primary"] or {}, primary)]
-    row = (found[0]["primary"] if found else None) or {}
-    word = found[0]["verdict"] if found else None
-    return {"verdict": word, **{name: row.get(name) for name in ("difference", "low", "high", "p")}}
+class ArmVerdict(TypedDict):
+    """An arm's declared comparison; null where there is none."""
+
+    verdict: str | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
 
 
-def _matches(row: Mapping[str, Any], primary: Mapping[str, Any]) -> bool:
-    wanted = {
-        "arm": primary["arm"], "ratio": primary["ratio"], "dataset": primary["test_set"],
-        "label": primary["labels"], "metric": primary["metric"],
-    }  # fmt: skip
-    return all(row.get(name) == value for name, value in wanted.items())
+def verdict_of_arm(verdict: Verdict, primary: Comparison) -> ArmVerdict:
+    """The declared comparison of an arm in a `verdict.json`."""
+    place = (primary["arm"], primary["ratio"], primary["test_set"], primary["labels"], primary["metric"])
+    for entry in verdict["comparisons"]:
+        row = entry["primary"]
+        if row and (row["arm"], row["ratio"], row["dataset"], row["label"], row["metric"]) == place:
+            return {
+                "verdict": entry["verdict"],
+                "difference": row["difference"],
+                "low": row["low"],
+                "high": row["high"],
+                "p": row["p"],
+            }
+    return {"verdict": None, "difference": None, "low": None, "high": None, "p": None}
 
 
 def seen_verdicts(word: str | None) -> dict[str, bool]:
@@ -152,7 +163,7 @@ def group_is_missing(fidelity: pd.DataFrame, group: str) -> bool:
     return len(rows) > 0 and bool((rows["n"] == 0).all())
 
 
-def less_gain(subgroups: pd.DataFrame, own: Mapping[str, Any], oracle: str, column: str, group: str) -> dict[str, bool]:
+def less_gain(subgroups: pd.DataFrame, own: Comparison, oracle: str, column: str, group: str) -> dict[str, bool]:
     """Is the AUROC gained in one group smaller than the oracle arm's? Empty where either has no estimate.
 
     subgroups: `subgroups.csv`; own: the arm's declared comparison.
@@ -170,7 +181,7 @@ def less_gain(subgroups: pd.DataFrame, own: Mapping[str, Any], oracle: str, colu
     return {f"{LESS_GAIN}: {column}={group}": bool(gains[own["arm"]] < gains[oracle])}
 
 
-def calibration_moved(table: pd.DataFrame, own: Mapping[str, Any], baseline: str) -> dict[str, bool]:
+def calibration_moved(table: pd.DataFrame, own: Comparison, baseline: str) -> dict[str, bool]:
     """Is the calibration intercept before correction further from 0 than the baseline's? table: `calibration.csv`."""
     kept = table[(table["correction"] == "none") & (table["dataset"] == own["test_set"])]
     size = {

@@ -31,7 +31,7 @@ def comparison_rows(endpoint: Endpoint, patients: int, pairs: list[Pair], analys
     is_primary = place in analysis.primary_endpoints()
     rows = []
     for pair in pairs:
-        epochs = pair.control and analysis.arms[pair.arm].get("match") == "epochs"
+        epochs = pair.control and analysis.arms[pair.arm].match == "epochs"
         if pair.control and not (is_primary or epochs):
             continue
         rows.append(_row(endpoint, patients, pair, analysis) | {"family": _family(pair, place, analysis)})

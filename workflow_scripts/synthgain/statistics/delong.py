@@ -11,6 +11,8 @@ from scipy.stats import norm, rankdata
 
 from synthgain.statistics.resampling import patient_sums
 
+BLOCK = 1_000_000  # weights of images held at once in a bootstrap (8 MB)
+
 
 @dataclass(frozen=True)
 class Components:
@@ -92,17 +94,28 @@ def bootstrap_auroc(truth: np.ndarray, scores: np.ndarray, patient: np.ndarray, 
     """Mean AUROC of S models under each row of patient weights, exactly (all pairs of images, no linearisation).
 
     truth: (N,) in {0, 1, NaN}; scores: (S, N); patient: (N,) codes; weights: (B, P). Returns (B,), NaN where a
-    resample holds one class only.
+    resample holds one class only. By running sums over the sorted scores, in blocks: memory is linear in N.
     """
-    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
-    wins = np.zeros((len(positive), len(negative)))
-    for row in scores:
-        difference = row[positive][:, None] - row[negative][None, :]
-        wins += (difference > 0) + 0.5 * (difference == 0)
-    first, second = weights[:, patient[positive]], weights[:, patient[negative]]
-    pairs = first.sum(axis=1) * second.sum(axis=1)
-    won = ((first @ (wins / len(scores))) * second).sum(axis=1)
-    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+    known = np.flatnonzero(~np.isnan(truth))
+    positive, codes = truth[known] == 1, patient[known]
+    found = np.zeros(len(weights))
+    for row in scores[:, known]:
+        order = np.argsort(row, kind="stable")
+        ranked, own, of_patient = row[order], positive[order], codes[order]
+        last = np.searchsorted(ranked, ranked[own], side="right")
+        first = np.searchsorted(ranked, ranked[own], side="left")
+        below = np.flatnonzero(~own)
+        to, tied = np.searchsorted(below, first), np.searchsorted(below, last)
+        for start in range(0, len(weights), block := max(1, BLOCK // max(len(order), 1))):
+            some = weights[start : start + block]
+            rest = np.zeros((len(some), len(below) + 1))
+            np.cumsum(some[:, of_patient[below]], axis=1, out=rest[:, 1:])
+            won = some[:, of_patient[own]] * (rest[:, to] + rest[:, tied]) / 2
+            pairs = some[:, of_patient[own]].sum(axis=1) * rest[:, -1]
+            found[start : start + block] += np.divide(
+                won.sum(axis=1), pairs, out=np.full(len(some), np.nan), where=pairs > 0
+            )
+    return found / len(scores)
 
 
 def _inflate(parts: np.ndarray, contributing: int) -> np.ndarray:

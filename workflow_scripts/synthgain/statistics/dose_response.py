@@ -1,13 +1,12 @@
-"""Dose–response over supplementation ratios: a slope per replicate, and which curve describes the means."""
+"""Dose–response over supplementation ratios: slopes, tested over seeds and patients, and which curve fits the means."""
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
-import pingouin
 from scipy.optimize import curve_fit
 
-from synthgain.statistics.paired import NO_SPREAD
+from synthgain.statistics.obuchowski_rockette import Contrast
 
 MIN_RATIOS_FOR_CURVES = 5  # the zero ratio included; fewer points cannot tell a power law from a line
 CURVE_DRAWS = 200
@@ -20,37 +19,70 @@ def dose(ratios: np.ndarray) -> np.ndarray:
     return np.log2(1 + np.asarray(ratios, dtype=np.float64) / 100)
 
 
-def slopes(ratios: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Least-squares slope of each replicate on `dose`; ratios (K,), values (S, K). Returns (S,) per doubling."""
+def slope_weights(ratios: np.ndarray) -> np.ndarray:
+    """(K,) weights of the values at each ratio that give their least-squares slope on `dose`, per doubling."""
     x = dose(ratios)
     centred = x - x.mean()
-    result: np.ndarray = np.asarray(values) @ centred / (centred @ centred)
+    result: np.ndarray = centred / (centred @ centred)
     return result
 
 
-def slope_test(ratios: np.ndarray, values: np.ndarray, confidence: float = 0.95) -> dict[str, Any]:
-    """One-sample t (pingouin) on the per-replicate slopes: about seeds on this test set only.
+class Slope(TypedDict):
+    """Slope of the metric per unit of dose (`dose`). violations: neighbouring ratios where the mean falls."""
 
-    {slopes, mean, low, high, t, df, p, violations: neighbouring ratios where the mean falls}.
+    slopes: list[float]
+    mean: float
+    low: float
+    high: float
+    df: float
+    p: float
+    violations: int
+
+
+class Curve(TypedDict):
+    """A fitted curve."""
+
+    parameters: list[float]
+    aicc: float
+
+
+class Curves(TypedDict):
+    """The curves of one arm by name; best: the name of the one to be read."""
+
+    best: str
+    models: dict[str, Curve]
+
+
+class DoseFit(TypedDict):
+    """An entry of dose_response.json."""
+
+    arm: str
+    dataset: str
+    label: str
+    metric: str
+    ratios: list[int]
+    replicates: int
+    slope: Slope
+    curves: NotRequired[Curves]
+    intervals: NotRequired[dict[str, list[float]]]
+
+
+def slope_test(per_unit: np.ndarray, contrast: Contrast, means: np.ndarray, confidence: float = 0.95) -> Slope:
+    """Test of the mean slope, with seeds and patients random (Obuchowski–Rockette–Hillis on slopes).
+
+    per_unit: (S,) slopes. contrast: `obuchowski_rockette.linear` of them. means: (K,) of the metric by rising ratio.
     """
-    per_replicate = slopes(ratios, values)
-    order = np.argsort(ratios)
-    steps = np.diff(np.asarray(values).mean(axis=0)[order])
-    found = {
-        "slopes": per_replicate.tolist(),
-        "mean": float(per_replicate.mean()),
-        "low": np.nan,
-        "high": np.nan,
-        "t": np.nan,
-        "df": len(per_replicate) - 1,
-        "p": np.nan,
-        "violations": int((steps < 0).sum()),
+    low, high = contrast.interval(confidence)
+    known = contrast.varies
+    return {
+        "slopes": per_unit.tolist(),
+        "mean": contrast.difference,
+        "low": low if known else np.nan,
+        "high": high if known else np.nan,
+        "df": contrast.df if known else np.nan,
+        "p": contrast.p_value() if known else np.nan,
+        "violations": int((np.diff(means) < 0).sum()),
     }
-    if len(per_replicate) > 1 and np.ptp(per_replicate) > NO_SPREAD:
-        test = pingouin.ttest(per_replicate, 0, confidence=confidence).iloc[0]
-        low, high = test[f"CI{round(100 * confidence)}"]
-        found |= {"low": float(low), "high": float(high), "t": float(test["T"]), "p": float(test["p_val"])}
-    return found
 
 
 def power_law(ratios: np.ndarray, floor: float, amplitude: float, exponent: float) -> np.ndarray:
@@ -68,12 +100,12 @@ def aicc(residuals: np.ndarray, parameters: int) -> float:
     return count * np.log(variance) + 2 * parameters + 2 * parameters * (parameters + 1) / (count - parameters - 1)
 
 
-def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+def fit_curves(ratios: np.ndarray, values: np.ndarray) -> Curves:
     """Fit constant, log-linear and bounded power law to 1 − metric and compare them by AICc.
 
     ratios (K,) with 0; values (S, K). Differences between replicates are taken out first (they shift a whole
-    curve), so residuals are of S·K points. {best, models: {name: {parameters, aicc}}}; the constant winning means
-    no dose–response.
+    curve), so residuals are of S·K points. {best, models: {name: {parameters, aicc}}}. Residuals know nothing of the
+    patients that all points share, so a curve is only read where the slope is significant (`slope_test`).
     """
     errors = 1 - np.asarray(values, dtype=np.float64)
     centred = errors - errors.mean(axis=1, keepdims=True) + errors.mean()
@@ -81,7 +113,7 @@ def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
     y = centred.ravel()
     shifts = len(errors) - 1  # parameters spent on centring
     line = np.polyfit(dose(x), y, 1)
-    models = {
+    models: dict[str, Curve] = {
         "constant": {"parameters": [float(y.mean())], "aicc": aicc(y - y.mean(), 2 + shifts)},
         "log_linear": {"parameters": [float(p) for p in line], "aicc": aicc(y - np.polyval(line, dose(x)), 3 + shifts)},
     }
@@ -91,7 +123,7 @@ def fit_curves(ratios: np.ndarray, values: np.ndarray) -> dict[str, Any]:
             "parameters": fitted.tolist(),
             "aicc": aicc(y - power_law(x, *fitted), 4 + shifts),
         }
-    best = min(models, key=lambda name: float(models[name]["aicc"]))  # type: ignore[arg-type]
+    best = min(models, key=lambda name: models[name]["aicc"])
     return {"best": best, "models": models}
 
 

@@ -1,6 +1,6 @@
 """Endpoints: one metric on one label of one test set, for all runs, with its covariance over patients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -22,6 +22,7 @@ from synthgain.statistics.resampling import (
     ratio_draws,
     ratio_influence,
 )
+from synthgain.statistics.thresholds import Fitted
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ def endpoints(
     decisions: dict[str, np.ndarray],
     primary: str,
     resamples: Resamples,
+    thresholds: Mapping[str, Fitted] | None = None,
 ) -> Iterator[Endpoint]:
     """Every metric of `names` on each of `labels` and on their mean.
 
-    decisions: threshold policy → (R, L, N) bool. Thresholded metrics bear their plain name under the `primary`
-    policy and `metric@policy` under the others.
+    decisions: threshold policy → (R, L, N) bool; thresholds: where they come from (without: fixed). Thresholded metrics
+    bear their plain name under the `primary` policy and `metric@policy` under the others.
     """
     if not labels:
         return
@@ -95,7 +97,9 @@ def endpoints(
             for policy, decided in decisions.items():
                 shown = metric.name if policy == primary else f"{metric.name}@{policy}"
                 parts = [compute(panel, label, decided[:, label]) for label in labels]
-                yield from _ratios(panel, labels, shown, parts, resamples)
+                fitted = (thresholds or {}).get(policy)
+                moved = None if fitted is None else _moved(panel, labels, compute, fitted)
+                yield from _ratios(panel, labels, shown, parts, resamples, moved)
         else:
             yield from _ratios(panel, labels, metric.name, [compute(panel, label) for label in labels], resamples)
 
@@ -140,11 +144,44 @@ def average_precision(panel: Panel, labels: list[int], resamples: Resamples) -> 
     yield _endpoint(panel, MACRO, name, mean, matrix, None, of_labels(ranked), influence)
 
 
-def _ratios(panel: Panel, labels: list[int], name: str, parts: list[Parts], resamples: Resamples) -> Iterator[Endpoint]:
-    """Endpoints of a metric that is a (mean of) ratio(s) of patient sums, by patient bootstrap."""
+def _moved(
+    panel: Panel, labels: list[int], compute: Callable[[Panel, int, np.ndarray], Parts], fitted: Fitted
+) -> list[np.ndarray] | None:
+    """What each label's metric would be on this test set with thresholds of other validation patients: (B, R) each."""
+    if fitted.draws is None:
+        return None
+    everyone = np.ones((1, panel.patients))
+    return [
+        np.concatenate(
+            [
+                ratio_draws(compute(panel, k, panel.scores[:, k] >= moved[:, k, None]), everyone)
+                for moved in fitted.draws
+            ]
+        )
+        for k in labels
+    ]
+
+
+def _ratios(
+    panel: Panel,
+    labels: list[int],
+    name: str,
+    parts: list[Parts],
+    resamples: Resamples,
+    moved: list[np.ndarray] | None = None,
+) -> Iterator[Endpoint]:
+    """Endpoints of a metric that is a (mean of) ratio(s) of patient sums, by patient bootstrap.
+
+    moved: per label (B, R), the metric under thresholds of resampled validation patients. Test and validation patients
+    are independent, so that what both move adds up.
+    """
     everyone = np.ones((1, panel.patients))
     values = [ratio_draws(part, everyone)[0] for part in parts]
     draws = [ratio_draws(part, resamples.bootstrap) for part in parts]
+    if moved is not None:
+        draws = [
+            own + np.resize(other - other.mean(axis=0), own.shape) for own, other in zip(draws, moved, strict=True)
+        ]
     known = [of_ratios(part, metric_of(name).higher_is_better, metric_of(name).bounded) for part in parts]
     influences = [ratio_influence(part) for part in parts]
     for label, value, drawn, kinds, influence in zip(labels, values, draws, known, influences, strict=True):

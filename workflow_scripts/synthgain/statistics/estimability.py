@@ -69,9 +69,9 @@ def look_at(pairs: Sequence[Pair], panel: Panel, labels: Sequence[int], analysis
 def same_training(arm: str, other: str, analysis: Analysis) -> bool:
     """True if both arms train on the same real images, or declared copies of them, under the same augmentation."""
     first, second = analysis.arms[arm], analysis.arms[other]
-    keys = ("real", "real_fraction", "augmentation")
-    copies = [spec.get("copies", not spec.get("synthetic")) for spec in (first, second)]
-    return all(copies) and all(first.get(key) == second.get(key) for key in keys)
+    copies = [not spec.synthetic if spec.copies is None else spec.copies for spec in (first, second)]
+    images = [(spec.real, spec.real_fraction, spec.augmentation) for spec in (first, second)]
+    return all(copies) and images[0] == images[1]
 
 
 def contrast_of(endpoint: Estimated, pair: Pair, units: Units) -> tuple[Contrast, str]:

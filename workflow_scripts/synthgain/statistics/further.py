@@ -1,19 +1,23 @@
 """What stands behind the verdict: operating points, dose–response, real-image equivalents, power."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from synthgain.statistics import delong, dose_response, learning_curve
+from synthgain.statistics import obuchowski_rockette as orh
 from synthgain.statistics.analysis import Analysis, Primary
+from synthgain.statistics.documents import SeedInterval
+from synthgain.statistics.dose_response import DoseFit
 from synthgain.statistics.endpoints import Endpoint, Resamples
 from synthgain.statistics.estimability import contrast_of
 from synthgain.statistics.metric_registry import MACRO, METRICS
+from synthgain.statistics.obuchowski_rockette import Contrast
 from synthgain.statistics.pairs import Pair, pair_units
 from synthgain.statistics.power import power_report
 from synthgain.statistics.predictions import Panel, cells_of
 from synthgain.statistics.resampling import percentile_interval
+from synthgain.statistics.thresholds import Fitted
+from synthgain.statistics.units import Design, Units, units_of
 
 THRESHOLD_COLUMNS = [
     *("arm", "ratio", "dataset", "label", "policy", "threshold", "threshold_sd", "metric", "replicates", "mean"),
@@ -26,14 +30,14 @@ def threshold_rows(
     found: list[Endpoint],
     runs: pd.DataFrame,
     labels: list[str],
-    thresholds: dict[str, np.ndarray],
+    thresholds: dict[str, Fitted],
     policy: str,
     pairs: list[Pair],
     analysis: Analysis,
 ) -> list[dict]:
     """`thresholds.csv`: each thresholded metric under each policy, against the baseline under the same policy.
 
-    A gain that stands under one policy only is a moved operating point. thresholds: policy → (R, L).
+    thresholds: policy → where its decisions come from, of (R, L).
     """
     against = {(pair.arm, pair.ratio): pair for pair in pairs if not pair.control}
     rows = []
@@ -43,10 +47,10 @@ def threshold_rows(
             continue
         used = named or policy
         for (arm, ratio), at in cells_of(runs).items():
-            row: dict[str, Any] = {"arm": arm, "ratio": ratio, "dataset": endpoint.dataset, "label": endpoint.label}
+            row: dict[str, object] = {"arm": arm, "ratio": ratio, "dataset": endpoint.dataset, "label": endpoint.label}
             row |= {"policy": used, "metric": name, "replicates": len(at), "mean": float(endpoint.values[at].mean())}
             if endpoint.label != MACRO and used in thresholds:
-                own = thresholds[used][at, labels.index(endpoint.label)]
+                own = thresholds[used].thresholds[at, labels.index(endpoint.label)]
                 row |= {
                     "threshold": float(own.mean()),
                     "threshold_sd": float(own.std(ddof=1)) if len(at) > 1 else np.nan,
@@ -75,12 +79,13 @@ def headline_endpoint(found: list[Endpoint], analysis: Analysis, dataset: str) -
 
 def dose_response_of(
     endpoint: Endpoint, pairs: list[Pair], analysis: Analysis, random: np.random.Generator
-) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
+) -> tuple[list[pd.DataFrame], list[DoseFit]]:
     """Points and fits of every arm that has ratios; ratio 0 is the baseline of the same replicates.
 
     An arm without real images of its own has no zero ratio: its curve starts at its first ratio.
     """
-    points, fits = [], []
+    points: list[pd.DataFrame] = []
+    fits: list[DoseFit] = []
     key = {"dataset": endpoint.dataset, "label": endpoint.label, "metric": endpoint.metric}
     for arm in dict.fromkeys(pair.arm for pair in pairs):
         own = sorted((pair for pair in pairs if pair.arm == arm and not pair.control), key=lambda pair: pair.ratio)
@@ -88,21 +93,33 @@ def dose_response_of(
             continue
         runs = [pair.arm_runs for pair in own]
         ratios = [pair.ratio for pair in own]
-        if analysis.arms[arm].get("real"):
+        if analysis.arms[arm].real:
             runs, ratios = [own[0].baseline_runs, *runs], [0, *ratios]
         if len({len(run) for run in runs}) > 1:
             continue  # replicates differ between ratios: no per-replicate curve
         values = np.stack([endpoint.values[run] for run in runs], axis=1)
         x = np.array(ratios)
+        cells = np.stack(runs, axis=1)
         points.append(dose_response.point_rows(key, arm, x, values))
-        fit: dict[str, Any] = {"arm": arm, **key, "ratios": ratios, "replicates": len(values)}
-        fit["slope"] = dose_response.slope_test(x, values, analysis.confidence)
+        contrast, slopes = _combined(endpoint, cells, dose_response.slope_weights(x), pair_units(own[0], analysis))
+        means = values.mean(axis=0)[np.argsort(x)]
+        fit: DoseFit = {
+            "arm": arm,
+            "dataset": endpoint.dataset,
+            "label": endpoint.label,
+            "metric": endpoint.metric,
+            "ratios": ratios,
+            "replicates": len(values),
+            "slope": dose_response.slope_test(slopes, contrast, means, analysis.confidence),
+        }
         if len(x) >= dose_response.MIN_RATIOS_FOR_CURVES and 0 in ratios:
             averaging = np.zeros((len(runs), len(endpoint.values)))
             for row, run in zip(averaging, runs, strict=True):
                 row[run] = 1 / len(run)
             covariance = averaging @ endpoint.covariance @ averaging.T
             fit["curves"] = dose_response.fit_curves(x, values)
+            if not fit["slope"]["p"] < analysis.alpha:  # a curve through noise that all points share is no finding
+                fit["curves"]["best"] = "constant"
             fit["intervals"] = dose_response.curve_intervals(x, values, covariance, random, analysis.confidence)
         fits.append(fit)
     return points, fits
@@ -110,7 +127,7 @@ def dose_response_of(
 
 def real_equivalents_of(
     endpoint: Endpoint, runs: pd.DataFrame, analysis: Analysis, patients: dict[str, int]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Real-image equivalents of each synthetic cell, where plain real arms at two or more fractions exist.
 
     patients: data set → its real training patients.
@@ -118,8 +135,8 @@ def real_equivalents_of(
     found = []
     plain = {name: spec for name, spec in analysis.arms.items() if analysis.role(name) == "baseline"}
     for arm, spec in analysis.arms.items():
-        real, fraction = spec.get("real"), float(spec.get("real_fraction", 1.0))
-        curve = sorted((float(s.get("real_fraction", 1.0)), n) for n, s in plain.items() if s.get("real") == real)
+        real, fraction = spec.real, spec.real_fraction
+        curve = sorted((s.real_fraction, n) for n, s in plain.items() if s.real == real)
         if not analysis.is_synthetic(arm) or real is None or len(curve) < 2 or fraction not in dict(curve):
             continue
         fractions = np.array([point[0] for point in curve])
@@ -129,8 +146,16 @@ def real_equivalents_of(
             if len({len(level) for level in (*levels, supplemented)}) > 1:
                 continue
             place = {"arm": arm, "ratio": int(ratio), "dataset": endpoint.dataset, "metric": endpoint.metric}
+            plain_arms = [_at(runs, name, 0) for _, name in curve]
+            cells = np.stack([*plain_arms, _at(runs, arm, int(ratio))], axis=1)
+            at = int(np.flatnonzero(np.isclose(fractions, fraction))[0])
+            weights = learning_curve.contrasts(fractions, at)
+            replicates = runs.loc[cells[:, 0], "replicate"].to_numpy()
+            units = units_of(replicates, Design(analysis.generators, analysis.pools, analysis.source(arm)))
+            gain, slope, both = (_combined(endpoint, cells, weight, units)[0] for weight in weights)
+            exchange, largest = learning_curve.Exchange(gain, slope, both), float(fractions.max())
             worth = learning_curve.real_equivalents(
-                fractions, np.stack(levels, axis=1), supplemented, fraction, patients.get(real)
+                exchange, fraction, largest, patients.get(real), analysis.confidence
             )
             found.append({**place, "label": endpoint.label, "real_fraction": fraction, **worth})
     return found
@@ -138,7 +163,7 @@ def real_equivalents_of(
 
 def power_of(
     found: list[Endpoint], primary: Primary, pairs: list[Pair], patients: int, analysis: Analysis
-) -> dict | None:
+) -> dict[str, object] | None:
     """Power of one declared comparison, or None where it is not estimable."""
     for endpoint in found:
         if (endpoint.dataset, endpoint.label, endpoint.metric) != primary.endpoint():
@@ -153,7 +178,7 @@ def power_of(
 
 def patient_bootstrap(
     panel: Panel, labels: list[int], primary: Primary, pairs: list[Pair], resamples: Resamples, analysis: Analysis
-) -> dict[str, Any] | None:
+) -> SeedInterval | None:
     """Patient-clustered bootstrap interval of a declared AUROC difference, mean over seeds: about these seeds only.
 
     None for other metrics, whose `patient_low` and `patient_high` are bootstrap intervals already.
@@ -171,6 +196,19 @@ def patient_bootstrap(
     ]
     low, high = percentile_interval(np.mean(draws, axis=0), analysis.confidence)
     return {"arm": primary.arm, "ratio": primary.ratio, "dataset": panel.dataset, "low": low, "high": high}
+
+
+def _combined(endpoint: Endpoint, cells: np.ndarray, weights: np.ndarray, units: Units) -> tuple[Contrast, np.ndarray]:
+    """A linear combination of the cells of each replicate: contrast over units and patients, and value per unit.
+
+    cells: (S, K) positions of runs; weights: (K,).
+    """
+    combine = np.zeros((len(cells), len(endpoint.values)))
+    np.put_along_axis(combine, cells, np.broadcast_to(weights, cells.shape), axis=1)
+    combine = units.averaging @ combine
+    values, matrix = combine @ endpoint.values, combine @ endpoint.covariance @ combine.T
+    influence = None if endpoint.influence is None else combine.mean(axis=0) @ endpoint.influence
+    return orh.linear(values, matrix, units.strata, influence), values
 
 
 def _at(runs: pd.DataFrame, arm: str, ratio: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,22 @@ from synthgain.statistics.endpoints import Resamples, estimable_labels
 from synthgain.statistics.memorisation_gate import Gates
 from synthgain.statistics.metric_registry import MACRO, METRICS
 from synthgain.statistics.predictions import Panel, build_panel, validation_dataset
-from synthgain.statistics.thresholds import ARGMAX, apply_thresholds, argmax_decisions, fit_thresholds
+from synthgain.statistics.thresholds import (
+    ARGMAX,
+    F1_RESAMPLES,
+    FIXED,
+    Fitted,
+    apply_thresholds,
+    argmax_decisions,
+    fit_thresholds,
+)
+
+
+class TestEntry(TypedDict):
+    """A test set in the slice; split: does it have a part of its own to test on?"""
+
+    dataset: str
+    split: bool
 
 
 @dataclass(frozen=True)
@@ -26,11 +41,12 @@ class Inputs:
     predictions: arm → its table. test_sets: [{dataset, split}]. targets: names of the model's targets.
     excluded: data set → image ids that the audit bars from testing. datasets, splits: data set → its table.
     gates: arm → the memorisation gate of each draw of its pool. Segmentation only: sizes: data set → image_id, label,
-    area of the true structure; floors: predictions that look at no image, with a column `floor`.
+    area of the true structure; floors: predictions that look at no image, with a column `floor`; diagonal: of an image,
+    in px.
     """
 
     predictions: Mapping[str, pd.DataFrame]
-    test_sets: list[dict[str, Any]]
+    test_sets: list[TestEntry]
     targets: list[str]
     excluded: Mapping[str, list[str]] = field(default_factory=dict)
     datasets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -38,6 +54,7 @@ class Inputs:
     gates: Gates = field(default_factory=dict)
     sizes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     floors: pd.DataFrame | None = None
+    diagonal: float = float("nan")
 
 
 Validation = dict[str, Panel]  # arm → its predictions on its validation set
@@ -45,13 +62,13 @@ Validation = dict[str, Panel]  # arm → its predictions on its validation set
 
 @dataclass(frozen=True)
 class TestSet:
-    """One test set, ready to analyse. decisions: policy → (R, L, N) bool; thresholds: policy → (R, L)."""
+    """One test set, ready to analyse. decisions: policy → (R, L, N) bool; thresholds: policy → fitted, of (R, L)."""
 
     panel: Panel
     validation: Validation
     labels: list[int]
     decisions: dict[str, np.ndarray]
-    thresholds: dict[str, np.ndarray]
+    thresholds: dict[str, Fitted]
     policy: str
     resamples: Resamples
 
@@ -68,7 +85,7 @@ def all_predictions(inputs: Inputs, analysis: Analysis) -> pd.DataFrame:
 
 def make_test_set(
     table: pd.DataFrame,
-    entry: dict[str, Any],
+    entry: TestEntry,
     inputs: Inputs,
     validation: Validation,
     analysis: Analysis,
@@ -77,7 +94,7 @@ def make_test_set(
 ) -> TestSet:
     """Return one test set; thresholds that no declared comparison rests on may fail."""
     dataset = entry["dataset"]
-    panel = build_panel(table, dataset, "test", inputs.excluded.get(dataset, ()))
+    panel = build_panel(table, dataset, "test", inputs.excluded.get(dataset, ()), inputs.diagonal)
     _check_labels(panel, analysis)
     labels = estimable_labels(panel, analysis.minimum_positives)
     random = random_generator(study=seed, step="compare_arms", purpose="patients", dataset=dataset)
@@ -88,24 +105,31 @@ def make_test_set(
         return TestSet(panel, validation, labels, {ARGMAX: argmax_decisions(panel)}, {}, ARGMAX, resamples)
     fitted_here = partial(_thresholds, panel, validation, analysis, seed)
     declared = any(METRICS[p.metric].needs == "decisions" for p in analysis.primaries if p.test_set == dataset)
-    nothing: dict[str, np.ndarray] = {}
+    nothing: dict[str, Fitted] = {}
     thresholds = fitted_here() if declared else attempt("thresholds", fitted_here, nothing, dataset)
-    decisions = {policy: apply_thresholds(panel, fitted) for policy, fitted in thresholds.items()}
+    decisions = {policy: apply_thresholds(panel, fitted.thresholds) for policy, fitted in thresholds.items()}
     return TestSet(panel, validation, labels, decisions, thresholds, analysis.policy, resamples)
 
 
-def _thresholds(panel: Panel, validation: Validation, analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
-    """Policy → thresholds (R, L) of the panel's runs and labels, each from its arm's real validation predictions."""
-    thresholds = {policy: np.full((len(panel.runs), len(panel.labels)), np.nan) for policy in analysis.policies}
+def _thresholds(panel: Panel, validation: Validation, analysis: Analysis, seed: int) -> dict[str, Fitted]:
+    """Policy → thresholds of the panel's runs and labels, each from its arm's real validation predictions."""
+    shape = (len(panel.runs), len(panel.labels))
+    found = {
+        policy: Fitted(np.full(shape, np.nan), None if policy == FIXED else np.full((F1_RESAMPLES, *shape), np.nan))
+        for policy in analysis.policies
+    }
     for arm, own in validation.items():
         order = [own.labels.index(label) for label in panel.labels]
         wanted = panel.runs[panel.runs["arm"] == arm]
         source = pd.MultiIndex.from_frame(own.runs).get_indexer(pd.MultiIndex.from_frame(wanted))
-        for policy, filled in thresholds.items():
+        for policy, filled in found.items():
+            # One generator per validation set: arms that share it share its resamples, and stay paired.
             random = random_generator(study=seed, step="compare_arms", purpose="thresholds", dataset=own.dataset)
             fitted = fit_thresholds(own, policy, analysis.target_sensitivity, random)
-            filled[wanted.index] = fitted[source][:, order]
-    return thresholds
+            filled.thresholds[wanted.index] = fitted.thresholds[source][:, order]
+            if filled.draws is not None and fitted.draws is not None:
+                filled.draws[:, wanted.index] = fitted.draws[:, source][:, :, order]
+    return found
 
 
 def validation_panels(table: pd.DataFrame, analysis: Analysis) -> Validation:

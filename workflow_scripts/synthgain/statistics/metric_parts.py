@@ -65,7 +65,7 @@ def nsd(panel: Panel, label: int) -> Parts:
 
 
 def hd95(panel: Panel, label: int) -> Parts:
-    """95 % Hausdorff distance in px of images that hold the structure."""
+    """95 % Hausdorff distance in px of images that hold the structure; one that is not found counts as the diagonal."""
     return _of_present(panel, label, panel.image_scores["hd95"][:, label])
 
 
@@ -92,9 +92,13 @@ def _counts(panel: Panel, label: int, decided: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _of_present(panel: Panel, label: int, source: np.ndarray, values: np.ndarray | None = None) -> Parts:
-    """Mean over images that hold the structure and are scored in every run, so that arms stay paired."""
-    chosen = np.isfinite(source).all(axis=0) & (panel.image_scores["truth_empty"][0, label] == 0)
-    return _patient_means(panel, source if values is None else values, chosen)
+    """Mean over images that hold the structure, the same in every run: no arm's misses move another arm's images.
+
+    A run without a score for one of them has no value itself.
+    """
+    chosen = panel.image_scores["truth_empty"][0, label] == 0
+    known = source if values is None else np.where(np.isfinite(source), values, np.nan)
+    return _patient_means(panel, known, chosen)
 
 
 def _patient_means(panel: Panel, values: np.ndarray, chosen: np.ndarray) -> Parts:

@@ -30,7 +30,7 @@ class Metric:
     words: str = ""
     higher_is_better: bool = True
     bounded: bool = True
-    default_margin: bool = True
+    default_margin: bool = False
     primary: bool = True
     own_variance: bool = False
     computed_by: str = "synthgain.statistics.metric_parts"
@@ -44,18 +44,18 @@ _decided = partial(Metric, task=CLASSIFICATION, needs="decisions")
 _masks = partial(Metric, task=SEGMENTATION, needs="masks")
 _lower_masks = partial(_masks, higher_is_better=False)
 _ENTRIES = (
-    _ranked("auroc", "AUROC"),
+    _ranked("auroc", "AUROC", default_margin=True),
     _ranked("average_precision", "Average precision", words="average precision"),
     _decided("f1", "F1"),
     _decided("sensitivity", "Sensitivity", words="sensitivity"),
     _decided("specificity", "Specificity", words="specificity"),
     _decided("accuracy", "Accuracy", words="accuracy", primary=False),
     _decided("balanced_accuracy", "Balanced accuracy", words="balanced accuracy", primary=False),
-    Metric("brier", "Brier score", CLASSIFICATION, "scores", higher_is_better=False, default_margin=False),
+    Metric("brier", "Brier score", CLASSIFICATION, "scores", higher_is_better=False),
     _masks("dice", "Dice"),
     _masks("iou", "IoU"),
     _masks("nsd", "Surface Dice (NSD)", words="normalised surface Dice"),
-    _lower_masks("hd95", "HD95 (px)", words="95 % Hausdorff distance", bounded=False, default_margin=False),
+    _lower_masks("hd95", "HD95 (px)", words="95 % Hausdorff distance", bounded=False),
     _lower_masks("failure_rate", "Failure rate (Dice < 0.5)", words="share of failed segmentations (Dice below 0.5)"),
     _lower_masks(
         "empty_false_positive_rate",

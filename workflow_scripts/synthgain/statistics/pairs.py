@@ -50,14 +50,14 @@ def planned_pairs(runs: pd.DataFrame, analysis: Analysis) -> list[Pair]:
 
     pairs = []
     for arm, ratio in cells:
-        baseline = analysis.arms[arm].get("baseline")
+        baseline = analysis.arms[arm].baseline
         if baseline is None:
             continue
         pairs += [pair(arm, ratio, baseline, r) for r in (ratio, 0) if (baseline, r) in cells][:1]
         if not analysis.is_synthetic(arm):
             continue
         for other, spec in analysis.arms.items():
-            same = spec.get("baseline") == baseline and other != arm
+            same = spec.baseline == baseline and other != arm
             if same and analysis.role(other) == "repeated" and (other, ratio) in cells:
                 pairs.append(pair(arm, ratio, other, ratio, control=True))
             if same and analysis.role(other) == "real_strong" and (other, 0) in cells:

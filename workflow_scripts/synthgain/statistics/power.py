@@ -1,7 +1,5 @@
 """What this design could have found, and whether more seeds or more patients would help."""
 
-from typing import Any
-
 import numpy as np
 from scipy import stats
 
@@ -47,7 +45,7 @@ def upper_seed_variance(seed_variance: float, seeds: int) -> float:
     return float(seed_variance * (seeds - 1) / stats.chi2.ppf(1 - PILOT_SD_LIMIT, seeds - 1))
 
 
-def power_report(contrast: Contrast, patients: int, alpha: float, margin: float, reason: str = "") -> dict[str, Any]:
+def power_report(contrast: Contrast, patients: int, alpha: float, margin: float, reason: str = "") -> dict[str, object]:
     """`power.json` of one comparison: components, minimum detectable effect, and what would lower it.
 
     reason: why the comparison is not estimable.

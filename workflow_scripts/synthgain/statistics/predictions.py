@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synthgain.runtime.errors import SynthGainError
+from synthgain.statistics.analysis import ComparedArm
 
 IMAGE_SCORES = ("dice", "iou", "nsd", "hd95", "truth_empty", "predicted_empty")
 REQUIRED = ("arm", "ratio", "replicate", "dataset", "part", "image_id", "patient_id", "label", "truth", "score")
@@ -52,10 +52,14 @@ class Panel:
         return len(np.unique(self.patient[self.truth[label] == 0]))
 
 
-def build_panel(table: pd.DataFrame, dataset: str, part: str, excluded: Collection[str] = ()) -> Panel:
+def build_panel(
+    table: pd.DataFrame, dataset: str, part: str, excluded: Collection[str] = (), diagonal: float = np.nan
+) -> Panel:
     """Align the predictions of all arms on one part of a data set.
 
     table: the architecture's predictions table with a column `arm`. `excluded` image ids are left out in every arm.
+    diagonal: of an image in px, the distance of a structure that is there and not found (the worst case): to leave such
+    images out would reward an arm that misses the hard ones.
     Raises SynthGainError if nothing is left, an arm lacks images that another has, or arms disagree about truth.
     """
     missing = [name for name in REQUIRED if name not in table.columns]
@@ -83,6 +87,9 @@ def build_panel(table: pd.DataFrame, dataset: str, part: str, excluded: Collecti
     patient_of_image = chosen.drop_duplicates("image_id").set_index("image_id")["patient_id"].reindex(image_ids)
     patient, patient_ids = pd.factorize(patient_of_image, sort=True)
     scores = {name: _scatter(chosen[name], place, shape, np.float32) for name in IMAGE_SCORES if name in chosen}
+    if "hd95" in scores:
+        missed = (scores["truth_empty"] == 0) & (scores["predicted_empty"] == 1)
+        scores["hd95"] = np.where(missed, np.float32(diagonal), scores["hd95"])
     return Panel(
         dataset,
         part,
@@ -106,7 +113,7 @@ def cells_of(runs: pd.DataFrame) -> dict[tuple[str, int], np.ndarray]:
     return {key: np.array(found) for key, found in positions.items()}
 
 
-def validation_dataset(arm: str, arms: Mapping[str, Mapping[str, Any]], table: pd.DataFrame) -> str:
+def validation_dataset(arm: str, arms: Mapping[str, ComparedArm], table: pd.DataFrame) -> str:
     """Name of the data set whose real validation part chose the arm's checkpoint and sets its thresholds.
 
     The arm's real data set; for synthetic only that of its baseline; else the only one with validation rows.
@@ -114,9 +121,9 @@ def validation_dataset(arm: str, arms: Mapping[str, Mapping[str, Any]], table: p
     rows = table[(table["arm"] == arm) & (table["part"] == "validation")]
     present = set(rows["dataset"].unique())
     spec = arms[arm]
-    named = [spec.get("validation"), spec.get("real"), arms.get(spec.get("baseline") or "", {}).get("real")]
-    for name in named:
-        if isinstance(name, str) and name in present:
+    baseline = arms.get(spec.baseline or "")
+    for name in (spec.validation, spec.real, baseline.real if baseline is not None else None):
+        if name is not None and name in present:
             return name
     if len(present) == 1:
         return str(present.pop())

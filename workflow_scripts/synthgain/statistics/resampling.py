@@ -2,6 +2,7 @@
 
 import numpy as np
 
+LEAST_DEFINED = 0.5  # share of the draws below which a covariance means nothing
 MAX_JACKKNIFE_GROUPS = 200  # beyond it patients are left out in groups; the variance estimate hardly changes
 
 
@@ -28,11 +29,16 @@ def jackknife_weights(patients: int, random: np.random.Generator) -> np.ndarray:
 
 
 def bootstrap_covariance(draws: np.ndarray) -> np.ndarray:
-    """Covariance (R, R) of bootstrap draws (B, R); draws with an undefined value are left out."""
-    whole = draws[np.isfinite(draws).all(axis=1)]
-    if len(whole) < len(draws) / 2:  # too rarely defined for a covariance to mean anything
-        return np.full((draws.shape[1], draws.shape[1]), np.nan)
-    return np.atleast_2d(np.cov(whole, rowvar=False))
+    """Covariance (R, R) of bootstrap draws (B, R); draws with an undefined value are left out.
+
+    A run that is undefined in more than half of them is NaN, and does not touch the others.
+    """
+    matrix = np.full((draws.shape[1], draws.shape[1]), np.nan)
+    known = np.isfinite(draws).mean(axis=0) >= LEAST_DEFINED
+    whole = draws[:, known][np.isfinite(draws[:, known]).all(axis=1)]
+    if known.any() and len(whole) >= LEAST_DEFINED * len(draws):
+        matrix[np.ix_(known, known)] = np.atleast_2d(np.cov(whole, rowvar=False))
+    return matrix
 
 
 def jackknife_covariance(left_out: np.ndarray) -> np.ndarray:

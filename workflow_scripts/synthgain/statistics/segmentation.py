@@ -6,13 +6,13 @@ one run, then the mean over replicates. Intervals resample patients for these ve
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synthgain.attempts import Attempts
 from synthgain.statistics.analysis import Analysis
+from synthgain.statistics.documents import Floor
 from synthgain.statistics.endpoints import Resamples, endpoints
 from synthgain.statistics.metric_registry import SEGMENTATION, higher_is_better, metrics_of
 from synthgain.statistics.pairs import Pair, planned_pairs
@@ -72,14 +72,14 @@ def spread_table(
 
     sizes: image_id, label, area (share of the image) of the test set; without it there are no terciles.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     against = {(pair.arm, pair.ratio): pair for pair in pairs if not pair.control}
     for label in labels:
         found = _quantile_draws(panel, label, resamples)
         if sizes is not None:
             found |= _tercile_draws(panel, label, sizes, resamples)
         for statistic, (draws, images, patients) in found.items():
-            place: dict[str, Any] = {"dataset": panel.dataset, "label": panel.labels[label], "statistic": statistic}
+            place: dict[str, object] = {"dataset": panel.dataset, "label": panel.labels[label], "statistic": statistic}
             place |= {"images": images, "patients": patients}
             for (arm, ratio), position in cells_of(panel.runs).items():
                 pair = against.get((arm, ratio))
@@ -106,7 +106,7 @@ def floor_table(
     return pd.DataFrame(rows, columns=FLOOR_COLUMNS)
 
 
-def best_floor(floors: pd.DataFrame, dataset: str, label: str, metric: str) -> dict[str, Any] | None:
+def best_floor(floors: pd.DataFrame, dataset: str, label: str, metric: str) -> Floor | None:
     """Return {floor, value} of the best trivial prediction for one endpoint, None where there is none."""
     own = floors[(floors["dataset"] == dataset) & (floors["label"] == label) & (floors["metric"] == metric)]
     own = own.dropna(subset=["value"])
@@ -206,7 +206,7 @@ def _level(draws: np.ndarray, confidence: float) -> dict[str, float]:
     return {"value": float(draws[0].mean()), "low": low, "high": high}
 
 
-def _change(draws: np.ndarray, pair: Pair | None, confidence: float) -> dict[str, Any]:
+def _change(draws: np.ndarray, pair: Pair | None, confidence: float) -> dict[str, str | float]:
     if pair is None:
         return {"baseline": ""}
     moved = draws[:, pair.arm_runs].mean(axis=1) - draws[:, pair.baseline_runs].mean(axis=1)

@@ -1,19 +1,19 @@
 """The verdict in words. Never "comparable" without an equivalence test, never "improves" without a *helps*."""
 
-from typing import Any
-
 import numpy as np
 
 from synthgain.statistics.analysis import Analysis, Primary
+from synthgain.statistics.documents import Alarms, Compared, Copying, Floor, Interval, Row, Tested
 from synthgain.statistics.equivalence import EQUIVALENT, HARMS, HELPS, NO_VERDICT
 from synthgain.statistics.memorisation_gate import BARRED
 from synthgain.statistics.metric_registry import SEGMENTATION, higher_is_better, metric, metric_words
+from synthgain.statistics.standing import UNPLANNED
 from synthgain.statistics.units import GENERATED, GENERATORS_NEEDED, PILOT_BELOW, SEEDS
 
 REHEARSAL = "Rehearsal: the numbers show that the study runs, not what it finds; no verdict is given."
 
 
-def verdict_sentence(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> str:
+def verdict_sentence(row: Row, analysis: Analysis, alarms: Alarms) -> str:
     """Headline of one declared comparison: effect, interval, p, then what limits it."""
     return " ".join([_finding(row, analysis), *_qualifiers(row, analysis, alarms)])
 
@@ -51,7 +51,7 @@ def notes(analysis: Analysis) -> list[str]:
     return found
 
 
-def _finding(row: dict[str, Any], analysis: Analysis) -> str:
+def _finding(row: Row, analysis: Analysis) -> str:
     what, endpoint = _subject(row), _endpoint(row)
     if row["verdict"] == BARRED:
         return f"No verdict on {what}: its pool holds copies of images of {row['dataset']}."
@@ -60,6 +60,8 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if not np.isfinite(row["low"]):
         return f"{word}: {endpoint} is not estimable: {row['reason']}; {_levels(row)}."
     change = _change(row, analysis)
+    if row["verdict"] == UNPLANNED:
+        return f"Unplanned look at {what}, so no verdict ({row['reason']}): {change}."
     if row["verdict"] == NO_VERDICT:
         return f"{word}: {change}; {row['reason']}."
     if row["verdict"] == HELPS:
@@ -69,7 +71,7 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     if row["verdict"] == EQUIVALENT:
         limits = f"±{analysis.margin:g}" + (f" {metric_words(row['metric'])}" if _segments(row["metric"]) else "")
         margin = f"the whole {_percent(1 - 2 * analysis.alpha)} interval lies within {limits}"
-        margin = row.get("reason") or margin  # copies of the same training images
+        margin = row["reason"] or margin  # copies of the same training images
         return f"{_upper(what)} is equivalent to {row['baseline']}{claim}: {change}; {margin}."
     if row["low"] <= 0 <= row["high"]:
         allowed = f"the interval allows from {_signed(row['low'])} to {_signed(row['high'])}"
@@ -78,7 +80,7 @@ def _finding(row: dict[str, Any], analysis: Analysis) -> str:
     return f"{word}: {change}{'; ' + row['reason'] if row['reason'] else ''}."
 
 
-def _change(row: dict[str, Any], analysis: Analysis) -> str:
+def _change(row: Row, analysis: Analysis) -> str:
     """Effect with interval and p. Segmentation puts the levels first, beside what a trivial prediction reaches."""
     interval = f"{_percent(analysis.confidence)} interval {_signed(row['low'])} to {_signed(row['high'])}"
     tested = f"{interval}, {_p(row['p'])}"
@@ -87,25 +89,27 @@ def _change(row: dict[str, Any], analysis: Analysis) -> str:
     return f"{_endpoint(row)} changed by {_signed(row['difference'])} ({tested}; {_levels(row)}; {_count(row)})"
 
 
-def _levels(row: dict[str, Any]) -> str:
+def _levels(row: Row) -> str:
     levels = f"{row['mean']:.4f} against {row['baseline_mean']:.4f}"
     floor = row.get("floor")
     return f"{levels} (trivial floor {floor['value']:.4f}, {_floor_name(floor)})" if floor else levels
 
 
-def _floor_name(floor: dict[str, Any]) -> str:
+def _floor_name(floor: Floor) -> str:
     return str(floor["floor"]).replace("_", " ")
 
 
-def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]) -> list[str]:
+def _qualifiers(row: Row, analysis: Analysis, alarms: Alarms) -> list[str]:
     found = [_repeats(row, alarms)]
-    if alarms.get("unreached", {}).get("raised"):
+    if alarms["unreached"]["raised"]:
         found.append(
             "Arms trained on different images predict the same to the bit: the images did not reach the model."
         )
     for control in alarms["a_a"]["rows"]:
         where = f"{_subject(control)} differs from {control['baseline']} by {_interval(control)}"
-        found.append(f"The A/A control failed: {where}; until this is explained no difference here can be trusted.")
+        found.append(
+            f"The A/A control failed: {where}; by chance this happens in at most 5 % of studies, so explain it first."
+        )
     for control in [c for c in alarms["under_trained"]["rows"] if c["baseline"] == row["baseline"]]:
         longer = f"longer training on real images alone beats it by {_interval(control)}"
         found.append(f"Baseline under-trained: {longer}, no gain can be claimed.")
@@ -116,17 +120,17 @@ def _qualifiers(row: dict[str, Any], analysis: Analysis, alarms: dict[str, dict]
     if any((a["arm"], a["ratio"]) == (row["arm"], row["ratio"]) for a in alarms["step_matched_control"]["rows"]):
         found.append("Repeating real images for as many steps is not beaten: the gain may be longer training.")
     if row["verdict"] == HELPS:
-        controls = alarms["strong_augmentation"].get("tested", [])
+        controls = alarms["strong_augmentation"]["tested"]
         found += [_strong(c) for c in controls if (c["of"], c["of_ratio"]) == (row["arm"], row["ratio"])]
     found += [_copies(alarm, row) for alarm in alarms["memorisation"]["rows"] if alarm["arm"] == row["arm"]]
-    if analysis.arms[row["arm"]].get("borrowed"):
+    if analysis.arms[row["arm"]].borrowed:
         found.append("The generator saw real patients that the baseline does not train on (borrowed).")
     if analysis.replicates < PILOT_BELOW:
         found.append(f"Pilot: fewer than {PILOT_BELOW} replicates.")
     return [text for text in found if text]
 
 
-def _nothing_learned(row: dict[str, Any]) -> str:
+def _nothing_learned(row: Row) -> str:
     """A baseline that does not beat a prediction which looks at no image is no baseline."""
     floor = row.get("floor")
     if not floor:
@@ -137,10 +141,10 @@ def _nothing_learned(row: dict[str, Any]) -> str:
     return f"The baseline does not beat the trivial floor ({_floor_name(floor)}): its training is too short or broken."
 
 
-def _copies(alarm: dict[str, Any], row: dict[str, Any]) -> str:
+def _copies(alarm: Copying, row: Row) -> str:
     """The gate's warning, and what is left of the effect without the flagged samples."""
-    place = ("ratio", "dataset", "label", "metric")
-    twins = [twin for twin in alarm["filtered"] if all(twin[name] == row[name] for name in place)]
+    place = (row["ratio"], row["dataset"], row["label"], row["metric"])
+    twins = [t for t in alarm["filtered"] if (t["ratio"], t["dataset"], t["label"], t["metric"]) == place]
     if not twins:
         return f"{alarm['sentence']} No arm trains on the pool without the flagged samples at this ratio."
     twin = twins[0]
@@ -149,7 +153,7 @@ def _copies(alarm: dict[str, Any], row: dict[str, Any]) -> str:
     return f"{alarm['sentence']} Without the flagged samples ({twin['arm']}) the change is {change}."
 
 
-def _strong(control: dict[str, Any]) -> str:
+def _strong(control: Tested) -> str:
     """What heavier classical augmentation says of a gain, by the state of that control."""
     if control["state"] == "alarm":
         return f"Heavier classical augmentation gained as much ({_signed(control['difference'])})."
@@ -162,42 +166,45 @@ def _strong(control: dict[str, Any]) -> str:
     return ""
 
 
-def _repeats(row: dict[str, Any], alarms: dict[str, dict]) -> str:
+def _repeats(row: Row, alarms: Alarms) -> str:
     """The head-to-head against real images repeated as often: the fair comparison wherever repetition matters."""
+    place = (row["arm"], row["ratio"], row["dataset"], row["label"], row["metric"])
     heads = [
         f"Against {head['baseline']} at {head['ratio']} %: {_interval(head)}."
-        for head in alarms["step_matched_control"].get("tested", [])
-        if all(head[key] == row[key] for key in ("arm", "ratio", "dataset", "label", "metric"))
+        for head in alarms["step_matched_control"]["tested"]
+        if (head["arm"], head["ratio"], head["dataset"], head["label"], head["metric"]) == place
         and head["baseline"] != row["baseline"]
         and np.isfinite(head["p"])
     ]
     return " ".join(heads)
 
 
-def _interval(row: dict[str, Any]) -> str:
+def _interval(row: Interval) -> str:
     return f"{_signed(row['difference'])} ({_signed(row['low'])} to {_signed(row['high'])}, {_p(row['p'])})"
 
 
-def _subject(row: dict[str, Any]) -> str:
+def _subject(row: Compared) -> str:
     return f"{row['arm']} at {row['ratio']} %" if row["ratio"] else str(row["arm"])
 
 
 def endpoint_words(primary: Primary) -> str:
     """A declared endpoint in words, such as "mean AUROC on hospital_a"."""
-    return _endpoint({"metric": primary.metric, "label": primary.labels, "dataset": primary.test_set})
+    return _words(*primary.endpoint())
 
 
-def _endpoint(row: dict[str, Any]) -> str:
-    name = metric_words(row["metric"])
-    label = "mean" if row["label"] == "macro" else row["label"]
-    return f"{label} {name} on {row['dataset']}"
+def _endpoint(row: Row) -> str:
+    return _words(row["dataset"], row["label"], row["metric"])
+
+
+def _words(dataset: str, label: str, name: str) -> str:
+    return f"{'mean' if label == 'macro' else label} {metric_words(name)} on {dataset}"
 
 
 def _segments(name: str) -> bool:
     return metric(name).task == SEGMENTATION
 
 
-def _count(row: dict[str, Any]) -> str:
+def _count(row: Row) -> str:
     runs = f"{row['replicates']} replicate{'s' if row['replicates'] != 1 else ''}"
     return runs if row["unit"] == SEEDS else f"{runs} over {row['units']} {row['unit']}"
 
@@ -211,7 +218,7 @@ def _p(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+    return f"{100 * share:.4g} %"
 
 
 def _upper(text: str) -> str:

@@ -18,7 +18,8 @@ class Setting:
     signal: mean distance of positive from negative images (in every arm); effect: extra distance in the first arm.
     patient_sd: patient effect shared by all models; arm_patient_sd: patient effect of each arm (why two arms differ on
     one test set without a true difference); image_sd: image effect shared by all models; residual_sd: what is
-    left per model; seed_sd: spread over training seeds of an arm's signal.
+    left per model; seed_sd: spread over training seeds of an arm's signal. generators, generator_sd: replicate i of the
+    first arm uses generator i mod `generators`, whose signals have this spread.
     """
 
     name: str
@@ -33,6 +34,8 @@ class Setting:
     image_sd: float = 0.5
     residual_sd: float = 0.4
     seed_sd: float = 0.08
+    generators: int = 1
+    generator_sd: float = 0.0
 
 
 DECLARED_RUNS = 4000  # fixed beforehand: the 95 % interval of a rate of 0.05 is then about ±0.007
@@ -57,8 +60,11 @@ class Scores:
     scores: np.ndarray
 
 
-def simulate(setting: Setting, random: np.random.Generator, arms: int = 2) -> Scores:
-    """Draw patients, images and the scores of `arms` arms × replicates; both classes always occur."""
+def simulate(setting: Setting, random: np.random.Generator, arms: int = 2, shift: np.ndarray | None = None) -> Scores:
+    """Draw patients, images and the scores of `arms` arms × replicates; both classes always occur.
+
+    shift: (S,) added to the first arm's signal per replicate, such as the effects of its generators.
+    """
     positive = random.random(setting.patients) < setting.positive_share
     positive[:2] = True, False
     images = random.integers(1, setting.images + 1, setting.patients)
@@ -70,6 +76,8 @@ def simulate(setting: Setting, random: np.random.Generator, arms: int = 2) -> Sc
     of_arm = setting.arm_patient_sd * random.normal(size=(arms, 1, setting.patients))[:, :, patient]
     signal = setting.signal + setting.seed_sd * random.normal(size=(arms, setting.replicates, 1))
     signal[0] += setting.effect
+    if shift is not None:
+        signal[0] += shift[:, None]
     residual = setting.residual_sd * random.normal(size=(arms, setting.replicates, count))
     return Scores(truth, patient, signal * truth + shared + of_arm + residual)
 
@@ -77,8 +85,9 @@ def simulate(setting: Setting, random: np.random.Generator, arms: int = 2) -> Sc
 def p_values(scores: Scores) -> dict[str, float]:
     """Two-sided p of a difference in AUROC between the two arms, by each test.
 
-    orh: seeds and patients random (the primary test). paired_t: seeds only. delong: DeLong on the seed-averaged
-    scores, images taken as independent; delong_clustered: the same, patients only.
+    orh: seeds and patients random (the primary test, here without its corrections for small samples). paired_t: seeds
+    only. delong: DeLong on the seed-averaged scores, images taken as independent; delong_clustered: the same, patients
+    only.
     """
     _, replicates, count = scores.scores.shape
     patients = int(scores.patient.max()) + 1
@@ -87,8 +96,9 @@ def p_values(scores: Scores) -> dict[str, float]:
     first, second = parts.auroc[:replicates], parts.auroc[replicates:]
     mean_score = scores.scores.mean(axis=1)
     difference = first - second
+    plain = orh.compare(first, second, delong.covariance([parts]))
     return {
-        "orh": orh.compare(first, second, delong.covariance([parts])).p_value(),
+        "orh": 2 * orh.t_cdf(-abs(plain.difference) / plain.se, plain.hillis_df),
         "paired_t": float(stats.ttest_1samp(difference, 0).pvalue),
         "delong": delong.delong_test(mean_score[0], mean_score[1], scores.truth, np.arange(count))[1],
         "delong_clustered": delong.delong_test(mean_score[0], mean_score[1], scores.truth, scores.patient)[1],

@@ -1,7 +1,6 @@
 """Subgroups: AUROC, true and false positive rate per group, their gaps, and the paired change of each gap."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,7 +118,7 @@ def _label_rows(
     for metric in ("auroc",) if decided is None else ("auroc", "tpr", "fpr"):
         measured = {g: _measure(panel, label, decided, metric, codes == g, resamples) for g in kept}
         for group, name in enumerate(names):
-            place: dict[str, Any] = {
+            place: dict[str, object] = {
                 "dataset": panel.dataset,
                 "label": panel.labels[label],
                 "column": column,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,15 @@ import pandas as pd
 from synthgain.runtime.files import atomic_path, write_json, write_table
 
 
-def write_results(folder: Path, results: Mapping[str, Any], identity: str) -> list[str]:
+def write_results(folder: Path, results: Mapping[str, object], identity: str) -> list[str]:
     """Write each result by its file name: a DataFrame as CSV or Parquet, anything else as JSON. Returns the names."""
     for name, content in results.items():
-        if name.endswith(".parquet"):
-            write_table(folder / name, content, identity)
-        elif name.endswith(".csv"):
-            write_csv(folder / name, content)
-        else:
+        if not isinstance(content, pd.DataFrame):
             write_json(folder / name, plain(content))
+        elif name.endswith(".parquet"):
+            write_table(folder / name, content, identity)
+        else:
+            write_csv(folder / name, content)
     return list(results)
 
 
@@ -29,7 +29,15 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, float_format="%.7g")
 
 
-def plain(value: Any) -> Any:
+@overload
+def plain(value: Mapping[str, object]) -> dict[str, object]: ...
+
+
+@overload
+def plain(value: object) -> object: ...
+
+
+def plain(value: object) -> object:
     """Return `value` as JSON types: NumPy numbers become Python's, NaN and infinities become null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from synthgain.downstream.kinds import TASK_KINDS
 from synthgain.entry import nearest
+from synthgain.readers.questions import questions_of
 from synthgain.study.generation import Generator, family_of
 from synthgain.study.roles import is_plain, root_pool, source_dataset
 
 if TYPE_CHECKING:
-    from synthgain.pools.options import Pool
+    from synthgain.pools.options import Filter, Pool
     from synthgain.study.schema import Study
 
 ONE_PASS = {"batch_size", "precision"}  # of sampling, all that a generator drawn in one pass takes
-
-
-def structures_of(study: Study, dataset: str) -> set[str] | None:
-    """Return the mask names that a data set will have, or None where only its files know."""
-    return study.datasets[dataset].known_structures
 
 
 def check_masks(study: Study) -> None:
@@ -65,7 +62,7 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
     place = f"pools.{name}"
     if pool.filter is not None:
         _check_filter(study, pool, place)
-    if pool.misaligned and pool.rows_of is not None and structures_of(study, pool.rows_of) == set():
+    if pool.misaligned and pool.rows_of is not None and study.datasets[pool.rows_of].known_structures == set():
         raise ValueError(f"{place}.misaligned: data set {pool.rows_of!r} has no masks to permute")
     if pool.from_ is None:
         return
@@ -86,6 +83,10 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
         if pool.masks.from_ is not None:
             _check_mask_source(study, pool, generator, f"{place}.masks.from")
     if pool.inpainting is not None:
+        if generator.autoencoder_name is not None:
+            raise ValueError(
+                f"{place}.inpainting: {pool.from_!r} draws latents, of which no region is kept; take one of pixels"
+            )
         if generator.output != "image+mask":
             raise ValueError(f"{place}.inpainting: generator {pool.from_!r} must have output: image+mask")
         if pool.inpainting.structure not in generator.structures:
@@ -113,24 +114,64 @@ def _check_mask_source(study: Study, pool: Pool, generator: Generator, place: st
 
 
 def _check_filter(study: Study, pool: Pool, place: str) -> None:
-    """The scores come from the first model, trained on all real images of the pool's source."""
+    """The scores of a filter must be made in this study, of this pool."""
     assert pool.filter is not None
+    SCORE_CHECKS[pool.filter.scores](study, pool, pool.filter, place)
+
+
+def _copies_are_sought(study: Study, pool: Pool, rule: Filter, place: str) -> None:
+    if study.evaluation.memorisation is None:
+        raise ValueError(f"{place}.filter.scores: memorisation is not searched for (evaluation.memorisation: null)")
+
+
+def _panel_rates(study: Study, pool: Pool, rule: Filter, place: str) -> None:
+    """The panel must show the pool's images, and its kit must not wait for the filtered pool."""
+    panel = study.readers.get(rule.name or "")
+    if panel is None:
+        raise ValueError(
+            f"{place}.filter.name: there is no panel {rule.name!r}; {nearest(rule.name or '', study.readers)}"
+        )
+    if pool.of not in panel.items.pools:
+        shown = ", ".join(panel.items.pools)
+        raise ValueError(
+            f"{place}.filter.name: readers of {rule.name!r} see {shown}, not {pool.of!r}; add it to items.pools"
+        )
+    asked = [q.name for q in questions_of(panel)]
+    if rule.column not in asked:
+        raise ValueError(
+            f"{place}.filter.column: panel {rule.name!r} is not asked {rule.column!r}; {nearest(rule.column, asked)}"
+        )
+    if panel.ratings is None:
+        raise ValueError(f"{place}.filter.name: readers.{rule.name}.ratings is missing: the folder of their answers")
+    if max(study.replicates.generators, study.replicates.pools) > 1:
+        raise ValueError(
+            f"{place}.filter.scores: readers rate the first draw of a pool alone; give "
+            "replicates.generators: 1 and pools: 1"
+        )
+
+
+def _model_agrees(study: Study, pool: Pool, rule: Filter, place: str) -> None:
+    """The scores come from the first model, trained on all real images of the pool's source."""
     first, model = next(iter(study.models.items()))
-    if pool.filter.scores not in {kind.agreement for kind in TASK_KINDS.values()}:
-        if study.evaluation.memorisation is None:
-            raise ValueError(f"{place}.filter.scores: memorisation is not searched for (evaluation.memorisation: null)")
-        return
-    if model.kind.agreement != pool.filter.scores:
-        wanted = " or ".join(name for name, kind in TASK_KINDS.items() if kind.agreement == pool.filter.scores)
-        raise ValueError(f"{place}.filter.scores: {pool.filter.scores} needs a {wanted} model; {first!r} comes first")
+    if model.kind.agreement != rule.scores:
+        wanted = " or ".join(name for name, kind in TASK_KINDS.items() if kind.agreement == rule.scores)
+        raise ValueError(f"{place}.filter.scores: {rule.scores} needs a {wanted} model; {first!r} comes first")
     source = source_dataset(study, pool.of or "")
-    plain = any(is_plain(a) and a.real_fraction == 1 and source in (None, a.real) for a in study.arms.values())
+    plain = any(is_plain(a) and a.fraction == 1 and source in (None, a.real) for a in study.arms.values())
     if not plain:
         raise ValueError(f"{place}.filter: its scores need a plain arm {{real: {source}}} whose model gives them")
 
 
+SCORE_CHECKS: dict[str, Callable[[Study, Pool, Filter, str], None]] = {
+    "memorisation": _copies_are_sought,
+    "label_consistency": _model_agrees,
+    "mask_agreement": _model_agrees,
+    "readers": _panel_rates,
+}
+
+
 def _known_structures(study: Study, dataset: str, structures: list[str], place: str) -> None:
-    known = structures_of(study, dataset)
+    known = study.datasets[dataset].known_structures
     for structure in structures:
         if known is not None and structure not in known:
             raise ValueError(f"{place}: data set {dataset!r} has no mask {structure!r}; {nearest(structure, known)}")

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from synthgain.data.templates import FINDINGS, fields_of
 from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
-from synthgain.study.check_masks import check_masks, structures_of
-from synthgain.study.roles import baseline_of, borrowed, is_plain, source_dataset
+from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
+from synthgain.study.check_clusters import check_clusters
+from synthgain.study.check_masks import check_masks
+from synthgain.study.check_styling import check_styling
+from synthgain.study.neighbours import missing_neighbour, panel_problem
+from synthgain.study.roles import baseline_of, borrowed, is_plain, root_pool, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
@@ -19,9 +24,12 @@ if TYPE_CHECKING:
 
 def check_references(study: Study) -> None:
     """Raise ValueError, one line naming the place and the nearest valid name, at the first broken reference."""
+    check_autoencoders(_parts(study))
     _check_networks(study)
     _check_data(study)
     _check_generation(study)
+    check_clusters(study)
+    check_styling(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)
@@ -30,21 +38,22 @@ def check_references(study: Study) -> None:
     _check_overlaps(study)
 
 
-def columns_of(study: Study, dataset: str) -> set[str] | None:
-    """Return the columns that a data set will have, or None where only its file knows."""
-    return study.datasets[dataset].known_columns
-
-
 def _check_networks(study: Study) -> None:
     """Every network must be one that can be built for the images that it will see."""
     entries: dict[str, tuple[Network, int]]
-    entries = {f"generators.{name}.network": (g.network, study.image.size) for name, g in study.generators.items()}
+    parts = _parts(study)
+    entries = {f"generators.{name}.network": (g.network, latent_size(parts, g)) for name, g in study.generators.items()}
     entries |= {f"models.{name}.network": (m.chosen, m.window or study.image.size) for name, m in study.models.items()}
     for place, (network, size) in entries.items():
         try:
             network.check_size(size)
         except SynthGainError as error:
             raise ValueError(f"{place}: {error}") from None
+
+
+def _parts(study: Study) -> Parts:
+    users = {g.autoencoder_name for g in study.generators.values()} | {p.autoencoder for p in study.pools.values()}
+    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size, frozenset(users))
 
 
 def _check_data(study: Study) -> None:
@@ -64,10 +73,26 @@ def _check_generation(study: Study) -> None:
         if generator.init_from is not None:
             _known(generator.init_from, study.generators, f"{place}.init_from")
     _no_circle("generators", {name: g.init_from for name, g in study.generators.items()})
+    _check_steering(study)
+    for name, generator in study.generators.items():
+        if generator.prompt_name is not None:
+            _known(generator.prompt_name, study.prompts, f"generators.{name}.prompt")
+            for dataset in generator.train_on.datasets:
+                _check_prompt(study, generator.prompt_name, dataset)
     for name, pool in study.pools.items():
         place = f"pools.{name}"
         if pool.from_ is not None:
             _known(pool.from_, study.generators, f"{place}.from")
+        if pool.autoencoder is not None:
+            _known(pool.autoencoder, study.autoencoders, f"{place}.autoencoder")
+            if study.autoencoders[pool.autoencoder].output != "image":
+                raise ValueError(f"{place}.autoencoder: {pool.autoencoder!r} takes masks too; name one of images alone")
+        if pool.prompt is not None:
+            _known(pool.prompt, study.prompts, f"{place}.prompt")
+            if study.generators[pool.from_ or ""].prompt_name is None:
+                raise ValueError(f"{place}.prompt: the generator {pool.from_!r} is told of no text; give it a prompt")
+            if pool.rows_of in study.datasets:
+                _check_prompt(study, pool.prompt, pool.rows_of or "")
         if pool.rows_of is not None:
             _trained(study, pool.rows_of, f"{place}.rows_of")
         for other in (pool.of, pool.thin_to):
@@ -83,8 +108,32 @@ def _check_generation(study: Study) -> None:
         if pool.known and pool.rows_of:
             _check_columns(study, pool.rows_of, pool.known_options.drop, f"{place}.known_options.drop")
     _no_circle("pools", {name: pool.of for name, pool in study.pools.items()})
+    if study.study_seeds is not None and study.replicates.looks is not None:
+        raise ValueError("replicates.looks: not for studies with study_seeds, which are looked at once")
     if study.study_seeds is not None and any(pool.known is None and pool.of is None for pool in study.pools.values()):
         raise ValueError("study_seeds: only for studies whose pools are all of known truth (pools.*.known)")
+
+
+def _check_steering(study: Study) -> None:
+    """A steered generator needs its neighbours: without them nothing says what the steering did."""
+    for name, generator in study.generators.items():
+        reward, place = generator.steered_by, f"generators.{name}.reward"
+        if reward is None:
+            continue
+        if generator.autoencoder_name is not None:
+            raise ValueError(f"{place}: a generator in the latents of an autoencoder cannot be steered yet")
+        if reward.target is not None:
+            for dataset in generator.train_on.datasets:
+                _check_columns(study, dataset, [reward.target], f"{place}.target")
+        if reward.name is not None:
+            _known(reward.name, study.readers, f"{place}.name")
+            problem = panel_problem(study.readers[reward.name], reward.column or "")
+            if problem:
+                raise ValueError(f"{place}.{problem}")
+        if not reward.shuffled:
+            problem = missing_neighbour(name, study.generators, study.pools)
+            if problem:
+                raise ValueError(f"{place}: {problem}")
 
 
 def _check_arms(study: Study) -> None:
@@ -97,6 +146,11 @@ def _check_arms(study: Study) -> None:
         if arm.synthetic is not None:
             _known(arm.synthetic, study.pools, f"{place}.synthetic")
             _check_ratios(study, name)
+            if arm.label_fraction < 1 and arm.real is None and source_dataset(study, arm.synthetic) is None:
+                raise ValueError(
+                    f"{place}.label_fraction: pool {arm.synthetic!r} copies no rows of a data set, so none is "
+                    "unlabelled; leave it out, or give the pool rows_of"
+                )
         if arm.baseline is not None:
             _known(arm.baseline, study.arms, f"{place}.baseline")
         if baseline_of(study, name) is None and not is_plain(arm):
@@ -130,21 +184,20 @@ def _check_analysis(study: Study) -> None:
         raise ValueError("analysis.primary: a list is for studies with study_seeds; declare one comparison")
     for entry in study.analysis.primaries:
         _check_primary(study, entry)
-    for column in study.analysis.subgroups:
-        for dataset in study.evaluate_on:
-            known = columns_of(study, dataset)
-            if known is not None and column in known:
-                break
-            if known is None or column == "site":
-                break
-        else:
-            raise ValueError(f"analysis.subgroups: no evaluated data set has a column {column!r}")
+    metrics = list(dict.fromkeys(entry.metric for entry in study.analysis.primaries))
+    if len(metrics) > 1:
+        raise ValueError(
+            f"analysis.margin: one margin serves one metric, but {' and '.join(metrics)} are primary; declare one"
+        )
+    _check_somewhere(study, study.evaluate_on, study.analysis.subgroups, "analysis.subgroups")
 
 
 def _check_evaluation(study: Study) -> None:
     for pool in study.evaluation.pools or []:
         _known(pool, study.pools, "evaluation.pools")
     fidelity = study.evaluation.fidelity
+    if fidelity is not None:
+        _check_somewhere(study, study.datasets, fidelity.by, "evaluation.fidelity.by")
     if fidelity is not None and "inception" in fidelity.spaces and fidelity.inception_weights is None:
         raise ValueError(
             "evaluation.fidelity.inception_weights: the space inception needs the file of its weights; name it, or "
@@ -173,9 +226,17 @@ def _check_primary(study: Study, primary: Primary) -> None:
     metric = METRICS[primary.metric]
     if metric.task != model.kind.predictions:
         raise ValueError(f"analysis.primary.metric: {primary.metric} is not for {model.task} (model {primary.model!r})")
-    if not metric.default_margin and "margin" not in study.analysis.model_fields_set:
+    analysis = study.analysis
+    if metric.default_margin:
+        return
+    if "margin" not in analysis.model_fields_set:
         raise ValueError(
-            f"analysis.margin: ±{study.analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+            f"analysis.margin: ±{analysis.margin:g} of {metric.label} is no defensible default; give the margin"
+        )
+    if not analysis.margin_reason.strip():
+        raise ValueError(
+            f"analysis.margin_reason: say why ±{analysis.margin:g} of {metric.label} is too small to matter; only for "
+            "AUROC is there a usual margin"
         )
 
 
@@ -191,10 +252,21 @@ def _trained(study: Study, dataset: str, place: str) -> None:
 
 
 def _check_columns(study: Study, dataset: str, columns: Iterable[str], place: str) -> None:
-    known = columns_of(study, dataset)
+    known = study.datasets[dataset].known_columns
     for column in columns:
         if known is not None and column not in known | {"site"}:
             raise ValueError(f"{place}: data set {dataset!r} has no column {column!r}; {nearest(column, known)}")
+
+
+def _check_somewhere(study: Study, datasets: Iterable[str], columns: Iterable[str], place: str) -> None:
+    """Each column must be one of these data sets', where all of them are known."""
+    known = [study.datasets[name].known_columns for name in datasets]
+    if any(one is None for one in known):
+        return
+    every = {"site"}.union(*(one for one in known if one is not None))
+    for column in columns:
+        if column not in every:
+            raise ValueError(f"{place}: no data set read for it has a column {column!r}; {nearest(column, every)}")
 
 
 def _no_circle(kind: str, links: dict[str, str | None]) -> None:
@@ -215,19 +287,35 @@ def _check_readers(study: Study) -> None:
             if study.datasets[dataset].split is None and panel.items.part != "test":
                 raise ValueError(f"{place}.items.part: {dataset!r} has no split, so all of it is test; say part: test")
             _check_columns(study, dataset, panel.findings, f"{place}.findings")
-            known = structures_of(study, dataset)
+            known = study.datasets[dataset].known_structures
             lacking = [s for s in panel.structures if known is not None and s not in known]
             if lacking:
                 hint = nearest(lacking[0], known or ())
                 raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+            drawn_by = root_pool(study, pool).from_
+            while drawn_by is not None:
+                reward = study.generators[drawn_by].steered_by
+                if reward is not None and reward.name == name:
+                    raise ValueError(f"{place}.items.pools: {pool!r} is of {drawn_by!r}, which this panel steers")
+                drawn_by = study.generators[drawn_by].init_from
+            here: str | None = pool
+            while here is not None:
+                rule = study.pools[here].filter
+                if rule is not None and rule.name == name:
+                    raise ValueError(
+                        f"{place}.items.pools: {pool!r} is filtered by what this panel says; show "
+                        f"{study.pools[here].of!r}"
+                    )
+                here = study.pools[here].of
 
 
 def _check_overlaps(study: Study) -> None:
     """A test set whose films are part of a training set is no external one: their patients are the same."""
     trained = {arm.real for arm in study.arms.values() if arm.real is not None}
     trained |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    trained |= {name for one in study.autoencoders.values() if one.train_on for name in one.train_on.datasets}
     films = {name: dataset.films for name, dataset in study.datasets.items() if dataset.films}
     for name in study.evaluate_on:
         for other in sorted(trained - {name}):
@@ -237,3 +325,14 @@ def _check_overlaps(study: Study) -> None:
                     f"({films[name]}), so it is no "
                     f"external test; take another set, or say why in datasets.{name}.shares_films"
                 )
+
+
+def _check_prompt(study: Study, name: str, dataset: str) -> None:
+    """The columns of a prompt must be in the data set."""
+    prompt, place = study.prompts[name], f"prompts.{name}"
+    try:
+        fields = [field for field in fields_of(prompt, place) if field != FINDINGS]
+    except SynthGainError as error:
+        raise ValueError(str(error)) from None
+    _check_columns(study, dataset, fields, f"{place}.template")
+    _check_columns(study, dataset, prompt.of or (), f"{place}.of")

@@ -7,24 +7,28 @@ from typing import Any
 
 from synthgain.study.planner import Planner
 from synthgain.study.stage import NUMBERS, PlannedJob
+from synthgain.study.stages.forecast import closure
 
 _OF_THE_POOL = ("source", "replica", "parent_image_id", "parent_patient_id")  # options that the adapter lacks
 BESIDE = ("draw_sample_grid", "export_pool")  # stages that the report does not need: where they were asked for
 
 
 def plan_all(plan: Planner, results: Path) -> list[PlannedJob]:
-    """Plan what the report rests on, and of the other stages what lies below a run's folder; return all jobs."""
-    plan.job("write_report")
+    """Plan protocol and report, and of stages beside them what lies below a run's folder; return these jobs and theirs.
+
+    Of planned looks it is the one that the planner is at.
+    """
+    wanted = [plan.job("write_protocol").output, plan.job("write_report").output]
     for rule in BESIDE:
         pattern = plan.stages[rule].output
         for path in sorted((results / plan.run).glob(re.sub(r"{\w+}", "*", pattern))):
             found = re.fullmatch(_expression(pattern), path.relative_to(results / plan.run).as_posix())
             if found is not None:
                 try:
-                    plan.job(rule, **found.groupdict())
+                    wanted.append(plan.job(rule, **found.groupdict()).output)
                 except KeyError:  # of a generator or a pool that the study lacks now
                     continue
-    return plan.jobs()
+    return closure(wanted, {job.output: job for job in plan.jobs()})
 
 
 def sources(jobs: list[PlannedJob]) -> dict[str, Mapping[str, Any]]:

@@ -14,6 +14,11 @@ def job_settings(study: Study) -> dict[str, object]:
             "threads": {role: getattr(study.compute, f"{role}_threads") for role in THREAD_ROLES},
         },
         "datasets": {name: entry.settings for name, entry in study.datasets.items() if entry.settings},
+        "autoencoders": {
+            name: entry.training.dump(include=TRAINING_SETTINGS)
+            for name, entry in study.autoencoders.items()
+            if entry.training is not None
+        },
         "generators": {
             name: entry.training.dump(include=TRAINING_SETTINGS) for name, entry in study.generators.items()
         },

@@ -6,6 +6,7 @@ Far above what studies need, and below what a login node could not even list.
 import math
 from collections.abc import Iterator, Mapping
 
+from synthgain.study.roles import trainings_of
 from synthgain.study.schema import Study
 from synthgain.study.yaml_files import Place
 
@@ -75,7 +76,8 @@ def jobs_of(study: Study) -> int:
     pools = sum(pool.replicas * (pool.shards + 1) for pool in study.pools.values()) * draws
     cells = sum(len(arm.ratios) or 1 for arm in study.arms.values()) * len(study.models) * chunks
     seeds = len(study.study_seeds or [study.seed])
-    return seeds * (len(study.datasets) + len(study.generators) * repeated.generators + pools + 2 * cells)
+    trainings = len(study.autoencoders) + sum(len(trainings_of(study, name)) for name in study.generators)
+    return seeds * (len(study.datasets) + trainings + pools + 2 * cells)
 
 
 def _values(value: object, place: Place) -> Iterator[tuple[Place, object]]:
@@ -125,6 +127,11 @@ def _check_phantoms(study: Study) -> None:
 def _check_batches(study: Study) -> None:
     sizes = {f"models.{name}.batch_size": model.batch_size for name, model in study.models.items()}
     sizes |= {f"generators.{name}.training.batch_size": g.training.batch_size for name, g in study.generators.items()}
+    sizes |= {
+        f"autoencoders.{name}.training.batch_size": entry.training.batch_size
+        for name, entry in study.autoencoders.items()
+        if entry.training is not None
+    }
     sizes |= {f"pools.{name}.sampling.batch_size": pool.sampling.batch_size for name, pool in study.pools.items()}
     for place, count in sizes.items():
         held = count * study.image.size**2 * study.image.channels

@@ -57,14 +57,24 @@ def _refuse_unsafe_text(config: Mapping[str, object], source: str | Callable[...
                 raise SynthGainError(_said(source, place, keys, what))
 
 
+REHEARSED_CLUSTERS = 3  # where none is named by its number
+REHEARSED_SAMPLES = 64  # of a steered generator
+
+
 def rehearse(study: Study) -> Study:
     """Return the same study at a few steps, one replicate and one replica, without a primary comparison."""
     data = study.model_dump(by_alias=True)
     sizes = study.rehearsal_sizes
     for name, dataset in study.datasets.items():
         data["datasets"][name].update(dataset.rehearsed(sizes.patients))
+    numbered = {g.train_on.cluster[0] for g in study.generators.values() if g.train_on.cluster is not None}
+    for name, clusters in data["clusters"].items():
+        k = clusters["k"] if name in numbered else min(clusters["k"], REHEARSED_CLUSTERS)
+        clusters.update(k=k, smallest=1)
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
+        if generator.get("reward") is not None:
+            generator["reward"].update(rounds=1, samples=REHEARSED_SAMPLES, proxy_steps=sizes.model_steps)
     for name, pool in data["pools"].items():
         given = study.pools[name]
         # What was not set stays so: some pools refuse keys that mean nothing to them.
@@ -79,7 +89,7 @@ def rehearse(study: Study) -> Study:
     for arm in data["arms"].values():
         if arm["ratios"]:
             arm["ratios"] = [min(100, min(arm["ratios"]))]
-    data["replicates"].update(count=1, generators=1, pools=1)
+    data["replicates"].update(count=1, generators=1, pools=1, looks=None)
     data["analysis"]["primary"] = None
     data["study_seeds"] = None
     return Study.model_validate(data)

@@ -4,8 +4,10 @@ A job's identity is a digest of its slice, its code and the identities of its in
 the config alone: what lies on disk is compared with it, never read for it.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -13,7 +15,17 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
-from synthgain.study.stage import Acceptance, Made, Named, PlannedJob, Stage, Wildcard, Wildcards, nothing_accepted
+from synthgain.study.stage import (
+    LOOK,
+    Acceptance,
+    Made,
+    Named,
+    PlannedJob,
+    Stage,
+    Wildcard,
+    Wildcards,
+    nothing_accepted,
+)
 
 Part = TypeVar("Part")
 
@@ -37,18 +49,25 @@ class Planner:
     ) -> None:
         self.study, self.run, self.seed, self.code = study, run, seed, code
         self.folder, self.root, self.stages, self.accepted = results / run, root, stages, accepted
+        self.look = look_folders(study)[-1]
         self._jobs: dict[tuple[str, str], PlannedJob] = {}
         self._parts: dict[tuple[str, ...], object] = {}
         self._checksums: dict[str, str] = {}
+        self._at: dict[str, Planner] = {self.look: self}
 
     def job(self, rule: str, **wildcards: Wildcard) -> PlannedJob:
-        """Return the planned job of a rule with these wildcards; KeyError for names that the study lacks."""
+        """Return the planned job of a rule with these wildcards; KeyError for names that the study lacks.
+
+        Without a look it is that of this planner's. A stage that has none is planned for all looks.
+        """
         stage = self.stages[rule]
-        output = stage.output.format(**wildcards)
+        look = str(wildcards.pop(LOOK, self.look)) if LOOK in stage.wildcards else look_folders(self.study)[-1]
+        output = stage.output.format(**{**wildcards, LOOK: look})
         key = (rule, output)
         if key not in self._jobs:
-            draft = stage.plan(self, **wildcards)
-            named, inputs = self.inputs_of(stage, draft.inputs)
+            plan = self.at(look)
+            draft = stage.plan(plan, **wildcards)
+            named, inputs = plan.inputs_of(stage, draft.inputs)
             code = self.code.digest(f"{rule}.py", tuple(sorted(set(draft.modules))))
             made = Made(rule, output, draft.slice, inputs, code, draft, named, wildcards, stage.key(wildcards))
             self._jobs[key] = made.planned(self.accepted)
@@ -81,19 +100,39 @@ class Planner:
         """Return every job planned so far."""
         return list(self._jobs.values())
 
+    def at(self, look: str) -> "Planner":
+        """Return the planner of the same jobs as one look has them: with its replicates, and what these need."""
+        if look not in self._at:
+            self._at[look] = copy.copy(self)
+            self._at[look].look = look
+        return self._at[look]
+
+    @property
+    def replicates(self) -> int:
+        """Replicates at this planner's look."""
+        return self.study.replicates.planned[look_folders(self.study).index(self.look)]
+
     def chunks(self) -> range:
-        """Return the numbers of a cell's downstream jobs."""
-        return range(-(-self.study.replicates.count // self.study.replicates.per_job))
+        """Return the numbers of a cell's downstream jobs, up to this planner's look."""
+        return range(sum(chunk.start < self.replicates for chunk in self._cut()))
 
     def replicates_of(self, chunk: Wildcard) -> list[int]:
-        """Return the replicates of downstream job `chunk`: chunk·per_job … (chunk+1)·per_job − 1.
+        """Return the replicates of downstream job `chunk`, at most `per_job`; no job reaches over a look.
 
         Raises KeyError for a chunk that the study lacks.
         """
-        if int(chunk) not in self.chunks():
+        if int(chunk) not in range(len(self._cut())):
             raise KeyError(f"chunk {chunk}")
-        count, size = self.study.replicates.count, self.study.replicates.per_job
-        return list(range(int(chunk) * size, min((int(chunk) + 1) * size, count)))
+        return list(self._cut()[int(chunk)])
+
+    def chunk_of(self, replicate: int) -> int:
+        """Return which downstream job of a cell trains a replicate."""
+        return next(place for place, chunk in enumerate(self._cut()) if replicate in chunk)
+
+    def _cut(self) -> list[range]:
+        size, looks = self.study.replicates.per_job, self.study.replicates.planned
+        pairs = pairwise((0, *looks))
+        return [range(start, min(start + size, end)) for first, end in pairs for start in range(first, end, size)]
 
     def checksum(self, name: str | None, place: str) -> str | None:
         """Return the SHA-256 of a file below the data root (None for no file); SynthGainError where it is missing."""
@@ -108,13 +147,13 @@ class Planner:
         return self._checksums[name]
 
     def pool_draws(self) -> int:
-        """Return how many draws of each pool are used: replicate i takes draw i mod this.
+        """Return how many draws of each pool are used up to this planner's look: replicate i takes draw i mod the most.
 
         The least common multiple, so that a replicate gets generator i mod `generators` and pool draw i mod
         `pools` at once, whichever of the two is larger.
         """
         replicates = self.study.replicates
-        return min(math.lcm(replicates.generators, replicates.pools), replicates.count)
+        return min(math.lcm(replicates.generators, replicates.pools), self.replicates)
 
     def ratios(self, arm: str) -> list[int]:
         """Return the ratios of an arm; [0] for one without."""
@@ -139,6 +178,12 @@ def plan_over_runs(rule: str, planners: Mapping[str, Planner], accepted: Accepta
             named[name] += [((run, *key), f"{run}/{path}") for key, path in entries]
     code = first.code.digest(f"{rule}.py")
     return Made(rule, stage.output, draft.slice, inputs, code, draft, named).planned(accepted)
+
+
+def look_folders(study: Study) -> list[str]:
+    """Return the folders of what each planned look makes, `look-1/` …; [""] for a study that is looked at once."""
+    looks = study.replicates.looks
+    return [""] if looks is None else [f"look-{number}/" for number in range(1, len(looks) + 1)]
 
 
 def run_below(study: Study, run: str) -> str:

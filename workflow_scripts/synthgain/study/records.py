@@ -2,20 +2,18 @@
 
 import ast
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from synthgain.runtime.differences import differences
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import canonical_json
 from synthgain.runtime.job_pack import PACK, unpacked
 from synthgain.study.stage import PlannedJob, Slice
 
-LONGEST_VALUE = 40  # characters of a value that is shown
 SHOWN = 3  # differences of a job that are named
-_IDENTITY = re.compile(r"[0-9a-f]{32}")  # as `digest` writes it
 # The params that Snakemake recorded for a path, each as Python writes it; None where there is no record.
 Recorded = Callable[[str], list[str] | None]
 
@@ -39,24 +37,6 @@ def record_of(params: list[str] | None) -> Record | None:
         return Record(fields["slice"], fields["inputs"], fields["code"], fields["identity"])
     except (ValueError, SyntaxError, KeyError, TypeError, SynthGainError):
         return None
-
-
-def differences(before: object, now: object, place: str = "") -> Iterator[str]:
-    """Yield where two JSON values differ, as `training.steps 100, now 200`.
-
-    Identities of other results are passed over: they differ since something else does.
-    """
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in sorted({*before, *now}, key=str):
-            inner = f"{place}.{key}" if place else str(key)
-            if key not in now:
-                yield f"{inner} {_shown(before[key])}, now gone"
-            elif key not in before:
-                yield f"{inner} new, {_shown(now[key])}"
-            else:
-                yield from differences(before[key], now[key], inner)
-    elif before != now and not (_IDENTITY.fullmatch(str(before)) and _IDENTITY.fullmatch(str(now))):
-        yield f"{place} {_shown(before)}, now {_shown(now)}"
 
 
 def what_changed(before: Record, now: PlannedJob, modules: Callable[[str, str], list[str]]) -> list[str]:
@@ -91,8 +71,3 @@ def told(changed: Iterable[tuple[str, list[str]]], accepted_before: int = 0) -> 
         )
         lines.append(f"`snakemake accept` takes results as current whose code alone differs{again}; docs/rerun.md")
     return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

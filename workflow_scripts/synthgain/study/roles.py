@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
+# Known-answer pools in which copies are not sought: they are the training images by design.
+EXEMPT_KINDS = ("reconstructed",)
 # Known-answer pools without information of their own: an arm on one must not help.
 NEGATIVE_KINDS = ("noise", "label_shuffled")
 
@@ -59,8 +61,7 @@ def _without_flagged(pool: Pool | None) -> bool:
 
 def is_plain(arm: Arm) -> bool:
     """True for real images alone, trained in the standard way: what others are compared with."""
-    special = arm.synthetic or arm.repeat or arm.balance or arm.pretrain
-    return not special and arm.steps_factor == 1.0 and arm.augmentation == "standard"
+    return arm.plain
 
 
 def baseline_of(study: Study, name: str) -> str | None:
@@ -72,7 +73,8 @@ def baseline_of(study: Study, name: str) -> str | None:
         return None
     real = arm.real or source_dataset(study, arm.synthetic or "")
     for other, config in study.arms.items():
-        if is_plain(config) and config.real == real and config.real_fraction == arm.real_fraction:
+        same = (config.real_fraction, config.label_fraction) == (arm.real_fraction, arm.label_fraction)
+        if is_plain(config) and config.real == real and same:
             return other
     return None
 
@@ -126,7 +128,7 @@ def generated(study: Study, name: str) -> bool:
 
 
 def borrowed(study: Study, name: str) -> bool:
-    """True if the arm's generator saw real patients on which the arm's baseline does not train."""
+    """True if the arm's generator saw real patients, or their labels, on which the arm's baseline does not train."""
     arm = study.arms[name]
     if arm.synthetic is None:
         return False
@@ -135,16 +137,37 @@ def borrowed(study: Study, name: str) -> bool:
     if reference is None or pool.imported is not None:
         return False
     seen: dict[str, float] = {}
+    told: dict[str, float] = {}  # shares of the patients whose labels it saw
     for start in (pool.from_, pool.masks.from_ if pool.masks is not None else None):
         generator = start
         while generator is not None:
             config = study.generators[generator]
             for dataset in config.train_on.datasets:
                 seen[dataset] = max(seen.get(dataset, 0.0), config.train_on.real_fraction)
+                if config.condition_on or config.prompt_name is not None:
+                    told[dataset] = max(told.get(dataset, 0.0), config.train_on.labelled)
+            for dataset, share in _encoded(study, config.autoencoder_name):
+                seen[dataset] = max(seen.get(dataset, 0.0), share)
             generator = config.init_from
-    if pool.known in ("copier", "jittered_copier") and pool.rows_of is not None:
+    for dataset, share in _encoded(study, pool.autoencoder):
+        seen[dataset] = max(seen.get(dataset, 0.0), share)
+    if pool.known in ("copier", "jittered_copier", "part_copier", "reconstructed") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
-    return any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
+    patients = any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
+    return patients or any(share > reference.fraction for share in told.values())
+
+
+def total_steps(study: Study, name: str) -> int:
+    """Return the steps that a generator's weights have seen: its own, and those of the generators it started from."""
+    generator = study.generators[name]
+    before = 0 if generator.init_from is None else total_steps(study, generator.init_from)
+    return generator.training.steps + before
+
+
+def _encoded(study: Study, autoencoder: str | None) -> list[tuple[str, float]]:
+    """Return which data sets, and which share of their training patients, an autoencoder was trained on here."""
+    entry = None if autoencoder is None else study.autoencoders[autoencoder].train_on
+    return [] if entry is None else [(dataset, entry.real_fraction) for dataset in entry.datasets]
 
 
 def filtered_twin(study: Study, name: str) -> str | None:
@@ -173,3 +196,14 @@ def main_endpoint(study: Study, model: str) -> MainEndpoint:
 def without_patients(study: Study, name: str) -> bool:
     """True for a data set without patient ids: its split is by image, which the report says."""
     return not study.datasets[name].has_patients
+
+
+def clusters_of(study: Study, generator: str) -> int:
+    """Return on how many clusters, each by itself, a generator is trained; 1 for any other generator."""
+    per = study.generators[generator].train_on.per
+    return 1 if per is None else study.clusters[per].k
+
+
+def trainings_of(study: Study, generator: str) -> range:
+    """Return the indices of a generator's trainings: those of training t on cluster c are t · clusters + c."""
+    return range(study.replicates.generators * clusters_of(study, generator))

@@ -1,22 +1,30 @@
 """The study config: one YAML, validated before anything is planned."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from synthgain.clusters.options import Clusters
+from synthgain.data.options import Prompt
 from synthgain.downstream.options import Arm
-from synthgain.entry import Entry, Name, Share
+from synthgain.entry import Entry, Name, OmittedWhen, Share
+from synthgain.generators.autoencoders.options import Autoencoder
 from synthgain.pools.options import Pool
 from synthgain.readers.options import Panel
 from synthgain.statistics.metric_registry import METRICS
+from synthgain.study.check_clusters import with_cluster_datasets
 from synthgain.study.data import Dataset, Image
 from synthgain.study.generation import Generator
+from synthgain.study.ladder import Ladder, expanded
 from synthgain.study.training import Model
 
 if TYPE_CHECKING:
     MetricName = str
 else:  # the names that the registry allows; a type checker cannot follow it
     MetricName = Literal[tuple(name for name, metric in METRICS.items() if metric.primary)]
+
+
+FEWEST_AT_A_LOOK = 4  # replicates; with fewer no verdict word is given
 
 
 class Replicates(Entry):
@@ -26,6 +34,37 @@ class Replicates(Entry):
     generators: int = Field(1, ge=1, description="Generator trainings; replicate i uses generator i mod this.")
     pools: int = Field(1, ge=1, description="Pool draws; likewise.")
     per_job: int = Field(5, ge=1, description="Replicates that one downstream job trains, one after the other.")
+    looks: Annotated[list[int] | None, OmittedWhen(None)] = Field(
+        None,
+        description="Replicates after which the results are looked at, and the study ends if they decide; the last is "
+        "count. Null: one look, at count.",
+    )
+
+    @property
+    def planned(self) -> list[int]:
+        """Replicates at each planned look, the only one included."""
+        return self.looks or [self.count]
+
+    @model_validator(mode="after")
+    def _looks_make_sense(self) -> "Replicates":
+        if self.looks is None:
+            return self
+        if len(self.looks) < 2:
+            raise ValueError(f"looks: {self.looks} is no plan of several looks; leave looks out for one look at count")
+        if sorted(set(self.looks)) != self.looks:
+            raise ValueError(f"looks must rise, got {self.looks}")
+        if self.looks[-1] != self.count:
+            raise ValueError(
+                f"looks: the last is at {self.looks[-1]} replicates, and count is {self.count}; make them one"
+            )
+        if self.looks[0] < FEWEST_AT_A_LOOK:
+            raise ValueError(f"looks: {self.looks[0]} replicates decide nothing; begin with {FEWEST_AT_A_LOOK} or more")
+        for look in self.looks:
+            if look % self.generators:
+                raise ValueError(
+                    f"looks: {look} is no multiple of the {self.generators} generators, so that some would count more"
+                )
+        return self
 
 
 class Primary(Entry):
@@ -50,6 +89,15 @@ Policy = Literal["fixed_0.5", "f1_max", "target_sensitivity"]
 Space = Literal["downstream", "efficientnet_lite0", "inception"]
 
 
+class Assumed(Entry):
+    """Variance that the protocol's power is computed with: a pilot's, from its comparisons.csv, or a guess."""
+
+    seed_sd: float = Field(gt=0, description="SD over replicates of the difference (seed_sd of a pilot).")
+    patient_sd: float = Field(ge=0, description="SD over patients of the difference (patient_sd of a pilot).")
+    patients: int | None = Field(None, ge=2, description="Test patients; default: as many as are forecast.")
+    source: str = Field("", description="Where these numbers are from.")
+
+
 class Thresholds(Entry):
     """Operating points, fitted on real validation data only."""
 
@@ -59,12 +107,15 @@ class Thresholds(Entry):
 
 
 class Analysis(Entry):
-    """The pre-declared analysis; its hash stands on the report's first page."""
+    """The declared analysis: part of the protocol."""
 
     primary: Primary | list[Primary] | None = Field(None, description="None only in a rehearsal.")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Two-sided error level.")
     margin: float = Field(0.02, gt=0, description="Differences inside ± margin count as equivalent.")
     margin_reason: str = Field("", description="Why this margin.")
+    assumed: Annotated[Assumed | None, OmittedWhen(None)] = Field(
+        None, description="Variance for the protocol's power; null: a usual one, for metrics on the scale of AUROC."
+    )
     alternative: Literal["two-sided", "greater", "less"] = Field("two-sided", description="One-sided only on request.")
     thresholds: Thresholds = Field(Thresholds(), description="Operating points.")
     subgroups: list[str] = Field(default_factory=list, description="Covariates by which results are split.")
@@ -162,15 +213,23 @@ class Study(Entry):
     study_seeds: list[int] | None = Field(None, description="Repeat the study (known-truth pools only).")
     image: Image = Field(Image(), description="One geometry for all sets and pools.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
+    clusters: dict[Name, Clusters] = Field(
+        default_factory=dict, description="Training images divided by appearance, by name."
+    )
+    prompts: dict[Name, Prompt] = Field(default_factory=dict, description="Texts of rows, by name.")
+    autoencoders: dict[Name, Autoencoder] = Field(default_factory=dict, description="Autoencoders by name.")
     generators: dict[Name, Generator] = Field(default_factory=dict, description="Generators by name.")
     pools: dict[Name, Pool] = Field(default_factory=dict, description="Pools of synthetic images by name.")
     models: dict[Name, Model] = Field(min_length=1, description="Downstream models by name.")
     arms: dict[Name, Arm] = Field(min_length=1, description="Training recipes by name.")
+    ladder: Annotated[Ladder | None, OmittedWhen(None)] = Field(
+        None, description="Adds arms over shares of the real patients and ratios, each with a generator of its own."
+    )
     evaluate_on: list[Name] = Field(min_length=1, description="Data sets on which models are tested.")
     match: Literal["steps", "epochs"] = Field("steps", description="What the arms share: optimiser steps, or epochs.")
     readers: dict[Name, Panel] = Field(default_factory=dict, description="Reader studies by name.")
     replicates: Replicates = Field(Replicates(), description="Repetition.")
-    analysis: Analysis = Field(description="The pre-declared analysis.")
+    analysis: Analysis = Field(description="The declared analysis.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured on pools.")
     compute: Compute = Field(Compute(), description="Where and how jobs run.")
     rehearsal_sizes: Rehearsal = Field(Rehearsal(), description="Sizes of a rehearsal.")
@@ -187,6 +246,24 @@ class Study(Entry):
         if isinstance(data, dict) and data.get("rehearsal") in ("true", "false"):
             return {**data, "rehearsal": words[data["rehearsal"]]}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_ladder(cls, data: object) -> object:
+        """Add what `ladder` stands for; what is wrong in it is said by its own type."""
+        if isinstance(data, dict) and isinstance(data.get("ladder"), dict):
+            try:
+                ladder = Ladder.model_validate(data["ladder"])
+            except ValidationError:
+                return data
+            return expanded(data, ladder)
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _datasets_of_clusters(cls, data: object) -> object:
+        """A generator that trains on clusters trains on their data set, which need not be said twice."""
+        return with_cluster_datasets(data)
 
     @model_validator(mode="after")
     def _cross_references(self) -> "Study":

@@ -21,8 +21,11 @@ from synthgain.study.code import CodeDigests
 from synthgain.study.expected import plan_all, sources
 from synthgain.study.job_settings import job_settings
 from synthgain.study.load import parse_study, run_names
+from synthgain.study.looks import look_now
+from synthgain.study.looks import told as told_of_looks
 from synthgain.study.planner import Planner, plan_over_runs
 from synthgain.study.records import Recorded, record_of, told, what_changed
+from synthgain.study.roles import trainings_of
 from synthgain.study.schema import Study
 from synthgain.study.stage import Acceptance, PlannedJob
 from synthgain.study.stages.forecast import planned_outputs
@@ -35,9 +38,9 @@ from synthgain.study.yaml_files import Place
 LONGEST_PARAMETER = 64 * 1024
 JOB_PACKS = Path(".snakemake") / "synthgain_jobs"
 DIGESTS = Path(".snakemake") / "synthgain_digests.json"
-RECEIPT = "audit/receipt"  # of confirm_audit, empty
 # OpenMP of the wheels (libgomp) reads the first, that of conda and of Intel (libomp) also the second, in milliseconds.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+PROTOCOL = STAGES["write_protocol"].output  # a receipt: the protocols themselves are no rule's output
 CALL = "synthgain_call-"  # folders of single calls below .snakemake
 ACCEPT = "accept"  # not a key of the study: which rules' results `snakemake accept` takes as current
 
@@ -74,11 +77,14 @@ class Session:
         self._seeds = dict(zip(run_names(self.study), seeds, strict=True))
         folders = [*self._seeds, *([self.study.study] if self.study.study_seeds is not None else [])]
         self.accepted = {folder: read_accepted(results / folder) for folder in folders}
+        # Frozen for this call: what the looks of this call decide is for the next one.
+        self._looks = {run: look_now(self.study, results / run) for run in self._seeds}
         self.planners = {run: self._planner(run, from_file(self.accepted[run])) for run in self._seeds}
         self._set_environment(repository)
 
     def _planner(self, run: str, accepted: Acceptance) -> Planner:
-        return Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
+        plan = Planner(self.study, run, self._seeds[run], self.code, self.results, self.root, STAGES, accepted)
+        return plan.at(self._looks[run])
 
     def _over_runs(self, rule: str) -> PlannedJob:
         return plan_over_runs(rule, self.planners, from_file(self.accepted[self.study.study]))
@@ -103,15 +109,21 @@ class Session:
             for _, path in job.named[name]
         ]
 
-    def after_audit(self, rule: str, **wildcards: str) -> list[str]:
-        """Return the receipt of the audit, for which a job waits that takes long; nothing for one that is done.
+    def waits_for(self, rule: str, receipt: str, **wildcards: str) -> list[str]:
+        """Return the receipt (of the audit, of the protocol) that a job waits for; nothing for a job that is done.
 
-        `ancient` would not do: while the audit is due, Snakemake does not look whether what comes after it, by ancient
-        files too, has reasons of its own to run.
+        `ancient` would not do: while the receipt is due, Snakemake does not look whether what comes after it, by
+        ancient files too, has reasons of its own to run.
         """
         folder, job = self._job(rule, **wildcards)
         done = self._is_made(folder, job.output, job.identity)
-        return [] if done else [f"{self.results}/{folder}/{RECEIPT}"]
+        return [] if done else [f"{self.results}/{folder}/{receipt}"]
+
+    def told_at_the_end(self) -> list[str]:
+        """Return where the reports of this call are, and how a study with planned looks stands now."""
+        pages = [path for path in self.targets("report") if path.endswith(".html") and Path(path).exists()]
+        looks = (told_of_looks(self.study, self.results / run) for run in self.planners)
+        return [*(f"report: {path}" for path in pages), *(line for line in looks if line)]
 
     def _is_made(self, folder: str, path: str, identity: str) -> bool:
         """Return whether a manifest is there with the identity it should have."""
@@ -136,7 +148,7 @@ class Session:
         return canonical_json(facts)
 
     def targets(self, kind: str) -> list[str]:
-        """Return the files of a named target: audit, plan, samples, exports or report."""
+        """Return the files of a named target: protocol, audit, plan, samples, exports or report."""
         # All seeds of a study are the same work: the forecast of one stands for all.
         planners = dict(list(self.planners.items())[:1]) if kind == "plan" else self.planners
         found = [f"{self.results}/{run}/{path}" for run, plan in planners.items() for path in _targets(plan, kind)]
@@ -253,9 +265,10 @@ class Session:
         os.environ["SYNTHGAIN_DEVICE"] = os.environ.get("SYNTHGAIN_DEVICE", compute.device)
         os.environ["SYNTHGAIN_ALLOW_CPU"] = str(int(compute.allow_cpu))  # the config alone allows it
         # Threads that wait at the end of a layer sleep instead of spinning, so that a core shared with others (a login
-        # node, a container's quota) costs its share: 9 times the time otherwise. What the user has set wins.
+        # node, a container's quota) costs its share and no more. What the user has set wins.
         for name, value in WAITING.items():
             os.environ.setdefault(name, value)
+        os.environ.pop("PYTHONSAFEPATH", None)  # a script finds the library in its own folder
         # `python` in the rules is the interpreter that runs Snakemake, activated or not.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
@@ -268,6 +281,8 @@ def _remove(folder: Path, owner: int) -> None:
 
 def _targets(plan: Planner, kind: str) -> list[str]:
     study = plan.study
+    if kind == "protocol":
+        return [PROTOCOL]
     if kind == "audit":
         return [STAGES["audit_datasets"].output]
     if kind == "plan":
@@ -276,7 +291,7 @@ def _targets(plan: Planner, kind: str) -> list[str]:
         return [
             STAGES["draw_sample_grid"].output.format(generator=name, index=index, snapshot=step)
             for name in study.generators
-            for index in range(study.replicates.generators)
+            for index in trainings_of(study, name)
             for step in snapshots_of(plan, name)
         ]
     if kind == "reader_kit":
@@ -286,4 +301,4 @@ def _targets(plan: Planner, kind: str) -> list[str]:
     if kind == "exports":
         draws = range(plan.pool_draws())
         return [STAGES["export_pool"].output.format(pool=name, index=index) for name in study.pools for index in draws]
-    return [STAGES["write_report"].output]
+    return [PROTOCOL, STAGES["write_report"].output.format(look=plan.look)]

@@ -29,18 +29,21 @@ class Source:
     values: dict[str, object]
 
 
-def read_sources(configfiles: Sequence[Path | str], settings: Any, sent: bool = False) -> list[Source]:
+def read_sources(
+    configfiles: Sequence[Path | str], settings: Any, sent: bool = False, typed: Sequence[str] | None = None
+) -> list[Source]:
     """Return what the study is made of, the lowest first.
 
     `configfiles` and `settings` are `workflow.configfiles` and `workflow.config_settings` of Snakemake: the files that
     the call gave, then that of the `configfile:` directive, which lies below them all. `sent`: jobs are sent to other
-    machines, and get the words of `--config` through a shell.
+    machines, and get the words of `--config` through a shell. typed: the words of the command line, where known; a word
+    of `--config` that is not among them stands in a profile, whose YAML Snakemake has read.
     """
     below = [] if settings.replace_workflow_config else configfiles[len(settings.configfiles) :]
     paths = [_short(Path(path)) for path in [*below, *settings.configfiles]]
     sources = [Source(str(path), read_yaml(path)) for path in paths]
     words = settings.config_args or []
-    return [*sources, Source(WORDS, command_line(words, sent))] if words else sources
+    return [*sources, Source(WORDS, command_line(words, sent, typed))] if words else sources
 
 
 def merged(configs: Iterable[Mapping[str, object]]) -> dict[str, object]:
@@ -66,7 +69,7 @@ def blamed(sources: Sequence[Source], place: Place, line: bool = False) -> str:
     return (", ".join(names) or "config") + (f": line {found_at}" if found_at else "")
 
 
-def command_line(words: Iterable[str], sent: bool = False) -> dict[str, object]:
+def command_line(words: Iterable[str], sent: bool = False, typed: Sequence[str] | None = None) -> dict[str, object]:
     """Return what `key=value` words mean: text stays as it was typed, else numbers, YAML, or a map as Python writes it.
 
     Two maps for one key are laid over each other; any other key given twice is refused.
@@ -77,6 +80,11 @@ def command_line(words: Iterable[str], sent: bool = False) -> dict[str, object]:
         if sent and not _survives(word):
             raise SynthGainError(
                 f"{WORDS} {key}: a shell would change {text!r} on its way to the jobs; write it in a config file"
+            )
+        if key in _TEXTS and typed is not None and word not in typed and _perhaps_changed(text):
+            raise SynthGainError(
+                f"{WORDS} {key}: {text!r} comes from a profile, whose YAML may have changed it (as it does 007 "
+                "and yes); put it in quotes there"
             )
         value = _meant(key, text)
         if key in found and not (isinstance(value, dict) and isinstance(found[key], dict)):
@@ -101,6 +109,15 @@ def _meant(key: str, text: str) -> object:
     with suppress(ValueError, SyntaxError):  # Snakemake's manual asks for maps in Python's spelling: None, True
         value = ast.literal_eval(bare)
     return value
+
+
+def _perhaps_changed(text: str) -> bool:
+    """True for text that Snakemake may have made of another spelling: a number, a truth value, nothing."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text in ("inf", "nan", "-inf")
+    return not isinstance(value, str) and str(value) == text
 
 
 def _survives(word: str) -> bool:

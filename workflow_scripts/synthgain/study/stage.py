@@ -17,6 +17,8 @@ Wildcard = str | int  # text from Snakemake, a number from the plan
 Wildcards = Mapping[str, Wildcard]  # {name: value} of one job
 Named = Mapping[str, Sequence[tuple[tuple[str | int, ...], str]]]  # {input name: [(key, path)]} of a job
 NUMBERS = frozenset({"index", "replica", "shard", "ratio", "chunk", "snapshot"})  # wildcards that are numbers
+# Wildcard of what each planned look makes anew: the folder of the look, "" in a study that is looked at once.
+LOOK = "look"
 
 # What a job loads before it computes, as measure_speed times it: a job starts as slowly as its libraries.
 TABLES, TORCH, DRAWING = "tables", "torch", "drawing"
@@ -86,8 +88,9 @@ class Stage:
     def record(self, folder: str, ending: str) -> str:
         """Return where a job's log (or run times) lie below results/, with its wildcards and that of its run."""
         run = "{study}" if self.over_runs else "{run}"
-        job = "-".join(f"{{{name}}}" for name in self.wildcards) or "all"
-        return f"{run}/{folder}/{self.name}/{job}.{ending}"
+        look = f"{{{LOOK}}}" if LOOK in self.wildcards else ""
+        job = "-".join(f"{{{name}}}" for name in self.wildcards if name != LOOK) or "all"
+        return f"{run}/{folder}/{self.name}/{look}{job}.{ending}"
 
     @property
     def on_gpu(self) -> bool:
@@ -96,7 +99,8 @@ class Stage:
 
     def key(self, wildcards: Wildcards) -> tuple[str | int, ...]:
         """Return the wildcards' values in the order of the path, numbers as such: how `job.inputs` finds an input."""
-        return tuple(int(wildcards[n]) if n in NUMBERS else str(wildcards[n]) for n in self.wildcards)
+        named = (name for name in self.wildcards if name != LOOK)  # one look is all that a job knows
+        return tuple(int(wildcards[n]) if n in NUMBERS else str(wildcards[n]) for n in named)
 
 
 @dataclass(frozen=True)

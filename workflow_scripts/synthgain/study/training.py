@@ -1,12 +1,12 @@
 """Config of downstream models."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from synthgain.downstream.kinds import TASK_KINDS, TaskKind
-from synthgain.downstream.options import Augmentations
-from synthgain.entry import Entry
+from synthgain.downstream.options import Augmentations, Diverged
+from synthgain.entry import Entry, OmittedWhen, Share
 from synthgain.networks.options import AnyDownstream, Network, network_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,13 @@ class Model(Entry):
     learning_rate: float = Field(1e-3, gt=0, description="Peak AdamW learning rate.")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after the warm-up.")
+    schedule: Literal["cosine", "constant", "step"] = Field("cosine", description="Learning rate after the warm-up.")
+    step_at: Annotated[Share, OmittedWhen(1 / 3)] = Field(
+        1 / 3, description="schedule: step. Share of the steps after which the rate falls, once."
+    )
+    step_factor: Annotated[float, OmittedWhen(0.1)] = Field(
+        0.1, gt=0, le=1, description="schedule: step. What the rate is multiplied by there."
+    )
     validate_every: int = Field(50, ge=1, description="Steps between validations.")
     selection: Literal["real_validation", "synthetic", "last"] = Field(
         "real_validation", description="Which data choose the checkpoint."
@@ -45,7 +51,27 @@ class Model(Entry):
     augmentation: Augmentations = Field(Augmentations(), description="Classical augmentation.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision.")
     pretrained: str | None = Field(None, description="Weights file (safetensors or .pth), relative to the data root.")
+    pretrained_encoder: Annotated[str | None, OmittedWhen(None)] = Field(
+        None, description="The same of the encoder alone of an smp_ segmenter, such as ImageNet's."
+    )
     compile: bool = Field(False, description="Compile the network.")
+    diverged: Annotated[Diverged, OmittedWhen("next_seed")] = Field(
+        "next_seed",
+        description="A training whose loss is not finite: refuse stops the study; chance counts it as a model that "
+        "tells nothing; next_seed trains it once more with the next seed, and counts a second failure at chance.",
+    )
+    optimiser: Annotated[Literal["adamw", "lion"], OmittedWhen("adamw")] = Field(
+        "adamw", description="lion (Chen et al. 2023) wants a tenth of AdamW's learning rate, ten times its decay."
+    )
+    label_smoothing: Annotated[float, OmittedWhen(0.0)] = Field(
+        0.0, ge=0, lt=1, description="Classification: this much of a label's certainty is spread over its classes."
+    )
+    ema_decay: Annotated[float | None, OmittedWhen(None)] = Field(
+        None, gt=0, lt=1, description="Validate, choose and keep an average of the weights of this decay."
+    )
+    patience: Annotated[int | None, OmittedWhen(None)] = Field(
+        None, ge=1, description="Stop after so many validations without a better one; arms then differ in steps."
+    )
     description: str = Field("", description="Free text for the report; changes nothing.")
 
     @field_validator("network", mode="wrap")
@@ -87,6 +113,19 @@ class Model(Entry):
         changed = [n for n in ("tolerance", "window", "keep_masks") if getattr(self, n) != _default(type(self), n)]
         if changed and not segments:
             raise ValueError(f"{changed[0]} is for task: segmentation")
+        if self.label_smoothing and segments:
+            raise ValueError("label_smoothing is for task: classification")
+        if self.patience is not None and self.selection == "last":
+            raise ValueError("patience: the last checkpoint is taken, so none is ever better; leave one of them out")
+        stepped = [n for n in ("step_at", "step_factor") if getattr(self, n) != _default(type(self), n)]
+        if stepped and self.schedule != "step":
+            raise ValueError("step_at and step_factor go with schedule: step, and only with it")
+        if self.pretrained_encoder is not None and not self.chosen.has_encoder:
+            raise ValueError(
+                f"pretrained_encoder: network {self.network_name} has no encoder by itself; take smp_unet …"
+            )
+        if self.pretrained_encoder is not None and self.pretrained is not None:
+            raise ValueError("give pretrained (the whole network) or pretrained_encoder, not both")
         return self
 
 

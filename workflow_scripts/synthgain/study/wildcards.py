@@ -4,24 +4,25 @@ from collections.abc import Collection, Mapping
 
 from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
-from synthgain.study.planner import Planner
-from synthgain.study.roles import root_pool
-from synthgain.study.stage import NUMBERS
+from synthgain.study.planner import Planner, look_folders
+from synthgain.study.roles import root_pool, trainings_of
+from synthgain.study.stage import LOOK, NUMBERS
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.pools import shards_of
 from synthgain.study.stages.table import STAGES
 
-NAME, NUMBER = "[a-z][a-z0-9_]*", r"\d+"
+NAME, NUMBER, LOOKS = "[a-z][a-z0-9_]*", r"\d+", r"(?:look-[1-9]\d*/)?"
 
 
 def wildcards_of_stages() -> dict[str, str]:
     """Return {wildcard: its regular expression} of all stages."""
     names = {name for stage in STAGES.values() for name in stage.wildcards}
-    return {name: NUMBER if name in NUMBERS else NAME for name in sorted(names)}
+    return {name: LOOKS if name == LOOK else NUMBER if name in NUMBERS else NAME for name in sorted(names)}
 
 
 def check_wildcards(plan: Planner, rule: str, wildcards: Mapping[str, str]) -> None:
     """Raise SynthGainError, naming what there is, for the first wildcard whose value the study has not."""
+    plan = plan.at(look_folders(plan.study)[-1])
     for name, value in wildcards.items():
         known = _known(plan, rule, name, wildcards)
         if isinstance(known, range):
@@ -43,19 +44,22 @@ def _known(plan: Planner, rule: str, name: str, wildcards: Mapping[str, str]) ->
         return fewer[name](study)
     entries: dict[str, Collection[str]] = {
         "dataset": study.datasets,
+        "clusters": study.clusters,
+        "autoencoder": study.autoencoders,
         "generator": study.generators,
         "pool": study.pools,
         "model": study.models,
         "arm": study.arms,
+        LOOK: look_folders(study),
     }
     if name in entries:
         return entries[name]
     if name == "index":
-        return range(plan.pool_draws() if "pool" in wildcards else study.replicates.generators)
+        return range(plan.pool_draws()) if "pool" in wildcards else trainings_of(study, wildcards["generator"])
     if name == "replica":
         return range(1, root_pool(study, wildcards["pool"]).replicas + 1)
     if name == "shard":
-        return range(shards_of(study.pools[wildcards["pool"]]))
+        return range(shards_of(study, study.pools[wildcards["pool"]]))
     if name == "ratio":
         return [str(ratio) for ratio in plan.ratios(wildcards["arm"])]
     if name == "chunk":

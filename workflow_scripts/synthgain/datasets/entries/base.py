@@ -1,10 +1,11 @@
 """Config of a data set of any adapter: what all have. No adapter is imported here."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.datasets.values import Lookup
 from synthgain.entry import Entry, Share
 
 
@@ -30,6 +31,7 @@ class Split(Entry):
     @model_validator(mode="after")
     def _shares_or_column(self) -> "Split":
         shares = [self.train, self.validation, self.test]
+        Lookup(self.map)  # refuses two spellings of one value in two parts
         if self.column is None and (self.map or self.on_conflict != "refuse"):
             raise ValueError(f"{'map' if self.map else 'on_conflict'}: is for a split that is read from a `column`")
         if self.column is not None and (self.train is not None or self.test is not None):
@@ -85,12 +87,14 @@ class DatasetBase(Entry):
         """Dotted modules that the adapter loads by name."""
         return ()
 
-    @property
-    def counted(self) -> dict[str, Any]:
-        """What tells the number of images before they are read: {images: …}, {table: {path, where}}, or nothing."""
+    def counted(self, root: Path | None) -> dict[str, object]:
+        """Return what tells the number of images before they are read, or {}; `root`: the data root, if known.
+
+        {images: number}, {counts: {all, train, validation, test}}, or {table: {path, where}}.
+        """
         return {}
 
-    def job_options(self, name: str) -> dict[str, Any]:
+    def job_options(self, name: str) -> dict[str, object]:
         """Return the adapter's options in the slice of the data set's job."""
         options = self.dump(exclude=COMMON | self.settings.keys())
         if self.split is not None and self.split.column is not None:
@@ -109,12 +113,12 @@ class DatasetBase(Entry):
         """Return how the user gets what it needs, where that is known."""
         return None
 
-    def rehearsed(self, patients: int) -> dict[str, Any]:
+    def rehearsed(self, patients: int) -> dict[str, object]:
         """Return the keys that differ in a rehearsal of so many patients."""
         return {}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Adapter options that say where the same bytes come from: in no job's slice (`synthgain.runtime.settings`)."""
         return {}
 

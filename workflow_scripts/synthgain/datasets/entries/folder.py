@@ -42,21 +42,31 @@ class FolderDataset(RowsDataset):
         return self.folder
 
     def source(self, root: Path) -> str | None:
-        from synthgain.datasets.folder_layout import folder_source
+        """Return the identity of what lies there, after refusing what the names of the files tell already."""
+        from synthgain.datasets.folder_checks import check_layout
+        from synthgain.datasets.folder_layout import folder_source, read_layout
 
         folder = root / self.folder
         if not folder.is_dir():
             return None
-        self._check(folder)
-        return folder_source(folder)
-
-    def _check(self, folder: Path) -> None:
-        """Refuse while planning what the names of the files tell already."""
-        from synthgain.datasets.folder_checks import check_layout
-        from synthgain.datasets.folder_layout import read_layout
-
         options = checked(JobFolder, self.job_options(""), self.folder, of_slice=True)
         check_layout(read_layout(folder, self.levels), options, self.split is not None)
+        return folder_source(folder)
+
+    def counted(self, root: Path | None) -> dict[str, object]:
+        from synthgain.datasets.folder_layout import SPLIT, read_layout
+
+        if root is None or not (root / self.folder).is_dir():
+            return {}
+        layout = read_layout(root / self.folder, self.levels)
+        if self.split is None or self.split.column != SPLIT or self.split.map:
+            return {"images": len(layout.rows)}
+        parts = [row.get(SPLIT) for row in layout.rows]
+        found: dict[str, float] = {part: parts.count(part) for part in ("train", "validation", "test")}
+        if self.split.validation and not found["validation"]:
+            found["validation"] = self.split.validation * found["train"]
+            found["train"] -= found["validation"]
+        return {"counts": {"all": len(layout.rows), **found}}
 
 
 ENTRY = FolderDataset

@@ -1,6 +1,6 @@
 """Config of a MedMNIST set."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class MedMNISTDataset(DatasetBase):
     )
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         return {"cache": self.cache, "url": self.url}
 
 

@@ -48,6 +48,7 @@ class ValueColumn(Entry):
     @model_validator(mode="after")
     def _values_act(self) -> "ValueColumn":
         known = Lookup(self.map)
+        levels = Lookup({level: level for level in self.levels or []})
         both = [value for value in self.missing if declared_text(value) in known]
         if both:
             raise ValueError(f"missing: {both[0]!r} stands in the map too")
@@ -59,7 +60,7 @@ class ValueColumn(Entry):
                 raise ValueError(f"map: {value!r} becomes {text!r}; a binary value is 0 or 1")
             if self.kind == "continuous" and text and number(text) is None:
                 raise ValueError(f"map: {value!r} becomes {text!r}; a continuous value is a number")
-            if self.levels is not None and text and text not in Lookup(dict.fromkeys(self.levels, "")):
+            if self.levels is not None and text and text not in levels:
                 listed = ", ".join(self.levels)
                 raise ValueError(f"map: {value!r} becomes {text!r}, which is not among the levels ({listed})")
         return self
@@ -75,8 +76,9 @@ class TargetColumn(ValueColumn):
 
     @model_validator(mode="after")
     def _acts(self) -> "TargetColumn":
-        if self.uncertain is not None and declared_text(self.uncertain.value) in Lookup(self.map):
-            raise ValueError(f"uncertain.value: {declared_text(self.uncertain.value)!r} stands in the map too")
+        elsewhere = Lookup(dict.fromkeys([*self.map, *self.missing], ""))
+        if self.uncertain is not None and declared_text(self.uncertain.value) in elsewhere:
+            raise ValueError(f"uncertain.value: {declared_text(self.uncertain.value)!r} stands in map or missing too")
         if self.kind == "category" and self.uncertain is not None and self.uncertain.policy != "drop":
             raise ValueError(f"uncertain.policy: {self.uncertain.policy} is for binary; give a category a `map`")
         return self

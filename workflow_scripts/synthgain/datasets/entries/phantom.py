@@ -1,5 +1,6 @@
 """Config of a data set of the phantom."""
 
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -45,14 +46,13 @@ class PhantomDataset(DatasetBase):
     def known_structures(self) -> set[str]:
         return set(STRUCTURES)
 
-    @property
-    def counted(self) -> dict[str, Any]:
+    def counted(self, root: Path | None) -> dict[str, object]:
         return {"images": self.patients * sum(self.images_per_patient) / 2}
 
-    def job_options(self, name: str) -> dict[str, Any]:
+    def job_options(self, name: str) -> dict[str, object]:
         return self.dump(exclude=COMMON)
 
-    def rehearsed(self, patients: int) -> dict[str, Any]:
+    def rehearsed(self, patients: int) -> dict[str, object]:
         return {"patients": min(self.patients, patients)}
 
 

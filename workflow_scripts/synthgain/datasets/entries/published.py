@@ -1,11 +1,12 @@
 """Config of a published data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from synthgain.datasets.entries.base import DatasetBase
+from synthgain.datasets.entries.options import Cell
 from synthgain.datasets.known_layouts import CHEXMASK, KNOWN_LAYOUTS, Layout
 from synthgain.datasets.layout_options import LabelPolicy, LayoutOptions
 from synthgain.entry import Name, OmittedWhen, nearest
@@ -27,7 +28,7 @@ class PublishedDataset(DatasetBase):
     adapter: Literal["published"]
     layout: LayoutName = Field(description="Which one.")
     folder: str | None = Field(None, description="Its folder below the data root; default: as the archive names it.")
-    where: dict[str, Any] = Field(
+    where: dict[str, Cell | list[Cell]] = Field(
         default_factory=dict,
         description="Keep rows whose column has this value (or list); polypgen: {centre: C6}, {part: single}.",
     )
@@ -118,7 +119,7 @@ class PublishedDataset(DatasetBase):
         url, checksum = self.url or url, self.checksum or checksum
         return {"url": url, "checksum": checksum.lower()} if url and checksum else None
 
-    def job_options(self, name: str) -> dict[str, Any]:
+    def job_options(self, name: str) -> dict[str, object]:
         keep = {"keep": [self.split.column]} if self.split is not None and self.split.column is not None else {}
         return {
             "layout": {"module": self.known.module, "options": self._layout_options()},
@@ -129,7 +130,7 @@ class PublishedDataset(DatasetBase):
             **keep,
         }
 
-    def _layout_options(self) -> dict[str, Any]:
+    def _layout_options(self) -> dict[str, object]:
         """Return what the layout's module is given: nothing for one that takes nothing."""
         if not self.known.takes:
             return {}
@@ -142,7 +143,7 @@ class PublishedDataset(DatasetBase):
         return options.dump()
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         return {"archive": self.archive} if self.archive else {}
 
 

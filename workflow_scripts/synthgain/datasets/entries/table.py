@@ -37,9 +37,8 @@ class TableDataset(TableOptions, RowsDataset):
     def has_patients(self) -> bool:
         return self.patient_id is not None
 
-    @property
-    def counted(self) -> dict[str, object]:
-        form = {} if self.format is None else {"format": self.format.dump()}
+    def counted(self, root: Path | None) -> dict[str, object]:
+        form = {} if self.format is None else {"format": self.format.dump(exclude_none=True)}
         return {"table": {"path": self.table, "where": self.where, **form}}
 
     def needs(self) -> str | None:

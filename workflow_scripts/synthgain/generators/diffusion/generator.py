@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import diffusers
 import pandas as pd
@@ -11,45 +11,73 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from synthgain.data.image_set import Columns
+from synthgain.data.options import Prompt
+from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.diffusion.formulations import Formulation, saved_formulation
 from synthgain.generators.diffusion.mask_condition import CONTROLNET, UNKNOWN, checked_masks, evaluate_conditioned
-from synthgain.generators.loading import Condition, saved_parts
+from synthgain.generators.loading import Condition, SavedGenerator, check_parts, saved_parts
+from synthgain.generators.prompting import Prompting, Text, TextEncoder
 from synthgain.networks.recording import Recorded
 from synthgain.networks.unet import prepare_memory_format
+from synthgain.networks.words import WordEncoder
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json
+
+if TYPE_CHECKING:
+    from synthgain.networks.autoencoder import LatentSpace
 
 Part = TypeVar("Part", bound=ModelMixin)
 NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel")  # of diffusers
 
 
 class ConditionalNetwork(nn.Module):
-    """U-Net, encoder and control network (or None) as one module for one optimiser, average and DDP wrapper.
+    """U-Net, encoders and control network (or None) as one module for one optimiser, average and DDP wrapper.
 
-    With a control network the other two stay as they are: frozen, and without dropout.
+    With a control network the others stay as they are: frozen, and without dropout.
     """
 
-    def __init__(self, network: ModelMixin, encoder: ConditionEncoder, control: ModelMixin | None = None) -> None:
+    def __init__(
+        self,
+        network: ModelMixin,
+        encoder: ConditionEncoder,
+        control: ModelMixin | None = None,
+        text: WordEncoder | None = None,
+    ) -> None:
         super().__init__()
-        self.network, self.encoder, self.control = network, encoder, control
+        self.network, self.encoder, self.control, self.text = network, encoder, control, text
         if control is not None:
-            network.requires_grad_(False)
-            encoder.requires_grad_(False)
+            for part in self.frozen:
+                part.requires_grad_(False)
 
-    def forward(self, scaled: Tensor, time: Tensor, values: Tensor, null: Tensor, masks: Tensor | None) -> Tensor:
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """What stays as it is beside a control network."""
+        return [part for part in (self.network, self.encoder, self.text) if part is not None]
+
+    def forward(
+        self,
+        scaled: Tensor,
+        time: Tensor,
+        values: Tensor,
+        null: Tensor,
+        masks: Tensor | None,
+        words: Tensor | None = None,
+    ) -> Tensor:
         """Return the network's output (N,C,H,W) for values (N, columns) float32, null (N, columns) bool and masks.
 
-        masks: (N,K,H,W) float32 in {-1, 0 (not known), 1}, or None.
+        masks: (N,K,H,W) float32 in {-1, 0 (not known), 1}, or None; words: inputs of the text encoder, or None.
         """
-        return evaluate_conditioned(self.network, self.control, scaled, time, self.encoder(values, null), masks)
+        vector, told = condition_of(self.encoder, self.text, values, null, words)
+        return evaluate_conditioned(self.network, self.control, scaled, time, vector, masks, told)
 
     def train(self, mode: bool = True) -> "ConditionalNetwork":
         """Switch to training (or back); what is frozen stays in evaluation mode."""
         super().train(mode)
         if self.control is not None:
-            self.network.eval()
-            self.encoder.eval()
+            for part in self.frozen:
+                part.eval()
         return self
 
     def trained_parameters(self) -> list[nn.Parameter]:
@@ -57,12 +85,25 @@ class ConditionalNetwork(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 
+def condition_of(
+    encoder: ConditionEncoder, text: TextEncoder | None, values: Tensor, null: Tensor, words: Tensor | None
+) -> tuple[Tensor, Text | None]:
+    """Return the vector (N, D) of columns and text, and what the network attends to of the text."""
+    vector = encoder(values, null)
+    if text is None or words is None:
+        return vector, None
+    tokens, mask, of_text = text(words)
+    return vector + of_text, Text(tokens, mask)
+
+
 @dataclass
 class DiffusionGenerator:
     """A trained generator: what samplers, filters and membership tests see of it.
 
     condition: {"vector": (N, D) float32, "null": (N, columns) bool, "values": (N, columns) float32}, and where it
-        is conditioned on masks "image": (N, K, H, W) float32 in {-1, 1}, all 0 where the mask is not known.
+        is conditioned on masks "image": (N, K, H, W) float32 in {-1, 1}, all 0 where the mask is not known; with a
+        text also "tokens" (N, T, width) float32 and "token_mask" (N, T) bool.
+    latents: the autoencoder whose latents it denoises, None for a generator of pixels.
     image_shape: (channels, H, W) of what it draws; with `output` image+mask the first `image_channels` are the image,
         the others the masks of `structures` in [-1, 1], with `mask` all are masks (image_channels 0).
     recorded: `evaluate` as a CUDA graph, after `record`.
@@ -79,7 +120,23 @@ class DiffusionGenerator:
     structures: tuple[str, ...] = ()
     mask_by: str | None = None
     control: ModelMixin | None = None  # ControlNetModel
+    text: WordEncoder | None = None
+    prompting: Prompting | None = None
     recorded: Callable[..., Tensor] | None = None
+    latents: "LatentSpace | None" = None
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(channels, H, W) of what is denoised: the image, or its latent."""
+        return self.image_shape if self.latents is None else self.latents.shape(self.image_shape[-1])
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the samples (N, *sample_shape) of images (N, *image_shape) in [-1, 1]: of latents their mean."""
+        return images if self.latents is None else self.latents.posterior(images)[0]
+
+    def decode(self, samples: Tensor) -> Tensor:
+        """Return the images (N, *image_shape) of samples (N, *sample_shape)."""
+        return samples if self.latents is None else self.latents.decode(samples)
 
     @property
     def sigma_min(self) -> float:
@@ -93,18 +150,32 @@ class DiffusionGenerator:
 
     @property
     def sigma_data(self) -> float:
-        """Standard deviation of the training pixels in [-1, 1]."""
+        """Standard deviation of the training pixels in [-1, 1], 1 of latents."""
         return self.formulation.sigma_data
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        """Return the expected clean image (N,C,H,W) float32 in [-1, 1] of x = x0 + sigma · noise; sigma (N,)."""
-        vector, masks = condition["vector"], condition.get("image")
-        evaluate = self.recorded or self.evaluate
-        return self.formulation.denoise(lambda scaled, time: evaluate(scaled, time, vector, masks), x, sigma)
+        """Return the expected clean sample (N, *sample_shape) float32 of x = x0 + sigma · noise; sigma (N,).
 
-    def evaluate(self, scaled: Tensor, time: Tensor, vector: Tensor, masks: Tensor | None) -> Tensor:
-        """Return the network's output (N,C,H,W) for scaled samples, time (N,), vector (N,D) and masks (N,K,H,W)."""
-        return evaluate_conditioned(self.network, self.control, scaled, time, vector, masks)
+        A sample is an image in [-1, 1], or a standardised latent.
+        """
+        told = tuple(condition.get(name) for name in ("image", "tokens", "token_mask"))
+        evaluate = self.recorded or self.evaluate
+        return self.formulation.denoise(
+            lambda scaled, time: evaluate(scaled, time, condition["vector"], *told), x, sigma
+        )
+
+    def evaluate(
+        self,
+        scaled: Tensor,
+        time: Tensor,
+        vector: Tensor,
+        masks: Tensor | None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return the network's output (N,C,H,W) for scaled samples, time (N,), vector (N,D), masks (N,K,H,W), text."""
+        text = None if tokens is None or token_mask is None else Text(tokens, token_mask)
+        return evaluate_conditioned(self.network, self.control, scaled, time, vector, masks, text)
 
     def record(self) -> None:
         """Replay the network from now on as a CUDA graph; `denoise` must then be called below inference mode."""
@@ -113,25 +184,42 @@ class DiffusionGenerator:
     def encode_conditions(self, table: pd.DataFrame, masks: Tensor | None = None) -> Condition:
         """Return the condition of each row; missing values become the column's learned null.
 
-        masks: (N, K, H, W) in {-1, 1}, planes in the order of `structures`; None: not known. Raises SynthGainError
-        for masks of another shape or other values, or where the generator takes none.
+        masks: (N, K, H, W) in {-1, 1}, planes in the order of `structures`; None: not known. A generator with a text
+        reads the table's `prompt`, or makes prompts of its rows as in training. Raises SynthGainError for masks of
+        another shape or other values, or where the generator takes none.
         """
         values, null = self.encoder.encode_table(table)
+        words = None
+        if self.text is not None and self.prompting is not None:
+            words = self.text.inputs_of(self.prompting.prompts_of(table))
         if masks is not None and self.mask_by is None:
             raise SynthGainError("masks given as condition of a generator without `mask` in its condition_on")
         if masks is not None:
             masks = checked_masks(masks, len(table), self.structures, self.image_shape[-1])
-        return self._condition(torch.from_numpy(values), torch.from_numpy(null), masks)
+        return self._condition(torch.from_numpy(values), torch.from_numpy(null), masks, words)
 
-    def null_condition(self, n: int) -> Condition:
-        """Return the condition of `n` samples of which nothing is known."""
+    def null_condition(self, n: int, prompt: str | None = None) -> Condition:
+        """Return the condition of `n` samples of which nothing is known but the `prompt`, if any.
+
+        Raises SynthGainError where it is given to a generator without a text.
+        """
+        if prompt is not None and self.text is None:
+            raise SynthGainError("negative_prompt: the generator is told of no text; leave it out")
+        words = None if prompt is None or self.text is None else self.text.inputs_of([prompt] * n)
         shape = (n, len(self.encoder.columns))
-        return self._condition(torch.zeros(shape), torch.ones(shape, dtype=torch.bool))
+        return self._condition(torch.zeros(shape), torch.ones(shape, dtype=torch.bool), words=words)
 
     @torch.no_grad()
-    def _condition(self, values: Tensor, null: Tensor, masks: Tensor | None = None) -> Condition:
+    def _condition(
+        self, values: Tensor, null: Tensor, masks: Tensor | None = None, words: Tensor | None = None
+    ) -> Condition:
         values, null = values.to(self.device), null.to(self.device)
-        condition = {"vector": self.encoder(values, null), "null": null, "values": values}
+        if self.text is not None:
+            words = (self.text.null_inputs(len(values)) if words is None else words).to(self.device)
+        vector, told = condition_of(self.encoder, self.text, values, null, words)
+        condition = {"vector": vector, "null": null, "values": values}
+        if told is not None:
+            condition |= {"tokens": told.tokens, "token_mask": told.mask}
         if self.mask_by is not None:
             if masks is None:
                 masks = torch.full((len(values), len(self.structures), *self.image_shape[1:]), UNKNOWN)
@@ -141,7 +229,7 @@ class DiffusionGenerator:
 
 def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> DiffusionGenerator:
     """Load a trained generator's averaged weights; every file is compared with the manifest's checksum."""
-    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder", "control_network"))
+    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder", "control_network", "text_encoder"))
     place = torch.device(device)
     control: ModelMixin | None = None
     if saved.mask_by == CONTROLNET:
@@ -157,7 +245,25 @@ def load(folder: Path, snapshot: int | None = None, device: torch.device | str =
         saved.structures,
         saved.mask_by,
         control,
+        _saved(WordEncoder, parts / "text_encoder", place) if saved.text else None,
+        _prompting(saved),
+        latents=_latents(folder, place) if saved.autoencoder is not None else None,
     )
+
+
+def _latents(folder: Path, device: torch.device) -> "LatentSpace":
+    """Open the autoencoder that lies beside the snapshots, its files compared with their checksums."""
+    from synthgain.networks.autoencoder import load_latents  # loads diffusers' autoencoders: only where used
+
+    check_parts(folder, ("autoencoder",))
+    return load_latents(folder / "autoencoder", device)
+
+
+def _prompting(saved: SavedGenerator) -> Prompting | None:
+    if saved.prompt is None:
+        return None
+    columns = cast(Columns, saved.prompt_columns)  # as written of them
+    return Prompting(checked(Prompt, saved.prompt, "prompt"), columns)
 
 
 def _saved(kind: type[Part], folder: Path, device: torch.device) -> Part:
@@ -182,8 +288,13 @@ def _diffusers(name: str) -> type[ModelMixin]:
 
 
 def save_parts(folder: Path, module: ConditionalNetwork) -> None:
-    """Write `network/`, `condition_encoder/` and, if any, `control_network/` as diffusers does (safetensors)."""
-    parts = {"network": module.network, "condition_encoder": module.encoder, "control_network": module.control}
+    """Write `network/`, `condition_encoder/` and, if any, `control_network/` and `text_encoder/` as diffusers does."""
+    parts = {
+        "network": module.network,
+        "condition_encoder": module.encoder,
+        "control_network": module.control,
+        "text_encoder": module.text,
+    }
     for name, part in parts.items():
         if part is not None:
             part.save_pretrained(folder / name, safe_serialization=True)

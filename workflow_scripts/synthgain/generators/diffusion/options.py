@@ -12,6 +12,7 @@ class DiffusionSlice(TrainingSlice):
     """What a training's slice says of this family. mask_by: how a mask condition enters, if any."""
 
     mask_by: str | None = None
+    autoencoder: str | None = None
     formulation: dict[str, object] = Field(default_factory=dict)
 
 
@@ -19,8 +20,8 @@ class Formulation(Entry):
     """Noise parametrisation of a diffusion model."""
 
     kind: Literal["edm", "v_prediction"] = Field("edm", description="EDM (Karras 2022), or discrete v-prediction.")
-    p_mean: float = Field(-1.2, description="EDM: mean of ln sigma in training.")
-    p_std: float = Field(1.2, gt=0, description="EDM: standard deviation of ln sigma.")
+    p_mean: float = Field(-1.2, description="EDM: mean of ln sigma in training; default in latents: −0.4.")
+    p_std: float = Field(1.2, gt=0, description="EDM: standard deviation of ln sigma; default in latents: 1.")
     train_steps: int = Field(1000, ge=10, description="v-prediction: number of discrete steps.")
     schedule: Literal["cosine", "linear"] = Field("cosine", description="v-prediction: noise schedule.")
     zero_terminal_snr: bool = Field(True, description="v-prediction: end on pure noise (Lin 2023).")

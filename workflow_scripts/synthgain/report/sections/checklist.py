@@ -10,9 +10,9 @@ import pandas as pd
 from synthgain.report.blocks import Column, Facts, Section, make_table
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.figures.style import arm_label
-from synthgain.report.sections.methods import prose_of
+from synthgain.report.sections.protocol import deviations_of_checklist
 from synthgain.report.sections.verdicts import UNREACHED
-from synthgain.report.vocabulary import listed
+from synthgain.report.vocabulary import listed, prose_of
 from synthgain.statistics.metric_registry import metric_label
 
 ITEMS = Path(__file__).parents[1] / "templates" / "checklist.json"
@@ -125,6 +125,7 @@ def _design(evidence: Evidence) -> Known:
         "arms": listed(list(evidence.study.arms)),
         "replicates": f"{replicates.count} replicates: {kind} seed always differs, "
         f"{replicates.generators} generator(s), {replicates.pools} pool draw(s)",
+        "deviations": deviations_of_checklist(evidence),
         "power": _see("Dose–response", any(model.power for model in evidence.models)),
         "conditional": "one generator training; another could give another answer" if one else "see section Verdict",
         "seeds": f"study seed {evidence.seed}; all others derive from it",
@@ -204,6 +205,11 @@ def _downstream(evidence: Evidence) -> Known:
     models = evidence.study.models
     selections = sorted({model.selection.replace("_", " ") for model in models.values()})
     weights = [f"{name}: {model.pretrained}" for name, model in models.items() if model.pretrained]
+    weights += [
+        f"{name}: encoder pretrained elsewhere, {model.pretrained_encoder}"
+        for name, model in models.items()
+        if model.pretrained_encoder
+    ]
     exposures = any(training.replicates for model in evidence.models for training in model.trainings)
     return {
         "downstream": "see section Methods",

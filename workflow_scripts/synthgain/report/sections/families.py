@@ -6,9 +6,8 @@ from synthgain.report.blocks import Block, Column, Section, Text, make_table, nu
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.facts import GeneratorFacts
 from synthgain.report.floors import with_floor
-from synthgain.report.sections.methods import prose_of
 from synthgain.report.tables import comparison_columns, result_table
-from synthgain.report.vocabulary import listed
+from synthgain.report.vocabulary import listed, prose_of
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.roles import root_pool
 from synthgain.study.schema import Study

@@ -6,12 +6,12 @@ from synthgain.report.agreement import agreement_blocks, agreements, not_done
 from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, number
 from synthgain.report.evidence import Evidence, Measured
 from synthgain.report.sections.segmentation import shape_blocks
-from synthgain.report.tables import ALL, FLOOR_SDS, result_table
+from synthgain.report.tables import ALL, at_floor, result_table
 from synthgain.report.vocabulary import DISTANCES, MEASURES, listed, measure_words, space_words
 
 FLOOR_NOTE = (
-    "Floor: real images against real images of other patients, at the same number of images. At its floor a pool "
-    "cannot be told from real images by this measure."
+    "Floor: real images against real images of other patients, at the same number of images. A pool at its "
+    "floor differs no more from real images than these do from each other, as far as this measure and number see."
 )
 FIDELITY_COLUMNS = [
     Column("space", "Feature space"),
@@ -92,7 +92,7 @@ def _floor_sentence(measured: Measured) -> str:
     rows = _main_rows(measured).dropna(subset=["value", "floor"])
     if not len(rows):
         return f"{measured.name()}: no measure could be computed; the notes below say why."
-    near = (rows["value"] - rows["floor"]).abs() <= FLOOR_SDS * rows["floor_sd"].fillna(0)
+    near = at_floor(rows)
     text = f"{measured.name()}: {int(near.sum())} of {len(rows)} measures are at the real-versus-real floor"
     distances = rows[rows["metric"].isin(DISTANCES)]
     if len(distances):
@@ -155,8 +155,7 @@ def relation_sentence(measured: Measured) -> str:
     clear = int(((ranked["low"] > 0) | (ranked["high"] < 0)).sum())
     return (
         f"{question} {clear} of {len(ranked)} fidelity numbers {'goes' if clear == 1 else 'go'} with the measured gain "
-        f"(95 % interval clear of 0, "
-        f"not adjusted for their number). The closest is {measure_words(best['metric'])} in the space "
-        f"of {space_words(best['space'])}: correlation {number(best['value'], 2)} "
-        f"({interval(best['low'], best['high'], 2)}) over {int(best['n'])} points."
+        f"(95 % interval clear of 0, not adjusted for their number). Picked after looking, the largest correlation is "
+        f"that of {measure_words(best['metric'])} in the space of {space_words(best['space'])}: "
+        f"{number(best['value'], 2)} ({interval(best['low'], best['high'], 2)}) over {int(best['n'])} points."
     )

@@ -1,5 +1,6 @@
 """What is behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
 
+import numpy as np
 import pandas as pd
 
 from synthgain.report.blocks import (
@@ -45,10 +46,11 @@ def _fits(model: ModelEvidence) -> list[Block]:
         Column(("low", "high"), "Interval", "signed_interval", 4),
         Column("p", "p", "p"),
         Column("violations", "Steps downwards", "count"),
-        Column("best", "Curve that fits best (AICc)"),
+        Column("best", "Curve (AICc), where the slope is shown"),
     ]
     note = (
-        "Slopes per replicate, then a t test over replicates. Where a constant fits best, more images changed nothing."
+        "Slopes per replicate, tested over seeds and patients. Constant: no dose–response is shown, which is no "
+        "evidence that there is none; the interval says what remains possible."
     )
     table = pd.DataFrame(rows)
     return [make_table("Dose–response, fitted", table, columns, "dose_response_fits.csv", note=note)]
@@ -63,7 +65,7 @@ def _equivalents(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
     columns = [
         *PLACE,
         Column("fraction", "Worth so many times the real patients", "number", 2),
-        Column(("low", "high"), "Over replicates", "interval", 2),
+        Column(("low", "high"), "Interval over seeds and patients", "interval", 2),
         Column("extra_patients", "Extra real patients", "count"),
         Column("extrapolated", "Beyond the curve"),
         Column("note", "Why not", optional=True),
@@ -89,12 +91,15 @@ def equivalent_sentence(row: pd.Series) -> str:
     ends = interval(row["low"], row["high"], 2)
     if pd.isna(row["high"]):
         ends = f"{number(row['low'], 2)} upwards, without a bound that can be told"
-    text = f"On {row['dataset']}, {arm} does as well as {number(row['fraction'], 2)} times the real patients alone"
+    if str(row.get("note", "")).startswith("without a bound") or (np.isinf(row["high"]) and row["low"] == 0):
+        ends = "without a bound: that more real patients raise the metric here is not shown"
+    times = number(row["fraction"], 2)
+    text = f"On {row['dataset']}, {arm} reached what about {times} times the real patients would reach"
     extra = row["extra_patients"]
     if pd.notna(extra):
         side = "more" if extra >= 0 else "fewer"
         text += f", that is {abs(int(extra))} {side} real patients"
-    text += f" (range over replicates {ends})"
+    text += f" (interval over seeds and patients: {ends})"
     return text + (": beyond the measured curve, so no more than a direction." if row["extrapolated"] else ".")
 
 
@@ -160,7 +165,8 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
         row = changed.iloc[0]
         side = "wider" if row["difference"] > 0 else "narrower"
         text = (
-            f"Of {len(changed)} gaps between groups, the clearest change is that of {row['column']} ({row['label']}, "
+            f"Of {len(changed)} gaps between groups, the change of smallest p, picked after looking, is that of "
+            f"{row['column']} ({row['label']}, "
             f"{row['metric']}) in {arm_label(row['arm'], row['ratio'])} on {row['dataset']}: "
             f"{signed(row['difference'])} ({side}), adjusted p {p_value(row['p_adjusted'])}."
         )
@@ -192,7 +198,10 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
             Column("p", "p", "p"),
             Column("reason", "Why not", optional=True),
         ]
-        note = "A gain under one policy only is a moved operating point. p values here are not adjusted."
+        note = (
+            "A gain under one policy and not under another may be a moved operating point, or chance. Intervals count "
+            "the validation patients on which thresholds were fitted. p values here are not adjusted."
+        )
         table = result_table("Results under each threshold policy", thresholds, columns, "thresholds.csv", note)
         section.blocks.append(folded(table))
     if len(calibration):
@@ -203,10 +212,12 @@ def calibration_section(model: ModelEvidence, level: str) -> Section:
             Column("slope", "Slope (1 is right)", "number", 2),
             Column("intercept", "Intercept (0 is right)", "signed", 2),
             Column("ece", "ECE", "number"),
+            Column("ece_floor", "ECE by chance", "number"),
             Column("shift", "Shift of log odds", "signed", 2),
         ]
         note = (
-            "Brier: mean squared error of the probabilities. ECE: expected calibration error. Lower is better in both."
+            "Brier: mean squared error of the probabilities. ECE: expected calibration error. Lower is better in both. "
+            "ECE by chance: what a perfectly calibrated model of these scores shows in a set of this size."
         )
         section.blocks.append(folded(result_table("Calibration", calibration, columns, "calibration.csv", note)))
     if not section.blocks:

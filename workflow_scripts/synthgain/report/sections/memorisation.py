@@ -21,6 +21,15 @@ RATE_COLUMNS = [
     Column("excess", "Excess", "percent"),
     Column(("low", "high"), "95 % interval", "percent_interval"),
 ]
+CLUSTER_COLUMNS = [
+    Column("cluster", "Cluster"),
+    Column("training_images", "Images its generator saw", "count"),
+    Column("images", "Images drawn", "count"),
+    Column("flagged", "Flagged by any rule", "count"),
+    Column("copies", "Near-exact copies", "count"),
+    Column("share", "Share", "percent"),
+    Column("copying", "Copying"),
+]
 MEMBERSHIP_COLUMNS = [
     Column("noise_level", "Noise level"),
     Column("n_train", "Training images", "count"),
@@ -76,6 +85,15 @@ def _memorisation_blocks(measured: Measured) -> list[Block]:
         title = f"{name}: near copies of training images"
         note = "Excess: the share minus that of held-out real images under the same rule."
         blocks.append(result_table(title, rates, RATE_COLUMNS, f"memorisation_{file}", note))
+    clusters = measured.table("clusters")
+    if len(clusters):
+        title = f"{name}: near-exact copies by cluster"
+        note = "Copying: near-exact copies in pixels that held-out real images do not explain."
+        strong = clusters["copying"].astype(bool)
+        shown = clusters.assign(copying=strong.map({True: "yes", False: ""}))
+        blocks.append(
+            result_table(title, clusters, CLUSTER_COLUMNS, f"memorisation_clusters_{file}", note, strong, shown)
+        )
     blocks += measured.pictures
     membership = measured.table("membership")
     if len(membership):

@@ -1,35 +1,29 @@
 """The methods paragraph, drafted from the resolved config: what was done, in the words of a paper."""
 
-from types import ModuleType
-
 from synthgain.datasets.entries.base import Split
 from synthgain.pools.options import Pool
-from synthgain.registry import FAMILY_PROSE
 from synthgain.report.agreement import AGREEMENTS
 from synthgain.report.evidence import Evidence
-from synthgain.report.vocabulary import listed
-from synthgain.runtime.loading import load
+from synthgain.report.sections.protocol import established
+from synthgain.report.vocabulary import listed, prose_of
 from synthgain.statistics.metric_registry import metric_label
 from synthgain.study.generation import Generator
 from synthgain.study.schema import Study
+from synthgain.study.training import Model
 
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 OUTPUTS = {"image+mask": "image and mask together", "mask": "masks alone"}
+OPTIMISERS = {"adamw": "AdamW", "lion": "Lion"}
 MASK_SOURCES = {
     "training": "Its masks are those of the training rows.",
     "transformed": "Its masks are those of the training rows, geometrically transformed at random.",
 }
 
 
-def prose_of(family: str) -> ModuleType:
-    """Return the module that describes a family of generators: NAME, kind, training, drawing, sampler."""
-    return load(FAMILY_PROSE, family)
-
-
 def methods(evidence: Evidence) -> list[str]:
     """Return the paragraphs of a draft methods section."""
     study = evidence.study
-    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(study)]
+    paragraphs = [_data(evidence), _generation(study), _downstream(study), _statistics(evidence)]
     return [text for text in (*paragraphs, _pools_examined(evidence)) if text]
 
 
@@ -65,11 +59,19 @@ def _generation(study: Study) -> str:
         conditions = listed(generator.condition_on) if generator.condition_on else "nothing"
         texts.append(
             f"Generator {name} ({_family(generator)}) was trained on the training patients of "
-            f"{listed(generator.train_on.datasets)}, conditioned on {conditions}, for "
+            f"{listed(generator.train_on.datasets)}{_of_clusters(study, generator)}, conditioned on {conditions}, for "
             f"{training.steps} steps of {training.batch_size} images "
             f"({prose_of(generator.family).training(generator)})."
         )
     return " ".join(texts + [text for name, pool in study.pools.items() if (text := _pool(study, name, pool))])
+
+
+def _of_clusters(study: Study, generator: Generator) -> str:
+    """Which clusters of the training images a generator was trained on, where it was."""
+    seen = generator.train_on
+    if seen.per is not None:
+        return f", once on each of the {study.clusters[seen.per].k} appearance clusters {seen.per}"
+    return "" if seen.cluster is None else f", on cluster {seen.cluster[1]} of {seen.cluster[0]} alone"
 
 
 def _family(generator: Generator) -> str:
@@ -116,21 +118,42 @@ def _masks(pool: Pool) -> str:
         found = MASK_SOURCES.get(pool.masks.source, f"Its masks were drawn by {pool.masks.from_}.")
     if pool.inpainting is not None:
         found = f"Only the region of {pool.inpainting.structure} was drawn, inside the real image of the row."
+    if pool.styling is not None:
+        found = (
+            f"{found} Its images were styled after their parents (the last {100 * pool.styling.strength:g} % of the "
+            f"noise levels, guided by {pool.styling.space}, which does not judge them)."
+        )
     if pool.misaligned:
         found = f"{found} Masks were exchanged among its images: a negative control."
     return f" {found.strip()}" if found else ""
+
+
+def _extras(model: Model) -> str:
+    """Sentences on what few trainings have, "" where none of it was asked for."""
+    said = []
+    if model.label_smoothing:
+        said.append(f"Labels were smoothed by {model.label_smoothing:g}.")
+    if model.ema_decay is not None:
+        said.append(f"The weights kept are a running average (decay {model.ema_decay:g}).")
+    if model.patience is not None:
+        said.append(
+            f"Training stopped after {model.patience} validations without a better one: arms may differ in steps."
+        )
+    return "".join(f" {sentence}" for sentence in said)
 
 
 def _downstream(study: Study) -> str:
     texts = []
     for name, model in study.models.items():
         start = "given pretrained weights" if model.pretrained else "random weights"
+        if model.pretrained_encoder:
+            start = f"an encoder pretrained elsewhere ({model.pretrained_encoder}) and random weights of the decoder"
         texts.append(
             f"Model {name} ({model.network_name}, {model.task} of {listed(model.labels)}, from "
             f"{start}) was trained for {model.steps} steps of {model.batch_size} images "
-            f"(AdamW, learning rate {model.learning_rate}); the checkpoint was chosen by "
+            f"({OPTIMISERS[model.optimiser]}, learning rate {model.learning_rate}); the checkpoint was chosen by "
             f"{model.selection.replace('_', ' ')} "
-            f"{model.selection_metric} every {model.validate_every} steps."
+            f"{model.selection_metric} every {model.validate_every} steps.{_extras(model)}"
         )
     if study.match == "steps":
         texts.append("All arms had the same number of optimiser steps, batch size and validations unless stated.")
@@ -159,7 +182,8 @@ def _pools_examined(evidence: Evidence) -> str:
     return " ".join(texts)
 
 
-def _statistics(study: Study) -> str:
+def _statistics(evidence: Evidence) -> str:
+    study = evidence.study
     analysis, replicates = study.analysis, study.replicates
     declared = [
         f"{p.arm}{f' at {p.ratio:g} %' if p.ratio else ''} against its baseline, "
@@ -167,7 +191,7 @@ def _statistics(study: Study) -> str:
         for p in analysis.primaries
     ]
     what = (
-        f"The primary comparison, declared before the run, was {listed(declared)}. It was"
+        f"The primary comparison{', declared before the run,' * established(evidence)} was {listed(declared)}. It was"
         if declared
         else "No comparison was declared as primary. Comparisons were"
     )

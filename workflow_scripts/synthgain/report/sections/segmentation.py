@@ -6,7 +6,7 @@ from synthgain.pools.options import Pool
 from synthgain.report.blocks import Block, Column, Section, Text, make_table
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.failures import failed_tables
-from synthgain.report.tables import ALL, FLOOR_SDS, STRUCTURE_PLACE, folded, result_table
+from synthgain.report.tables import ALL, STRUCTURE_PLACE, at_floor, folded, result_table
 from synthgain.report.vocabulary import in_words
 from synthgain.statistics.metric_registry import MACRO
 
@@ -138,7 +138,7 @@ def shape_blocks(evidence: Evidence) -> list[Block]:
     if not len(known):
         return [Text(f"Shape of the masks: {' '.join(noted)}", "missing")]
     split = known["metric"].str.partition(":")
-    near = (known["value"] - known["floor"]).abs() <= FLOOR_SDS * known["floor_sd"]
+    near = at_floor(known)
     below = known["value"] < known["floor"]
     shown = known.assign(
         measure=split[0].map(lambda name: SHAPES.get(name, name)),

@@ -6,12 +6,17 @@ from synthgain.downstream.options import Arm
 from synthgain.report.blocks import Block, Column, Details, Section, Text, make_table, plain_table
 from synthgain.report.evidence import DatasetEvidence, Evidence
 from synthgain.report.failures import written
+from synthgain.report.sections.autoencoders import autoencoders_section
+from synthgain.report.sections.clusters import clusters_section
 from synthgain.report.sections.cost import cost_section
 from synthgain.report.sections.families import families_section
 from synthgain.report.sections.fidelity import fidelity_section
 from synthgain.report.sections.memorisation import memorisation_section
 from synthgain.report.sections.readers import readers_section
 from synthgain.report.sections.segmentation import yield_blocks
+from synthgain.report.sections.steering import steering_blocks
+from synthgain.study.roles import total_steps
+from synthgain.study.schema import Study
 
 PARTS = ("train", "validation", "test")
 
@@ -20,10 +25,12 @@ def study_sections(evidence: Evidence) -> list[Section]:
     """Return the sections that every study has, in their order."""
     sections = [
         written("families", "Families of generators", lambda: families_section(evidence)),
+        written("autoencoders", "Autoencoders", lambda: autoencoders_section(evidence)),
         written("fidelity", "Fidelity and diversity", lambda: fidelity_section(evidence)),
         written("samples", "What the images look like", lambda: _samples(evidence)),
         written("memorisation", "Memorisation", lambda: memorisation_section(evidence)),
         written("readers", "Readers", lambda: readers_section(evidence)),
+        written("clusters", "Appearance clusters", lambda: clusters_section(evidence)),
         written("cost", "Cost", lambda: cost_section(evidence)),
         written("arms", "Arms", lambda: _arms(evidence)),
         written("data", "Data", lambda: _data(evidence)),
@@ -43,7 +50,7 @@ def _arms(evidence: Evidence) -> Section:
             {
                 "arm": name,
                 "real": arm.real or "–",
-                "real_fraction": 100 * arm.real_fraction,
+                "real_fraction": 100 * arm.fraction,
                 "synthetic": arm.synthetic or ("its own images again" if arm.repeat else "–"),
                 "ratios": ", ".join(f"{ratio:g}" for ratio in arm.ratios) or "–",
                 "special": _special(arm),
@@ -205,6 +212,46 @@ def _generators(evidence: Evidence) -> Section:
     ]
     if rows:
         section.blocks.append(make_table("Generator training", pd.DataFrame(rows), columns, "generators.csv"))
+        section.blocks += pretraining_blocks(evidence.study)
+        section.blocks += steering_blocks(evidence.study, evidence.generators)
     else:
         section.blocks.append(Text("No generator was trained: the pools are imported or of known truth.", "note"))
     return section
+
+
+def pretraining_blocks(study: Study) -> list[Block]:
+    """Return the steps and labels of all generators, where one starts from another's weights; else nothing."""
+    if all(generator.init_from is None for generator in study.generators.values()):
+        return []
+    totals = {name: total_steps(study, name) for name in study.generators}
+    rows, alone = [], []
+    for name, generator in study.generators.items():
+        seen = generator.train_on
+        rows.append(
+            {
+                "generator": name,
+                "starts_from": generator.init_from or "random weights",
+                "patients": 100 * seen.real_fraction,
+                "labels": 100 * seen.labelled,
+                "steps": generator.training.steps,
+                "total": totals[name],
+            }
+        )
+        if generator.init_from is not None and not any(
+            other.init_from is None and (totals[twin], other.train_on) == (totals[name], seen)
+            for twin, other in study.generators.items()
+        ):
+            alone.append(name)
+    columns = [
+        Column("generator", "Generator"),
+        Column("starts_from", "Starts from"),
+        Column("patients", "Patients %", "number", 1),
+        Column("labels", "Labels known of %", "number", 1),
+        Column("steps", "Own steps", "count"),
+        Column("total", "Steps in all", "count"),
+    ]
+    table = make_table("Pretraining and steps in all", pd.DataFrame(rows), columns, "generator_steps.csv")
+    if not alone:
+        return [table, Text("Each pretrained generator stands beside one from random weights of equal steps and data.")]
+    names = f"{', '.join(alone)}: no generator from random weights has as many steps in all on the same data"
+    return [table, Text(f"{names}; what pretraining adds cannot be told there from what more steps add.", "warning")]

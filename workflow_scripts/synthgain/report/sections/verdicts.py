@@ -33,7 +33,7 @@ LEAKING = ("leak", "red")
 ALARMS = {
     "a_a": (
         "A/A: the same real images repeated must not differ from the baseline",
-        "The A/A control differs from its baseline: until this is explained, no difference below can be trusted.",
+        "The A/A control differs from its baseline: explain this first (by chance at most 5 % of studies alarm).",
     ),
     "under_trained": (
         "Twice the steps on real images alone must not beat the baseline",
@@ -61,7 +61,8 @@ ALARMS = {
     ),
 }
 CLAIMED = ("helps", "harms", "equivalent")  # words that say what they are about
-SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗", "no verdict": "–"}
+SIGNS = {"helps": "▲", "harms": "▼", "equivalent": "=", "inconclusive": "?", "barred": "✗"}
+SIGNS |= dict.fromkeys(("no verdict", "unplanned look"), "–")
 Answer = tuple[str, str, str]  # question, tone (good, bad, open), answer
 
 
@@ -91,7 +92,7 @@ def headlines(evidence: Evidence) -> list[Headline]:
 
 
 def _cards(model: ModelEvidence, evidence: Evidence) -> list[Headline]:
-    verdict, notes = model.verdict, model.verdict.notes
+    verdict, notes = model.verdict, [*failures(model), *model.verdict.notes]
     if evidence.rehearsal:
         return [Headline(model.name, notes=notes)]
     alarms = [ALARMS[name][1] if name in ALARMS else name for name, alarm in verdict.alarms.items() if alarm.raised]
@@ -107,6 +108,18 @@ def _cards(model: ModelEvidence, evidence: Evidence) -> list[Headline]:
         card.tiles, card.answers, card.alarms, card.notes = tiles, questions, alarms, notes
         cards.append(card)
     return cards or [Headline(model.name, sentence=verdict.sentence, alarms=alarms, notes=notes)]
+
+
+def failures(model: ModelEvidence) -> list[str]:
+    """Return a line for each arm with trainings that diverged, counted as `models.*.diverged` says."""
+    found = []
+    for arm in dict.fromkeys(training.arm for training in model.trainings):
+        runs = [run for training in model.trainings if training.arm == arm for run in training.replicates.values()]
+        failed, lost = sum(bool(run.diverged) for run in runs), sum(run.at_chance for run in runs)
+        if failed:
+            how = f"{failed - lost} trained again with the next seed, {lost} counted at chance"
+            found.append(f"Diverged trainings of {arm}: {failed} of {len(runs)} ({how}).")
+    return found
 
 
 def scope_sentence(row: ComparedFacts, model: str, evidence: Evidence) -> str:
@@ -197,7 +210,10 @@ def _safety(evidence: Evidence, arm: str | None) -> tuple[str, str]:
     if not clean:
         few = _names(m for m, gate in found if gate.state != WITHIN)
         return OPEN, f"? No copies beyond chance were found, but too few images to exclude them ({few})."
-    return GOOD, f"✓ No copying beyond chance ({names}). That is no certificate of privacy."
+    return (
+        GOOD,
+        f"✓ No copying beyond chance was seen ({names}) by the searches listed below: no certificate of privacy.",
+    )
 
 
 def _none_found(gate: GateFacts) -> bool:

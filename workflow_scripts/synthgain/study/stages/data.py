@@ -7,7 +7,6 @@ from synthgain.registry import ADAPTERS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
 from synthgain.speed.documents import Term
-from synthgain.study.check_masks import structures_of
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
 from synthgain.study.stage import Draft, Stage, Wildcards
@@ -18,11 +17,16 @@ DATA_ROOT = "pass --config data_root=FOLDER or set SYNTHGAIN_DATA"
 
 def prepare_dataset(plan: Planner, dataset: str) -> Draft:
     config = plan.study.datasets[dataset]
+    options = config.job_options(dataset)
+    texts = text_columns(plan.study, dataset)
+    if texts:
+        kept = options.get("keep")
+        options = {**options, "keep": [*(kept if isinstance(kept, list) else []), *texts]}
     return Draft(
         {
             "dataset": dataset,
             "module": config.adapter,
-            "options": config.job_options(dataset),
+            "options": options,
             "image": plan.study.image.dump(),
             "max_quarantined_share": config.max_quarantined_share,
             "source": _source_checksum(plan, dataset),
@@ -30,6 +34,14 @@ def prepare_dataset(plan: Planner, dataset: str) -> Draft:
         },
         modules=(ADAPTERS[config.adapter], *config.modules),
     )
+
+
+def text_columns(study: Study, dataset: str) -> list[str]:
+    """Return the columns of a data set whose text the study's prompts take as it is."""
+    used = {generator.prompt_name for generator in study.generators.values() if dataset in generator.train_on.datasets}
+    used |= {pool.prompt for pool in study.pools.values() if pool.rows_of == dataset}
+    found = [study.prompts[name].column for name in sorted(filter(None, used)) if name in study.prompts]
+    return list(dict.fromkeys(column for column in found if column is not None))
 
 
 def split_dataset(plan: Planner, dataset: str) -> Draft:
@@ -77,6 +89,7 @@ def used_datasets(plan: Planner) -> list[str]:
     study = plan.study
     used = {*study.evaluate_on, *(arm.real for arm in study.arms.values())}
     used |= {name for generator in study.generators.values() for name in generator.train_on.datasets}
+    used |= {name for one in study.autoencoders.values() if one.train_on for name in one.train_on.datasets}
     used |= {pool.rows_of for pool in study.pools.values()}
     return [name for name in study.datasets if name in used]
 
@@ -148,7 +161,7 @@ def pixels(study: Study, planes: int, images: dict[str, float]) -> list[Term]:
 
 def _pixels(plan: Planner, dataset: str) -> list[Term]:
     """Images and masks of a whole data set."""
-    return pixels(plan.study, len(structures_of(plan.study, dataset) or ()), {f"{dataset}/all": 1.0})
+    return pixels(plan.study, len(plan.study.datasets[dataset].known_structures or ()), {f"{dataset}/all": 1.0})
 
 
 STAGES = (

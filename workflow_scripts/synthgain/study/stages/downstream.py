@@ -52,8 +52,14 @@ def model_slice(plan: Planner, model: str, augmentation: str) -> dict[str, objec
         "task_module": config.task,
         "augmentation": _augmentation(config, augmentation),
         "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
+        **_encoder_checksum(plan, model),
         "network": network_entry(config),
     }
+
+
+def _encoder_checksum(plan: Planner, model: str) -> dict[str, object]:
+    file = plan.study.models[model].pretrained_encoder
+    return {} if file is None else {"encoder_sha256": plan.checksum(file, f"models.{model}.pretrained_encoder")}
 
 
 def _arm(plan: Planner, arm: str) -> dict[str, object]:
@@ -78,7 +84,7 @@ def predict_downstream(plan: Planner, model: str, arm: str, ratio: Wildcard, chu
                 "name": model,
                 **tested_model(config),
                 "precision": config.precision,
-                "real_fraction": plan.study.arms[arm].real_fraction,
+                "real_fraction": plan.study.arms[arm].fraction,
             },
             "arm": arm,
             "ratio": int(ratio),
@@ -106,7 +112,7 @@ def trivial_floor(plan: Planner, model: str) -> Draft:
         {
             # No network looks at these images: another segmenter leaves the floors as they are.
             "model": {"name": model, **tested},
-            "arm": {"name": arm, "real": recipe.real, "real_fraction": recipe.real_fraction},
+            "arm": {"name": arm, "real": recipe.real, "real_fraction": recipe.fraction},
             "evaluate": evaluate,
             "seed": plan.seed,
         },
@@ -192,7 +198,7 @@ def _replicas(plan: Planner, arm: str, ratio: int, index: int) -> list[tuple[str
     pool = plan.study.pools[recipe.synthetic]
     own_rows = pool.of is None and pool.imported is None and recipe.real in (None, pool.rows_of)
     redrawn = pool.balance is not None or pool.known == "mode_dropper"  # not every row once in each replica
-    whole = own_rows and not (redrawn and recipe.real_fraction < 1)
+    whole = own_rows and not (redrawn and recipe.fraction < 1)
     needed = math.ceil(ratio / 100) if whole else root_pool(plan.study, recipe.synthetic).replicas
     return [(recipe.synthetic, index, replica) for replica in range(1, needed + 1)]
 
@@ -225,7 +231,7 @@ def _training_steps(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk:
     config, recipe, kind = plan.study.models[model], plan.study.arms[arm], _kind(plan, model, arm)
     steps = steps_of(config.steps, plan.study.match, recipe, int(ratio))
     replicates = len(plan.replicates_of(chunk))
-    seen = {f"{validation_dataset(plan.study, arm)}/validation": recipe.real_fraction}
+    seen = {f"{validation_dataset(plan.study, arm)}/validation": recipe.fraction}
     looks = replicates * math.ceil(steps / config.validate_every)
     return [
         Term(kind=kind, unit="step", amount=replicates * steps, passes=config.batch_size),
@@ -243,7 +249,7 @@ def _tested_images(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk: 
     seen: dict[str, float] = {}
     for entry in _evaluated(plan, arm)[0]:
         for part in entry["parts"]:
-            share = plan.study.arms[arm].real_fraction if part == "validation" else 1.0
+            share = plan.study.arms[arm].fraction if part == "validation" else 1.0
             seen[f"{entry['dataset']}/{part if entry['split'] else 'all'}"] = share
     replicates = len(plan.replicates_of(chunk))
     return [Term(kind=_kind(plan, model, arm), unit="image", amount=replicates, images=seen)]
@@ -275,7 +281,7 @@ STAGES = (
     Stage(
         "collect_predictions",
         "Collecting predictions",
-        "predictions/{model}/{arm}.parquet",
+        "predictions/{look}{model}/{arm}.parquet",
         collect_predictions,
         {"predictions": "predict_downstream"},
     ),

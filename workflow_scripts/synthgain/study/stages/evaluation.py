@@ -8,7 +8,6 @@ from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
 from synthgain.study.roles import baseline_of, main_endpoint, reference_dataset, root_pool
-from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.downstream import network_entry
@@ -24,12 +23,10 @@ from synthgain.study.stages.measured import (
     segmented,
 )
 from synthgain.study.stages.pools import replicas_of
-from synthgain.study.work import drawn, first_model, passes, space_kind
+from synthgain.study.work import drawn, first_model, input_size, passes, space_kind
 
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
 MEMBERSHIP_IMAGES = 500  # a side
-# EfficientNet-Lite0 was trained at 224 px; enlarging small films that far costs four times as much and adds nothing.
-SMALL_IMAGE, SMALL_INPUT, FULL_INPUT = 64, 128, 224
 CANDIDATE_PAIRS = 12  # likeliest copies shown side by side
 MEMBERSHIP_LEVELS = 4  # noise levels of evaluation/membership.py
 SNAPSHOT_SPACE = "efficientnet_lite0"
@@ -40,7 +37,7 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     fidelity = plan.study.evaluation.fidelity
     assert fidelity is not None, pool
     rows = reference_dataset(plan.study, pool)
-    spaces, trained, modules = _spaces(plan, list(fidelity.spaces), rows, int(index))
+    spaces, trained, modules = _spaces(plan, judges(plan, pool), rows, int(index))
     for name, config in fidelity.torchscript.items():
         file: SpaceEntry = {"name": name, "module": "torchscript", "options": config.options(name)}
         spaces.append({**file, "weights": config.weights, "sha256": config.sha256})
@@ -70,6 +67,13 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     )
 
 
+def judges(plan: Planner, pool: str) -> list[str]:
+    """Return the feature spaces that judge a pool: not the one that styled its images."""
+    fidelity, styling = plan.study.evaluation.fidelity, root_pool(plan.study, pool).styling
+    spaces = [] if fidelity is None else list(fidelity.spaces)
+    return [space for space in spaces if styling is None or space != styling.space]
+
+
 def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
     gate = plan.study.evaluation.memorisation
     assert gate is not None, pool
@@ -78,12 +82,17 @@ def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
     spaces, trained, modules = _spaces(plan, [gate.space] if gate.space else [], rows, int(index))
     generators: list[Wildcards] = []
     generator: dict[str, object] | None = None
+    clusters: dict[str, object] | None = None
     if config.from_ is not None:
         which = int(index) % plan.study.replicates.generators
-        steps = snapshots_of(plan, config.from_)
-        generator = {"name": config.from_, "index": which, "snapshot": config.snapshot or steps[-1]}
-        generators = [{"generator": config.from_, "index": which}]
-        modules.append(FAMILIES[plan.study.generators[config.from_].family])
+        steps, seen = snapshots_of(plan, config.from_), plan.study.generators[config.from_].train_on
+        if seen.per is not None:
+            clusters = {"name": seen.per, "only": None}
+        else:
+            clusters = None if seen.cluster is None else {"name": seen.cluster[0], "only": seen.cluster[1]}
+            generator = {"name": config.from_, "index": which, "snapshot": config.snapshot or steps[-1]}
+            generators = [{"generator": config.from_, "index": which}]
+            modules.append(FAMILIES[plan.study.generators[config.from_].family])
     train_on = _searched(plan, pool)
     imported = config.imported is not None
     evaluated = list(plan.study.evaluate_on) if imported else []
@@ -100,6 +109,7 @@ def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
             "imported": imported,
             "evaluate_on": evaluated,
             "candidates": CANDIDATE_PAIRS,
+            **({} if clusters is None else {"clusters": clusters}),
             "seed": plan.seed,
         },
         {
@@ -107,6 +117,7 @@ def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
             **whole_datasets(plan.study, [*train_on, *evaluated]),
             "generators": generators,
             "trainings": trained,
+            "clusters": [] if clusters is None else [{"clusters": str(clusters["name"])}],
         },
         tuple(modules),
     )
@@ -186,11 +197,6 @@ def relate_fidelity(plan: Planner, model: str) -> Draft:
             "fidelity": [{"pool": p, "index": i} for p in pools for i in range(plan.pool_draws())],
         },
     )
-
-
-def input_size(study: Study) -> int:
-    """Return the px to which EfficientNet-Lite0 enlarges the study's images."""
-    return SMALL_INPUT if study.image.size <= SMALL_IMAGE else FULL_INPUT
 
 
 class SpaceEntry(TypedDict):
@@ -326,7 +332,12 @@ STAGES = (
         "Looking for copies",
         "memorisation/{pool}/{index}/manifest.json",
         check_memorisation,
-        {**_POOL_AND_REAL, "generators": "train_generator", "trainings": "train_downstream"},
+        {
+            **_POOL_AND_REAL,
+            "generators": "train_generator",
+            "trainings": "train_downstream",
+            "clusters": "cluster_images",
+        },
         gpus=one_gpu,
         loads=DRAWING,
         work=_searched_images,
@@ -357,7 +368,7 @@ STAGES = (
     Stage(
         "relate_fidelity",
         "Relating fidelity to usefulness",
-        "fidelity_utility/{model}/manifest.json",
+        "fidelity_utility/{look}{model}/manifest.json",
         relate_fidelity,
         {"statistics": "compare_arms", "fidelity": "measure_fidelity"},
         shown=related_models,

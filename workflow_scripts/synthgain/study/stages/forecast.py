@@ -17,15 +17,15 @@ from synthgain.speed.documents import (
     TrainKind,
 )
 from synthgain.study.generation import family_of
-from synthgain.study.planner import Planner
+from synthgain.study.planner import Planner, look_folders
 from synthgain.study.stage import NUMBERS, TABLES, Draft, PlannedJob, Stage, Wildcards, one_gpu
 from synthgain.study.stages.data import used_datasets
 from synthgain.study.stages.downstream import model_slice
-from synthgain.study.stages.evaluation import SNAPSHOT_SPACE, input_size
+from synthgain.study.stages.evaluation import SNAPSHOT_SPACE
 from synthgain.study.stages.generators import network_facts
 from synthgain.study.stages.measured import measured_pools
 from synthgain.study.stages.report import shown
-from synthgain.study.work import joined, model_kind, samplers, size_of
+from synthgain.study.work import input_size, joined, model_kind, samplers, size_of
 
 MEASURED_SPACES = ("efficientnet_lite0",)  # the others need weights of the user's or of the study itself
 # What the speed of a model depends on. All are measured uncompiled: compiling takes minutes.
@@ -46,9 +46,24 @@ def forecast_cost(plan: Planner) -> Draft:
         "study": plan.study.study,
         "runs": len(plan.study.study_seeds or [plan.seed]),
         "groups": [group.counted().json_values() for group in work_groups(plan)],
-        "datasets": {name: _size(plan, name) for name in used_datasets(plan)},
+        "datasets": {name: size_facts(plan, name) for name in used_datasets(plan)},
     }
-    return Draft(facts, {"speed": [{}]})
+    return Draft({**facts, **_looks(plan)}, {"speed": [{}]})
+
+
+def _looks(plan: Planner) -> dict[str, object]:
+    """Return the work up to each planned look, and what says where a study ends; nothing for one look."""
+    study = plan.study
+    if study.replicates.looks is None:
+        return {}
+    groups = [work_groups(plan.at(look)) for look in look_folders(study)]
+    assumed, first = study.analysis.assumed, next(iter(study.analysis.primaries), None)
+    looks = [
+        {"replicates": count, "groups": [group.counted().json_values() for group in found]}
+        for count, found in zip(study.replicates.planned, groups, strict=True)
+    ]
+    facts = {"alpha": study.analysis.alpha, "test_set": first.test_set if first else study.evaluate_on[0]}
+    return {"looks": looks, **facts, "assumed": assumed.model_dump() if assumed is not None else None}
 
 
 def measured_kinds(plan: Planner) -> tuple[dict[str, Document], list[str]]:
@@ -158,11 +173,12 @@ def _measured_spaces(plan: Planner) -> list[SpaceKind]:
     if measured_pools(plan):
         wanted += evaluation.fidelity.spaces if evaluation.fidelity is not None else []
         wanted += [evaluation.memorisation.space] if evaluation.memorisation is not None else []
+    wanted += [clusters.space for clusters in plan.study.clusters.values()]
     options: dict[str, object] = {"size": input_size(plan.study)}
     return [SpaceKind(name=name, module=name, options=options) for name in MEASURED_SPACES if name in wanted]
 
 
-def _size(plan: Planner, name: str) -> dict[str, object]:
+def size_facts(plan: Planner, name: str) -> dict[str, object]:
     """What tells how many images a data set has: its manifests once it is read, before that the config or its table."""
     config = plan.study.datasets[name]
     read = plan.job("prepare_dataset", dataset=name)
@@ -174,11 +190,12 @@ def _size(plan: Planner, name: str) -> dict[str, object]:
         if split.column is not None:
             validation = {"validation": split.validation} if split.validation else {}
             facts["column"] = {"name": split.column, "map": split.map, **validation}
-    return facts | config.counted
+    return facts | config.counted(plan.root)
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
     """Return the outputs {path: identity} of each group of `work_groups`."""
+    plan = plan.at(look_folders(plan.study)[-1])
     report = plan.job("write_report")
     return [*(group.outputs for group in work_groups(plan)[:-1]), {report.output: report.identity}]
 

@@ -2,7 +2,7 @@
 
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
-from synthgain.study.roles import is_plain, reference_dataset
+from synthgain.study.roles import EXEMPT_KINDS, is_plain, reference_dataset
 from synthgain.study.stage import Wildcards
 from synthgain.study.stages.generators import trainings
 
@@ -11,6 +11,13 @@ def measured_pools(plan: Planner) -> list[str]:
     """Return the pools on which fidelity and memorisation are measured: as configured, or all drawn ones."""
     chosen = plan.study.evaluation.pools
     return list(chosen) if chosen is not None else [n for n, p in plan.study.pools.items() if p.of is None]
+
+
+def searched_pools(plan: Planner) -> list[str]:
+    """Return the measured pools in which copies are looked for: not those that are training images by design."""
+    if plan.study.evaluation.memorisation is None:
+        return []
+    return [name for name in measured_pools(plan) if plan.study.pools[name].known not in EXEMPT_KINDS]
 
 
 def segmented(plan: Planner) -> list[str]:
@@ -28,8 +35,8 @@ def draws_images(plan: Planner, generator: str) -> bool:
 def real_cell(plan: Planner, rows: str, index: int) -> Wildcards | None:
     """Return the job that trains the first model on all real images of `rows`, for replicate `index`."""
     for name, arm in plan.study.arms.items():
-        if is_plain(arm) and arm.real == rows and arm.real_fraction == 1.0:
-            chunk = index // plan.study.replicates.per_job
+        if is_plain(arm) and arm.real == rows and arm.fraction == 1.0:
+            chunk = plan.chunk_of(index)
             return {"model": next(iter(plan.study.models)), "arm": name, "ratio": 0, "chunk": chunk}
     return None
 
@@ -46,7 +53,7 @@ def fidelity_draws(plan: Planner) -> list[Wildcards]:
 
 def gated_draws(plan: Planner) -> list[Wildcards]:
     """Return the draws of pools in which copies are looked for."""
-    return _draws(plan) if plan.study.evaluation.memorisation is not None else []
+    return [{"pool": pool, "index": i} for pool in searched_pools(plan) for i in range(plan.pool_draws())]
 
 
 def scored_draws(plan: Planner) -> list[Wildcards]:

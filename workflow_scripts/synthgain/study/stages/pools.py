@@ -1,21 +1,21 @@
 """Pools: synthetic images drawn replica by replica, each cut into shards; exports for other tools."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from synthgain.pools.options import MaskTransform, Pool, PoolMasks
+from synthgain.pools.options import Filter, MaskTransform, Pool, PoolMasks
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
-from synthgain.study.roles import root_pool
+from synthgain.study.roles import clusters_of, root_pool
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
 from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
 from synthgain.study.stages.generators import snapshots_of
-from synthgain.study.work import drawn, passes
+from synthgain.study.work import drawn, input_size, passes
 
 
 def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> Draft:
@@ -41,6 +41,8 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
         "masks": masks,
         "inpainting": None if config.inpainting is None else config.inpainting.dump(),
         "misaligned": config.misaligned,
+        **({} if config.styling is None else {"styling": {**config.styling.dump(), "size": input_size(plan.study)}}),
+        **_prompt(plan, config),
         "sampling": config.sampling.dump(),
         "image": plan.study.image.dump(),
         "seed": plan.seed,
@@ -50,12 +52,19 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
     facts.update(replica=int(replica), pool_identity=identity)
     # Accepted results stay so under another cut: the replica's identity rests on its first shard's code.
     basis = {"slice": dict(facts), "inputs": upstream}
-    facts.update(shard=int(shard), shards=shards_of(config))
+    facts.update(shard=int(shard), shards=shards_of(plan.study, config))
     return Draft(facts, inputs, tuple(modules), basis=basis)
 
 
+def _prompt(plan: Planner, pool: Pool) -> dict[str, object]:
+    """Return how rows become texts: the pool's own prompt, or that of its generator; nothing without a text."""
+    own = None if pool.from_ is None else plan.study.generators[pool.from_].prompt_name
+    name = pool.prompt or own
+    return {} if name is None else {"prompt": plan.study.prompts[name].dump()}
+
+
 def merge_pool_replica(plan: Planner, pool: str, index: Wildcard, replica: Wildcard) -> Draft:
-    shards = shards_of(plan.study.pools[pool])
+    shards = shards_of(plan.study, plan.study.pools[pool])
     place = {"pool": pool, "index": index, "replica": replica}
     first = plan.job("draw_pool_shard", **place, shard=0)
     whole = {name: value for name, value in first.slice.items() if name not in ("shard", "shards")}
@@ -90,12 +99,14 @@ def replicas_of(plan: Planner, pool: str, index: Wildcard) -> list[Wildcards]:
     return [{"pool": pool, "index": index, "replica": replica} for replica in range(1, replicas + 1)]
 
 
-def shards_of(pool: Pool) -> int:
+def shards_of(study: Study, pool: Pool) -> int:
     """Return the number of shards of a replica: only sampling from a generator is worth cutting.
 
-    Permuted masks need the whole replica in every job, so there cutting would multiply the work.
+    Permuted masks need the whole replica in every job, so there cutting would multiply the work. With a generator per
+    cluster every job would load all of them, and cut each cluster's batches.
     """
-    return pool.shards if pool.from_ is not None and not pool.misaligned else 1
+    drawn = pool.from_ is not None and study.generators[pool.from_].train_on.per is None
+    return pool.shards if drawn and not pool.misaligned else 1
 
 
 @dataclass(frozen=True)
@@ -125,13 +136,31 @@ def _images(plan: Planner, draw: Draw) -> Images:
 
 def _generated(plan: Planner, draw: Draw) -> Images:
     generator, which = str(draw.config.from_), _training(plan, draw.index)
+    count = clusters_of(plan.study, generator)
     entry, kept = plan.study.generators[generator], snapshots_of(plan, generator)
     snapshot = kept[-1] if draw.config.snapshot is None else draw.config.snapshot
     if snapshot not in kept:
         listed = ", ".join(map(str, kept))
         raise SynthGainError(f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}")
+    module = "pairs" if entry.structures else "generated"
+    if entry.train_on.per is not None:
+        each = [which * count + cluster for cluster in range(count)]
+        return Images(
+            "clustered",
+            {
+                "clusters": entry.train_on.per,
+                "generators": [[generator, index] for index in each],
+                "snapshot": snapshot,
+                "draws": module,
+            },
+            {
+                "generators": [{"generator": generator, "index": index} for index in each],
+                "clusters": [{"clusters": entry.train_on.per}],
+            },
+            (FAMILIES[entry.family], POOL_SOURCES[module]),
+        )
     return Images(
-        "pairs" if entry.structures else "generated",
+        module,
         {"generator": [generator, which], "snapshot": snapshot},
         {"generators": [{"generator": generator, "index": which}]},
         (FAMILIES[entry.family],),
@@ -139,7 +168,10 @@ def _generated(plan: Planner, draw: Draw) -> Images:
 
 
 def _known(plan: Planner, draw: Draw) -> Images:
-    return Images("known", {"kind": draw.config.known, **draw.config.known_options.given()})
+    name = draw.config.autoencoder
+    through = {} if name is None else {"autoencoder": name}
+    inputs: Inputs = {} if name is None else {"autoencoders": [{"autoencoder": name}]}
+    return Images("known", {"kind": draw.config.known, **through, **draw.config.known_options.given()}, inputs)
 
 
 def _imported(plan: Planner, draw: Draw) -> Images:
@@ -156,12 +188,28 @@ def _derived(plan: Planner, draw: Draw) -> Images:
     assert config.of is not None
     assert rule is not None
     base: Wildcards = {"pool": config.of, "index": draw.index}
-    scored = "memorisation" if rule.scores == "memorisation" else "consistency"
+    scores = SCORES[rule.scores]
     return Images(
         "derived",
         {"of": config.of, "filter": rule.dump(), "thin": config.thin_to is not None},
-        {"replicas": [{**base, "replica": draw.replica}], scored: [base]},
+        {"replicas": [{**base, "replica": draw.replica}], scores.input: [scores.made_by(base, rule)]},
     )
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Who makes a score table: the input that it comes by, and the job for a draw of a pool and a rule."""
+
+    input: str
+    made_by: Callable[[Wildcards, Filter], Wildcards] = lambda base, rule: base
+
+
+SCORES: dict[str, ScoreTable] = {
+    "memorisation": ScoreTable("memorisation"),
+    "label_consistency": ScoreTable("consistency"),
+    "mask_agreement": ScoreTable("consistency"),
+    "readers": ScoreTable("ratings", lambda base, rule: {"panel": str(rule.name)}),
+}
 
 
 SOURCES = {
@@ -202,7 +250,7 @@ def _one_if_drawn(study: Study, wildcards: Wildcards) -> int:
 
 
 def _share(plan: Planner, pool: str) -> dict[str, float]:
-    return {f"{drawn(plan, pool).rows_of}/train": 1 / shards_of(plan.study.pools[pool])}
+    return {f"{drawn(plan, pool).rows_of}/train": 1 / shards_of(plan.study, plan.study.pools[pool])}
 
 
 def _passes(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> list[Term]:
@@ -230,11 +278,14 @@ STAGES = (
         {
             "datasets": "prepare_dataset",
             "splits": "split_dataset",
+            "autoencoders": "train_autoencoder",
             "generators": "train_generator",
             "mask_generators": "train_generator",
             "replicas": "merge_pool_replica",
             "memorisation": "check_memorisation",
             "consistency": "score_pool",
+            "clusters": "cluster_images",
+            "ratings": "read_ratings",
         },
         gpus=_one_if_drawn,
         loads=DRAWING,

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from synthgain.registry import FAMILY_PROSE
-from synthgain.runtime.files import digest
 from synthgain.study.planner import Planner
-from synthgain.study.roles import main_endpoint, role_of, without_patients
+from synthgain.study.roles import main_endpoint, role_of, trainings_of, without_patients
 from synthgain.study.schema import UNTOLD
 from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import training_rows
@@ -29,7 +28,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
             "analysis": study.analysis.dump(include={"margin", "alpha", "subgroups"}),
             "endpoint": asdict(main_endpoint(study, model)),
             "pools": [{"pool": n, "rows_of": d, **_parents(plan, n)} for n, d in zip(shown_pools, rows, strict=True)],
-            "generators": dict.fromkeys(study.generators, study.replicates.generators),
+            "generators": {name: len(trainings_of(study, name)) for name in study.generators},
             "rehearsal": study.rehearsal,
             "seed": plan.seed,
         },
@@ -47,7 +46,6 @@ def draw_figures(plan: Planner, model: str) -> Draft:
 
 def write_report(plan: Planner) -> Draft:
     study = plan.study
-    declared = predeclared(plan)
     # One run of one seed: a rehearsal costs nothing worth a forecast, and all seeds of a study share one.
     forecast = study.study_seeds is None and not study.rehearsal
     return Draft(
@@ -59,8 +57,6 @@ def write_report(plan: Planner) -> Draft:
             # As it was given, so that the report makes the same study of it again.
             "config": study.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=UNTOLD),
             "seed": plan.seed,
-            "predeclared": declared,
-            "predeclared_sha256": digest(declared),
             "rehearsal": study.rehearsal,
             "models": list(study.models),
             "image_level": [name for name in study.datasets if without_patients(study, name)],
@@ -83,19 +79,6 @@ def _parents(plan: Planner, pool: str) -> dict[str, str]:
     return {"parent": "mask_parent_id"} if plan.study.generators[config.from_].mask_conditioned and not drawn else {}
 
 
-def predeclared(plan: Planner) -> dict[str, object]:
-    """Return what is declared before the run: analysis, arms, replicates, seed, test sets."""
-    study = plan.study
-    return {
-        "analysis": study.analysis.dump(mode="json"),
-        "arms": {name: arm.dump(mode="json", exclude={"description"}) for name, arm in study.arms.items()},
-        "replicates": study.replicates.dump(exclude={"per_job"}),
-        "evaluate_on": study.evaluate_on,
-        "match": study.match,
-        "seed": plan.seed,
-    }
-
-
 def described(stages: Mapping[str, Stage]) -> dict[str, dict[str, object]]:
     """Return what the report says of each stage (report/costs.py)."""
     return {
@@ -113,7 +96,9 @@ READ = {
     "audit": "audit_datasets",
     "datasets": "prepare_dataset",
     "splits": "split_dataset",
+    "autoencoders": "train_autoencoder",
     "generators": "train_generator",
+    "clusters": "cluster_images",
     "grids": "draw_sample_grid",
     "replicas": "merge_pool_replica",
     "fidelity": "measure_fidelity",
@@ -134,7 +119,7 @@ STAGES = (
     Stage(
         "draw_figures",
         "Drawing figures",
-        "figures/{model}/manifest.json",
+        "figures/{look}{model}/manifest.json",
         draw_figures,
         {
             "statistics": "compare_arms",
@@ -151,7 +136,7 @@ STAGES = (
     Stage(
         "write_report",
         "Writing the report",
-        "report.html",
+        "{look}report.html",
         write_report,
         READ,
     ),

@@ -1,5 +1,6 @@
 """Statistics: every number comes from stored predictions; nothing is retrained to add one."""
 
+import math
 from collections.abc import Iterable
 
 from synthgain.statistics.metric_registry import METRICS, metrics_of
@@ -18,16 +19,17 @@ from synthgain.study.roles import (
 )
 from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import whole_datasets
-from synthgain.study.stages.measured import measured_pools
+from synthgain.study.stages.measured import searched_pools
 
 
 def compare_arms(plan: Planner, model: str) -> Draft:
     study = plan.study
-    analysis = study.analysis.dump(exclude={"margin_reason"})
+    analysis = study.analysis.dump(exclude={"margin_reason", "assumed"})
     analysis["primary"] = [entry.dump() for entry in study.analysis.primaries if entry.model == model]
     arms = {
         name: {
-            **arm.dump(exclude={"description", "mixing", "balance"}),
+            **arm.dump(exclude={"description", "mixing", "balance", "label_fraction"}),
+            "real_fraction": arm.fraction,  # of the patients it learns from: what the learning curve is drawn over
             "baseline": baseline_of(study, name),
             "validation": validation_dataset(study, name),
             "role": role_of(study, name),
@@ -41,6 +43,7 @@ def compare_arms(plan: Planner, model: str) -> Draft:
         for name, arm in study.arms.items()
     }
     gated = gates(plan)
+    masks = study.models[model].kind.masks
     test_sets = [{"dataset": name, "split": study.datasets[name].split is not None} for name in study.evaluate_on]
     return Draft(
         {
@@ -50,9 +53,10 @@ def compare_arms(plan: Planner, model: str) -> Draft:
             "arms": arms,
             "analysis": analysis,
             "guarded_models": len({entry.model for entry in study.analysis.primaries}),
-            "replicates": study.replicates.dump(exclude={"per_job"}),
+            "replicates": {**study.replicates.dump(exclude={"per_job"}), "count": plan.replicates},
             "image_level": [name for name in study.evaluate_on if without_patients(study, name)],
             "rehearsal": study.rehearsal,
+            **({"diagonal": round(math.hypot(study.image.size, study.image.size), 3)} if masks else {}),
             "gates": {arm: [[draw["pool"], draw["index"]] for draw in draws] for arm, draws in gated.items()},
             "test_sets": test_sets,
             "seed": plan.seed,
@@ -69,13 +73,11 @@ def compare_arms(plan: Planner, model: str) -> Draft:
 
 
 def gates(plan: Planner) -> dict[str, list[Wildcards]]:
-    """Return {arm: every draw of the pool behind its images}; pools not measured have none."""
-    if plan.study.evaluation.memorisation is None:
-        return {}
+    """Return {arm: every draw of the pool behind its images}; pools not searched have none."""
     found: dict[str, list[Wildcards]] = {}
     for name, arm in plan.study.arms.items():
         pool = base_pool(plan.study, arm.synthetic) if arm.synthetic is not None else None
-        if pool in measured_pools(plan):
+        if pool in searched_pools(plan):
             draws = range(plan.pool_draws())  # as in training: a copy in any of them is in a trained arm
             found[name] = [{"pool": pool, "index": index} for index in draws]
     return found
@@ -95,7 +97,7 @@ STAGES = (
     Stage(
         "compare_arms",
         "Comparing arms",
-        "statistics/{model}/manifest.json",
+        "statistics/{look}{model}/manifest.json",
         compare_arms,
         {
             "predictions": "collect_predictions",

@@ -8,10 +8,14 @@ from synthgain.study.stages import (
     forecast,
     generators,
     pools,
+    protocol,
     readers,
     report,
     statistics,
 )
 
-_FILES = (forecast, data, generators, pools, downstream, evaluation, statistics, readers, report, calibration)
+_FILES = (
+    *(protocol, forecast, data, generators, pools, downstream, evaluation, statistics, readers, report),
+    calibration,
+)
 STAGES = {stage.name: stage for file in _FILES for stage in file.STAGES}

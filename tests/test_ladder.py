@@ -1,0 +1,107 @@
+"""A size ladder of one line: what it stands for, what is refused, and the plot of gain over real patients."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from studies import tiny
+
+from synthgain.report.figures.plan import gain_by_size
+from synthgain.report.figures.utility import gain_over_size
+from synthgain.runtime.errors import SynthGainError
+from synthgain.statistics.metric_registry import MainEndpoint
+from synthgain.study.load import parse_study
+from synthgain.study.roles import baseline_of, borrowed
+from synthgain.study.session import Session
+
+
+def laddered(**changes: Any) -> Any:
+    return parse_study(
+        tiny(ladder={"pool": "drawn", "fractions": [0.25, 0.5, 1.0], "ratios": [0, 100, 200]}, **changes)
+    )
+
+
+def test_one_line_stands_for_arms_pools_and_generators_of_each_size() -> None:
+    study = laddered()
+    assert {"real_25", "real_50", "with_25", "with_50", "with_100"} <= set(study.arms)
+    assert "real_100" not in study.arms, "the study's own plain arm is there"
+    for name, share in (("25", 0.25), ("50", 0.5)):
+        assert study.generators[f"ddpm_{name}"].train_on.real_fraction == share
+        assert study.pools[f"drawn_{name}"].from_ == f"ddpm_{name}"
+        assert study.arms[f"with_{name}"].ratios == [100, 200]
+        assert baseline_of(study, f"with_{name}") == f"real_{name}"
+        assert not borrowed(study, f"with_{name}")
+    assert baseline_of(study, "with_100") == "real"
+
+
+def test_what_the_study_has_of_such_a_name_stays_and_a_rehearsal_has_the_same_arms() -> None:
+    own = {"real": "hospital_a", "real_fraction": 0.25, "description": "ours"}
+    study = laddered(arms__real_25=own)
+    assert study.arms["real_25"].description == "ours"
+    assert set(laddered(rehearsal=True).arms) == set(laddered().arms)
+
+
+def test_a_ladder_is_planned_and_who_has_none_plans_as_before(tmp_path: Path) -> None:
+    ladder = {"pool": "drawn", "fractions": [0.5, 1.0], "ratios": [100]}
+    ((_, plan),) = Session(tiny(ladder=ladder), Path(__file__).parent.parent, tmp_path).planners.items()
+    plan.job("write_report")
+    outputs = {job.output for job in plan.jobs()}
+    assert "generators/ddpm_50/0/manifest.json" in outputs
+    assert any(output.startswith("downstream/cnn/with_50/100/") for output in outputs)
+    assert "ladder" not in parse_study(tiny()).dump()
+
+
+@pytest.mark.parametrize(
+    ("ladder", "said"),
+    [
+        ({"pool": "drawm"}, r"ladder\.pool: there is no 'drawm'; did you mean 'drawn'"),
+        ({"pool": "oracle"}, r"ladder\.pool: 'oracle' is drawn by no generator"),
+        ({"pool": "drawn", "fractions": [0.5, 0.5]}, r"ladder.*fractions: .* are not all different"),
+        ({"pool": "drawn", "ratios": [0]}, r"ladder.*ratios: give one above 0"),
+        ({"pool": "drawn", "fraction": [0.5]}, r"ladder.*did you mean 'fractions'"),
+        ({"pool": "drawn", "fractions": [0.5, 1.0], "ratios": [900]}, r"arms\.with_50\.ratios: 900 % is over the pool"),
+    ],
+)
+def test_a_ladder_that_cannot_stand_is_one_line(ladder: dict[str, Any], said: str) -> None:
+    with pytest.raises(SynthGainError, match=said) as error:
+        parse_study(tiny(ladder=ladder, pools__oracle={"known": "oracle", "rows_of": "hospital_a"}))
+    assert "\n" not in str(error.value)
+
+
+def cells() -> tuple[pd.DataFrame, pd.DataFrame]:
+    places = [
+        ("with_25", 100, 0.25, 0.06),
+        ("with_25", 300, 0.25, 0.08),
+        ("with", 100, 1.0, 0.01),
+        ("with", 300, 1.0, 0),
+    ]
+    rows = [
+        {
+            "arm": arm,
+            "ratio": ratio,
+            "real_fraction": share,
+            "difference": gain,
+            "low": gain - 0.02,
+            "high": gain + 0.02,
+        }
+        for arm, ratio, share, gain in places
+    ]
+    table = pd.DataFrame(rows).assign(dataset="a", metric="auroc", label="macro", family="secondary", baseline="real")
+    return table.drop(columns="real_fraction"), table[["arm", "ratio", "real_fraction", "dataset", "metric"]]
+
+
+def test_gain_is_drawn_over_the_share_of_real_patients_a_line_per_ratio() -> None:
+    comparisons, curve = cells()
+    chosen = MainEndpoint("auroc", "macro", "a")
+    rows = gain_by_size(comparisons, curve, chosen)
+    assert dict(zip(zip(rows["arm"], rows["ratio"], strict=True), rows["real_fraction"], strict=True)) == {
+        ("with_25", 100): 0.25, ("with_25", 300): 0.25, ("with", 100): 1.0, ("with", 300): 1.0,
+    }  # fmt: skip
+    (axes,) = gain_over_size(rows, "auroc", 0.02).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["100 %", "300 %"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["25", "100"]
+    first = next(line for line in axes.get_lines() if line.get_label() == "100 %")
+    assert list(first.get_ydata()) == [0.06, 0.01]
+    assert not len(gain_by_size(comparisons, curve[curve["real_fraction"] == 1], chosen)), "one size is no ladder"
+    assert not len(gain_by_size(comparisons, None, chosen))

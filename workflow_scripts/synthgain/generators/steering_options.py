@@ -1,0 +1,57 @@
+"""Options of steering: a generator is trained on its own samples, weighted by scores. Declarations alone."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from synthgain.entry import Entry, Name
+
+
+class Reward(Entry):
+    """What steers a generator: scores of its own samples weigh them in its further training."""
+
+    scores: Literal["proxy", "readers"] = Field(
+        "proxy", description="Who scores: two classifiers, each of one half of the training patients; or a panel."
+    )
+    target: Name | None = Field(None, description="proxy: the column whose value a sample should show.")
+    name: Name | None = Field(None, description="readers: the panel.")
+    column: str | None = Field(None, description="readers: the question that steers, such as quality.")
+    objective: Literal["match", "maximise"] = Field(
+        "match", description="match: scores distributed as those of real images; maximise: as high as they can be."
+    )
+    rounds: int = Field(2, ge=1, le=20, description="How often samples are drawn and weighed, in equal parts of steps.")
+    samples: Annotated[int, Field(ge=16)] = Field(2000, description="Own samples of each round.")
+    anchor: float = Field(0.25, ge=0, le=10, description="Weight of the loss on real images, that on samples being 1.")
+    stop: bool = Field(True, description="End where the samples' mean score has reached that of real images.")
+    shuffled: bool = Field(False, description="Permute the scores among the samples: a negative control.")
+    proxy_steps: int = Field(300, ge=10, description="proxy: training steps of each classifier.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Reward":
+        own, other = ({"target"}, {"name", "column"}) if self.scores == "proxy" else ({"name", "column"}, {"target"})
+        for key in sorted(own):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key}: missing; scores: {self.scores} needs it")
+        for key in sorted(other):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key}: not for scores: {self.scores}; leave it out")
+        return self
+
+
+class SteeredRound(BaseModel):
+    """Samples of a steered generator at a step; scores in 0 … 1, copies a share. None: could not be computed."""
+
+    step: int
+    score: float | None = None
+    real_score: float | None = None
+    spread: float | None = None
+    real_spread: float | None = None
+    copies: float | None = None
+
+
+class Steering(BaseModel):
+    """What steering did to a generator. stopped_at: the step at which its samples scored as real images do."""
+
+    rounds: list[SteeredRound] = []
+    stopped_at: int | None = None
+    alarms: list[str] = []
