@@ -9,6 +9,7 @@ rule draw_pool_shard:
     input:
         datasets=needs("draw_pool_shard", "datasets"),
         splits=needs("draw_pool_shard", "splits"),
+        autoencoders=needs("draw_pool_shard", "autoencoders"),
         generators=needs("draw_pool_shard", "generators"),
         mask_generators=needs("draw_pool_shard", "mask_generators"),
         replicas=needs("draw_pool_shard", "replicas"),

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from autoencoder_jobs import autoencoder_job
 from devices import DEVICE
 from generator_jobs import write_data
 from job_inputs import paths_of
+from studies import tiny
 from test_generator_training import weights_digest
 
 from synthgain.generators.autoencoders import gates
@@ -19,10 +21,13 @@ from synthgain.generators.autoencoders.options import Autoencoder, Gates, Measur
 from synthgain.generators.autoencoders.training import AutoencoderRun, prepare_run
 from synthgain.generators.training import train_family
 from synthgain.networks.autoencoder import LatentSpace, load_latents
-from synthgain.report.sections.autoencoders import gate_rows, sentence
+from synthgain.report.blocks import Table, Text
+from synthgain.report.evidence import ModelEvidence
+from synthgain.report.sections.autoencoders import gate_rows, sentence, waterfall
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table, write_manifest, write_table
+from synthgain.study.load import parse_study
 
 LONG = {"steps": 300, "batch_size": 16, "ema_decay": 0.97}
 
@@ -222,3 +227,24 @@ def test_bad_entries_in_one_line() -> None:
 def test_the_inputs_of_a_job_are_named(tmp_path: Path) -> None:
     inputs = write_data(tmp_path)
     assert paths_of(autoencoder_job(tmp_path, inputs).inputs) == inputs
+
+
+def test_the_waterfall_goes_from_the_ceiling_to_the_generator() -> None:
+    clinic = {"real": "hospital_a", "ratios": [100]}
+    vae = {"train_on": {"datasets": ["hospital_a"]}, "training": {"steps": 4}}
+    study = parse_study(
+        tiny(
+            autoencoders__vae=vae,
+            pools__ceiling={"known": "reconstructed", "autoencoder": "vae", "rows_of": "hospital_a"},
+            arms__ceiling={**clinic, "synthetic": "ceiling"},
+        )
+    )
+    names = {"ratio": 100, "baseline": "real", "metric": "auroc", "dataset": "hospital_a", "label": "macro"}
+    numbers = {"baseline_mean": 0.9, "mean": 0.85, "difference": -0.05, "low": -0.08, "high": -0.02}
+    table = pd.DataFrame([{"arm": arm, **names, **numbers} for arm in ("supplemented", "repeated", "ceiling")])
+    blocks = waterfall(study, ModelEvidence("cnn", tables={"comparisons": table}))
+    shown = blocks[-1]
+    assert isinstance(shown, Table)
+    assert [row[0] for row in shown.rows] == ["autoencoder ceiling", "generator"]
+    assert any(isinstance(block, Text) and "ceiling itself is below real" in block.text for block in blocks)
+    assert waterfall(parse_study(tiny()), ModelEvidence("cnn", tables={"comparisons": table})) == []

@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from studies import tiny
 
+from synthgain.report.figures.plan import gain_by_size
+from synthgain.report.figures.utility import gain_over_size
 from synthgain.runtime.errors import SynthGainError
+from synthgain.statistics.metric_registry import MainEndpoint
 from synthgain.study.load import parse_study
 from synthgain.study.roles import baseline_of, borrowed
 from synthgain.study.session import Session
@@ -63,3 +67,41 @@ def test_a_ladder_that_cannot_stand_is_one_line(ladder: dict[str, Any], said: st
     with pytest.raises(SynthGainError, match=said) as error:
         parse_study(tiny(ladder=ladder, pools__oracle={"known": "oracle", "rows_of": "hospital_a"}))
     assert "\n" not in str(error.value)
+
+
+def cells() -> tuple[pd.DataFrame, pd.DataFrame]:
+    places = [
+        ("with_25", 100, 0.25, 0.06),
+        ("with_25", 300, 0.25, 0.08),
+        ("with", 100, 1.0, 0.01),
+        ("with", 300, 1.0, 0),
+    ]
+    rows = [
+        {
+            "arm": arm,
+            "ratio": ratio,
+            "real_fraction": share,
+            "difference": gain,
+            "low": gain - 0.02,
+            "high": gain + 0.02,
+        }
+        for arm, ratio, share, gain in places
+    ]
+    table = pd.DataFrame(rows).assign(dataset="a", metric="auroc", label="macro", family="secondary", baseline="real")
+    return table.drop(columns="real_fraction"), table[["arm", "ratio", "real_fraction", "dataset", "metric"]]
+
+
+def test_gain_is_drawn_over_the_share_of_real_patients_a_line_per_ratio() -> None:
+    comparisons, curve = cells()
+    chosen = MainEndpoint("auroc", "macro", "a")
+    rows = gain_by_size(comparisons, curve, chosen)
+    assert dict(zip(zip(rows["arm"], rows["ratio"], strict=True), rows["real_fraction"], strict=True)) == {
+        ("with_25", 100): 0.25, ("with_25", 300): 0.25, ("with", 100): 1.0, ("with", 300): 1.0,
+    }  # fmt: skip
+    (axes,) = gain_over_size(rows, "auroc", 0.02).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["100 %", "300 %"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["25", "100"]
+    first = next(line for line in axes.get_lines() if line.get_label() == "100 %")
+    assert list(first.get_ydata()) == [0.06, 0.01]
+    assert not len(gain_by_size(comparisons, curve[curve["real_fraction"] == 1], chosen)), "one size is no ladder"
+    assert not len(gain_by_size(comparisons, None, chosen))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from autoencoder_jobs import autoencoder_job
 from devices import DEVICE
 from generator_jobs import CONTROLLED_NETWORK, TINY_NETWORK, training_job, write_data
 from job_inputs import paths_of
+from studies import tiny
 from test_generator_training import kill_after, weights_digest
 from test_text_generators import NETWORK as TEXT_NETWORK
 from test_text_generators import PROMPT
 
+from synthgain.data.image_set import read_image_set
 from synthgain.evaluation.membership import denoising_losses
 from synthgain.generators.autoencoders.training import prepare_run as prepare_autoencoder
 from synthgain.generators.diffusion.family import DiffusionGenerator
@@ -27,6 +30,10 @@ from synthgain.pools.options import Sampling
 from synthgain.pools.sampling import Sampler
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
+from synthgain.study.load import parse_study
+from synthgain.study.session import Session
+
+ROOT = Path(__file__).parent.parent
 
 LEVELS = {"kind": "edm", "p_mean": -0.4, "p_std": 1.0}
 
@@ -244,3 +251,69 @@ def test_the_inputs_are_named(run: tuple[Path, dict[str, str]]) -> None:
     job = latent_job(run, "named")
     assert paths_of(job.inputs) == run[1]
     assert job.inputs.autoencoders["vae"].folder() == run[0] / "autoencoders" / "vae"
+
+
+LATENT_STUDY: dict[str, Any] = {
+    "autoencoders__vae": {"train_on": {"datasets": ["hospital_a"]}, "training": {"steps": 4}},
+    "generators__ddpm__autoencoder": "vae",
+    "generators__ddpm__network": {"block_out_channels": [16, 32]},
+    "pools__ceiling": {"known": "reconstructed", "autoencoder": "vae", "rows_of": "hospital_a"},
+    "arms__ceiling": {"real": "hospital_a", "synthetic": "ceiling", "ratios": [100]},
+}
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, str]:
+    monkeypatch.chdir(ROOT)
+    (plan,) = Session(tiny(**{**LATENT_STUDY, **changes}), ROOT, Path("results")).planners.values()
+    plan.job("write_report")
+    return {job.output: job.identity for job in plan.jobs()}
+
+
+def test_another_gate_limit_only_reports_and_another_weight_trains_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned(monkeypatch)
+    entry = LATENT_STUDY["autoencoders__vae"]
+    limit = planned(monkeypatch, autoencoders__vae={**entry, "gates": {"psnr": 30.0}})
+    assert {path for path in before if limit[path] != before[path]} == {"report.html"}
+    weight = planned(monkeypatch, autoencoders__vae={**entry, "training": {"steps": 4, "kl_weight": 1e-5}})
+    changed = {path.split("/")[0] for path in before if weight[path] != before[path]}
+    assert {"autoencoders", "generators", "pools"} <= changed
+    assert "memorisation/drawn/0/manifest.json" in before
+    assert not [path for path in before if path.startswith("memorisation/ceiling")]  # copies by design
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"generators__ddpm__autoencoder": "vea"},
+            r"generators\.ddpm\.autoencoder: there is no 'vea'; did you mean 'vae'",
+        ),
+        ({"pools__ceiling__autoencoder": "vea"}, r"pools\.ceiling\.autoencoder: there is no 'vea'; did you mean 'vae'"),
+        (
+            {"pools__ceiling__autoencoder": None},
+            r"pools\.ceiling: autoencoder: goes with known: reconstructed|autoencoder",
+        ),
+        ({"image__size": 30}, r"autoencoders\.vae\.downsampling: 4 does not divide image\.size 30"),
+        ({"generators__ddpm__output": "image+mask", "generators__ddpm__structures": ["lungs"]}, r"make them one"),
+    ],
+)
+def test_what_does_not_fit_is_refused_while_planning(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SynthGainError, match=message):
+        parse_study(tiny(**{**LATENT_STUDY, **changes}))
+
+
+def test_reconstructed_images_are_close_and_not_equal(run: tuple[Path, dict[str, str]]) -> None:
+    from synthgain.pools.known import reconstructed
+
+    source = read_image_set(run[0] / "datasets" / "toy")
+    rows = source.table.iloc[:6]
+    job = latent_job(run, "unused")
+    request = SimpleNamespace(
+        rows_of=lambda: (source, rows), options={"autoencoder": "vae"}, inputs=job.inputs, threads=1,
+        keys=SimpleNamespace(pool="ceiling", replica=1),
+    )  # fmt: skip
+    images, masks = reconstructed(request, rows, np.zeros(6, np.int64))  # type: ignore[arg-type]
+    error = np.abs(images.astype(int) - source.images[:6]).mean()
+    assert 0 < error < 25
+    assert masks is not None
+    assert (masks == source.masks[:6]).all()

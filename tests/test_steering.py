@@ -20,6 +20,7 @@ from synthgain.steering.proxy_scores import scorer, train_proxies
 from synthgain.steering.rounds import prepare_steered_run
 from synthgain.steering.scores import CrossFitted
 from synthgain.steering.weights import LARGEST, match_weights, maximise_weights
+from train_generator import train_generator
 
 
 def test_matching_weights_turn_the_samples_scores_into_the_real_ones():
@@ -146,7 +147,7 @@ def test_a_killed_steering_goes_on_to_the_same_weights(discs):
     small = {"rounds": 2, "samples": 32, "proxy_steps": 20, "target": "finding", "scores": "proxy"}
     training = BASE | {"steps": 12, "snapshots": [6]}
     whole = discs_job(run, "whole", "clean", base, training=training, reward=small)
-    train_family(whole, prepare_steered_run)
+    train_generator(whole)
     job = replace(whole, outputs=[run / "generators/killed/0/manifest.json"])
 
     def killed_in_the_second_round(job):

@@ -52,6 +52,8 @@ def _statistics(job: Job) -> list[Plan]:
         if needed not in tables:
             raise SynthGainError(f"{folder / needed}: missing or empty; rerun compare_arms for model {model}")
     tables["metrics.parquet"] = read_table(folder / "metrics.parquet")
+    if (folder / "learning_curve.json").exists():
+        tables["learning_curve.json"] = pd.DataFrame(read_json(folder / "learning_curve.json"))
     chosen = MainEndpoint(**job.slice["endpoint"])
     return statistics_plans(tables, chosen, job.slice["analysis"]["margin"], list(job.slice["arms"]))
 

@@ -9,7 +9,7 @@ from synthgain.data.options import Prompt
 from synthgain.entry import checked
 from synthgain.pools.conditions import PoolKeys
 from synthgain.pools.misaligned import draw_misaligned
-from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, PlannedStyling, Sampling
 from synthgain.pools.shards import ShardRequest, co_occurrence, label_counts
 from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.command import Job, run_script
@@ -48,6 +48,7 @@ def draw_pool_shard(job: Job) -> None:
         threads=job.threads,
         prompt=checked(Prompt, part["prompt"], "prompt", of_slice=True) if part.get("prompt") else None,
         masks=masks and checked(PlannedMasks, masks, "masks", of_slice=True),
+        styling=checked(PlannedStyling, part["styling"], "styling", of_slice=True) if part.get("styling") else None,
         inpainting=inpainting and checked(Inpainting, inpainting, "inpainting", of_slice=True),
     )
     draw = load(POOL_SOURCES, part["module"]).draw

@@ -5,6 +5,7 @@
 | oracle | new patients of the phantom's law under the rows' conditions | helps |
 | copier | the training images again | as `repeated`; memorised |
 | jittered_copier | the same, slightly moved, brightened and noisy | memorised |
+| reconstructed | the training images through an autoencoder and back | the ceiling of a generator in its latents |
 | noise | white noise with the training images' mean and standard deviation | no help |
 | label_shuffled | those of `base`, target columns permuted | no help |
 | wrong_prevalence | those of `base` under a changed prevalence (`balance`) | calibration moves |
@@ -18,7 +19,10 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+import torch
 
+from synthgain.data.pixels import to_batch, to_uint8
+from synthgain.device import chosen_device
 from synthgain.entry import checked
 from synthgain.pools.conditions import sample_seeds, without_level
 from synthgain.pools.known_checks import known_problem
@@ -94,6 +98,24 @@ def jittered_copier(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray
     return jittered, masks
 
 
+def reconstructed(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixels:
+    """Return the rows' images after the autoencoder that `options` names; their masks stay."""
+    from synthgain.networks.autoencoder import load_latents  # loads diffusers: only where used
+
+    images, masks = copier(request, rows, seeds)
+    torch.set_num_threads(request.threads)
+    name = str(request.options["autoencoder"])
+    space = load_latents(request.inputs.autoencoders[name].folder() / "autoencoder", chosen_device())
+    found = np.empty(images.shape, dtype=np.uint8)
+    progress = Progress(f"pool {request.keys.pool} replica {request.keys.replica}", len(images))
+    for start in range(0, len(images), FILMS_A_CALL):
+        part = slice(start, start + FILMS_A_CALL)
+        batch = to_batch(torch.from_numpy(np.array(images[part]))).to(space.mean.device)
+        found[part] = to_uint8(space.decode(space.posterior(batch)[0]))
+        progress.advance(len(batch))
+    return found, masks
+
+
 def noise(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) -> Pixels:
     """Return white noise with the training images' mean and standard deviation per channel; the rows' masks stay."""
     source, training = request.rows_of()
@@ -135,6 +157,7 @@ BASES: dict[str, Callable[[ShardRequest, pd.DataFrame, np.ndarray], Pixels]] = {
     "oracle": oracle,
     "copier": copier,
     "jittered_copier": jittered_copier,
+    "reconstructed": reconstructed,
     "noise": noise,
 }
 KINDS = get_args(Kind)
@@ -167,7 +190,7 @@ def _kinds(request: ShardRequest) -> tuple[str, str]:
     kind = str(request.options["kind"])
     if kind not in KINDS:
         raise SynthGainError(f"{where}.known: got {kind!r}; known are {', '.join(KINDS)}")
-    given = {name: value for name, value in request.options.items() if name != "kind"}
+    given = {name: value for name, value in request.options.items() if name not in ("kind", "autoencoder")}
     options = checked(KnownOptions, given, f"{where}.known_options")
     problem = known_problem(kind, options, request.conditions.get("mode") == "balanced")
     if problem is not None:

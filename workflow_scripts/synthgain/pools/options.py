@@ -11,7 +11,15 @@ from synthgain.entry import Entry, Name, OmittedWhen, Options, Share
 Base = Literal["oracle", "copier", "jittered_copier", "noise"]
 Derived = Literal["label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"]
 Kind = Literal[
-    "oracle", "copier", "jittered_copier", "noise", "label_shuffled", "wrong_prevalence", "mode_dropper", "part_copier"
+    "oracle",
+    "copier",
+    "jittered_copier",
+    "reconstructed",
+    "noise",
+    "label_shuffled",
+    "wrong_prevalence",
+    "mode_dropper",
+    "part_copier",
 ]
 # Who makes score tables (`scores.parquet`): image_id, named columns; the manifest next to it names the `source`.
 ScoreSource = Literal["memorisation", "label_consistency", "mask_agreement", "readers"]
@@ -139,6 +147,23 @@ class Inpainting(Entry):
     )
 
 
+class Styling(Entry):
+    """Bring drawn images nearer to the look of their parent; masks stay."""
+
+    strength: float = Field(0.4, gt=0, le=1, description="Share of the noise levels gone back and denoised again.")
+    weight: float = Field(0.05, ge=0, le=1, description="Step towards the parent's features per level, in [-1, 1].")
+    colour: bool = Field(False, description="Give each channel the mean and SD of the parent's afterwards.")
+    space: Literal["efficientnet_lite0"] = Field(
+        "efficientnet_lite0", description="Frozen features that guide; they do not judge this pool's fidelity."
+    )
+
+
+class PlannedStyling(Styling):
+    """Styling as a job gets it. size: px to which images are enlarged for the extractor."""
+
+    size: int
+
+
 @dataclass(frozen=True)
 class Source:
     """Marks a key of Pool that says where its images come from.
@@ -155,6 +180,9 @@ class Pool(Entry):
     from_: Annotated[Name | None, Source()] = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
     known: Annotated[Kind | None, Source()] = Field(None, description="Pool of known truth.")
+    autoencoder: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="known: reconstructed: through which of `autoencoders` the rows' own images go."
+    )
     known_options: KnownOptions = Field(KnownOptions(), description="Options of a known pool.")
     imported: Annotated[Imported | None, Source(copies_rows=False)] = Field(
         None, description="Your own folder of synthetic images, as a table."
@@ -173,6 +201,9 @@ class Pool(Entry):
     shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
     masks: PoolMasks | None = Field(None, description="Condition masks; default: the training rows' own.")
     inpainting: Inpainting | None = Field(None, description="Redraw the region of a structure in the real image.")
+    styling: Annotated[Styling | None, OmittedWhen(None)] = Field(
+        None, description="Bring images drawn with their masks, or inpainted, nearer to the look of their parent."
+    )
     misaligned: bool = Field(False, description="Permute the masks among the images: a negative control.")
     prompt: Annotated[Name | None, OmittedWhen(None)] = Field(
         None, description="Prompt (of `prompts`) that rows become; default: that of the generator."
@@ -192,6 +223,8 @@ class Pool(Entry):
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(key for key, _ in sources.values())}")
         copies_rows = sources[given[0]][1]
+        if (self.autoencoder is None) == (self.known == "reconstructed"):
+            raise ValueError("autoencoder: goes with known: reconstructed, which needs it, and only with that")
         if self.known is None and self.known_options.given():
             raise ValueError("known_options: goes with known, and only with it")
         if self.of is not None and (self.filter is None) == (self.thin_to is None):
@@ -207,6 +240,8 @@ class Pool(Entry):
             )
         if self.prompt is not None and self.from_ is None:
             raise ValueError("prompt: goes with from, a generator that is told of a text")
+        if self.styling is not None and self.from_ is None:
+            raise ValueError("styling: goes with from: other pools have no parent to be styled after")
         if (self.masks or self.inpainting) and self.from_ is None:
             raise ValueError("masks and inpainting go with from")
         if self.masks is not None and self.inpainting is not None:

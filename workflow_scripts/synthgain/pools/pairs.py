@@ -1,5 +1,6 @@
 """Pools of image and mask pairs: drawn jointly, drawn for given masks, or inpainted in real images."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -8,9 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.data.pixels import mask_batch
+from synthgain.data.pixels import mask_batch, to_batch
 from synthgain.generators.loading import Denoiser, Generator, denoises
-from synthgain.pools import inpainting
+from synthgain.pools import inpainting, styling
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.generated import open_generator, sampling_facts, shard_name
@@ -23,6 +24,7 @@ from synthgain.runtime.environment import environment
 from synthgain.runtime.errors import SynthGainError
 
 IN_LATENTS = "the generator draws latents, of which no region is kept; take one of pixels"
+STYLING = 0x5719  # the noise of styling is another stream than that of drawing
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def draw(request: ShardRequest) -> Drawn:
     sampling = with_compile_decided(request.sampling, generator, len(rows), request.state, request.inpainting)
     work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
     drawn = _way(work)(work)
+    if request.styling is not None:
+        drawn = styled(work, drawn)
     table = request.table_of(rows).iloc[slice(*bounds)].reset_index(drop=True)
     names = list(generator.structures)
     parents = pd.Series(drawn.columns["mask_parent_id"], dtype="str")
@@ -76,6 +80,8 @@ def draw(request: ShardRequest) -> Drawn:
     }
     if generator.output == "image":
         facts["condition_masks"] = request.masks.dump() if request.masks else {"source": "training"}
+    if request.styling:
+        facts["styling"] = request.styling.model_dump()
     if request.inpainting:
         facts["inpainting"] = request.inpainting.model_dump()
         facts["sampling"] = {**sampling.model_dump(), "solver": "repaint"}  # the region is not drawn by an ODE solver
@@ -169,6 +175,41 @@ def draw_inpainted(work: Work) -> Pairs:
     masks = np.where(stays, parents.masks, decode_planes(both[..., channels:]))
     counts = {"borrowed": {"rows": int(borrowed.sum())}}
     return Pairs(images, masks, {"mask_parent_id": owners.to_numpy(dtype=object)}, counts)
+
+
+def styled(work: Work, drawn: Pairs) -> Pairs:
+    """Return drawn pairs with their images styled after their parents; of inpainted ones inside the region alone."""
+    options, request, sampling = work.request.styling, work.request, work.sampling
+    assert options is not None
+    if work.generator.output != "image+mask" or not denoises(work.generator):
+        raise SynthGainError(
+            f"pools.{request.keys.pool}.styling: needs a generator that denoises, with output: image+mask"
+        )
+    generator, first = work.generator, work.bounds[0]
+    styler, sampler = styling.Styler(options, generator.device), Sampler(generator, sampling)
+    sigmas = karras_sigmas(sampling.steps, generator.sigma_min, generator.sigma_max)
+    source, _ = request.rows_of()
+    parents = np.asarray(source.images[positions_of(source, work.rows["image_id"].iloc[slice(*work.bounds)])])
+    guidance = sampling.guidance_scale, sampling.guidance_interval, sampling.negative_prompt
+
+    def batch(positions: np.ndarray) -> torch.Tensor:
+        inside = positions - first
+        both = styling.joined(drawn.images[inside], drawn.masks[inside]).to(generator.device)
+        own = to_batch(torch.from_numpy(parents[inside])).to(generator.device)
+        noise = inpainting.NoiseStreams(work.seeds[positions] ^ STYLING, tuple(generator.image_shape), generator.device)
+        with torch.no_grad(), sampler.precision():
+            condition = generator.encode_conditions(work.rows.iloc[positions])
+            denoise = guided_denoiser(generator, condition, len(positions), *guidance)
+            return styling.style(styler, denoise, both, own, sigmas, noise)
+
+    finished = FinishedBatches(request.state / "styled", request.identity, environment(generator.device))
+    name, shape = f"styling {shard_name(request)}", generator.image_shape
+    images = draw_batches(batch, work.bounds, sampling.batch_size, shape, finished, name)[..., : parents.shape[-1]]
+    if options.colour:
+        images = styling.colour_matched(images, parents)
+    if request.inpainting is not None:
+        images = inpainting.blend(images, parents, _parents(work, request.inpainting)[0].region)
+    return dataclasses.replace(drawn, images=images)
 
 
 def _parents(work: Work, options: Inpainting) -> tuple[inpainting.Parents, pd.Series, np.ndarray]:

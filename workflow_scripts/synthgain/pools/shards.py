@@ -13,7 +13,7 @@ from synthgain.data.options import Prompt
 from synthgain.data.prompts import relabelled, texts_of
 from synthgain.datasets.geometry import Geometry
 from synthgain.pools.conditions import PoolKeys, replica_rows, synthetic_table
-from synthgain.pools.options import Inpainting, PlannedMasks, Sampling
+from synthgain.pools.options import Inpainting, PlannedMasks, PlannedStyling, Sampling
 from synthgain.pools.raking import level_names
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.inputs import Inputs
@@ -51,6 +51,7 @@ class ShardRequest:
     prompt: Prompt | None = None
     masks: PlannedMasks | None = None
     inpainting: Inpainting | None = None
+    styling: PlannedStyling | None = None
 
     def rows(self) -> pd.DataFrame:
         """Return the conditions of the whole replica, in the pool's order, with their prompts if it has any."""

@@ -17,16 +17,17 @@ class Parts:
     generators: Mapping[str, Generator]
     datasets: Mapping[str, Dataset]
     size: int
+    users: frozenset[str | None]  # the names of autoencoders that generators and pools use
 
 
 def check_autoencoders(study: Parts) -> None:
     """Raise ValueError, one line naming the place, at the first autoencoder that leads nowhere or does not fit."""
     for name, entry in study.autoencoders.items():
         _check_autoencoder(study, entry, f"autoencoders.{name}")
-        if entry.folder is not None and not any(g.autoencoder_name == name for g in study.generators.values()):
+        if entry.folder is not None and name not in study.users:
             raise ValueError(
-                f"autoencoders.{name}: no generator uses it, so that nothing says whose images it is measured on; "
-                "name it as the autoencoder of a generator, or leave it out"
+                f"autoencoders.{name}: nothing uses it, so that nothing says whose images it is measured on; "
+                "name it as the autoencoder of a generator or pool, or leave it out"
             )
     for name, generator in study.generators.items():
         _check_user(study, generator, f"generators.{name}")

@@ -13,6 +13,7 @@ from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
 from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
+from synthgain.study.check_styling import check_styling
 from synthgain.study.neighbours import missing_neighbour, panel_problem
 from synthgain.study.roles import baseline_of, borrowed, is_plain, root_pool, source_dataset
 
@@ -28,6 +29,7 @@ def check_references(study: Study) -> None:
     _check_data(study)
     _check_generation(study)
     check_clusters(study)
+    check_styling(study)
     _check_arms(study)
     check_masks(study)
     _check_analysis(study)
@@ -50,7 +52,8 @@ def _check_networks(study: Study) -> None:
 
 
 def _parts(study: Study) -> Parts:
-    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size)
+    users = {g.autoencoder_name for g in study.generators.values()} | {p.autoencoder for p in study.pools.values()}
+    return Parts(study.autoencoders, study.generators, study.datasets, study.image.size, frozenset(users))
 
 
 def _check_data(study: Study) -> None:
@@ -80,6 +83,10 @@ def _check_generation(study: Study) -> None:
         place = f"pools.{name}"
         if pool.from_ is not None:
             _known(pool.from_, study.generators, f"{place}.from")
+        if pool.autoencoder is not None:
+            _known(pool.autoencoder, study.autoencoders, f"{place}.autoencoder")
+            if study.autoencoders[pool.autoencoder].output != "image":
+                raise ValueError(f"{place}.autoencoder: {pool.autoencoder!r} takes masks too; name one of images alone")
         if pool.prompt is not None:
             _known(pool.prompt, study.prompts, f"{place}.prompt")
             if study.generators[pool.from_ or ""].prompt_name is None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from synthgain.pools.options import Pool
     from synthgain.study.schema import Study
 
+# Known-answer pools in which copies are not sought: they are the training images by design.
+EXEMPT_KINDS = ("reconstructed",)
 # Known-answer pools without information of their own: an arm on one must not help.
 NEGATIVE_KINDS = ("noise", "label_shuffled")
 
@@ -147,7 +149,9 @@ def borrowed(study: Study, name: str) -> bool:
             for dataset, share in _encoded(study, config.autoencoder_name):
                 seen[dataset] = max(seen.get(dataset, 0.0), share)
             generator = config.init_from
-    if pool.known in ("copier", "jittered_copier", "part_copier") and pool.rows_of is not None:
+    for dataset, share in _encoded(study, pool.autoencoder):
+        seen[dataset] = max(seen.get(dataset, 0.0), share)
+    if pool.known in ("copier", "jittered_copier", "part_copier", "reconstructed") and pool.rows_of is not None:
         seen[pool.rows_of] = 1.0
     patients = any(dataset != reference.real or share > reference.real_fraction for dataset, share in seen.items())
     return patients or any(share > reference.fraction for share in told.values())

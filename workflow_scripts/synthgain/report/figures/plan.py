@@ -96,6 +96,19 @@ def statistics_plans(
                 lambda: utility.forest(shown, metric, label, styles, margin),
             )
         )
+    sizes = gain_by_size(comparisons, tables.get("learning_curve.json"), chosen)
+    if len(sizes):
+        plans.append(
+            Plan(
+                "gain_by_size.svg",
+                "dose",
+                "Gain over the number of real patients",
+                f"Difference in {name} from the real arm of the same patients on {chosen.test_set}, a line per ratio, "
+                f"with its {CI}. A gain that vanishes towards the right says that the set is enough; the table of "
+                "real-image equivalents has the exchange rate. Exploratory.",
+                lambda: utility.gain_over_size(sizes, metric, margin),
+            )
+        )
     subgroups = subgroup_rows(tables.get("subgroups.csv"), chosen, main)
     if len(subgroups) and main:
         plans.append(
@@ -116,6 +129,24 @@ def _against_baselines(comparisons: pd.DataFrame, baseline: str, main: tuple[str
     rows = comparisons
     of_main = (rows["arm"] == main[0]) & (rows["ratio"] == main[1]) if main else False
     return rows[(rows["family"] != "control") | (rows["baseline"] == baseline) | of_main]
+
+
+def gain_by_size(comparisons: pd.DataFrame, curve: pd.DataFrame | None, chosen: MainEndpoint) -> pd.DataFrame:
+    """Return the main endpoint's rows of `comparisons.csv` with the `real_fraction` of each arm: none for one size.
+
+    curve: rows of `learning_curve.json`, which hold the cells of every size.
+    """
+    if curve is None or not len(curve):
+        return pd.DataFrame()
+    own = comparisons[
+        (comparisons["dataset"] == chosen.test_set)
+        & (comparisons["metric"] == chosen.metric)
+        & (comparisons["label"] == chosen.labels)
+        & (comparisons["family"] != "control")
+    ]
+    sizes = curve[["arm", "ratio", "real_fraction"]].drop_duplicates()
+    found = own.merge(sizes, on=["arm", "ratio"])
+    return found if found["real_fraction"].nunique() > 1 else found.iloc[:0]
 
 
 def subgroup_rows(table: pd.DataFrame | None, chosen: MainEndpoint, main: tuple[str, float] | None) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from synthgain.statistics.metric_registry import metric as metric_of
 
 ROW = 0.27  # inches a row of a forest plot
 MARGIN_BAND = "#eef1f4"
+SIDESTEP = 0.03  # of a share, between the intervals of two ratios
 EDGE = 0.02  # room beyond the ends of a metric's scale
 
 
@@ -206,6 +207,38 @@ def forest(comparisons: pd.DataFrame, metric: str, label: str, styles: ArmStyles
         axes.set_title(dataset)
     for axes in grid[:-1, 0]:
         axes.set_xlabel("")
+    return figure
+
+
+def gain_over_size(rows: pd.DataFrame, metric: str, margin: float | None) -> Figure:
+    """Difference with interval against the share of the real training patients, a line per ratio.
+
+    rows: of `gain_by_size` (ratio, real_fraction, difference, low, high). Several arms of one ratio and size are
+    drawn beside each other, and the line goes through their mean.
+    """
+    figure = new_figure(6.2, 3.6)
+    axes = figure.subplots()
+    ratios = sorted(rows["ratio"].unique())
+    styles = ArmStyles([f"{ratio:g}" for ratio in ratios])
+    for place, ratio in enumerate(ratios):
+        own, look = rows[rows["ratio"] == ratio].sort_values("real_fraction"), styles(f"{ratio:g}")
+        x = 100 * own["real_fraction"] * (1 + SIDESTEP * (place - (len(ratios) - 1) / 2))
+        axes.vlines(x, own["low"], own["high"], color=look["color"], linewidth=1.4)
+        axes.plot(x, own["difference"], marker=look["marker"], color=look["color"], linestyle="none", markersize=6)
+        mean = own.assign(x=x).groupby("real_fraction")[["x", "difference"]].mean()
+        axes.plot(mean["x"], mean["difference"], color=look["color"], linestyle=look["linestyle"], label=f"{ratio:g} %")
+    axes.axhline(0, color=MUTED, linewidth=1)
+    if margin is not None:
+        axes.axhspan(-margin, margin, color=MARGIN_BAND, zorder=0)
+    axes.set_xscale("log")
+    shares = sorted(100 * rows["real_fraction"].unique())
+    axes.xaxis.set_major_locator(FixedLocator(shares))
+    axes.xaxis.set_minor_locator(FixedLocator([]))
+    axes.set_xticklabels([f"{share:g}" for share in shares])
+    axes.set_xlabel("real training patients, % of the set")
+    axes.set_ylabel(f"gain in {metric_label(metric)}")
+    axes.legend(title="synthetic", frameon=False)
+    quiet_grid(axes, "y")
     return figure
 
 

@@ -5,14 +5,19 @@ from collections.abc import Iterator
 import pandas as pd
 
 from synthgain.generators.autoencoders.options import Gates, Measured
-from synthgain.report.blocks import Column, Section, Text, make_table
-from synthgain.report.evidence import Evidence
+from synthgain.report.blocks import Block, Column, Section, Text, make_table
+from synthgain.report.evidence import Evidence, ModelEvidence
+from synthgain.study.roles import main_endpoint, root_pool
+from synthgain.study.schema import Study
 
 LEAD = (
     "A generator in latents draws nothing that its autoencoder cannot decode. Measured on held-out patients, whose "
     "images went through it and back; the limits are the study's (autoencoders.<name>.gates)."
 )
 MOST_SCALING = 0.5  # grey levels: rounding and the seams of tiles; a forgotten scale is far above
+CEILING, ORACLE, GENERATOR = "autoencoder ceiling", "oracle", "generator"
+STEPS = (CEILING, ORACLE, GENERATOR)
+KNOWN_STEPS = {"reconstructed": CEILING, "oracle": ORACLE}
 Row = dict[str, object]
 
 
@@ -38,7 +43,52 @@ def autoencoders_section(evidence: Evidence) -> Section | None:
                 f"autoencoder_{name}",
             )
         )
+    section.blocks += [block for model in evidence.models for block in waterfall(evidence.study, model)]
     return section
+
+
+def waterfall(study: Study, model: ModelEvidence) -> list[Block]:
+    """Return where utility is lost, from real images to the generator: nothing without an arm on reconstructions.
+
+    Each arm stands against its own baseline, at the declared endpoint; the steps follow each other in `STEPS`.
+    """
+    found = model.table("comparisons")
+    steps = {name: step for name, arm in study.arms.items() if (step := _step(study, arm.synthetic)) is not None}
+    if CEILING not in steps.values() or not len(found):
+        return []
+    endpoint = main_endpoint(study, model.name)
+    at = (found["metric"] == endpoint.metric) & (found["dataset"] == endpoint.test_set)
+    rows = found[at & (found["label"] == endpoint.labels) & found["arm"].isin(steps)]
+    rows = rows.assign(step=rows["arm"].map(steps))
+    order = rows["step"].map(STEPS.index).to_numpy()
+    rows = rows.iloc[order.argsort(kind="stable")]
+    harmed = rows[(rows["step"] == CEILING) & (rows["high"] < 0)]
+    text = "Utility against the baseline, step by step: what reconstructions lack, no generator in these latents has."
+    blocks: list[Block] = [Text(text)]
+    if len(harmed):
+        names = ", ".join(dict.fromkeys(harmed["arm"]))
+        blocks.append(
+            Text(f"The ceiling itself is below real images ({names}): read the generator with that.", "warning")
+        )
+    columns = [
+        Column("step", "Step"),
+        *(Column(key, key.capitalize()) for key in ("arm", "ratio", "baseline")),
+        Column("baseline_mean", "Baseline", "number"),
+        Column("mean", "Mean", "number"),
+        Column("difference", "Difference", "signed"),
+        Column(("low", "high"), "Interval", "signed_interval"),
+    ]
+    return [*blocks, make_table(f"Where utility is lost, {model.name}", rows, columns, f"waterfall_{model.name}.csv")]
+
+
+def _step(study: Study, pool: str | None) -> str | None:
+    """Return which step of the waterfall an arm on this pool is, None for an arm that is none."""
+    if pool is None:
+        return None
+    config = root_pool(study, pool)
+    if config.shuffled or config.misaligned:
+        return None
+    return GENERATOR if config.from_ is not None else KNOWN_STEPS.get(str(config.known))
 
 
 def gate_rows(found: Measured, gates: Gates) -> Iterator[Row]:

@@ -118,6 +118,11 @@ def _masks(pool: Pool) -> str:
         found = MASK_SOURCES.get(pool.masks.source, f"Its masks were drawn by {pool.masks.from_}.")
     if pool.inpainting is not None:
         found = f"Only the region of {pool.inpainting.structure} was drawn, inside the real image of the row."
+    if pool.styling is not None:
+        found = (
+            f"{found} Its images were styled after their parents (the last {100 * pool.styling.strength:g} % of the "
+            f"noise levels, guided by {pool.styling.space}, which does not judge them)."
+        )
     if pool.misaligned:
         found = f"{found} Masks were exchanged among its images: a negative control."
     return f" {found.strip()}" if found else ""

@@ -6,7 +6,7 @@ from synthgain.study.planner import Planner, run_below
 from synthgain.study.roles import baseline_of, role_of, root_pool
 from synthgain.study.schema import Primary, Study
 from synthgain.study.stage import Draft, Stage
-from synthgain.study.stages.measured import measured_pools
+from synthgain.study.stages.measured import measured_pools, searched_pools
 
 
 def summarise_calibration(planners: Mapping[str, Planner]) -> Draft:
@@ -16,7 +16,7 @@ def summarise_calibration(planners: Mapping[str, Planner]) -> Draft:
     declared = {entry.arm: entry for entry in study.analysis.primaries}
     synthetic = [study.arms[arm].synthetic for arm in declared]
     pools = [pool for pool in synthetic if pool is not None and pool in measured_pools(first)]
-    gated = pools if study.evaluation.memorisation is not None else []
+    gated = [pool for pool in pools if pool in searched_pools(first)]
     measured = pools if study.evaluation.fidelity is not None else []
     models = sorted({entry.model for entry in declared.values()})
     facts = {

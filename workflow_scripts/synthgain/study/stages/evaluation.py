@@ -37,7 +37,7 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     fidelity = plan.study.evaluation.fidelity
     assert fidelity is not None, pool
     rows = reference_dataset(plan.study, pool)
-    spaces, trained, modules = _spaces(plan, list(fidelity.spaces), rows, int(index))
+    spaces, trained, modules = _spaces(plan, judges(plan, pool), rows, int(index))
     for name, config in fidelity.torchscript.items():
         file: SpaceEntry = {"name": name, "module": "torchscript", "options": config.options(name)}
         spaces.append({**file, "weights": config.weights, "sha256": config.sha256})
@@ -65,6 +65,13 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
         },
         tuple(modules),
     )
+
+
+def judges(plan: Planner, pool: str) -> list[str]:
+    """Return the feature spaces that judge a pool: not the one that styled its images."""
+    fidelity, styling = plan.study.evaluation.fidelity, root_pool(plan.study, pool).styling
+    spaces = [] if fidelity is None else list(fidelity.spaces)
+    return [space for space in spaces if styling is None or space != styling.space]
 
 
 def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:

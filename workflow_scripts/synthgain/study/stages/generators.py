@@ -59,7 +59,8 @@ def train_autoencoder(plan: Planner, autoencoder: str) -> Draft:
 def seen_by_users(study: Study, autoencoder: str) -> list[str]:
     """Return the data sets whose training rows go through an autoencoder from a folder: those of what uses it."""
     found = [d for g in study.generators.values() if g.autoencoder_name == autoencoder for d in g.train_on.datasets]
-    return list(dict.fromkeys(found))
+    rows = [p.rows_of for p in study.pools.values() if p.autoencoder == autoencoder and p.rows_of is not None]
+    return list(dict.fromkeys([*found, *rows]))
 
 
 def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:

@@ -2,7 +2,7 @@
 
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
-from synthgain.study.roles import is_plain, reference_dataset
+from synthgain.study.roles import EXEMPT_KINDS, is_plain, reference_dataset
 from synthgain.study.stage import Wildcards
 from synthgain.study.stages.generators import trainings
 
@@ -11,6 +11,13 @@ def measured_pools(plan: Planner) -> list[str]:
     """Return the pools on which fidelity and memorisation are measured: as configured, or all drawn ones."""
     chosen = plan.study.evaluation.pools
     return list(chosen) if chosen is not None else [n for n, p in plan.study.pools.items() if p.of is None]
+
+
+def searched_pools(plan: Planner) -> list[str]:
+    """Return the measured pools in which copies are looked for: not those that are training images by design."""
+    if plan.study.evaluation.memorisation is None:
+        return []
+    return [name for name in measured_pools(plan) if plan.study.pools[name].known not in EXEMPT_KINDS]
 
 
 def segmented(plan: Planner) -> list[str]:
@@ -46,7 +53,7 @@ def fidelity_draws(plan: Planner) -> list[Wildcards]:
 
 def gated_draws(plan: Planner) -> list[Wildcards]:
     """Return the draws of pools in which copies are looked for."""
-    return _draws(plan) if plan.study.evaluation.memorisation is not None else []
+    return [{"pool": pool, "index": i} for pool in searched_pools(plan) for i in range(plan.pool_draws())]
 
 
 def scored_draws(plan: Planner) -> list[Wildcards]:

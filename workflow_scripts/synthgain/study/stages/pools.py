@@ -15,7 +15,7 @@ from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
 from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
 from synthgain.study.stages.generators import snapshots_of
-from synthgain.study.work import drawn, passes
+from synthgain.study.work import drawn, input_size, passes
 
 
 def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> Draft:
@@ -41,6 +41,7 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
         "masks": masks,
         "inpainting": None if config.inpainting is None else config.inpainting.dump(),
         "misaligned": config.misaligned,
+        **({} if config.styling is None else {"styling": {**config.styling.dump(), "size": input_size(plan.study)}}),
         **_prompt(plan, config),
         "sampling": config.sampling.dump(),
         "image": plan.study.image.dump(),
@@ -167,7 +168,10 @@ def _generated(plan: Planner, draw: Draw) -> Images:
 
 
 def _known(plan: Planner, draw: Draw) -> Images:
-    return Images("known", {"kind": draw.config.known, **draw.config.known_options.given()})
+    name = draw.config.autoencoder
+    through = {} if name is None else {"autoencoder": name}
+    inputs: Inputs = {} if name is None else {"autoencoders": [{"autoencoder": name}]}
+    return Images("known", {"kind": draw.config.known, **through, **draw.config.known_options.given()}, inputs)
 
 
 def _imported(plan: Planner, draw: Draw) -> Images:
@@ -274,6 +278,7 @@ STAGES = (
         {
             "datasets": "prepare_dataset",
             "splits": "split_dataset",
+            "autoencoders": "train_autoencoder",
             "generators": "train_generator",
             "mask_generators": "train_generator",
             "replicas": "merge_pool_replica",

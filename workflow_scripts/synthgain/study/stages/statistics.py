@@ -19,7 +19,7 @@ from synthgain.study.roles import (
 )
 from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import whole_datasets
-from synthgain.study.stages.measured import measured_pools
+from synthgain.study.stages.measured import searched_pools
 
 
 def compare_arms(plan: Planner, model: str) -> Draft:
@@ -73,13 +73,11 @@ def compare_arms(plan: Planner, model: str) -> Draft:
 
 
 def gates(plan: Planner) -> dict[str, list[Wildcards]]:
-    """Return {arm: every draw of the pool behind its images}; pools not measured have none."""
-    if plan.study.evaluation.memorisation is None:
-        return {}
+    """Return {arm: every draw of the pool behind its images}; pools not searched have none."""
     found: dict[str, list[Wildcards]] = {}
     for name, arm in plan.study.arms.items():
         pool = base_pool(plan.study, arm.synthetic) if arm.synthetic is not None else None
-        if pool in measured_pools(plan):
+        if pool in searched_pools(plan):
             draws = range(plan.pool_draws())  # as in training: a copy in any of them is in a trained arm
             found[name] = [{"pool": pool, "index": index} for index in draws]
     return found
