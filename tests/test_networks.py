@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from synthgain.networks.pretrained import load_pretrained
 from synthgain.networks.small_cnn import build
@@ -17,6 +18,7 @@ CASES = [
     ("synthgain.networks.small_cnn", {"width": 8, "depth": 1}, 50),
     (TORCHVISION, {"name": "resnet18"}, 32),
     (TORCHVISION, {"name": "resnet18", "stem": "imagenet"}, 96),
+    (TORCHVISION, {"name": "resnet18"}, 64),
     (TORCHVISION, {"name": "convnext_tiny"}, 32),
     ("synthgain.networks.monai_classifiers", {}, 32),
 ]
@@ -33,6 +35,23 @@ def test_logits_are_the_last_layer_of_the_features(name: str, options: dict, siz
         last = [part for part in network.modules() if isinstance(part, torch.nn.Linear)][-1]
         assert logits.shape == (2, 3)
         assert torch.allclose(last(penultimate), logits, atol=1e-5)
+
+
+def operations(size: int, **options: str) -> float:
+    """Floating point operations of an image, per pixel; counted on shapes alone."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = importlib.import_module(TORCHVISION).build(1, 2, size, **options).eval()
+        network(torch.empty(1, 1, size, size))
+    return counter.get_total_flops() / size**2
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny"])
+def test_an_image_above_the_smallest_costs_no_more_than_twice_the_published_network_per_pixel(name: str) -> None:
+    published = operations(224, name=name)
+    assert operations(32, name=name) > 3 * published  # the small stem, which a map of 1 × 1 would be left without
+    for size in (33, 48, 64, 65, 96, 128):
+        assert operations(size, name=name) <= 2 * operations(size, name=name, stem="imagenet")
+    assert operations(64, name=name, stem="small") > 3 * published  # chosen by hand it stays
 
 
 def test_bad_options_give_one_line() -> None:

@@ -213,6 +213,13 @@ def test_every_planned_job_is_known() -> None:
         plan.parameter(job.rule, run="tiny", **found.groupdict())
 
 
+def test_threads_of_jobs_wait_passively_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("KMP_BLOCKTIME", "200")
+    identities(monkeypatch)
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["KMP_BLOCKTIME"]) == ("PASSIVE", "200")
+
+
 def test_jobs_run_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """PYTHONSAFEPATH hides a script's own folder; others, and a missing TMPDIR or odd language, change nothing."""
     python = {"SAFEPATH": "1", "STARTUP": "/nonexistent", "PATH": "/nonexistent", "OPTIMIZE": "2"}

@@ -182,7 +182,8 @@ def audited(by: str) -> str:
         "role": "test", "images": 2, "patients": 2, "split_unit": by, "quarantined": 1, "exact_duplicates": duplicates,
         "near_duplicates": near, "crossing": {"patients": 1, "exact_duplicates": 1, "near_duplicates": 1},
         "shape": [32, 32, 1], "sites": {by: 2}, "impossible_values": {by: 1}, "impossible_labels": {by: 1},
-        "licence": by, "citation": by, "parts": {by: counts}, "masks": {by: masks}, "numbers": {by: number},
+        "licence": by, "citation": by, "parts": {by: counts}, "notes": [by],
+        "passed_over": {"count": 1, "listed": [by]}, "masks": {by: masks}, "numbers": {by: number},
         "quarantine": [{"image": by, "reason": by}],
     }  # fmt: skip
     between = [{"first": by, "second": by, "exact_duplicates": 1, "near_duplicates": None, "shared_patient_ids": 1}]

@@ -77,7 +77,10 @@ class TorchvisionClassifier(Network):
     module = "torchvision_classifiers"
     name: Literal["resnet18", "resnet50", "convnext_tiny", "convnext_base"] = "resnet18"
     stem: Literal["auto", "imagenet", "small"] = Field(
-        "auto", description="imagenet: as published, which pretrained weights need; auto: small up to 64 px."
+        "auto",
+        description="imagenet: as published, which pretrained weights need. small: full resolution, 16 times the "
+        "operations per pixel in a ResNet. auto: small up to 32 px; up to 64 px as published but for a 3×3 kernel in a "
+        "ResNet; imagenet above.",
     )
 
 

@@ -7,22 +7,28 @@ from torchvision import models
 from synthgain.entry import checked
 from synthgain.networks.options import TorchvisionClassifier
 
-_SMALL_IMAGE = 64  # px: up to here ResNet's 7×7 stride-2 stem and pooling would leave almost no map
+# px: where `auto` takes another stem, so that a map of a few pixels is left to the last layers at the usual cost.
+_SMALL_IMAGE, _MEDIUM_IMAGE = 32, 64
 
 
 def build(in_channels: int, outputs: int, image_size: int, **options: object) -> nn.Module:
     """Return an untrained torchvision classifier.
 
-    options: those of `networks.options.TorchvisionClassifier`. The stem for small images is 3×3 with stride 1 and no
-    pooling for ResNet, 2×2 with stride 2 for ConvNeXt. Raises SynthGainError for another name.
+    options: those of `networks.options.TorchvisionClassifier`. The small stem is 3×3 with stride 1 and no pooling for
+    ResNet, 2×2 with stride 2 for ConvNeXt: 16 and 4 times the operations per pixel. The medium one is as published but
+    for a 3×3 kernel in ResNet, of which a small image has more use; it costs no more. Raises SynthGainError for another
+    name.
     """
     chosen = checked(TorchvisionClassifier, options, "network")
-    name, stem = chosen.name, chosen.stem
-    small = stem == "small" or (stem == "auto" and image_size <= _SMALL_IMAGE)
+    name = chosen.name
+    stem: str = chosen.stem
+    if stem == "auto":
+        stem = "small" if image_size <= _SMALL_IMAGE else "medium" if image_size <= _MEDIUM_IMAGE else "imagenet"
+    small = stem == "small"
     network: models.ResNet | models.ConvNeXt = getattr(models, name)(weights=None, num_classes=outputs)
     if isinstance(network, models.ResNet):
-        published = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        network.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False) if small else published
+        kernel, stride = (7 if stem == "imagenet" else 3), (1 if small else 2)
+        network.conv1 = nn.Conv2d(in_channels, 64, kernel, stride=stride, padding=kernel // 2, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         if small:
             network.maxpool = nn.Identity()

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -181,12 +181,12 @@ def write_manifest(path: Path, identity: str, files: list[str], **facts: object)
     return manifest
 
 
-def seal_of(manifest: dict[str, Any]) -> dict[str, str]:
+def seal_of(manifest: Mapping[str, object]) -> dict[str, str]:
     """Return {key: 16 hex digits of the SHA-256 of its value} of a manifest but for its seal."""
     return {key: short_digest(canonical_json(value).encode()) for key, value in manifest.items() if key != SEAL}
 
 
-def changed_keys(manifest: dict[str, Any]) -> list[str]:
+def changed_keys(manifest: Mapping[str, object]) -> list[str]:
     """Return the keys that were changed, added or removed since a manifest was sealed; none where it has no seal."""
     if SEAL not in manifest:
         return []

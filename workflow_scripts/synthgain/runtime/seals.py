@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import (
@@ -33,6 +33,19 @@ MADE_FROM = "made_from"
 _KEYWORD = b"SynthGain\x00"  # of a PNG's text chunk
 _COMMENT = re.compile(rb"<!-- SynthGain (\{.*\}) -->\n\Z")
 _IEND = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+
+
+class Told(TypedDict):
+    """What a page or a picture says of itself; made_from: {input: what it held}."""
+
+    identity: str
+    made_from: dict[str, str]
+
+
+class Marked(Told):
+    """A mark: what is told, and the SHA-256 of that and of the file without its mark."""
+
+    sha256: str
 
 
 class Sealing:
@@ -108,7 +121,7 @@ def link(path: Path) -> str:
 def with_mark(path: Path, content: bytes, identity: str, made_from: dict[str, str]) -> bytes:
     """Return a page's or a picture's bytes with its mark, in place of one that is there."""
     plain = _parted(path, content)[0]
-    facts = {"identity": identity, MADE_FROM: made_from}
+    facts: Told = {"identity": identity, "made_from": made_from}
     mark = canonical_json({**facts, "sha256": _checksum(plain, facts)}).encode()
     if path.suffix == ".png":
         body = b"tEXt" + _KEYWORD + mark
@@ -120,17 +133,18 @@ def with_mark(path: Path, content: bytes, identity: str, made_from: dict[str, st
 def changed_page(path: Path, content: bytes) -> bytes:
     """Return a page that was written again on purpose with its mark made anew; without one where it had none."""
     facts = mark_of(path, path.read_bytes())
-    return content if facts is None else with_mark(path, content, facts["identity"], facts[MADE_FROM])
+    return content if facts is None else with_mark(path, content, facts["identity"], facts["made_from"])
 
 
-def mark_of(path: Path, content: bytes) -> dict[str, Any] | None:
+def mark_of(path: Path, content: bytes) -> Marked | None:
     """Return {identity, made_from, sha256} of a page's or a picture's mark; None where it has none."""
     mark = _parted(path, content)[1]
     try:
         facts = json.loads(mark) if mark is not None else None
     except ValueError:
         return None
-    return facts if isinstance(facts, dict) and {"identity", MADE_FROM, "sha256"} <= facts.keys() else None
+    whole = isinstance(facts, dict) and Marked.__required_keys__ <= facts.keys()
+    return cast("Marked", facts) if whole else None  # of other types it fails its checksum
 
 
 def is_as_marked(path: Path, content: bytes) -> bool:
@@ -138,7 +152,7 @@ def is_as_marked(path: Path, content: bytes) -> bool:
     facts = mark_of(path, content)
     if facts is None:
         return False
-    told = {"identity": facts["identity"], MADE_FROM: facts[MADE_FROM]}
+    told: Told = {"identity": facts["identity"], "made_from": facts["made_from"]}
     return bool(facts["sha256"] == _checksum(_parted(path, content)[0], told))
 
 
@@ -155,5 +169,5 @@ def _parted(path: Path, content: bytes) -> tuple[bytes, bytes | None]:
     return (content, None) if found is None else (content[: found.start()], found[1])
 
 
-def _checksum(plain: bytes, facts: dict[str, Any]) -> str:
+def _checksum(plain: bytes, facts: Told) -> str:
     return hashlib.sha256(canonical_json(facts).encode() + plain).hexdigest()

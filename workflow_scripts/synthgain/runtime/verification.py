@@ -89,7 +89,7 @@ def _page(run: Path, path: Path, identity: str) -> list[str]:
         return [f"{path}: changed after its job wrote it; delete it and run snakemake again"]
     if mark["identity"] != identity:
         return [f"{path}: made by another config or code; run snakemake without --touch, or delete the file"]
-    return _origins(run, path, mark[MADE_FROM])
+    return _origins(run, path, mark["made_from"])
 
 
 def _origins(run: Path, path: Path, made_from: Mapping[str, str]) -> list[str]:

@@ -38,6 +38,8 @@ from synthgain.study.yaml_files import Place
 LONGEST_PARAMETER = 64 * 1024
 JOB_PACKS = Path(".snakemake") / "synthgain_jobs"
 DIGESTS = Path(".snakemake") / "synthgain_digests.json"
+# OpenMP of the wheels (libgomp) reads the first, that of conda and of Intel (libomp) also the second, in milliseconds.
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 PROTOCOL = STAGES["write_protocol"].output  # a receipt: the protocols themselves are no rule's output
 CALL = "synthgain_call-"  # folders of single calls below .snakemake
 ACCEPT = "accept"  # not a key of the study: which rules' results `snakemake accept` takes as current
@@ -262,6 +264,10 @@ class Session:
         compute = self.study.compute
         os.environ["SYNTHGAIN_DEVICE"] = os.environ.get("SYNTHGAIN_DEVICE", compute.device)
         os.environ["SYNTHGAIN_ALLOW_CPU"] = str(int(compute.allow_cpu))  # the config alone allows it
+        # Threads that wait at the end of a layer sleep instead of spinning, so that a core shared with others (a login
+        # node, a container's quota) costs its share and no more. What the user has set wins.
+        for name, value in WAITING.items():
+            os.environ.setdefault(name, value)
         os.environ.pop("PYTHONSAFEPATH", None)  # a script finds the library in its own folder
         # `python` in the rules is the interpreter that runs Snakemake, activated or not.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
