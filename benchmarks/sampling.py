@@ -17,7 +17,7 @@ from synthgain.networks.unet import condition_dimension, evaluate
 from synthgain.pools.options import Sampling
 from synthgain.pools.sampling import FinishedBatches, draw_rows
 
-STEPS, BATCH = 12, 64  # those of the default study
+STEPS, BATCH = 12, 64  # as few steps as `accepted_quality` accepts; the batch that pools are drawn in
 BATCHES = {"cpu": 2, "cuda": 8}  # a repeat
 REACH, MATMUL_REACH = 1.2, 0.8
 
