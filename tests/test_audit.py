@@ -19,7 +19,7 @@ from synthgain.datasets.audit import (
 )
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import COLUMNS, OUTLINES, SIDE, contact_sheet
-from synthgain.datasets.duplicates import calibrated_threshold, near_pairs, nearest, small_copies
+from synthgain.datasets.duplicates import exact_groups, near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import area_strata, mask_areas, strata_of
 from synthgain.runtime.errors import SynthGainError
 
@@ -80,8 +80,51 @@ def test_false_alarms_on_unrelated_sets_are_as_rare_as_declared() -> None:
     assert alarms <= 4  # 0.05 expected in each
 
 
+def altered(image: np.ndarray, rng: np.random.Generator, kind: str) -> np.ndarray:
+    """The same film again: another exposure, turned by up to a degree, or saved with loss."""
+    from scipy import ndimage
+
+    film = image[..., 0].astype(float)
+    if kind == "exposure":
+        film = film * rng.uniform(0.9, 1.1) + rng.uniform(-8, 8)
+    elif kind == "turned":
+        film = ndimage.rotate(film, rng.uniform(-1, 1), reshape=False, order=1, mode="nearest")
+    film += rng.normal(0, 3, film.shape)
+    return np.clip(film, 0, 255).astype(np.uint8)[..., None]
+
+
+@pytest.mark.parametrize("kind", ["exposure", "turned"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.6])
+def test_twins_without_patient_ids_are_found_however_many_there_are(kind: str, share: float) -> None:
+    """This share of the films has a twin, and nobody says whose: the twins must not calibrate themselves."""
+    rng = np.random.default_rng(3)
+    films = chests(300, 11)
+    twins = round(len(films) * share / (2 - share))
+    images = np.concatenate([films, *[altered(film, rng, kind)[None] for film in films[:twins]]])
+    ids = pd.Series([str(i) for i in range(len(images))])
+    pairs = {(pair.first, pair.second) for pair in near_pairs(images, ids, ids).pairs if pair.mutual}
+    true = {(i, len(films) + i) for i in range(twins)}
+    assert len(pairs & true) >= 0.9 * twins
+    assert len(pairs - true) <= 1
+
+
+def test_frames_of_one_scene_are_one_group_and_scenes_stay_apart() -> None:
+    rng = np.random.default_rng(4)
+    films = chests(120, 12)
+    frames = [altered(film, rng, "turned")[None] for film in films[:10] for _ in range(12)]
+    images = np.concatenate([films[10:], *frames])
+    ids = pd.Series([str(i) for i in range(len(images))])
+    pairs = [(pair.first, pair.second) for pair in near_pairs(images, ids, ids).pairs if pair.mutual]
+    groups = exact_groups(ids, ids, pairs)
+    scenes = groups[110:].reshape(10, 12)
+    assert (scenes == scenes[:, :1]).all()
+    assert len(set(scenes[:, 0])) == 10
+    assert len(set(groups[:110])) == 110
+
+
 def test_small_sets_are_not_calibrated_and_constant_images_do_not_correlate() -> None:
-    assert calibrated_threshold(np.full(10, 0.9, np.float32)) is None
+    few = pd.Series([str(i) for i in range(10)])
+    assert near_pairs(chests(10, 1), few, few).threshold is None
     images = np.zeros((3, 32, 32, 1), np.uint8)
     best, _ = nearest(small_copies(images), small_copies(images), np.arange(3), np.arange(3))
     assert (best == 0).all()

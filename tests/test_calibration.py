@@ -180,7 +180,7 @@ def test_plan_over_study_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in STAGES["summarise_calibration"].inputs
         for path, _ in planned.inputs("summarise_calibration", name, study="calibration")
     ]
-    assert len(paths) == 10 * (1 + 7 + 7 + 2)  # statistics, gate and fidelity of each pool, two prediction tables
+    assert len(paths) == 10 * (1 + 10 + 10 + 2)  # statistics, gate and fidelity of each pool, two prediction tables
     for path, identity in job["inputs"].items():
         run, relative = path.split("/", 1)
         assert planned.expected()[f"calibration/{run}"][relative] == identity
@@ -258,14 +258,14 @@ def test_second_call_of_the_calibration_does_nothing(calibrated: Workshop) -> No
 @pytest.mark.slow
 @pytest.mark.workflow
 def test_dry_run_of_the_whole_calibration(calibrated: Workshop) -> None:
-    """Ten studies: per study 7 pools of 3 replicas, 10 arms, each pool measured and searched for copies."""
+    """Ten studies: per study 10 pools of 3 replicas, 13 arms, each pool measured and searched for copies."""
     plan = calibrated.plan("--forceall", study="studies/calibration.yaml")
     each = {
         **dict.fromkeys(("write_protocol", "prepare_dataset", "split_dataset", "audit_datasets", "compare_arms"), 1),
         **dict.fromkeys(("relate_fidelity", "draw_figures", "write_report"), 1),
-        **dict.fromkeys(("draw_pool_shard", "merge_pool_replica"), 21),
-        **dict.fromkeys(("train_downstream", "predict_downstream", "collect_predictions"), 10),
-        **dict.fromkeys(("measure_fidelity", "check_memorisation"), 7),
+        **dict.fromkeys(("draw_pool_shard", "merge_pool_replica"), 30),
+        **dict.fromkeys(("train_downstream", "predict_downstream", "collect_predictions"), 13),
+        **dict.fromkeys(("measure_fidelity", "check_memorisation"), 10),
     }
     assert plan == {**{rule: 10 * count for rule, count in each.items()}, "summarise_calibration": 1}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from simulated_run import figures_job, job_of, make_run, report_job, restate
+from test_dose_response import worth
 from test_statistics_script import SETTING, arm, job_slice, patient_table, predictions
 
 import draw_figures
@@ -168,7 +169,7 @@ HALVES = np.array([0.5, 1.0])
 def equivalents(slope: float, gain: float, at: float = 1.0) -> dict[str, Any]:
     values = 0.8 + slope * np.log2(HALVES) + np.array([[0.0], [0.01], [-0.01]])
     position = int(np.flatnonzero(at == HALVES)[0])
-    return learning_curve.real_equivalents(HALVES, values, values[:, position] + gain, at, 200)
+    return worth(values, values[:, position] + gain, HALVES, at, 200)
 
 
 @pytest.mark.parametrize("slope", [2e-12, 1e-9, 1e-6, 1e-4, 3e-4])
@@ -183,7 +184,8 @@ def test_a_curve_that_hardly_rises_has_no_exchange_rate(slope: float, gain: floa
 @pytest.mark.parametrize("gain", [-0.4, -0.05])
 def test_a_loss_on_a_flat_curve_is_no_error_either(gain: float) -> None:
     found = equivalents(1e-9, gain)
-    assert found["fraction"] == 0 or np.isnan(found["fraction"])
+    assert found["fraction"] == 0
+    assert found["extra_patients"] == -200
 
 
 def test_a_falling_or_flat_curve_says_so() -> None:
@@ -193,13 +195,13 @@ def test_a_falling_or_flat_curve_says_so() -> None:
         assert found["note"] == "not estimable: no positive slope, more real patients do not raise the metric here"
 
 
-def test_one_replicate_without_bound_leaves_the_range_open() -> None:
-    values = 0.8 + 0.01 * np.log2(HALVES) + np.zeros((3, 1))
-    found = learning_curve.real_equivalents(HALVES, values, values[:, 1] + np.array([0.01, 0.02, 0.2]), 1.0, 200)
+def test_a_slope_that_cannot_be_told_from_0_leaves_the_range_open() -> None:
+    values = 0.8 + np.array([[0.0, 0.02], [0.0, -0.01], [0.0, 0.005]])
+    found = worth(values, values[:, 1] + np.array([0.009, 0.01, 0.011]), HALVES, 1.0, 200)
     assert found["fraction"] == pytest.approx(4.0)
-    assert found["low"] == pytest.approx(2.0)
+    assert found["low"] == 0
     assert np.isinf(found["high"])
-    assert found["note"] == ""
+    assert found["note"] == learning_curve.UNBOUNDED
 
 
 def test_a_study_with_a_flat_real_curve_is_analysed() -> None:

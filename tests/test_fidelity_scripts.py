@@ -105,11 +105,16 @@ def test_matrices_of_all_pairs_give_what_each_subset_gives_alone() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(2, 1, (40, 24)), rng.normal(2.2, 1, (36, 24))
     first, second = np.flatnonzero(rng.random(40) < 0.8), np.flatnonzero(rng.random(36) < 0.8)
-    found = dict(zip(METRICS, compare(Pairs.of(np.concatenate([x, y])), first, 40 + second), strict=True))
+    patients = np.arange(76) // 2  # two images of each
+    pairs = Pairs.of(np.concatenate([x, y]), patients)
+    found = dict(zip(METRICS, compare(pairs, first, 40 + second), strict=True))
     a, b = x[first], y[second]
-    both = np.concatenate([a, b])
-    alone = prdc(squared_distances(b, b), squared_distances(a, a), squared_distances(b, a))
-    alone |= {"fd": frechet_distance(a, b), "kid": kernel_distance(kernel_matrix(both, both), len(a))}
+    both, owners = np.concatenate([a, b]), patients[np.concatenate([first, 40 + second])]
+    within = [squared_distances(side, side) for side in (a, b)]
+    for distances, own in zip(within, (owners[: len(a)], owners[len(a) :]), strict=True):
+        distances[(own[:, None] == own) & ~np.eye(len(own), dtype=bool)] = np.inf
+    alone = prdc(within[1], within[0], squared_distances(b, a))
+    alone |= {"fd": frechet_distance(a, b), "kid": kernel_distance(kernel_matrix(both, both), len(a), owners)}
     assert found == pytest.approx(alone | {"vendi": vendi_score(a)})
 
 

@@ -208,7 +208,8 @@ def test_endpoint_falls_back_without_a_primary() -> None:
     masks = {"models__net": {"task": "segmentation", "structures": ["lungs"], "steps": 6}, "arms__supplemented": ...}
     masks |= {"arms__synthetic_only": ..., "analysis__primary__arm": "real_long", "analysis__primary__ratio": 0}
     declared = {"model": "cnn", "arm": "supplemented", "ratio": 100, "metric": "f1", "labels": "opacity"}
-    study = parse_study(tiny(**two, analysis__primary={**declared, "test_set": "hospital_b"}))
+    margin = {"analysis__margin": 0.05, "analysis__margin_reason": "a fall that readers of films would see"}
+    study = parse_study(tiny(**two, **margin, analysis__primary={**declared, "test_set": "hospital_b"}))
     assert main_endpoint(study, "other") == MainEndpoint("auroc", "macro", "hospital_a")
     assert main_endpoint(study, "cnn") == MainEndpoint("f1", "opacity", "hospital_b", "supplemented", 100)
     assert main_endpoint(parse_study(tiny(**masks)), "net") == MainEndpoint("dice", "macro", "hospital_a")

@@ -149,7 +149,7 @@ def test_a_pair_is_shown_with_the_real_image_behind_it(tmp_path: Path) -> None:
     job = figures_job(make_run(tmp_path, "polyps"), pools=pools)
     draw_figures.draw_figures(job)
     sheets = {entry["file"]: entry for entry in read_json(job.outputs[0])["figures"] if entry["section"] == "samples"}
-    assert "the real parent image, in which the region was drawn anew" in sheets["sample_sheet-pairs-0.svg"]["caption"]
+    assert "the real parent image, in which the region was drawn, with" in sheets["sample_sheet-pairs-0.svg"]["caption"]
     assert "parent" in (job.outputs[0].parent / "sample_sheet-pairs-0.svg").read_text()
 
 

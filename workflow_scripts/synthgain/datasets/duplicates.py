@@ -1,7 +1,9 @@
-"""Exact and near duplicates: correlation of small zero-mean copies, judged against pairs of different patients.
+"""Exact and near duplicates: correlation of small zero-mean copies, judged against each image's own further neighbours.
 
 A plain 64-bit perceptual hash chains chest films into one group, since all chests look alike; what counts as *too*
-alike must be measured on the set itself.
+alike must be measured on the set itself, and on each image: a common pose has nearer neighbours than a rare one.
+Twins are the nearest neighbours of an image, so that its further ones, from the fourth or the sixteenth on, say what an
+unrelated image comes to, in a set without twins as in one where most images have some.
 """
 
 from dataclasses import dataclass
@@ -10,16 +12,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.stats import gumbel_r
 
 SIDE = 32  # small copies of 32 × 32: fine enough to tell films of one chest apart
 BLOCK = 1024  # rows per matrix product: 1024 × N float32 at a time
-FALSE_ALARMS = 0.05  # expected number of unrelated images per set above the threshold
-MIN_IMAGES = 50  # below this the quartiles say nothing about the tail: exact duplicates only
+FALSE_ALARMS = 0.05  # expected number of unrelated images per set above their limit
+MIN_IMAGES = 50  # below this the neighbours say nothing about the tail: exact duplicates only
+# (m, K): twins are looked for among the m - 1 nearest, the spacings of neighbours m to K say how similarity falls off.
+# The first is sharper, the second also sees series of frames, in which an image has up to 15 twins.
+TAILS = ((4, 20), (16, 48))
 
 
 class NearPair(NamedTuple):
-    """Two row positions (first < second), their correlation, and whether each is the other's nearest neighbour."""
+    """Two row positions (first < second), their correlation, and whether it passes the limits of both."""
 
     first: int
     second: int
@@ -31,7 +35,7 @@ class NearPair(NamedTuple):
 class NearPairs:
     """Near duplicates of different patients within one set.
 
-    threshold: correlation above which a pair counts, None where it cannot be calibrated.
+    threshold: correlation above which a pair counts for nine images in ten, None where it cannot be calibrated.
     """
 
     threshold: float | None
@@ -75,40 +79,57 @@ def nearest(
     return best, index
 
 
-def calibrated_threshold(similarities: np.ndarray) -> float | None:
-    """Return the correlation that the nearest *unrelated* image passes in FALSE_ALARMS of such sets, or None.
+def limits_of(similarities: np.ndarray) -> np.ndarray:
+    """Return (N,) the correlation above which a neighbour of each image is no unrelated one.
 
-    `similarities`: each image's highest correlation with an image of another patient. The largest of many similarities
-    follows a Gumbel law (Fisher–Tippett); it is fitted to Fisher's z by its quartiles, which a few true duplicates
-    do not move.
+    similarities: (N, K) of each image's nearest neighbours, falling. Of many unrelated neighbours the k-th and the next
+    one lie Exp(scale / k) apart in Fisher's z (Renyi 1953, for tails of Gumbel's kind), so that the nearest is the m-th
+    plus a sum of such spacings: above it by more than scale · log(m / p) with a probability of about p. The scale is
+    the median spacing of the neighbours beyond the m-th. FALSE_ALARMS is shared by the images and the two TAILS.
     """
-    known = similarities[similarities > -1]
-    if len(known) < MIN_IMAGES:
-        return None
-    z = np.arctanh(np.clip(known.astype(np.float64), -1, 1 - 1e-7))
-    low, high = np.quantile(z, [0.25, 0.75])
-    unit_low, unit_high = gumbel_r.ppf([0.25, 0.75])
-    scale = (high - low) / (unit_high - unit_low)
-    if scale <= 0:
-        return None
-    location = low - scale * unit_low
-    return float(np.tanh(location + scale * gumbel_r.isf(FALSE_ALARMS / len(known))))
+    z = np.arctanh(np.clip(similarities.astype(np.float64), -1, 1 - 1e-7))
+    found = np.full(len(z), np.inf)
+    for first, last in TAILS:
+        if last <= z.shape[1]:
+            spacings = [k * (z[:, k - 1] - z[:, k]) for k in range(first, last)]
+            scale = float(np.median(np.concatenate(spacings))) / np.log(2)
+            alarm = FALSE_ALARMS / (len(TAILS) * len(z))
+            found = np.minimum(found, z[:, first - 1] + scale * np.log(first / alarm))
+    return np.asarray(np.tanh(found))
 
 
 def near_pairs(images: np.ndarray, patients: pd.Series, hashes: pd.Series) -> NearPairs:
     """Find near duplicates among images of different patients that are not equal pixel by pixel."""
-    copies = small_copies(images)
     groups = exact_groups(patients, hashes)
-    best, index = nearest(copies, copies, groups, groups)
-    threshold = calibrated_threshold(best)
-    if threshold is None:
+    if len(images) < MIN_IMAGES:
         return NearPairs(None, [])
-    found = set()
-    for row in np.flatnonzero(best > threshold):
-        other = int(index[row])
-        first, second = sorted((int(row), other))
-        found.add(NearPair(first, second, float(best[row]), bool(index[other] == row)))
-    return NearPairs(threshold, sorted(found))
+    values, rows = nearest_many(small_copies(images), groups, min(TAILS[-1][1], len(images) - 1))
+    limits = limits_of(values)
+    found: dict[tuple[int, int], NearPair] = {}
+    for row, place in zip(*np.nonzero(values > limits[:, None]), strict=True):
+        other, value = int(rows[row, place]), float(values[row, place])
+        pair = (min(int(row), other), max(int(row), other))
+        found[pair] = NearPair(*pair, value, bool(value > limits[other]))
+    usual = float(np.quantile(limits, 0.9))
+    return NearPairs(usual, sorted(found.values()))
+
+
+def nearest_many(copies: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each of (N, D) the `count` highest correlations with rows of other groups, falling, and these rows.
+
+    Where there are fewer, -1.
+    """
+    values = np.full((len(copies), count), -1, np.float32)
+    rows = np.full((len(copies), count), -1, np.int64)
+    for start in range(0, len(copies), BLOCK):
+        similar = copies[start : start + BLOCK] @ copies.T
+        similar[groups[start : start + BLOCK, None] == groups[None, :]] = -1
+        top = np.argpartition(similar, -count, axis=1)[:, -count:]
+        value = np.take_along_axis(similar, top, axis=1)
+        order = np.argsort(-value, axis=1, kind="stable")
+        values[start : start + BLOCK] = np.take_along_axis(value, order, axis=1)
+        rows[start : start + BLOCK] = np.take_along_axis(top, order, axis=1)
+    return values, rows
 
 
 def exact_groups(patients: pd.Series, hashes: pd.Series, pairs: list[tuple[int, int]] | None = None) -> np.ndarray:

@@ -60,14 +60,8 @@ def contrasts(fractions: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray, n
 
 def times_real(doublings: float, at: float) -> float:
     """Fraction of the real patients after some doublings of `at`; infinite above MOST, for no number holds them."""
-    most, reached = float(np.log2(MOST)), float(np.log2(at) + doublings)
-    return (
-        float("inf")
-        if reached > most
-        else float(np.exp2(np.fmax(reached, -most)))
-        if not np.isnan(reached)
-        else reached
-    )
+    reached = float(np.log2(at) + doublings)
+    return float("inf") if reached > np.log2(MOST) else float(np.exp2(reached))
 
 
 def real_equivalents(
