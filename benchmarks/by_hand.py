@@ -64,7 +64,7 @@ def run_study(spec: Spec) -> dict[str, Any]:
         drawn = folder / f"synthetic-{ratio}"
         wanted = count * ratio // 100
         if wanted:
-            stock.draw_pngs(network, wanted, spec.sampling_steps, drawn, spec.sampling_batch, "dpmpp_2m")
+            stock.draw_pngs(network, wanted, spec.sampling_steps, drawn, spec.size, spec.sampling_batch, "dpmpp_2m")
         folders = [folder / "train", drawn] if wanted else [folder / "train"]
         truth = np.concatenate([labels["train"], np.resize(labels["train"], wanted)])
         aurocs = []

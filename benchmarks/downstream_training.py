@@ -17,8 +17,9 @@ from torchvision import transforms
 from synthgain.device import chosen_device
 from synthgain.downstream.augmentation import STANDARD, augmentation_of
 from synthgain.downstream.cell import read_cell
+from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.prediction import build_network
-from synthgain.downstream.training import Recipe, Trainer
+from synthgain.downstream.training import Trainer
 
 REACH = 6.0
 WORKERS = 2
@@ -36,8 +37,8 @@ def measure(options: Options) -> Row:
         cell = read_cell(job)
         data, validation = cell.build(job, 0)
         images = data.store.gather(np.arange(len(data.store)))
-        size, recipe = images.shape[1], Recipe.of(cell.model)
-        new = partial(build_network, cell.model["network"], 1, 1, size, "bench")
+        size, recipe = images.shape[1], cell.model
+        new = partial(build_network, recipe.network, 1, 1, size, "bench")
         augmentation = augmentation_of("standard", {}, "bench")
         trainer = Trainer(new(), cell.task, data, validation, recipe, augmentation, 0, device, "bench")
         stock.write_pngs(images, Path(pngs))
@@ -69,7 +70,9 @@ def _steps(trainer: Trainer, steps: int) -> None:
 class StockTraining:
     """The same network, optimiser and augmentation on PNG files: a DataLoader with two persistent workers."""
 
-    def __init__(self, network: torch.nn.Module, pngs: Path, labels: np.ndarray, size: int, recipe: Recipe) -> None:
+    def __init__(
+        self, network: torch.nn.Module, pngs: Path, labels: np.ndarray, size: int, recipe: TrainingModel
+    ) -> None:
         shift, zoom = (STANDARD.translation,) * 2, (1 - STANDARD.scale, 1 + STANDARD.scale)
         bilinear = transforms.InterpolationMode.BILINEAR
         chain = stock.to_tensor(

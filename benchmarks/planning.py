@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-REPLICATES, SMALL_REPLICATES = 830, 40  # with one replicate a job: about 24 jobs each
+REPLICATES, SMALL_REPLICATES = 715, 36  # with one replicate a job and two models: 28 jobs each
 DRY_RUN_SECONDS, DRY_RUN_BYTES, SNAKEFILE_SECONDS = 60.0, 1e9, 1.0
 
 INSIDE = """
@@ -36,12 +36,13 @@ print(json.dumps({"imports": imported - start, "open": opened - imported,
 
 
 def measure(options: Any) -> Any:
-    """Time a dry run of the default study with so many replicates, one a job (small: a twentieth of it)."""
+    """Time a dry run of the default study with a second model and so many replicates (small: a twentieth of them)."""
     from measure import Row
     from study_jobs import default_study
 
     count = SMALL_REPLICATES if options.small else REPLICATES
     config = default_study(replicates__count=count, replicates__per_job=1)
+    config["models"]["second"] = dict(config["models"]["cnn"])
     with TemporaryDirectory() as name:
         folder = Path(name)
         study = folder / "study.yaml"

@@ -8,7 +8,11 @@ RATIOS = tuple(range(100, 1001, 100))
 
 def measure(options: Options) -> Row:
     """Count the rows of all planned shards of a study with ten ratios; N is the number of training images."""
-    config = default_study(arms__supplemented__ratios=list(RATIOS), arms__synthetic_only__ratios=list(RATIOS))
+    config = default_study(
+        pools__drawn__replicas=RATIOS[-1] // 100,
+        arms__supplemented__ratios=list(RATIOS),
+        arms__synthetic_only__ratios=list(RATIOS),
+    )
     with study_jobs(config) as jobs:
         jobs.planner.job("write_report")
         shards = [job for job in jobs.planner.jobs() if job.rule == "draw_pool_shard"]

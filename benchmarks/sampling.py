@@ -17,7 +17,7 @@ from synthgain.networks.unet import condition_dimension, evaluate
 from synthgain.pools.options import Sampling
 from synthgain.pools.sampling import FinishedBatches, draw_rows
 
-STEPS, BATCH = 12, 64  # those of the default study
+STEPS, BATCH = 12, 64  # as few steps as `accepted_quality` accepts; the batch that pools are drawn in
 BATCHES = {"cpu": 2, "cuda": 8}  # a repeat
 REACH, MATMUL_REACH = 1.2, 0.8
 
@@ -28,6 +28,7 @@ def measure(options: Options) -> Row:
     count = BATCH * (1 if options.small else BATCHES[device.type])
     study = default_study(options.size, generators__ddpm__training={"steps": 1, "batch_size": 8})
     with study_jobs(study) as jobs:
+        size = jobs.planner.study.image.size
         folder = jobs.make("train_generator", generator="ddpm", index=0).parent
         table = read_image_set(jobs.run / "datasets/hospital_a").table.iloc[:count].reset_index(drop=True)
         eager = load_generator(folder, None, device)
@@ -37,7 +38,7 @@ def measure(options: Options) -> Row:
             pieces["compiled"] = lambda: _draw(compiled, table, "always")
         network = stock.stock_network(eager.network).eval().to(device)
         with TemporaryDirectory() as pngs:
-            pieces["stock"] = lambda: stock.draw_pngs(network, count, STEPS, Path(pngs))
+            pieces["stock"] = lambda: stock.draw_pngs(network, count, STEPS, Path(pngs), size)
             pieces["matmul"] = multiply_matrices(device)
             times = interleaved(pieces, 2 if options.small else 5)
         flops = _flops_of_image(eager) * count * STEPS
@@ -55,7 +56,6 @@ def measure(options: Options) -> Row:
         "share_of_matmul_rate": share,
         "megaflop_per_evaluation": _flops_of_image(eager) / 1e6,
     }
-    size = jobs.planner.study.image.size
     note = f"{share:.0%} of the matmul rate: narrow convolutions and the group norms between them"
     return Row(
         "sampling", f"sampling, images/s, default network for {size} px, {STEPS} steps",

@@ -38,6 +38,11 @@ def stock_network(ours: Any) -> UNet2DModel:
     return UNet2DModel(**{**config, "class_embed_type": None})
 
 
+def patch_side(network: UNet2DModel, size: int) -> int:
+    """Return the side in px of the patches that a network for images of `size` px sees as channels (1: none)."""
+    return size // int(network.config["sample_size"])
+
+
 def write_pngs(images: np.ndarray, folder: Path, first: int = 0) -> None:
     """Write (N, H, W, 1) uint8 images as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,13 +51,19 @@ def write_pngs(images: np.ndarray, folder: Path, first: int = 0) -> None:
 
 
 def draw_pngs(
-    network: UNet2DModel, count: int, steps: int, folder: Path, batch: int = EVALUATION_BATCH, solver: str = "ddim"
+    network: UNet2DModel,
+    count: int,
+    steps: int,
+    folder: Path,
+    size: int,
+    batch: int = EVALUATION_BATCH,
+    solver: str = "ddim",
 ) -> None:
-    """Draw `count` images with the stock pipeline and its scheduler's defaults, and save them as PNG.
+    """Draw `count` grey images of `size` px with the stock pipeline and its scheduler's defaults, and save them as PNG.
 
     solver: ddim, or dpmpp_2m (in the unconditional pipeline, which takes any scheduler).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    patch = patch_side(network, size)
     pipeline: Any
     if solver == "ddim":
         pipeline = DDIMPipeline(network, DDIMScheduler(num_train_timesteps=TRAIN_TIMESTEPS))
@@ -60,9 +71,10 @@ def draw_pngs(
         pipeline = DDPMPipeline(network, DPMSolverMultistepScheduler(num_train_timesteps=TRAIN_TIMESTEPS))
     pipeline.set_progress_bar_config(disable=True)
     for first in range(0, count, batch):
-        drawn = pipeline(batch_size=min(batch, count - first), num_inference_steps=steps).images
-        for number, image in enumerate(drawn, start=first):
-            image.save(folder / f"{number:06d}.png")
+        wanted = min(batch, count - first)
+        drawn = torch.from_numpy(pipeline(batch_size=wanted, num_inference_steps=steps, output_type="np").images)
+        whole = functional.pixel_shuffle(drawn.permute(0, 3, 1, 2), patch).permute(0, 2, 3, 1)
+        write_pngs((whole * 255).round().to(torch.uint8).numpy(), folder, first)
 
 
 class PngFolder(Dataset[tuple[torch.Tensor, float]]):
@@ -99,6 +111,7 @@ class GeneratorLoop:
 
     def __init__(self, network: UNet2DModel, pngs: Path, count: int, size: int, batch: int, steps: int) -> None:
         self.accelerator = Accelerator(cpu=chosen_device().type == "cpu")
+        self.patch = patch_side(network, size)
         self.scheduler = DDPMScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
         optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=1e-2)
         data = PngFolder([pngs], np.zeros(count), to_tensor(size, transforms.CenterCrop(size)))
@@ -113,7 +126,7 @@ class GeneratorLoop:
         """Take `steps` optimiser steps."""
         self.network.train()
         for _ in range(steps):
-            clean, _ = next(self.batches)
+            clean = functional.pixel_unshuffle(next(self.batches)[0], self.patch)
             noise = torch.randn_like(clean)
             moments = torch.randint(0, TRAIN_TIMESTEPS, (len(clean),), device=clean.device).long()
             noisy = self.scheduler.add_noise(clean, noise, moments)

@@ -96,7 +96,8 @@ def written_spec(jobs: StudyJobs, size: dict[str, Any], folder: Path) -> by_hand
         labels = images.table[model.targets[0]].iloc[rows].astype(int).tolist()
         (folder / part / "labels.json").write_text(json.dumps(labels))
     side, sampling = jobs.planner.study.image.size, jobs.planner.study.pools["drawn"].sampling
-    network = stock.stock_network(build({"attention_resolutions": []}, side, 1))
+    planned = jobs.planner.job("train_generator", generator="ddpm", index=0)
+    network = stock.stock_network(build(planned.slice["network"]["options"], side, 1))
     config = {key: value for key, value in dict(network.config).items() if not key.startswith("_")}
     return by_hand.Spec(
         str(folder), config, generator.training.steps, generator.training.batch_size,

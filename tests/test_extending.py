@@ -189,7 +189,8 @@ def study_of_a_task() -> dict:
     model = {"task": "coarse", "structures": ["lungs"], "steps": 2, "batch_size": 4, "validate_every": 2}
     arms = {"real": {"real": "hospital_a"}, "real_strong": {"real": "hospital_a", "augmentation": "strong"}}
     changes = {"study": "outlines", "generators": {}, "pools": {}, "models": {"cnn": model}, "arms": arms}
-    return tiny(**changes, analysis__primary=primary)
+    margin = {"analysis__margin": 0.1, "analysis__margin_reason": "a toy's"}
+    return tiny(**changes, analysis__primary=primary, **margin)
 
 
 OUTPUTS = [

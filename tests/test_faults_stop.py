@@ -45,6 +45,7 @@ def test_what_was_finished_is_taken_over_when_its_manifest_is_gone(tmp_path: Pat
     """Snakemake deletes the output of a job whose end it did not see; nothing is computed again for that."""
     run = tmp_path / "run"
     shard, generator = shard_job(run), generator_job(run, steps=2, patients=80)
+    finish("train_generator", generator)  # trained by `shard_job` in this process, which seals nothing
     finish("draw_pool_shard", shard)
     for script, job in (("draw_pool_shard", shard), ("train_generator", generator)):
         before = job.outputs[0].read_bytes()

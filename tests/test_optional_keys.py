@@ -115,6 +115,8 @@ MASKS = {
     "pools__agreeing": {"of": "drawn", "filter": {"scores": "mask_agreement", "column": "dice", "quantile": 0.5}},
     "models__cnn": {"task": "segmentation", "structures": ["lungs"], "network": "unet", "steps": 4, "window": 16},
     "analysis__primary__metric": "dice",
+    "analysis__margin": 0.03,
+    "analysis__margin_reason": "less than two readers differ by",
 }  # fmt: skip
 STUDIES = {"classes": tiny(**CLASSES), "masks": tiny(**MASKS)}
 

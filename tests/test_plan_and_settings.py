@@ -19,6 +19,7 @@ from synthgain.runtime.files import read_manifest, sha256_file, write_json
 from synthgain.runtime.settings import settings
 from synthgain.study.session import LONGEST_PARAMETER, Session
 from synthgain.study.stages.table import STAGES
+from synthgain.study.wildcards import wildcards_of_stages
 
 ROOT = Path(__file__).parent.parent
 MEDMNIST = {"adapter": "medmnist", "name": "pneumoniamnist"}
@@ -206,8 +207,11 @@ def test_every_planned_job_is_known() -> None:
     plan.expected()
     planned = plan.planners["tiny"].jobs()
     assert len(planned) > 50
+    values = wildcards_of_stages()
     for job in planned:
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(STAGES[job.rule].output))
+        pattern = re.sub(
+            r"\\{(\w+)\\}", lambda name: f"(?P<{name[1]}>{values[name[1]]})", re.escape(STAGES[job.rule].output)
+        )
         found = re.fullmatch(pattern, job.output)
         assert found is not None
         plan.parameter(job.rule, run="tiny", **found.groupdict())

@@ -66,7 +66,13 @@ def test_the_hash_covers_the_whole_study(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_what_only_readers_read_and_where_it_runs_are_not_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     before = planner(monkeypatch).job("write_protocol")
     after = planner(
-        monkeypatch, description="new", arms__real__description="new", compute={"downstream_threads": 2}
+        monkeypatch,
+        description="new",
+        arms__real__description="new",
+        compute={"downstream_threads": 2},
+        generators__ddpm__training__log_every=3,
+        pools__drawn__shards=5,
+        replicates__per_job=1,
     ).job("write_protocol")
     assert after.identity == before.identity
 

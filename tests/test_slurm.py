@@ -26,6 +26,7 @@ from studies import tiny
 from workshop import Workshop, new_workshop
 
 from synthgain.runtime.files import read_table
+from synthgain.runtime.seals import is_as_marked
 
 pytestmark = pytest.mark.slurm
 
@@ -331,7 +332,8 @@ def test_ctrl_c_cancels_and_a_second_call_finishes(story: Story) -> None:
     assert story.left_after_first == ""
     assert story.of("train_generator")["state"].iloc[0] == "CANCELLED"
     assert story.resumed["Ctrl-C"] > 0
-    assert "\n</html>" in (story.shop.folder / "results/tiny/report.html").read_text()  # its seal follows
+    report = story.shop.folder / "results/tiny/report.html"
+    assert is_as_marked(report, report.read_bytes()), "it was sealed after its last byte"
     assert "Nothing to be done" in story.after
 
 

@@ -139,9 +139,13 @@ def test_images_with_masks_are_segmented(start: Any, tmp_path: Path) -> None:
     for i in range(10):
         (tmp_path / "polyps/Masks").mkdir(exist_ok=True)
         Image.fromarray((np.eye(36, 40) * 255).astype(np.uint8)).save(tmp_path / f"polyps/Masks/{i}.png")
-    study = parse_study(parse_yaml(start("polyps")[0]))
+    text = start("polyps")[0]
+    study = parse_study(parse_yaml(text))
     assert study.image.channels == 3
     assert study.models["segmenter"].structures == ["structure"]
+    assert "# ? analysis.margin: which difference of Dice is too small to matter" in text, (
+        "only AUROC has a usual margin"
+    )
 
 
 def test_hugging_face_metadata_are_read_as_such(start: Any, tmp_path: Path) -> None:

@@ -18,9 +18,20 @@ from workshop import Workshop
 import prepare_dataset as prepare_script
 import verify_results
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_json, read_manifest, read_table, write_json, write_manifest, write_table
+from synthgain.runtime.files import (
+    SEAL,
+    read_json,
+    read_manifest,
+    read_table,
+    seal_of,
+    write_json,
+    write_manifest,
+    write_table,
+)
 from synthgain.runtime.inputs import Input, Inputs, NamedInputs
-from synthgain.runtime.seals import Sealing, changed_page, is_as_marked
+from synthgain.runtime.ledger import Mark, append
+from synthgain.runtime.protocols import page_of, write_protocol
+from synthgain.runtime.seals import Sealing, changed_page, is_as_marked, write_sealed_page
 from synthgain.runtime.verification import NOT_COMPARED, Compared, compare_run
 
 PLAN = {
@@ -144,6 +155,55 @@ def test_a_file_added_is_named_and_a_result_of_another_config_is_told_apart(run:
     assert "statistics/older" in verify_results.not_covered(compared)
     (run / "statistics" / "older" / "x.csv").write_text("")
     assert len(found(run)) == 1
+
+
+def test_protocols_their_pages_and_the_ledger_are_compared(run: Path) -> None:
+    for steps in (1, 2):
+        content: Any = {"study": {"steps": steps}, "data": {}, "code": {}, "declared": {}}
+        protocol = write_protocol(run, content, 0, [Mark(0, append(run, {"look": steps}).hash)])
+        write_sealed_page(page_of(run, steps), "<html></html>\n", protocol.sha256)
+    receipt = run / "protocol" / "receipt.json"
+    plan = PLAN | {"protocol/receipt.json": "id-protocol"}
+    sealed_as = {"protocol": 2, "sha256": protocol.sha256}
+    receipt.parent.mkdir()
+    sealing = Sealing([receipt], "id-protocol", Inputs({}))
+    write_manifest(receipt, "id-protocol", [], **sealed_as)
+    sealing.finish()
+    assert compare_run(run, plan).differences == []
+    kept = [run / "ledger.jsonl", *run.glob("protocol-*")]
+    assert len(kept) == 5
+    assert set(kept) <= compare_run(run, plan).files
+    for path in kept:
+        before = path.read_bytes()
+        middle = len(before) // 2
+        for after in (before[:middle] + bytes([before[middle] ^ 1]) + before[middle + 1 :], None):
+            path.unlink() if after is None else path.write_bytes(after)
+            assert any(str(path) in line for line in compare_run(run, plan).differences), path
+            path.write_bytes(before)
+
+
+def test_every_file_of_a_reader_kit_is_compared(run: Path) -> None:
+    folder, receipt = run / "reader_kit-panel-0123", run / "readers" / "panel" / "kit.json"
+    facts: dict[str, Any] = {"kit": "k", "panel": "panel"}
+    folder.mkdir()
+    receipt.parent.mkdir(parents=True)
+    (folder / "panel-reader_1.html").write_text("<html></html>\n")
+    manifest = write_manifest(folder / "kit.json", "k", ["panel-reader_1.html"], **facts)
+    write_json(folder / "kit.json", {**manifest, SEAL: seal_of(manifest)})
+    plan = PLAN | {"readers/panel/kit.json": "id-kit"}
+    sealing = Sealing([receipt], "id-kit", Inputs({}))
+    write_manifest(receipt, "id-kit", [], folder=folder.name, **facts)
+    sealing.finish()
+    assert compare_run(run, plan).differences == []
+    for path in folder.iterdir():
+        before = path.read_bytes()
+        middle = len(before) // 2
+        for after in (before[:middle] + bytes([before[middle] ^ 1]) + before[middle + 1 :], None):
+            path.unlink() if after is None else path.write_bytes(after)
+            assert any(str(folder) in line for line in compare_run(run, plan).differences), path
+            path.write_bytes(before)
+    (folder / "more.html").write_text("")
+    assert any("more.html" in line for line in compare_run(run, plan).differences)
 
 
 def test_two_runs_of_one_study_are_compared_apart(run: Path) -> None:

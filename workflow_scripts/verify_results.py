@@ -99,7 +99,7 @@ def _read(source: Mapping[str, Any]) -> Prepared | str:
 
 def not_covered(found: Compared) -> str:
     """Return in words what the comparison leaves out."""
-    parts = [f"beside the results {', '.join(name.rstrip('*') for name in NOT_COMPARED)}"]
+    parts = [f"beside the results {', '.join(NOT_COMPARED)}"]
     if found.stale:
         names = ", ".join(map(str, found.stale[:SHOWN]))
         more = f" and {len(found.stale) - SHOWN} more" if len(found.stale) > SHOWN else ""

@@ -12,10 +12,11 @@ from typing import Any
 
 from synthgain.report.protocol_page import protocol_page, said_of
 from synthgain.runtime.command import Job, logger, run_script
-from synthgain.runtime.files import write_manifest, write_text
+from synthgain.runtime.files import write_manifest
 from synthgain.runtime.ledger import read_ledger
-from synthgain.runtime.protocols import marks_of, path_of
+from synthgain.runtime.protocols import marks_of, page_of, read_protocols
 from synthgain.runtime.protocols import write_protocol as written
+from synthgain.runtime.seals import write_sealed_page
 from synthgain.seeds import random_generator
 from synthgain.speed.documents import SizeSource
 from synthgain.speed.sizes import dataset_sizes
@@ -32,11 +33,13 @@ def write_protocol(job: Job) -> None:
     entries = read_ledger(job.run).entries
     marks = list({mark.hash: mark for _, mark in marks_of(job.run)}.values())
     protocol = written(job.run, content, results, marks)
-    page = path_of(job.run, protocol.number).with_suffix(".html")
-    if not page.exists():
-        write_text(page, protocol_page(protocol))
-        logger.info("protocol %d of %s: %s", protocol.number, job.slice["run"], page)
-        if entries:
+    for kept in read_protocols(job.run)[0]:  # an older one's page, too, where it was taken away
+        page = page_of(job.run, kept.number)
+        if page.exists():
+            continue
+        write_sealed_page(page, protocol_page(kept), kept.sha256)
+        logger.info("protocol %d of %s: %s", kept.number, job.slice["run"], page)
+        if entries and kept.number == protocol.number:
             logger.info("it was written after %d lines of the ledger: what differs is a deviation", len(entries))
     write_manifest(job.outputs[0], job.identity, [], protocol=protocol.number, sha256=protocol.sha256)
 

@@ -4,10 +4,10 @@ import numpy as np
 
 from synthgain.data.image_set import ImageStore, job_dataset
 from synthgain.data.replicas import read_replicas
-from synthgain.readers.kit import FACTS, Shown, kit_folder, write_kit
+from synthgain.readers.kit import Shown, kit_folder, read_facts, write_kit
 from synthgain.readers.options import Panel
 from synthgain.runtime.command import Job, logger, run_script
-from synthgain.runtime.files import digest, read_json, write_manifest
+from synthgain.runtime.files import digest, write_manifest
 
 
 def write_reader_kit(job: Job) -> None:
@@ -21,7 +21,7 @@ def write_reader_kit(job: Job) -> None:
         job.run, name, digest({"config": job.slice["config"], "shown": shown, "seed": job.slice["seed"]})
     )
     if folder.exists():
-        facts = read_json(folder / FACTS)
+        facts = read_facts(folder)
     else:
         facts = write_kit(folder, name, panel, real, pools, job.slice["seed"])
         logger.info("[%s] %d pages in %s: send each reader theirs, keep the rest", name, len(facts["pages"]), folder)

@@ -39,8 +39,7 @@ class MeanImage:
 
 
 def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> MeanImage:
-    manifest, parts = saved_parts(folder, snapshot, ("network", "condition_encoder"))
+    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder"))
     encoder = ConditionEncoder.from_pretrained(parts / "condition_encoder", local_files_only=True)
     mean = load_file(parts / "network" / "mean.safetensors")["mean"]
-    shape, channels = tuple(manifest["image_shape"]), manifest["image_channels"]
-    return MeanImage(nn.Identity(), encoder, mean, shape, torch.device(device), channels)
+    return MeanImage(nn.Identity(), encoder, mean, saved.image_shape, torch.device(device), saved.drawn_channels)

@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic.main import IncEx
 from pydantic_core import ErrorDetails
 
 from synthgain.runtime.errors import SynthGainError
@@ -109,7 +110,7 @@ class Entry(BaseModel):
     def dump(
         self,
         include: set[str] | None = None,
-        exclude: set[str] | None = None,
+        exclude: IncEx | None = None,
         mode: Literal["python", "json"] = "python",
         by_alias: bool = False,
         exclude_none: bool = False,

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,17 @@ from synthgain.readers.options import Panel
 from synthgain.readers.questions import SECOND, questions_of
 from synthgain.readers.sealing import chain_start, commitment, item_id, reader_token
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import atomic_folder, read_json, read_table, write_json, write_table, write_text
+from synthgain.runtime.files import (
+    SEAL,
+    atomic_folder,
+    read_json,
+    read_table,
+    seal_of,
+    write_json,
+    write_manifest,
+    write_table,
+    write_text,
+)
 from synthgain.seeds import random_generator
 
 TEMPLATE = Path(__file__).parent / "templates" / "kit.html"
@@ -117,13 +127,21 @@ def write_kit(
             "readers": {reader: len(phases["1"] or phases["2"]) for reader, phases in orders.items()},
             "pages": pages,
         }
-        write_json(made / FACTS, facts)
+        # The kit's own manifest: no job seals it, since it is no rule's output.
+        manifest = write_manifest(made / FACTS, kit, [KEY, SECRET, *pages.values()], **facts)
+        write_json(made / FACTS, {**manifest, SEAL: seal_of(manifest)})
     return facts
+
+
+def read_facts(folder: Path) -> KitFacts:
+    """Return what may be told of a kit."""
+    manifest = read_json(folder / FACTS)
+    return cast("KitFacts", {key: manifest[key] for key in KitFacts.__required_keys__})
 
 
 def read_kit(folder: Path) -> tuple[KitFacts, Secret, pd.DataFrame]:
     """Return a kit's facts, secret and key. SynthGainError where the key is not the one that was sealed."""
-    facts: KitFacts = read_json(folder / FACTS)
+    facts = read_facts(folder)
     secret: Secret = read_json(folder / SECRET)
     key = read_table(folder / KEY)
     if commitment((folder / KEY).read_bytes(), secret["nonce"]) != facts["key_sha256"]:

@@ -133,13 +133,18 @@ class Protocol:
 
 
 def path_of(folder: Path, number: int) -> Path:
-    """Return the file of a protocol of a run; its page has the same name."""
+    """Return the file of a protocol of a run."""
     return folder / f"protocol-{number}.json"
+
+
+def page_of(folder: Path, number: int) -> Path:
+    """Return the page of a protocol of a run."""
+    return path_of(folder, number).with_suffix(".html")
 
 
 def read_protocols(folder: Path) -> tuple[list[Protocol], list[str]]:
     """Return a run's protocols by number, and what is wrong with their files: changed, damaged, gone."""
-    found, problems, numbers = [], [], _numbers(folder)
+    found, problems, numbers = [], [], numbers_of(folder)
     for number in range(1, max(numbers, default=0) + 1):
         path = path_of(folder, number)
         if number not in numbers:
@@ -164,7 +169,7 @@ def read_protocols(folder: Path) -> tuple[list[Protocol], list[str]]:
 def write_protocol(folder: Path, content: Content, results: int, marks: list[Mark]) -> Protocol:
     """Write a run's next protocol, or return the last one where that has the same study, data and code."""
     found, _ = read_protocols(folder)
-    numbers = _numbers(folder)
+    numbers = numbers_of(folder)
     number = max(numbers, default=0) + 1
     fields: _File = {
         "protocol": number,
@@ -200,7 +205,8 @@ def tampered(folder: Path) -> list[str]:
     return [*read_protocols(folder)[1], *read_ledger(folder, marks_of(folder)).problems]
 
 
-def _numbers(folder: Path) -> list[int]:
+def numbers_of(folder: Path) -> list[int]:
+    """Return the numbers of a run's protocols, whatever their files hold."""
     return [int(match[1]) for path in folder.glob("protocol-*.json") if (match := _FILE.fullmatch(path.name))]
 
 

@@ -130,6 +130,12 @@ def with_mark(path: Path, content: bytes, identity: str, made_from: dict[str, st
     return plain + b"<!-- SynthGain " + mark + b" -->\n"
 
 
+def write_sealed_page(path: Path, text: str, identity: str) -> None:
+    """Write a page that is no job's first output with its mark, so that what is changed in it is seen."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(with_mark(path, text.encode(), identity, {}))
+
+
 def changed_page(path: Path, content: bytes) -> bytes:
     """Return a page that was written again on purpose with its mark made anew; without one where it had none."""
     facts = mark_of(path, path.read_bytes())

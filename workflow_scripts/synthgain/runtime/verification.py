@@ -3,16 +3,25 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import SEAL, Listed, check_file, identity_of, read_json, read_manifest, read_table
-from synthgain.runtime.protocols import tampered
+from synthgain.runtime.files import (
+    SEAL,
+    Listed,
+    changed_keys,
+    check_file,
+    identity_of,
+    read_json,
+    read_manifest,
+    read_table,
+)
+from synthgain.runtime.ledger import NAME as LEDGER
+from synthgain.runtime.protocols import numbers_of, page_of, path_of, read_protocols, tampered
 from synthgain.runtime.seals import MADE_FROM, is_as_marked, link, mark_of, owns_folder
 
-# Beside the results: what jobs keep on their way, measure of the machine, or chain by themselves.
-NOT_COMPARED = ("state", "logs", "benchmarks", "forecast", "accepted.json", "protocol*", "ledger.jsonl", "reader_kit*")
+# Beside the results: what jobs keep on their way or measure of the machine, and what was accepted.
+NOT_COMPARED = ("state", "logs", "benchmarks", "forecast", "accepted.json")
 UNSEALED = "has no seal, so that changes in it cannot be seen; delete it and run snakemake again"
 RECEIPT = "receipt"  # an empty file for which others wait
 SHOWN = 5  # names in a line of what is not covered
@@ -40,8 +49,9 @@ def compare_run(run: Path, identities: Mapping[str, str], others: frozenset[Path
     for relative, identity in sorted(identities.items()):
         found.files.add(run / relative)
         found.differences += _result(run, run / relative, identity, found.files)
+    _protocols_and_ledger(run, found)
+    _kits(run, found)
     _look_for_more(run, found, others)
-    found.differences += tampered(run)
     return found
 
 
@@ -92,6 +102,57 @@ def _page(run: Path, path: Path, identity: str) -> list[str]:
     return _origins(run, path, mark["made_from"])
 
 
+def _protocols_and_ledger(run: Path, found: Compared) -> None:
+    """Compare what no rule declares and none deletes: protocols and the ledger by their own chain, pages by seals."""
+    found.differences += tampered(run)
+    protocols, _ = read_protocols(run)
+    for protocol in protocols:
+        page = page_of(run, protocol.number)
+        found.files |= {path_of(run, protocol.number), page}
+        again = f"delete it and {run / 'protocol' / 'receipt.json'}, and run snakemake again"
+        found.differences += [f"{line.partition(';')[0]}; {again}" for line in _page(run, page, protocol.sha256)]
+    damaged = {path_of(run, number) for number in numbers_of(run)} - found.files
+    found.files |= {*damaged, *(path.with_suffix(".html") for path in damaged)}  # named by `tampered`
+    if (run / LEDGER).exists():
+        found.files.add(run / LEDGER)
+    receipt = run / "protocol" / "receipt.json"
+    try:
+        named = read_json(receipt) if receipt.exists() else None
+        if named is not None and named["sha256"] not in {protocol.sha256 for protocol in protocols}:
+            path = path_of(run, named["protocol"])
+            found.differences.append(f"{path}: gone, or not the one that {receipt} names; take it from a copy")
+    except (SynthGainError, KeyError, TypeError):  # said before
+        return
+
+
+def _kits(run: Path, found: Compared) -> None:
+    """Compare reader kits, of which readers may hold pages: each by its own manifest, and those that are named."""
+    for path in sorted(run.glob("reader_kit-*/kit.json")):
+        found.files.add(path)
+        try:
+            kit = read_json(path)
+            changed = changed_keys(kit) if SEAL in kit else ["it has no seal"]
+            listed = dict(kit.get("files", {}))
+            found.files |= {path.parent / name for name in listed}
+            lines = [line for name, facts in listed.items() for line in _listed(path.parent, name, facts)]
+        except (SynthGainError, AttributeError, TypeError, KeyError, ValueError):
+            changed, lines = ["it cannot be read"], []
+        if changed:
+            lines.append(f"{path}: changed since the kit was made ({', '.join(changed)})")
+        found.differences += [
+            f"{line.partition(';')[0]}; readers may hold this kit: take it from a copy" for line in lines
+        ]
+    for receipt in sorted(run.glob("readers/*/kit.json")):
+        try:
+            kit = read_json(receipt)
+            named = run / kit["folder"] / "kit.json"
+            same = named.exists() and read_json(named)["kit"] == kit["kit"]
+        except (SynthGainError, KeyError, TypeError):  # said before
+            continue
+        if not same:
+            found.differences.append(f"{named.parent}: gone, or not the kit that {receipt} names; take it from a copy")
+
+
 def _origins(run: Path, path: Path, made_from: Mapping[str, str]) -> list[str]:
     compared = [name for name in made_from if not _beside(name.partition("/")[0]) and (run / name).exists()]
     other = [name for name in compared if link(run / name) != made_from[name]]
@@ -123,7 +184,7 @@ def _files(run: Path, others: frozenset[Path]) -> Iterator[Path]:
 
 
 def _beside(name: str) -> bool:
-    return any(fnmatch(name, kept) for kept in NOT_COMPARED)
+    return name in NOT_COMPARED
 
 
 def _of_another_config(run: Path, path: Path, known: dict[Path, frozenset[str] | None]) -> bool:

@@ -84,8 +84,16 @@ def study_text(starter: Starter, sizes: Sizes) -> str:
         "replicates: {count: 5}",
         "analysis:",
         f"  primary: {flow(primary)}",
+        *(_MARGIN if starter.segments else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+# Only AUROC has a usual margin; no other primary metric is planned without one.
+_MARGIN = (
+    "  margin: 0.02",
+    "  margin_reason: not given yet; the starter study put a number here",
+)
 
 
 def flow(value: object) -> str:
@@ -204,6 +212,8 @@ def _questions(starter: Starter) -> Sequence[str]:
                     f"targets.{label.name}: only {count} images are {level!r}, too few for every part of the split. "
                     "Join it with another by `map`, or leave it out by `where`?"
                 )
+    if starter.segments:
+        asked.append("analysis.margin: which difference of Dice is too small to matter, and why?")
     for column, (structure, values) in starter.structures.items():
         if len(values) > _MOST_STRUCTURES:
             asked.append(f"mask: the files of {column!r} hold {len(values)} grey values; is half of white the border?")

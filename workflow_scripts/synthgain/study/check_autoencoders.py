@@ -56,7 +56,9 @@ def _check_autoencoder(study: Parts, entry: Autoencoder, place: str) -> None:
     if seen.label_fraction != 1:
         raise ValueError(f"{place}.train_on.label_fraction: an autoencoder is told of no labels; leave it out")
     if seen.cluster is not None or seen.per is not None:
-        raise ValueError(f"{place}.train_on: an autoencoder is trained on all of a set's patients, not on clusters")
+        raise ValueError(
+            f"{place}.train_on: an autoencoder is for all of a set's patients, not for clusters; name data sets"
+        )
     for dataset in seen.datasets:
         if dataset not in study.datasets:
             raise ValueError(f"{place}.train_on.datasets: there is no {dataset!r}; {nearest(dataset, study.datasets)}")

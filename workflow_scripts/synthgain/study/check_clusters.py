@@ -46,9 +46,6 @@ def check_clusters(study: Study) -> None:
             raise ValueError(f"{place}: there is no {clusters.of!r}; {nearest(clusters.of, study.datasets)}")
         if study.datasets[clusters.of].split is None:
             raise ValueError(f"{place}: data set {clusters.of!r} has no split, so it has no training images")
-    for name, autoencoder in study.autoencoders.items():
-        if autoencoder.train_on is not None and (autoencoder.train_on.cluster or autoencoder.train_on.per):
-            raise ValueError(f"autoencoders.{name}.train_on: clusters are for generators; name data sets")
     for name in study.generators:
         _check_generator(study, f"generators.{name}", name)
     for name, pool in study.pools.items():

@@ -165,13 +165,12 @@ def _check_ratios(study: Study, name: str) -> None:
     if pool.imported is not None or pool.of is not None:
         return
     if arm.real is None or arm.real == pool.rows_of:
-        most = 100 * pool.replicas
-        for ratio in arm.ratios:
-            if ratio > most:
-                raise ValueError(
-                    f"arms.{name}.ratios: {ratio} % is over the pool {arm.synthetic!r}, whose {pool.replicas} "
-                    f"replicas hold {most} %; raise pools.{arm.synthetic}.replicas to {-(-ratio // 100)}"
-                )
+        most, ratio = 100 * pool.replicas, max(arm.ratios, default=0)
+        if ratio > most:
+            raise ValueError(
+                f"arms.{name}.ratios: {ratio} % is over the pool {arm.synthetic!r}, whose {pool.replicas} "
+                f"replicas hold {most} %; raise pools.{arm.synthetic}.replicas to {-(-ratio // 100)}"
+            )
 
 
 def _check_analysis(study: Study) -> None:

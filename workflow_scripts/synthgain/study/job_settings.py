@@ -23,3 +23,16 @@ def job_settings(study: Study) -> dict[str, object]:
             name: entry.training.dump(include=TRAINING_SETTINGS) for name, entry in study.generators.items()
         },
     }
+
+
+def keys_of_no_result(study: Study) -> dict[str, dict[str, dict[str, bool | set[str]]]]:
+    """Return {section: {entry: {key: True, or keys below it}}} on which no result rests.
+
+    They are the keys behind `job_settings`, and those that cut the same work into more jobs or fewer.
+    """
+    return {
+        "datasets": {name: dict.fromkeys(entry.setting_keys, True) for name, entry in study.datasets.items()},
+        "autoencoders": {name: {"training": TRAINING_SETTINGS} for name in study.autoencoders},
+        "generators": {name: {"training": TRAINING_SETTINGS} for name in study.generators},
+        "pools": {name: {"shards": True} for name in study.pools},
+    }

@@ -1,7 +1,7 @@
 """Config of a data set of any adapter: what all have. No adapter is imported here."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -116,6 +116,9 @@ class DatasetBase(Entry):
     def rehearsed(self, patients: int) -> dict[str, object]:
         """Return the keys that differ in a rehearsal of so many patients."""
         return {}
+
+    # Keys of the config that say where the same bytes come from, and from which `settings` are made.
+    setting_keys: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def settings(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Config of a MedMNIST set."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ class MedMNISTDataset(DatasetBase):
     cache: str | None = Field(
         None, description="Folder for the download below the data root (without one, below ~/.cache/synthgain)."
     )
+
+    setting_keys: ClassVar[frozenset[str]] = frozenset({"cache", "url"})
 
     @property
     def settings(self) -> dict[str, object]:

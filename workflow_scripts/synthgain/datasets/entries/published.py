@@ -1,7 +1,7 @@
 """Config of a published data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -141,6 +141,8 @@ class PublishedDataset(DatasetBase):
             mapping=self.mapping is not False,
         )
         return options.dump()
+
+    setting_keys: ClassVar[frozenset[str]] = frozenset({"url"})
 
     @property
     def settings(self) -> dict[str, object]:

@@ -9,15 +9,13 @@ from pydantic.main import IncEx
 from synthgain.registry import FAMILY_PROSE
 from synthgain.runtime.files import digest
 from synthgain.statistics.metric_registry import METRICS
+from synthgain.study.job_settings import keys_of_no_result
 from synthgain.study.planner import Planner, look_folders
 from synthgain.study.roles import baseline_of, role_of
 from synthgain.study.schema import UNTOLD, Study
 from synthgain.study.stage import LOOK, NUMBERS, Draft, PlannedJob, Stage
 from synthgain.study.stages.forecast import closure, size_facts
 
-# Not declared: where the study runs, and what only readers read.
-_TEXT = {key: {"__all__": {"description": True}} for key in ("datasets", "generators", "pools", "models", "arms")}
-LEFT_OUT = cast("IncEx", {**dict.fromkeys({*UNTOLD, "title", "description"}, True), **_TEXT})
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
@@ -28,7 +26,7 @@ def write_protocol(plan: Planner) -> Draft:
     return Draft(
         {
             # As it was given, so that the script makes the same study of it again.
-            "config": study.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=LEFT_OUT),
+            "config": study.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=_undeclared(study)),
             "study": {**resolved(study), "seed": plan.seed},
             "data": _checksums(behind),
             "code": _code(behind),
@@ -44,8 +42,18 @@ def write_protocol(plan: Planner) -> Draft:
 
 
 def resolved(study: Study) -> dict[str, object]:
-    """Return the whole study, every default written out, without where it runs and what only readers read."""
-    return study.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT)
+    """Return the whole study, every default written out but those that stand for an absent key (`OmittedWhen`)."""
+    return study.dump(mode="json", by_alias=True, exclude=_undeclared(study))
+
+
+def _undeclared(study: Study) -> IncEx:
+    """Return where and how the study runs, and what only readers read, as pydantic's `exclude`."""
+    found: dict[str, object] = {**dict.fromkeys({*UNTOLD, "title", "description"}, True), "replicates": {"per_job"}}
+    of_no_result = keys_of_no_result(study)
+    for section in ("datasets", "autoencoders", "generators", "pools", "models", "arms"):
+        keys = of_no_result.get(section, {})
+        found[section] = {name: {**keys.get(name, {}), "description": True} for name in getattr(study, section)}
+    return cast("IncEx", found)
 
 
 def declared(study: Study) -> dict[str, object]:
