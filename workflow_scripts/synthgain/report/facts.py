@@ -333,27 +333,6 @@ class PowerFacts(Facts):
     grid: list[DesignFacts] = []
 
 
-class CrossingFacts(Facts):
-    """What stands in several parts of one data set's split: patients, equal images, near duplicates."""
-
-    patients: int = 0
-    exact_duplicates: int = 0
-    near_duplicates: int = 0
-
-
-class AuditedFacts(Facts):
-    """What the audit says of one data set."""
-
-    crossing: CrossingFacts = CrossingFacts()
-
-
-class AuditFacts(Facts):
-    """What the audit says: each data set, and test images that other sets' training parts hold."""
-
-    datasets: dict[str, AuditedFacts] = {}
-    excluded: dict[str, list[str]] = {}
-
-
 class RateFacts(Facts):
     """Seconds of one unit of work."""
 
