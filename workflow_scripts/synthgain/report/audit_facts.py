@@ -1,5 +1,7 @@
 """What the report reads of the audit."""
 
+from pydantic import Field
+
 from synthgain.report.facts import Facts
 
 
@@ -20,5 +22,5 @@ class AuditedFacts(Facts):
 class AuditFacts(Facts):
     """What the audit says: each data set, and test images that other sets' training parts hold."""
 
-    datasets: dict[str, AuditedFacts] = {}
-    excluded: dict[str, list[str]] = {}
+    datasets: dict[str, AuditedFacts] = Field(default_factory=dict)
+    excluded: dict[str, list[str]] = Field(default_factory=dict)
