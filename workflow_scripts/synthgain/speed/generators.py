@@ -81,7 +81,7 @@ def trained_folder(entry: TrainKind, image: ImageKind, folder: Path, threads: in
 
 
 def _name(entry: TrainKind) -> str:
-    return digest(entry.json_values())
+    return f"g{digest(entry.json_values())}"  # a name starts with a letter
 
 
 def _run(entry: TrainKind, folder: Path) -> Path:
