@@ -164,12 +164,13 @@ def test_findings_stop_the_run(sets: list[AuditedSet]) -> None:
 
 def test_page_is_self_contained_and_escaped(sets: list[AuditedSet]) -> None:
     audit = {"datasets": {one.name: {"role": "test", **audit_one(one)} for one in sets}, "between": [], "excluded": {}}
-    page = audit_page(audit, {"a": b"png"})
+    page = audit_page(audit, {"a": b"png"}, {"a": [b"pair"]})
     assert "<b>bad</b>" not in page
     assert "&lt;b&gt;bad&lt;/b&gt;.png" in page
     assert "://" not in page
     assert "data:image/png;base64," in page
     assert "a10, a11" in page
+    assert 'alt="a10 beside a11"' in page
 
 
 def test_contact_sheet_has_a_row_per_class_and_mask_outlines(sets: list[AuditedSet]) -> None:

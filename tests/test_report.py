@@ -588,3 +588,17 @@ def test_tables_leave_out_what_they_lack_and_what_never_changes() -> None:
         ["1", "0.5000", "True"],
         ["2", "–", "False"],
     ]
+
+
+def test_twins_on_both_sides_of_a_given_split_are_said_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    path = run / "audit" / "audit.json"
+    audit = json.loads(path.read_text())
+    first = next(iter(audit["datasets"]))
+    audit["datasets"][first]["crossing"]["near_duplicates"] = 3
+    path.write_text(json.dumps(audit))
+    job = report_job(run)
+    write_report(job)
+    page = job.outputs[0].read_text()
+    banner = page.index("3 pairs of equal or nearly equal images lie on two sides of the split")
+    assert banner < page.index("<h2>", page.index("<h2>") + 1)  # beside the verdict, before every section

@@ -4,7 +4,9 @@ import io
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from synthgain.data.image_set import job_dataset
 from synthgain.datasets.audit import (
@@ -22,6 +24,7 @@ from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.files import atomic_path, write_json, write_text
 from synthgain.seeds import random_generator
 
+PAIRS_SHOWN = 15  # near duplicates of a set that the page shows side by side
 FAIL_ON = ["patients", "exact_duplicates", "impossible_labels"]
 
 
@@ -42,7 +45,7 @@ def audit_datasets(job: Job) -> None:
     for name, png in sheets.items():
         with atomic_path(folder / f"{name}.png") as temporary:
             temporary.write_bytes(png)
-    page = audit_page(audit, sheets)
+    page = audit_page(audit, sheets, {one.name: _pair_pngs(one, facts[one.name]["near_duplicates"]) for one in sets})
     kept = job.state_folder() / "audit.html"  # declared outputs of a failed job are deleted, this is not
     write_text(kept, page)
     fail_on = settings.get("fail_on")
@@ -61,6 +64,20 @@ def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:
     quarantine = job.inputs.datasets[name].folder() / "quarantine.csv"
     listed = pd.read_csv(quarantine, dtype=str, keep_default_na=False)
     return AuditedSet(name, data.images, data.parts, listed)
+
+
+def _pair_pngs(one: AuditedSet, near: dict[str, Any]) -> list[bytes]:
+    """Return the first near duplicates side by side, a PNG each."""
+    places = {image: row for row, image in enumerate(one.table["image_id"])}
+    pictures = []
+    for pair in near["listed"][:PAIRS_SHOWN]:
+        both = [one.data.images[places[pair[key]]] for key in ("first", "second")]
+        gap = np.full((both[0].shape[0], 4, both[0].shape[2]), 255, np.uint8)
+        joined = np.concatenate([both[0], gap, both[1]], axis=1)
+        buffer = io.BytesIO()
+        Image.fromarray(joined[..., 0] if joined.shape[2] == 1 else joined).save(buffer, format="PNG", optimize=True)
+        pictures.append(buffer.getvalue())
+    return pictures
 
 
 def _sheet_png(one: AuditedSet, seed: int) -> bytes:

@@ -55,7 +55,7 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
             "similarity": round(pair.similarity, 5),
             "crosses": bool(parts[pair.first] != parts[pair.second]),
         }
-        for pair in near.pairs
+        for pair in sorted(near.pairs, key=lambda pair: -pair.similarity)  # the most alike first
     ]
     exact = exact_duplicates(table, parts)
     return {

@@ -1,7 +1,7 @@
 """The audit as one self-contained HTML page."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -16,6 +16,8 @@ h1{font-size:1.6rem;margin-bottom:.2rem}h2{margin-top:2.4rem;border-bottom:2px s
 h3{font-size:1rem;margin:1.2rem 0 .3rem}table{border-collapse:collapse;margin:.4rem 0}
 th,td{padding:.2rem .7rem;border-bottom:1px solid #e3e8ee;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}th{background:#f3f6f9;font-weight:600}
+
+img.pair{min-width:16rem}
 .bad{color:#a11d1d;font-weight:600}.ok{color:#22663a}img{max-width:100%;border:1px solid #d5dde5}
 .note{color:#55626f}code{font-size:.9em;overflow-wrap:anywhere}.scroll{overflow-x:auto}
 </style></head><body>
@@ -91,19 +93,40 @@ else "–" }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% endif %}
 {% if d.near_duplicates.listed %}<h3>Near duplicates of different patients (correlation above
 {{ "%.4f" | format(d.near_duplicates.threshold) }})</h3>
-<ul>{% for p in d.near_duplicates.listed[:15] %}<li><code>{{ p.first }}, {{ p.second }}</code> {{ p.similarity }}
-{{ "– crosses the split" if p.crosses }}</li>{% endfor %}</ul>{% endif %}
+{% if d.split_unit == "image" %}<p class="note">No patient is named: the {{ d.near_duplicates.pairs }} pairs are kept on
+one side of a split that is drawn.</p>{% endif %}
+{% for p in d.near_duplicates.listed[:15] %}<p>
+{% for picture in pairs.get(name, [])[loop.index0:loop.index] %}<img class="pair"
+alt="{{ p.first }} beside {{ p.second }}" src="{{ picture }}"><br>{% endfor %}
+<code>{{ p.first }}, {{ p.second }}</code> {{ p.similarity }}
+{% if p.crosses %}<span class="bad">crosses the split</span>{% endif %}</p>{% endfor %}{% endif %}
 {% if name in sheets %}<h3>Examples</h3><img alt="examples of {{ name }}" src="{{ sheets[name] }}">{% endif %}
 {% endfor %}</body></html>
 """
 
 
-def audit_page(audit: Mapping[str, Any], sheets: Mapping[str, bytes]) -> str:
-    """Return the page; `sheets` holds PNG bytes per data set, embedded. All names are escaped."""
+def audit_page(
+    audit: Mapping[str, Any], sheets: Mapping[str, bytes], pairs: Mapping[str, Sequence[bytes]] | None = None
+) -> str:
+    """Return the page; `sheets` holds PNG bytes per data set, embedded, `pairs` a picture for each of its first pairs.
+
+    All names are escaped.
+    """
     datasets = {name: {**facts, "class_rows": _class_rows(facts)} for name, facts in audit["datasets"].items()}
-    embedded = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in sheets.items()}
+    embedded = {name: _address(png) for name, png in sheets.items()}
+    side_by_side = {name: [_address(png) for png in pictures] for name, pictures in (pairs or {}).items()}
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
-    return template.render(datasets=datasets, between=audit["between"], excluded=audit["excluded"], sheets=embedded)
+    return template.render(
+        datasets=datasets,
+        between=audit["between"],
+        excluded=audit["excluded"],
+        sheets=embedded,
+        pairs=side_by_side,
+    )
+
+
+def _address(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _class_rows(facts: Mapping[str, Any]) -> dict[str, list[str]]:

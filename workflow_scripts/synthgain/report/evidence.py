@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from synthgain.data.image_set import read_split
+from synthgain.report.audit_facts import AuditFacts
 from synthgain.report.blocks import Picture, Text
 from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.report.facts import (
-    AuditFacts,
     AutoencoderFacts,
     ClusterFacts,
     DatasetFacts,

@@ -333,12 +333,6 @@ class PowerFacts(Facts):
     grid: list[DesignFacts] = []
 
 
-class AuditFacts(Facts):
-    """What the audit says: test images that other sets' training parts hold."""
-
-    excluded: dict[str, list[str]] = {}
-
-
 class RateFacts(Facts):
     """Seconds of one unit of work."""
 

@@ -68,7 +68,7 @@ def at_ceiling(means: tuple[float, float], rules: Rules) -> str:
     end = "the best" if (high - max(means) <= min(means) - low) == rules.higher_is_better else "the worst"
     return (
         f"ceiling: the margin of {rules.margin:g} is more than 40 % of the {left:.3g} that is left to {end} value, so "
-        "*equivalent* cannot be told here; declare a smaller margin"
+        "equivalent cannot be told here; declare a smaller margin"
     )
 
 

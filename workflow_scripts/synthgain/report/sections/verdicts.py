@@ -251,6 +251,10 @@ def banners(evidence: Evidence) -> list[tuple[str, str]]:
     if evidence.rehearsal:
         return []
     found: dict[tuple[str, str], None] = {}
+    for name, audited in evidence.audit.datasets.items():
+        alike = audited.crossing.near_duplicates + audited.crossing.exact_duplicates
+        if alike:
+            found["Test images in training.", _crossing(name, alike)] = None
     for model in evidence.models:
         by_pool: dict[str, list[CopyingFacts]] = {}
         for row in model.verdict.copying.rows:  # one for each arm; arms of one pool say the same
@@ -261,6 +265,14 @@ def banners(evidence: Evidence) -> list[tuple[str, str]]:
             text = f"Pool {measured.pool} holds copies of images of {', '.join(gate.barred_sets)}: "
             found["Copied test images.", f"{text}no verdict on that test set."] = None
     return list(found)
+
+
+def _crossing(name: str, alike: int) -> str:
+    pairs = "pair of equal or nearly equal images lies" if alike == 1 else "pairs of equal or nearly equal images lie"
+    return (
+        f"{alike} {pairs} on two sides of the split of {name}, which is given: tests on it flatter every arm. The "
+        "audit shows them."
+    )
 
 
 def _banner(pool: str, rows: Sequence[CopyingFacts]) -> tuple[str, str]:
