@@ -131,10 +131,11 @@ def opened(source: dict[str, str | int | None], longest: int) -> tuple[Encode, F
         raise SynthGainError(f"{folder}: model type {kind!r}; known are bert and clip")
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     transformers = _imported("transformers")
-    chosen = {"local_files_only": True, "trust_remote_code": False}
     model_class = transformers.BertModel if kind == "bert" else transformers.CLIPTextModel
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **chosen)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
         model = model_class.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval()
     except (OSError, ValueError, RuntimeError) as error:
         raise SynthGainError(f"{folder}: cannot be read as {kind} ({str(error).splitlines()[0]})") from None
