@@ -117,29 +117,28 @@ def _phrase(
     """Return the words for a row's findings; None where nothing is known of them."""
     if prompt.findings == "none" or not len(values):
         return None
-    positive = [
-        prompt.words.get(name, name.replace("_", " ")) for name, here in zip(findings, named, strict=True) if here
-    ]
+    positive = [_said(name, prompt) for name, here in zip(findings, named, strict=True) if here]
     if order is not None:
         positive = [positive[i] for i in order.permutation(len(positive))]
     absent = []
     if prompt.say_absent:
-        absent = [
-            "no " + prompt.words.get(name, name.replace("_", " "))
-            for name, value in zip(findings, values, strict=True)
-            if value == 0
-        ]
+        absent = ["no " + _said(name, prompt) for name, value in zip(findings, values, strict=True) if value == 0]
     if not positive and not absent:
         return prompt.none if (values == 0).all() else None
     parts = [*positive, *absent]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def _said(name: str, prompt: Prompt) -> str:
+    """Return the words for a column or a level."""
+    return prompt.words.get(name, name.replace("_", " "))
+
+
 def _value(cell: object, name: str, prompt: Prompt) -> str | None:
     if cell is None or pd.isna(cell):  # type: ignore[call-overload]
         return None
     text = f"{round(float(cell)):d}" if isinstance(cell, float | np.floating) else str(cell)
-    return prompt.words.get(text, text.replace("_", " ")).strip() or None
+    return _said(text, prompt).strip() or None
 
 
 def _filled(template: str, told: dict[str, str | None]) -> str:

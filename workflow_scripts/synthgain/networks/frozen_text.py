@@ -43,7 +43,7 @@ class FrozenEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.norm = nn.LayerNorm(TEXT_WIDTH)
         self.null = nn.Parameter(torch.randn(TEXT_WIDTH) * 0.02)
         self.vector = nn.Linear(TEXT_WIDTH, dimension)
-        self._known: dict[str, int] = {}
+        self._known: dict[str, int] = {"": NOTHING}
         self._tokens = torch.zeros(1, longest, width)  # of each known prompt; the first is the null prompt
         self._masks = torch.zeros(1, longest, dtype=torch.bool)
         self._encode: Encode | None = None
@@ -53,7 +53,7 @@ class FrozenEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Raises SynthGainError for a prompt that is longer than the model reads.
         """
-        fresh = sorted(set(prompts) - self._known.keys() - {""})
+        fresh = sorted(set(prompts) - self._known.keys())
         for start in range(0, len(fresh), BATCH):
             part = fresh[start : start + BATCH]
             if self._encode is None:
@@ -61,7 +61,7 @@ class FrozenEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             tokens, mask = self._encode(part)
             self._known |= {prompt: len(self._tokens) + row for row, prompt in enumerate(part)}
             self._tokens, self._masks = torch.cat([self._tokens, tokens]), torch.cat([self._masks, mask])
-        return torch.tensor([[self._known.get(prompt, NOTHING)] for prompt in prompts], dtype=torch.int64)
+        return torch.tensor([[self._known[prompt]] for prompt in prompts], dtype=torch.int64)
 
     @property
     def facts(self) -> dict[str, object]:

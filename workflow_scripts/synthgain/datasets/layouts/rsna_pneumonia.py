@@ -54,9 +54,10 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     if not (folder / FILMS).is_dir():
         raise SynthGainError(f"{folder}: no folder {FILMS!r} in it; {GET}")
     boxes: dict[str, list[Box]] = {}
-    positive: dict[str, bool] = {}
+    positive: set[str] = set()
     for name, *sides, target in table[["patientId", *_SIDES, "Target"]].itertuples(index=False):
-        positive[name] = positive.get(name, False) or target.strip() in ("1", "1.0")
+        if target.strip() in ("1", "1.0"):
+            positive.add(name)
         boxes.setdefault(name, [])
         if all(side.strip() for side in sides):
             boxes[name].append(Box.of(sides, folder / LABELS[0]))
@@ -65,7 +66,7 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
             "image_id": list(boxes),
             "image": [f"{FILMS}/{name}.dcm" for name in boxes],
             "boxes": [runs_of(found, SIDE, SIDE) or "-1" for found in boxes.values()],
-            "pneumonia": ["1" if positive[name] else "0" for name in boxes],
+            "pneumonia": ["1" if name in positive else "0" for name in boxes],
         }
     )
     classes = optional_companion(folder, CLASSES)
