@@ -129,4 +129,5 @@ def test_a_prompt_that_is_too_long_is_refused_not_cut(root: Path) -> None:
 def test_transformers_is_imported_by_text_jobs_alone() -> None:
     code = "import sys; import synthgain.generators.diffusion.training; assert 'transformers' not in sys.modules"
     path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "workflow_scripts")}
-    subprocess.run([sys.executable, "-c", code], check=True, env=path, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=path, timeout=120, check=False)
+    assert done.returncode == 0
