@@ -311,16 +311,9 @@ def _save(path: Path, images: np.ndarray) -> None:
 
 def _load_parts(module: ConditionalNetwork, folder: Path) -> None:
     """Load the weights of a snapshot into a module of the same parts."""
-    parts = {
-        "network": module.network,
-        "condition_encoder": module.encoder,
-        "control_network": module.control,
-        "text_encoder": module.text,
-    }
-    for name, part in parts.items():
-        if part is not None:
-            saved = type(part).from_pretrained(folder / name, use_safetensors=True, local_files_only=True)
-            part.load_state_dict(saved.state_dict())
+    for name, part in module.saved.items():
+        saved = type(part).from_pretrained(folder / name, use_safetensors=True, local_files_only=True)
+        part.load_state_dict(saved.state_dict())
 
 
 @contextlib.contextmanager

@@ -53,6 +53,17 @@ class ConditionalNetwork(nn.Module):
                 part.requires_grad_(False)
 
     @property
+    def saved(self) -> dict[str, ModelMixin]:
+        """The parts that it has, by the folder that each is saved in."""
+        parts = {
+            "network": self.network,
+            "condition_encoder": self.encoder,
+            "control_network": self.control,
+            "text_encoder": self.text,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
     def frozen(self) -> list[nn.Module]:
         """What stays as it is beside a control network."""
         return [part for part in (self.network, self.encoder, self.text) if part is not None]
@@ -295,15 +306,8 @@ def _diffusers(name: str) -> type[ModelMixin]:
 
 def save_parts(folder: Path, module: ConditionalNetwork) -> None:
     """Write `network/`, `condition_encoder/` and, if any, `control_network/` and `text_encoder/` as diffusers does."""
-    parts = {
-        "network": module.network,
-        "condition_encoder": module.encoder,
-        "control_network": module.control,
-        "text_encoder": module.text,
-    }
-    for name, part in parts.items():
-        if part is not None:
-            part.save_pretrained(folder / name, safe_serialization=True)
+    for name, part in module.saved.items():
+        part.save_pretrained(folder / name, safe_serialization=True)
 
 
 def fitting_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
