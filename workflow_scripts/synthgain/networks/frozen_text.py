@@ -7,6 +7,7 @@ transformers is imported here alone, so only by jobs that encode text. Nothing i
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def opened(source: dict[str, str | int | None], longest: int) -> tuple[Encode, F
     if kind not in ("bert", "clip", "clip_text_model"):
         raise SynthGainError(f"{folder}: model type {kind!r}; known are bert and clip")
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    transformers = _imported("transformers")
+    transformers = imported("transformers")
     model_class = transformers.BertModel if kind == "bert" else transformers.CLIPTextModel
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -156,7 +157,7 @@ def opened(source: dict[str, str | int | None], longest: int) -> tuple[Encode, F
 
 
 def _packaged() -> Path:
-    return Path(str(_imported(PACKAGE).MODEL_DIR))
+    return Path(str(imported(PACKAGE).MODEL_DIR))
 
 
 def _local(folder: str) -> Path:
@@ -166,7 +167,10 @@ def _local(folder: str) -> Path:
     return path
 
 
-def _imported(name: str):  # type: ignore[no-untyped-def]  # of a library that is not in every environment
+def imported(name: str):  # type: ignore[no-untyped-def]  # of a library that is not in every environment
+    """Import transformers or a packaged model; SynthGainError says how to install it."""
+    if sys.modules.get("transformers", ...) is None:  # put there by `synthgain/__init__.py`
+        del sys.modules["transformers"]
     try:
         return importlib.import_module(name)
     except ImportError:
