@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from synthgain.data.image_set import ImageSet, write_image_set
+from synthgain.datasets import duplicates
 from synthgain.datasets.audit import (
     AuditedSet,
     audit_between,
@@ -19,7 +20,6 @@ from synthgain.datasets.audit import (
 )
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import COLUMNS, OUTLINES, SIDE, contact_sheet
-from synthgain.datasets import duplicates
 from synthgain.datasets.duplicates import exact_groups, near_pairs, nearest, small_copies
 from synthgain.datasets.mask_area import area_strata, mask_areas, strata_of
 from synthgain.runtime.errors import SynthGainError
