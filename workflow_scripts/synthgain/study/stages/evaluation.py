@@ -86,6 +86,7 @@ def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
             generator = {"name": config.from_, "index": which, "snapshot": config.snapshot or steps[-1]}
             generators = [{"generator": config.from_, "index": which}]
             modules.append(FAMILIES[plan.study.generators[config.from_].family])
+    through = _autoencoder(plan, config.from_)
     train_on = _searched(plan, pool)
     imported = config.imported is not None
     evaluated = list(plan.study.evaluate_on) if imported else []
@@ -103,11 +104,13 @@ def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
             "evaluate_on": evaluated,
             "candidates": CANDIDATE_PAIRS,
             **({} if clusters is None else {"clusters": clusters}),
+            **({} if through is None else {"autoencoder": through}),
             "seed": plan.seed,
         },
         {
             "replicas": replicas_of(plan, pool, index),
             **whole_datasets(plan.study, [*train_on, *evaluated]),
+            "autoencoders": [] if through is None else [{"autoencoder": str(through["name"])}],
             "generators": generators,
             "trainings": trained,
             "clusters": [] if clusters is None else [{"clusters": str(clusters["name"])}],
@@ -162,6 +165,7 @@ def evaluate_snapshots(plan: Planner, generator: str, index: Wildcard) -> Draft:
             "snapshots": snapshots_of(plan, generator),
             "train_on": train_on,
             "n": plan.study.evaluation.snapshot_images,
+            **({} if config.autoencoder_name is None else {"autoencoder": config.autoencoder_name}),
             "space": spaces[0],
             "sampling": GRID_SAMPLING,
             "seed": plan.seed,
@@ -238,6 +242,12 @@ def _spaces(
 def _cell_key(cell: Wildcards) -> list[str | int]:
     """Return a downstream training as `job.inputs.trainings` finds it."""
     return [cell[name] for name in ("model", "arm", "ratio", "chunk")]
+
+
+def _autoencoder(plan: Planner, generator: str | None) -> dict[str, object] | None:
+    """Return the autoencoder that a pool's images went through, as its slice says it; None for one of pixels."""
+    name = None if generator is None else plan.study.generators[generator].autoencoder_name
+    return None if name is None else {"name": name, "structures": plan.study.autoencoders[name].structures}
 
 
 def _searched(plan: Planner, pool: str) -> list[str]:
@@ -329,6 +339,7 @@ STAGES = (
         {
             **_POOL_AND_REAL,
             "generators": "train_generator",
+            "autoencoders": "train_autoencoder",
             "trainings": "train_downstream",
             "clusters": "cluster_images",
         },
