@@ -78,6 +78,35 @@ def test_parents_are_read_where_given(mine):
     assert table["parent_image_id"].isna().sum() == 5
 
 
+def with_parents(folder, parents):
+    path = folder / "data/mine/table.csv"
+    pd.read_csv(path).assign(parent=parents).to_csv(path, index=False)
+    return {**OPTIONS, "parent_image_id": "parent"}
+
+
+def test_children_of_other_parts_are_left_out_and_the_rest_are_of_their_parents_patients(mine):
+    source = make_source(mine, patients=12)
+    ids = source.table["image_id"].astype(str).tolist()
+    inside = set(training_of(source)["image_id"].astype(str))
+    parents = [ids[row % len(ids)] for row in range(COUNT - 1)] + [""]
+    assert len(inside & set(parents)) < len(set(parents))
+    drawn = draw(mine, source, options=with_parents(mine, parents))
+    expected = [row for row, parent in enumerate(parents) if parent in inside or not parent]
+    assert rows(drawn) == expected[: len(training_of(source))]
+    assert drawn.facts["of_other_parts"] == COUNT - len(expected)
+    patients = source.table.set_index(source.table["image_id"].astype(str))["patient_id"]
+    table = drawn.table[drawn.table["parent_image_id"].notna()]
+    assert table["patient_id"].tolist() == [patients[parent] for parent in table["parent_image_id"]]
+
+
+def test_a_parent_that_the_data_set_lacks_is_one_line(mine):
+    source = make_source(mine, patients=12)
+    parents = ["", str(source.table["image_id"].iloc[0]), "nobody"] + [""] * (COUNT - 3)
+    with pytest.raises(SynthGainError, match=r"names the parent 'nobody', which '\w+' does not have") as caught:
+        draw(mine, source, options=with_parents(mine, parents))
+    assert "\n" not in str(caught.value)
+
+
 def test_shards_join_to_the_same_pool(mine):
     whole = draw(mine)
     parts = [draw(mine, shard=shard, shards=3) for shard in range(3)]
