@@ -172,7 +172,8 @@ def size_facts(plan: Planner, name: str) -> dict[str, object]:
     if config.split is not None:
         split, divided = config.split, plan.job("split_dataset", dataset=name)
         facts |= {"split_manifest": divided.output, "split_identity": divided.identity}
-        facts["shares"] = {part: getattr(split, part) for part in ("train", "validation", "test")}
+        shares = {part: getattr(split, part) for part in ("train", "validation", "test")}
+        facts["shares"] = {part: share for part, share in shares.items() if share is not None}
         if split.column is not None:
             validation = {"validation": split.validation} if split.validation else {}
             facts["column"] = {"name": split.column, "map": split.map, **validation}
