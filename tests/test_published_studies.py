@@ -20,6 +20,10 @@ ON_MINIATURES = {
     "khosravi2024": ("chexpert", "mimic_cxr_jpg"),
     "huijben2024": ("chexpert",),
     "pink2026": ("shenzhen", "montgomery"),
+    "prakash2024": ("chexpert",),
+    "prakash2024_rsna": ("rsna_pneumonia",),
+    "prakash2024_masks": ("candid_ptx",),
+    "prakash2024_siim": ("siim_acr",),
 }
 SMALLER = {"generator_steps": 1, "model_steps": 4, "sampling_steps": 2}
 
