@@ -110,6 +110,28 @@ def test_label_fractions_of_open_films_stand_beside_classifiers_with_the_same_la
 
 @pytest.mark.slow
 @pytest.mark.workflow
+def test_prakash_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words, masks, latents, filtered pools and a reader kit in one study."""
+    monkeypatch.chdir(tmp_path)
+    config = config_of("prakash2024", data_root=str(sets), rehearsal=True, rehearsal_sizes=SMALLER)
+    config["image"] = {**config["image"], "size": 64}
+    config["autoencoders"]["vae"] |= {"network": {"block_out_channels": [8, 8, 16, 16]}}
+    config["autoencoders"]["vae"]["training"] |= {"batch_size": 4, "precision": "float32"}
+    for generator in config["generators"].values():
+        generator["network"] = {"name": "unet_text", "block_out_channels": [16, 16], "layers_per_block": 1}
+        generator["training"] |= {"batch_size": 4, "precision": "float32"}
+    for pool in config["pools"].values():
+        if "sampling" in pool:
+            pool["sampling"] = {**pool["sampling"], "precision": "float32"}
+    config["models"]["densenet"] |= {"network": "small_cnn", "batch_size": 8, "precision": "float32"}
+    page = run_study(config, ROOT, Path("results")).read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>")
+    for words in ("text_and_moved_mask", "Gates of vae", "Where utility is lost", "chest radiograph"):
+        assert words in page, words
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
 def test_khosravi_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = config_of("khosravi2024", data_root=str(sets), rehearsal=True, rehearsal_sizes=SMALLER)
