@@ -57,7 +57,8 @@ became unknown.</span> {% endfor %}
 <div class="scroll"><table><tr><th>column</th><th>value</th>
 {% for part in d.parts %}<th class="n">{{ part }}</th>{% endfor %}</tr>
 <tr><td>images</td><td></td>{% for p in d.parts.values() %}<td class="n">{{ p.images }}</td>{% endfor %}</tr>
-<tr><td>patients</td><td></td>{% for p in d.parts.values() %}<td class="n">{{ p.patients }}</td>{% endfor %}</tr>
+{% if d.split_unit != "image" %}<tr><td>{{ "patients" if d.split_unit == "patient" else "groups" }}</td><td></td>
+{% for p in d.parts.values() %}<td class="n">{{ p.patients }}</td>{% endfor %}</tr>{% endif %}
 {% for column, levels in d.class_rows.items() %}{% for level in levels %}<tr><td>{{ column if loop.first }}</td>
 <td>{{ level }}</td>{% for p in d.parts.values() %}<td class="n">{{ p.classes[column].get(level, 0) }}</td>{% endfor %}
 </tr>{% endfor %}{% endfor %}</table></div>

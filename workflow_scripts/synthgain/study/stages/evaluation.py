@@ -7,7 +7,7 @@ from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
-from synthgain.study.roles import base_pool, baseline_of, main_endpoint, reference_dataset, root_pool
+from synthgain.study.roles import base_pool, baseline_of, judging, main_endpoint, reference_dataset, root_pool
 from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.downstream import network_entry
@@ -38,7 +38,7 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     fidelity = plan.study.evaluation.fidelity
     assert fidelity is not None, pool
     rows = reference_dataset(plan.study, pool)
-    spaces, trained, modules = _spaces(plan, judges(plan, pool), rows, int(index))
+    spaces, trained, modules = _spaces(plan, judging(plan.study, pool, fidelity.spaces), rows, int(index))
     for name, config in fidelity.torchscript.items():
         file: SpaceEntry = {"name": name, "module": "torchscript", "options": config.options(name)}
         spaces.append({**file, "weights": config.weights, "sha256": config.sha256})
@@ -68,19 +68,12 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     )
 
 
-def judges(plan: Planner, pool: str) -> list[str]:
-    """Return the feature spaces that judge a pool: not the one that styled its images."""
-    fidelity, styling = plan.study.evaluation.fidelity, root_pool(plan.study, pool).styling
-    spaces = [] if fidelity is None else list(fidelity.spaces)
-    return [space for space in spaces if styling is None or space != styling.space]
-
-
 def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
     gate = plan.study.evaluation.memorisation
     assert gate is not None, pool
     config = root_pool(plan.study, pool)
     rows = reference_dataset(plan.study, pool)
-    spaces, trained, modules = _spaces(plan, [gate.space] if gate.space else [], rows, int(index))
+    spaces, trained, modules = _spaces(plan, judging(plan.study, pool, gate.spaces), rows, int(index))
     generators: list[Wildcards] = []
     generator: dict[str, object] | None = None
     clusters: dict[str, object] | None = None
@@ -277,7 +270,8 @@ def _fidelity_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     fidelity = plan.study.evaluation.fidelity
     assert fidelity is not None, pool
     rows, most = reference_dataset(plan.study, pool), fidelity.images or FIDELITY_CAP
-    names = [space["name"] for space in _spaces(plan, list(fidelity.spaces), rows, int(index))[0]]
+    judges = judging(plan.study, pool, fidelity.spaces)
+    names = [space["name"] for space in _spaces(plan, judges, rows, int(index))[0]]
     sides = [{f"{rows}/train": 1.0}, {f"{rows}/train": 1.0}, {f"{rows}/validation": 1.0, f"{rows}/test": 1.0}]
     return [
         Term(kind=space_kind(plan.study, name), unit="image", amount=1, images=side, at_most=most)
@@ -290,8 +284,8 @@ def _searched_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     """Features of the pool and of the real images, and the denoising losses of membership inference."""
     gate, by, real = plan.study.evaluation.memorisation, drawn(plan, pool), _searched(plan, pool)
     assert gate is not None, pool
-    names = [gate.space] if gate.space else []
-    spaces, *_ = _spaces(plan, list(names), reference_dataset(plan.study, pool), int(index))
+    names = judging(plan.study, pool, gate.spaces)
+    spaces, *_ = _spaces(plan, names, reference_dataset(plan.study, pool), int(index))
     terms = [_looked_at(plan, space_kind(plan.study, space["name"]), pool, real) for space in spaces]
     members = {f"{name}/train": 1.0 for name in real}
     others = {f"{name}/{part}": 1.0 for name in real for part in ("validation", "test")}

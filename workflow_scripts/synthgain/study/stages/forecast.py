@@ -193,6 +193,7 @@ def _measured_spaces(plan: Planner) -> list[SpaceKind]:
     if measured_pools(plan):
         wanted += evaluation.fidelity.spaces if evaluation.fidelity is not None else []
         wanted += [evaluation.memorisation.space] if evaluation.memorisation is not None else []
+    wanted += [pool.styling.space for pool in plan.study.pools.values() if pool.styling is not None]
     wanted += [clusters.space for clusters in plan.study.clusters.values()]
     options: dict[str, object] = {"size": input_size(plan.study)}
     return [SpaceKind(name=name, module=name, options=options) for name in MEASURED_SPACES if name in wanted]

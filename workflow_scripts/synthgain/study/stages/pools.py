@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from synthgain.pools.options import Filter, MaskTransform, Pool, PoolMasks
-from synthgain.pools.passes import evaluations
+from synthgain.pools.passes import evaluations, styling_evaluations
 from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
@@ -15,7 +15,10 @@ from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
 from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
 from synthgain.study.stages.generators import snapshots_of
-from synthgain.study.work import decoded, drawn, encoded, input_size, passes
+from synthgain.study.work import decoded, drawn, encoded, input_size, passes, space_kind
+
+# How often styling looks at an image: for what it aims at and the distances before and after; a level forward and back.
+LOOKS, LOOKS_A_STEP = 5, 2
 
 
 def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> Draft:
@@ -298,6 +301,12 @@ def _passes(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard:
         terms.append(decoded(through, 1, share))
     if by.masks is not None:
         terms.append(passes(by.masks, evaluations(config.sampling), share))
+    if config.styling is not None:
+        each = styling_evaluations(config.sampling, config.styling.strength)
+        terms.append(passes(by.images, each, share))
+        space = space_kind(plan.study, config.styling.space)
+        seen = LOOKS if config.styling.weight == 0 else LOOKS + LOOKS_A_STEP * each
+        terms.append(Term(kind=space, unit="image", amount=seen, images=share))
     return terms
 
 
