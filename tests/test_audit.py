@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from synthgain.data.image_set import ImageSet, write_image_set
+from synthgain.datasets import duplicates
 from synthgain.datasets.audit import (
     AuditedSet,
     audit_between,
@@ -128,6 +129,23 @@ def test_small_sets_are_not_calibrated_and_constant_images_do_not_correlate() ->
     images = np.zeros((3, 32, 32, 1), np.uint8)
     best, _ = nearest(small_copies(images), small_copies(images), np.arange(3), np.arange(3))
     assert (best == 0).all()
+
+
+def test_each_image_has_its_nearest_whatever_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    copies = rng.standard_normal((150, 40)).astype(np.float32) + 2 * rng.standard_normal(40).astype(np.float32)
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    groups = rng.integers(0, 60, 150)
+    whole = copies @ copies.T
+    whole[groups[:, None] == groups[None, :]] = -1
+    for tile in (1024, 64, 7):
+        monkeypatch.setattr(duplicates, "BLOCK", tile)
+        values, found = duplicates.nearest_many(copies, groups, 20)
+        assert np.allclose(values, -np.sort(-whole, axis=1)[:, :20], atol=1e-6)
+        assert np.allclose(np.take_along_axis(whole, found, axis=1), values, atol=1e-6)
+    values, found = duplicates.nearest_many(copies, np.zeros(150, int), 3)
+    assert (values == -1).all()
+    assert (found == -1).all()
 
 
 def test_nearest_passes_over_equal_groups() -> None:
