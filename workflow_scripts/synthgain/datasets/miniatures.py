@@ -38,7 +38,7 @@ _NIH = {"opacity": "Infiltration", "nodule": "Nodule", "effusion": "Effusion", "
 
 @dataclass(frozen=True)
 class Films:
-    """Phantom films: images (N, DRAWN, DRAWN) uint8; findings, lungs, heart alike, bool; table with labels, sex, age."""
+    """Phantom films: images (N, DRAWN, DRAWN) uint8; findings, lungs, heart alike, bool; table: labels, sex, age."""
 
     images: np.ndarray
     findings: np.ndarray
