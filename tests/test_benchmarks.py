@@ -16,6 +16,7 @@ CUTS = {
     "pool_draws": {},
     "downstream_training": {"SMALL_STEPS": 2},
     "generator_training": {"SMALL_STEPS": 1},
+    "waiting": {"STEPS": 2},
 }
 
 
@@ -37,7 +38,7 @@ def small_study(monkeypatch):
 @pytest.mark.parametrize("name", CUTS)
 def test_a_benchmark_gives_its_row(name, small_study, monkeypatch):
     benchmark = importlib.import_module(name)
-    monkeypatch.setattr(benchmark, "default_study", small_study)
+    monkeypatch.setattr(benchmark, "default_study", small_study, raising=False)
     for constant, value in CUTS[name].items():
         assert hasattr(benchmark, constant)
         monkeypatch.setattr(benchmark, constant, value)

@@ -12,9 +12,10 @@ from synthgain.datasets.pixels import BYTE_RANGE, MAX_PIXELS, Pixels, Unreadable
 
 # Suffix: what such a file may hold. A JPEG with further pictures behind the first (cameras, phones) is MPO to Pillow.
 FORMATS = {
-    ".png": ("PNG",), ".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".mpo": ("MPO",), ".tif": ("TIFF",),
-    ".tiff": ("TIFF",), ".gif": ("GIF",), ".bmp": ("BMP",), ".pbm": ("PPM",), ".pgm": ("PPM",), ".ppm": ("PPM",),
-    ".pnm": ("PPM",), ".jp2": ("JPEG2000",), ".j2k": ("JPEG2000",), ".j2c": ("JPEG2000",), ".webp": ("WEBP",),
+    ".png": ("PNG",), ".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".jpe": ("JPEG", "MPO"),
+    ".jfif": ("JPEG", "MPO"), ".mpo": ("MPO",), ".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",),
+    ".bmp": ("BMP",), ".pbm": ("PPM",), ".pgm": ("PPM",), ".ppm": ("PPM",), ".pnm": ("PPM",),
+    ".jp2": ("JPEG2000",), ".j2k": ("JPEG2000",), ".j2c": ("JPEG2000",), ".webp": ("WEBP",),
 }  # fmt: skip
 DICOM_SUFFIXES = (".dcm", ".dicom")
 _READ = tuple(sorted({one for held in FORMATS.values() for one in held} - {"MPO"}))  # MPO opens as JPEG

@@ -27,7 +27,7 @@ from synthgain.datasets.pixels import UnreadableImage
 from synthgain.datasets.reading import read_pixels
 from synthgain.datasets.several_rows import merge_rows
 from synthgain.datasets.source import Prepared
-from synthgain.datasets.values import Lookup, declared_text, id_key, id_text, is_shortened, listed, looks_missing
+from synthgain.datasets.values import Lookup, declared_text, id_key, id_text, listed, looks_missing, shortened
 from synthgain.runtime.command import Progress
 from synthgain.runtime.errors import SynthGainError
 
@@ -71,7 +71,7 @@ def read_rows(
     if options.patient_id is None:
         del fixed["patient_id"]  # it is the image id itself
     merged = merge_rows(ids["image_id"], fixed, columns, structures, options.several_rows)
-    quarantine_shared(structures, shown, columns.quarantined, merged.folded)
+    quarantine_shared(structures, shown, columns.quarantined, merged.folded, pictures.held)
     left_out = columns.quarantined.keys() | merged.folded
     kept = np.array([row for row in range(len(rows)) if row not in left_out], dtype=np.int64)
     pixels, good = _read_pixels(kept, shown, image, structures, pictures, threads, columns.quarantined)
@@ -142,11 +142,11 @@ def _ids(rows: pd.DataFrame, columns: Columns, options: JobRows, file: str) -> d
 def _id_column(rows: pd.DataFrame, name: str, file: str, key: str) -> pd.Series:
     """Return a column of ids, whole numbers without decimals; SynthGainError for ids that a spreadsheet shortened."""
     cells = named_column(rows, name, file, key)
-    shortened = [cell for cell in pd.unique(cells) if is_shortened(cell)]
-    if shortened:
+    rounded = shortened(pd.unique(cells))
+    if rounded:
         raise SynthGainError(
-            f"{file}: {key} {shortened[0]!r} in column {name!r} is a number that a spreadsheet shortened, and others "
-            "may look alike; save that column as text"
+            f"{file}: {key} {rounded[0]!r} in column {name!r} is a number that a spreadsheet shortened, or a float of "
+            "too many digits, and others may look alike; save that column as text"
         )
     return pd.Series([id_text(cell) for cell in cells], dtype=object, name=cells.name)
 
