@@ -15,15 +15,8 @@ from synthgain.report.sections.operating_points import finding_blocks, shift_sen
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.inputs import Inputs
 from synthgain.statistics.metric_registry import MainEndpoint
-from synthgain.statistics.operating_points import (
-    GAIN,
-    GAIN_AND_SHIFT,
-    LOSS,
-    NEITHER,
-    SHIFT,
-    UNKNOWN,
-    reading_of,
-)
+from synthgain.statistics.operating_points import reading_of
+from synthgain.statistics.readings import GAIN, GAIN_AND_SHIFT, LOSS, NEITHER, SHIFT, UNKNOWN
 from synthgain.statistics.stage import Results, analyse
 from write_report import write_report
 

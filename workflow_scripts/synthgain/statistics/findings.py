@@ -11,8 +11,8 @@ import pandas as pd
 from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.comparisons import CONTROL
 from synthgain.statistics.predictions import Panel
+from synthgain.statistics.readings import RARE
 
-RARE = 0.05  # a finding of fewer training patients than this share is called rare
 COLUMNS = [
     *("arm", "ratio", "baseline", "dataset", "label", "metric", "trained_positives", "trained_patients", "share"),
     *("positives", "patients", "baseline_mean", "mean", "difference", "low", "high", "p_adjusted", "rare", "reason"),

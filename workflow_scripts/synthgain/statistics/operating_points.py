@@ -14,13 +14,11 @@ import pandas as pd
 
 from synthgain.statistics.analysis import Analysis
 from synthgain.statistics.comparisons import CONTROL
+from synthgain.statistics.readings import GAIN, GAIN_AND_SHIFT, LOSS, LOSS_AND_SHIFT, NEITHER, SHIFT, UNKNOWN
 from synthgain.statistics.thresholds import FIXED
 
 RANKING = "auroc"
 RATES = ("sensitivity", "specificity")
-GAIN, GAIN_AND_SHIFT = "gain in ranking", "gain in ranking, and a shift"
-LOSS, LOSS_AND_SHIFT = "loss in ranking", "loss in ranking, and a shift"
-SHIFT, NEITHER, UNKNOWN = "shift of the operating point", "neither is shown", "not estimable"
 READINGS = {(1, True): GAIN_AND_SHIFT, (1, False): GAIN, (-1, True): LOSS_AND_SHIFT, (-1, False): LOSS}
 READINGS |= {(0, True): SHIFT, (0, False): NEITHER}
 COLUMNS = [

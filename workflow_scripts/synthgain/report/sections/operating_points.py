@@ -8,17 +8,8 @@ from synthgain.report.failures import failed_tables
 from synthgain.report.figures.style import arm_label
 from synthgain.report.tables import PLACE, TEST_SET, folded, result_table
 from synthgain.report.vocabulary import POLICIES
-from synthgain.statistics.findings import RARE
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
-from synthgain.statistics.operating_points import (
-    GAIN,
-    GAIN_AND_SHIFT,
-    LOSS,
-    LOSS_AND_SHIFT,
-    NEITHER,
-    SHIFT,
-    UNKNOWN,
-)
+from synthgain.statistics.readings import GAIN, GAIN_AND_SHIFT, LOSS, LOSS_AND_SHIFT, NEITHER, RARE, SHIFT, UNKNOWN
 
 MEANINGS = {
     GAIN: "it ranks better, and its operating point is not shown to have moved",
