@@ -179,6 +179,7 @@ class PredictionModel(BaseModel):
     targets: list[str] = []
     structures: list[str] = []
     label_smoothing: float = 0.0  # of classifiers, in training alone
+    soft_targets: bool = False  # likewise
     network: NetworkChoice | None = None  # None: trivial floors, which need none
     precision: Literal["float32", "bfloat16"] = "float32"
     window: int | None = None

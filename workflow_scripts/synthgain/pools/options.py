@@ -49,6 +49,16 @@ class Conditions(Entry):
     shuffled: bool = False
 
 
+class Autoguidance(Entry):
+    """Guidance by an earlier snapshot of the same generator (Karras et al. 2024)."""
+
+    snapshot: int = Field(ge=1, description="The earlier, weaker snapshot that samples are led away from.")
+    scale: float = Field(2.0, ge=0, description="1: none, the images of the pool's own snapshot alone.")
+    ema_decay: float | None = Field(
+        None, description="Which of the kept weight averages it has; default: that of training.ema_decay."
+    )
+
+
 class Sampling(Entry):
     """How images are drawn."""
 
@@ -64,6 +74,9 @@ class Sampling(Entry):
     negative_prompt: Annotated[str | None, OmittedWhen(None)] = Field(
         None, description="Text that guidance leads away from, in place of the null prompt; needs guidance."
     )
+    autoguidance: Annotated[Autoguidance | None, OmittedWhen(None)] = Field(
+        None, description="Guide by an earlier snapshot, under the same conditions, in place of guidance_scale."
+    )
     compile: bool | Literal["auto"] = Field("auto", description="Compile the network; auto: where it pays.")
 
     @model_validator(mode="after")
@@ -74,7 +87,14 @@ class Sampling(Entry):
             raise ValueError("negative_prompt: does nothing without guidance; give guidance_scale above 1")
         if self.guidance_rescale and self.guidance_scale == 1.0:
             raise ValueError("guidance_rescale: does nothing without guidance; give guidance_scale above 1")
+        if self.autoguidance is not None and self.guidance_scale != 1.0:
+            raise ValueError("give guidance_scale (away from the null condition) or autoguidance, not both")
         return self
+
+    @property
+    def doubled(self) -> bool:
+        """True where every image goes through a second network, or through the network twice."""
+        return self.guidance_scale != 1.0 or (self.autoguidance is not None and self.autoguidance.scale != 1.0)
 
 
 class Filter(Entry):
@@ -180,6 +200,9 @@ class Pool(Entry):
 
     from_: Annotated[Name | None, Source()] = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
+    ema_decay: Annotated[float | None, OmittedWhen(None)] = Field(
+        None, description="Which of the generator's kept weight averages draws; default: that of training.ema_decay."
+    )
     known: Annotated[Kind | None, Source()] = Field(None, description="Pool of known truth.")
     autoencoder: Annotated[Name | None, OmittedWhen(None)] = Field(
         None, description="known: reconstructed: through which of `autoencoders` the rows' own images go."
@@ -234,6 +257,8 @@ class Pool(Entry):
             raise ValueError("rows_of is missing: the data set whose training rows give the conditions")
         if self.from_ is None and self.snapshot is not None:
             raise ValueError("snapshot goes with from, and only with it")
+        if self.from_ is None and (self.ema_decay is not None or self.sampling.autoguidance is not None):
+            raise ValueError("ema_decay and sampling.autoguidance go with from, and only with it")
         if (self.shuffled or self.misaligned or self.balance is not None) and not copies_rows:
             able = " or ".join(key for key, copies in sources.values() if copies)
             raise ValueError(

@@ -166,6 +166,11 @@ class Memorisation(Entry):
     )
     membership: bool = Field(True, description="Membership inference on the diffusion loss.")
 
+    @property
+    def spaces(self) -> list[str]:
+        """The feature space, if any."""
+        return [] if self.space is None else [self.space]
+
 
 class Evaluation(Entry):
     """What is measured on pools."""
