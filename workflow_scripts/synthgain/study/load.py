@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
-from synthgain.entry import IN_QUOTES, UNSAFE, first_problem, shown
+from synthgain.entry import IN_QUOTES, LONGEST_SHOWN, UNSAFE, first_problem, shown
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.generation import family_of
 from synthgain.study.limits import TooMuch, check_limits
@@ -36,6 +36,7 @@ def parse_study(config: Mapping[str, object], source: str | Callable[..., str] =
 
 def _said(source: str | Callable[..., str], place: Place, keys: list[str], message: str) -> str:
     named = source if isinstance(source, str) else source(place, IN_QUOTES in message)
+    message = re.sub(rf"\S{{{LONGEST_SHOWN + 16},}}", lambda long: shown(long[0]), message)
     return ": ".join([named, *([".".join(keys)] if keys else []), message])
 
 
