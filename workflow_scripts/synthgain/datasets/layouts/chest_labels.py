@@ -78,7 +78,7 @@ def renamed_or_error(
     if lacking and other:
         wanted = difflib.get_close_matches(other[0], lacking, n=1, cutoff=0.0)[0]
         raise SynthGainError(
-            f"{file}: no column {wanted!r}, but {other[0]!r}, which {release} has not; name it {wanted!r} or take it out"
+            f"{file}: no column {wanted!r}, but {other[0]!r}, which {release} has not; name it so or take it out"
         )
 
 
