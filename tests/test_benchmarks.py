@@ -19,6 +19,7 @@ CUTS = {
     "downstream_training": {"SMALL_STEPS": 2},
     "generator_training": {"SMALL_STEPS": 1},
     "waiting": {"STEPS": 2},
+    "tables": {"SMALL": 800},
 }
 
 
