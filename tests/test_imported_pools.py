@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from planned_jobs import run_up_to
+from planned_jobs import run_study
 from pool_sources import SIZE, make_request, make_source, training_of
 from studies import tiny
 
@@ -177,7 +177,7 @@ def test_samples_of_one_gan_per_image_as_the_docs_have_them(tmp_path, monkeypatc
     )
     for arm, ratio in (("sibling_singan", 100), ("with_singan", 200)):
         place = {"model": "unet", "arm": arm, "ratio": ratio, "chunk": 0}
-        run = run_up_to(config, ROOT, Path("results"), "train_downstream", **place).parents[5]
+        run = run_study(config, ROOT, Path("results"), "train_downstream", **place).parents[5]
     split = pd.read_parquet(run / "splits/hyperkvasir/split.parquet").set_index("image_id")["part"]
     for replica in (1, 2):
         folder = run / f"pools/singan/0/replica-{replica}/shard-0/manifest.json"

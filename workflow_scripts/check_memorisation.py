@@ -261,7 +261,7 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
         return membership.not_applicable("no generator behind this pool" if source is None else "switched off")
     device = chosen_device()
     folder = job.inputs.generators[source["name"], source["index"]].folder()
-    generator = load_generator(folder, source.get("snapshot"), device)
+    generator = load_generator(folder, source["snapshot"], device, source.get("ema_decay"))
     if not hasattr(generator, "denoise"):
         return membership.not_applicable("this family of generators has no denoising loss")
     structures = list(getattr(generator, "structures", ()))

@@ -62,6 +62,7 @@ def draw(request: ShardRequest) -> Drawn:
 
 def _of_cluster(request: ShardRequest, number: int, members: frozenset[str]) -> OfCluster:
     given = {field.name: getattr(request, field.name) for field in fields(ShardRequest)}
-    options = {"generator": request.options["generators"][number], "snapshot": request.options["snapshot"]}
+    kept = {name: value for name, value in request.options.items() if name in ("snapshot", "ema_decay")}
+    options = {**kept, "generator": request.options["generators"][number]}
     state = request.state / f"cluster-{number}"
     return OfCluster(**{**given, "options": options, "state": state, "shard": 0, "shards": 1}, members=members)

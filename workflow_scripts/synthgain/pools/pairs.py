@@ -15,7 +15,7 @@ from synthgain.pools import inpainting, styling
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
 from synthgain.pools.counts import Counts
-from synthgain.pools.generated import open_generator, sampling_facts, shard_name
+from synthgain.pools.generated import guided_by_earlier, open_generator, sampling_facts, shard_name
 from synthgain.pools.mask_conditions import check_structures, condition_masks, lenders
 from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
@@ -71,6 +71,7 @@ def draw(request: ShardRequest) -> Drawn:
     bounds = shard_bounds(len(rows), request.shard, request.shards, unit=request.sampling.batch_size)
     generator = open_generator(request)
     sampling = with_compile_decided(request.sampling, generator, len(rows), request.state, request.inpainting)
+    generator = guided_by_earlier(request, generator, sampling)
     work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
     drawn = _way(work)(work)
     if request.styling is not None:

@@ -7,7 +7,7 @@ from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
-from synthgain.study.roles import baseline_of, judging, main_endpoint, reference_dataset, root_pool
+from synthgain.study.roles import base_pool, baseline_of, judging, main_endpoint, reference_dataset, root_pool
 from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.downstream import network_entry
@@ -22,13 +22,14 @@ from synthgain.study.stages.measured import (
     scored_draws,
     segmented,
 )
-from synthgain.study.stages.pools import replicas_of
-from synthgain.study.work import drawn, first_model, input_size, passes, space_kind
+from synthgain.study.stages.pools import replicas_of, weights_of
+from synthgain.study.work import decoded, drawn, encoded, first_model, input_size, passes, space_kind
 
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
 MEMBERSHIP_IMAGES = 500  # a side
 CANDIDATE_PAIRS = 12  # likeliest copies shown side by side
 MEMBERSHIP_LEVELS = 4  # noise levels of evaluation/membership.py
+PARTS = ("train", "validation", "test")
 SNAPSHOT_SPACE = "efficientnet_lite0"
 FIDELITY_CAP = 2000  # images a side where the config sets none (measure_fidelity.py)
 
@@ -78,12 +79,13 @@ def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
     clusters: dict[str, object] | None = None
     if config.from_ is not None:
         which = int(index) % plan.study.replicates.generators
-        steps, seen = snapshots_of(plan, config.from_), plan.study.generators[config.from_].train_on
+        seen = plan.study.generators[config.from_].train_on
         if seen.per is not None:
             clusters = {"name": seen.per, "only": None}
         else:
             clusters = None if seen.cluster is None else {"name": seen.cluster[0], "only": seen.cluster[1]}
-            generator = {"name": config.from_, "index": which, "snapshot": config.snapshot or steps[-1]}
+            weights = weights_of(plan, base_pool(plan.study, pool), config)
+            generator = {"name": config.from_, "index": which, **weights}
             generators = [{"generator": config.from_, "index": which}]
             modules.append(FAMILIES[plan.study.generators[config.from_].family])
     through = _autoencoder(plan, config.from_)
@@ -285,11 +287,17 @@ def _searched_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     names = judging(plan.study, pool, gate.spaces)
     spaces, *_ = _spaces(plan, names, reference_dataset(plan.study, pool), int(index))
     terms = [_looked_at(plan, space_kind(plan.study, space["name"]), pool, real) for space in spaces]
+    members = {f"{name}/train": 1.0 for name in real}
+    others = {f"{name}/{part}": 1.0 for name in real for part in ("validation", "test")}
     if gate.membership and by.images is not None and by.denoises:
         each = MEMBERSHIP_LEVELS * MEMBERSHIP_DRAWS
-        members = {f"{name}/train": 1.0 for name in real}
-        others = {f"{name}/{part}": 1.0 for name in real for part in ("validation", "test")}
         terms += [passes(by.images, each, side, MEMBERSHIP_IMAGES) for side in (members, others)]
+    through = _autoencoder(plan, root_pool(plan.study, pool).from_)
+    if through is not None:  # real images, reconstructed; those of membership, encoded
+        name = str(through["name"])
+        terms += [encoded(name, members | others), decoded(name, 1, members | others)]
+        if gate.membership and by.images is not None:
+            terms += [encoded(name, side, 1, MEMBERSHIP_IMAGES) for side in (members, others)]
     return terms
 
 
@@ -304,7 +312,13 @@ def _snapshot_images(plan: Planner, generator: str, index: Wildcard) -> list[Ter
     rows = {f"{name}/train": 1.0 for name in plan.study.generators[generator].train_on.datasets}
     images = passes(generator, count * evaluations(Sampling.from_slice(GRID_SAMPLING)), rows, most)
     kind = space_kind(plan.study, SNAPSHOT_SPACE)
-    return [images, Term(kind=kind, unit="image", amount=count, images=rows, at_most=most)]
+    features = Term(kind=kind, unit="image", amount=count, images=rows, at_most=most)
+    through = plan.study.generators[generator].autoencoder_name
+    if through is None:
+        return [images, features]
+    real = {f"{place}/{part}": 1.0 for place in plan.study.generators[generator].train_on.datasets for part in PARTS}
+    again = [encoded(through, real), decoded(through, 1, real), decoded(through, count, rows, most)]
+    return [images, features, *again]
 
 
 def _looked_at(plan: Planner, kind: str, pool: str, real: list[str]) -> Term:
@@ -312,7 +326,7 @@ def _looked_at(plan: Planner, kind: str, pool: str, real: list[str]) -> Term:
     rows, replicas = reference_dataset(plan.study, pool), root_pool(plan.study, pool).replicas
     seen = {f"{rows}/train": float(replicas)}
     for name in real:
-        for part in ("train", "validation", "test"):
+        for part in PARTS:
             seen[f"{name}/{part}"] = seen.get(f"{name}/{part}", 0.0) + 1.0
     return Term(kind=kind, unit="image", amount=1, images=seen)
 
