@@ -201,7 +201,7 @@ def test_khosravi_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeyp
 def test_saragih_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = config_of("saragih2024", data_root=str(sets), rehearsal=True, rehearsal_sizes=SMALLER)
-    # As it is, but for what is slow on a CPU: the number of entries, the size of the frames and of the networks, bfloat16.
+    # As it is, but for what is slow on a CPU: how many entries, the size of the frames and of the networks, bfloat16.
     for kind, names in OF_SARAGIH.items():
         config[kind] = {name: config[kind][name] for name in names}
     config["evaluation"] = {"pools": ["inpainted_k10", "styled"]}
