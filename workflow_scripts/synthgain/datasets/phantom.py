@@ -13,6 +13,7 @@ import pandas as pd
 
 from synthgain.data.image_set import ColumnSpec
 from synthgain.datasets.phantom_anatomy import Anatomy, chest_integrals, draw_anatomy
+from synthgain.datasets.options import TRUTH, Finding
 from synthgain.datasets.phantom_film import Style, block_mean, develop
 from synthgain.datasets.phantom_findings import Findings, draw_findings, finding_integrals
 from synthgain.datasets.phantom_law import (
@@ -69,7 +70,7 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
             films.append(film)
             masks.append(mask)
         name = f"phantom-{settings.site}-{number}"
-        shown = _hide(_values(patient), hidden_shares, keys)
+        shown = _hide(_values(patient) | _wrong(patient, settings.mislabelled, keys), hidden_shares, keys)
         rows += [
             {"image_id": f"{name}-{k}", "patient_id": name, "site": settings.site, "origin": "real", **shown}
             for k in range(count)
@@ -85,7 +86,8 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
             "style": style.model_dump(),
         },
     }
-    return Prepared(_channels(films, channels), _table(rows), COLUMNS, np.stack(masks), MASK_NAMES, facts=facts)
+    columns = COLUMNS | {TRUTH + name: COLUMNS[name] for name in settings.mislabelled}
+    return Prepared(_channels(films, channels), _table(rows), columns, np.stack(masks), MASK_NAMES, facts=facts)
 
 
 def draw(
@@ -191,6 +193,16 @@ def _values(patient: Patient) -> dict[str, object]:
     return {**patient.findings, "sex": patient.sex, "age": patient.age, "build": patient.build}
 
 
+def _wrong(patient: Patient, shares: Mapping[Finding, float], keys: SeedKeys) -> dict[str, object]:
+    """Return the labels of findings that may be labelled wrongly, at random, and the truth of each."""
+    found: dict[str, object] = {}
+    for name, share in shares.items():
+        truth = patient.findings[name]
+        flipped = random_generator(**keys, part="mislabelled", column=name).random() < share
+        found |= {name: truth != flipped, TRUTH + name: truth}
+    return found
+
+
 def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, object]:
     """Hide values completely at random, each column by a stream of its own."""
     hidden = {
@@ -203,6 +215,7 @@ def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKey
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
-    numbers = dict.fromkeys((*FINDINGS, "age"), "float32")
+    truths = [name for name in table if str(name).startswith(TRUTH)]
+    numbers = dict.fromkeys((*FINDINGS, "age", *truths), "float32")
     table = table.astype({**numbers, **{name: "str" for name in COVARIATES if name != "age"}})
     return table.assign(**{f"has_mask_{name}": True for name in MASK_NAMES})

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from synthgain.entry import Entry, Name
+from synthgain.entry import Entry, Name, OmittedWhen
 
 
 class Reward(Entry):
@@ -14,6 +14,9 @@ class Reward(Entry):
         "proxy", description="Who scores: two classifiers, each of one half of the training patients; or a panel."
     )
     target: Name | None = Field(None, description="proxy: the column whose value a sample should show.")
+    labels: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="proxy: the column that says what real images show, where target is doubtful; null: target."
+    )
     name: Name | None = Field(None, description="readers: the panel.")
     column: str | None = Field(None, description="readers: the question that steers, such as quality.")
     objective: Literal["match", "maximise"] = Field(
@@ -35,6 +38,8 @@ class Reward(Entry):
         for key in sorted(other):
             if getattr(self, key) is not None:
                 raise ValueError(f"{key}: not for scores: {self.scores}; leave it out")
+        if self.labels is not None and self.scores != "proxy":
+            raise ValueError(f"labels: not for scores: {self.scores}; leave it out")
         return self
 
 

@@ -38,7 +38,7 @@ def measured(own: Drawn, real: Drawn, scorer: CrossFitted, channels: int) -> dic
         "score_se": float(values.std() / max(len(values), 1) ** 0.5),
         "real_score": _like(real, own.condition, scorer),
         "spread": _spread(own, scorer, channels),
-        "real_spread": _spread(real, scorer, channels),
+        "real_spread": _spread(_scored(real), scorer, channels),
         "copies": _copies(own.images[:, :channels], real.images[:, :channels]),
         "samples": float(len(own.scores)),
     }
@@ -85,6 +85,12 @@ def _spread(own: Drawn, scorer: CrossFitted, channels: int) -> float:
             if len(inside) > 1:
                 found.append(float(inside.var(axis=0, ddof=1).mean() ** 0.5))
     return float(np.mean(found)) if found else float("nan")
+
+
+def _scored(drawn: Drawn) -> Drawn:
+    """Return those with a score; rows of unknown condition have none, and are no class of their own."""
+    known = np.flatnonzero(np.isfinite(drawn.scores))
+    return Drawn(drawn.images[torch.from_numpy(known)], drawn.scores[known], drawn.condition[known])
 
 
 def _copies(own: Tensor, real: Tensor) -> float:

@@ -57,7 +57,7 @@ def scorer(run: Scored) -> CrossFitted:
     reward, data = run.reward, run.data
     images = data.images[:, : run.image_channels]
     target = str(reward.target)
-    return train_proxies(images, data.table, data.columns, target, reward.proxy_steps, run.device, run.seed_keys)
+    return train_proxies(images, run.real_table, data.columns, target, reward.proxy_steps, run.device, run.seed_keys)
 
 
 def train_proxies(

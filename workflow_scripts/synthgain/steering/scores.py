@@ -28,6 +28,10 @@ class Scored(Protocol):
     seed_keys: dict[str, str | int]
 
     @property
+    def real_table(self) -> pd.DataFrame:
+        """The rows of the data, with what real images show as their target where that is known better."""
+
+    @property
     def image_channels(self) -> int:
         """Channels of the image among what is drawn."""
 

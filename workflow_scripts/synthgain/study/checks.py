@@ -125,6 +125,8 @@ def _check_steering(study: Study) -> None:
         if reward.target is not None:
             for dataset in generator.train_on.datasets:
                 _check_columns(study, dataset, [reward.target], f"{place}.target")
+                if reward.labels is not None:
+                    _check_columns(study, dataset, [reward.labels], f"{place}.labels")
         if reward.name is not None:
             _known(reward.name, study.readers, f"{place}.name")
             problem = panel_problem(study.readers[reward.name], reward.column or "")
