@@ -187,7 +187,7 @@ def test_the_phantom_study_of_steering_is_planned():
     plan = Planner(study, "phantom_steering", 0, Code(), Path("results"), None, STAGES)
     plan.job("write_report")
     trained = {job.slice["generator"] for job in plan.jobs() if job.rule == "train_generator"}
-    assert trained == {"ddpm", "longer", "tuned", "permuted"}
+    assert trained == {"ddpm", "longer", "tuned", "permuted", "maximised", "maximised_permuted"}
 
 
 def test_the_report_shows_the_rounds_the_alarms_and_one_network_that_steers_and_judges():

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from synthgain.entry import Entry, Options, OmittedWhen, Share, nearest
+from synthgain.entry import Entry, OmittedWhen, Options, Share, nearest
 
 Finding = Literal["opacity", "nodule", "effusion", "cardiomegaly"]
 Column = Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build"]

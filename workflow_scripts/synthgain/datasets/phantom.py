@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import ColumnSpec
-from synthgain.datasets.phantom_anatomy import Anatomy, chest_integrals, draw_anatomy
 from synthgain.datasets.options import TRUTH, Finding
+from synthgain.datasets.phantom_anatomy import Anatomy, chest_integrals, draw_anatomy
 from synthgain.datasets.phantom_film import Style, block_mean, develop
 from synthgain.datasets.phantom_findings import Findings, draw_findings, finding_integrals
 from synthgain.datasets.phantom_law import (

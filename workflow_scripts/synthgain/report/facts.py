@@ -191,6 +191,7 @@ class RatingFacts(Facts):
     key_sha256: str
     answers: int
     current: bool = True
+    simulated: bool = False
     files: dict[str, object]
 
 

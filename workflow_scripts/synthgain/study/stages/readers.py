@@ -9,7 +9,7 @@ from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.pools import replicas_of
 
 RATINGS = "*.json"  # files that readers' pages export
-LATER = {"ratings", "codes"}  # keys that are given when the kit is out: they change no kit
+LATER = {"ratings", "codes", "simulated"}  # keys that are given when the kit is out: they change no kit
 
 
 def write_reader_kit(plan: Planner, panel: str) -> Draft:
@@ -55,7 +55,9 @@ def answered(plan: Planner) -> list[Wildcards]:
     return [
         {"panel": name}
         for name in plan.study.readers
-        if answer_files(plan, name) or (plan.root is None and (plan.folder / output.format(panel=name)).exists())
+        if plan.study.readers[name].simulated is not None
+        or answer_files(plan, name)
+        or (plan.root is None and (plan.folder / output.format(panel=name)).exists())
     ]
 
 
