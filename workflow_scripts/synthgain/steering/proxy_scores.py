@@ -91,7 +91,7 @@ def train_proxies(
             )
         network = _train(images, rows, codes, len(levels), steps, device, integer_seed(step="proxy", half=half, **keys))
         made.append(Proxy(network, levels, target, device))
-    return CrossFitted(half_of, (made[0], made[1]), lambda odds: 1 / (1 + np.exp(-odds)))
+    return CrossFitted(half_of, (made[0], made[1]), lambda odds: 1 / (1 + np.exp(-odds)), images.shape[1])
 
 
 def codes_of(values: pd.Series, levels: list[object]) -> np.ndarray:

@@ -133,8 +133,8 @@ class SteeredRun(DiffusionRun):
     def _begin(self, number: int) -> None:
         """Draw, score and weigh the samples of a round; number `rounds` is after the last step, without training."""
         images, table, parents = self._samples(number)
-        scores = self.scorer.score(images[:, : self.image_channels], table, "parent_patient_id")
-        real = self.scorer.score(self.data.images[:, : self.image_channels], self.real_table)
+        scores = self.scorer.score(images, table, "parent_patient_id")
+        real = self.scorer.score(self.data.images, self.real_table)
         drawn = Drawn(images, scores, self._conditions(table))
         reals = Drawn(self.data.images, real, self._conditions(self.real_table))
         row = {"step": float(self.starts[number]), **measured(drawn, reals, self.scorer, self.image_channels)}
