@@ -99,7 +99,7 @@ def pairs(seed, shift=0):
 
 def test_cross_fitted_segmenters_score_a_mask_that_fits_above_one_that_does_not():
     table = pd.DataFrame({"patient_id": [f"p{number}" for number in range(COUNT)]})
-    fitted = train_segmenters(pairs(0), table, 1, 200, torch.device("cpu"), {"study": 0})
+    fitted = train_segmenters(pairs(0), table, 1, 120, torch.device("cpu"), {"study": 0})
     fits, moved = (fitted.score(planes, table) for planes in (pairs(0), pairs(0, shift=3)))
     assert fits.mean() > 0.8
     assert (fits > moved).mean() > 0.95

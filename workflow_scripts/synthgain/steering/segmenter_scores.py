@@ -20,7 +20,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed
 from synthgain.steering.scores import CrossFitted, Scored, halves_of
 
-BATCH, LEARNING_RATE, WEIGHT_DECAY = 16, 2e-3, 0.01
+BATCH, LEARNING_RATE, WEIGHT_DECAY = 16, 1e-2, 0.01
 SCORED_AT_ONCE = 64
 LEAST_IMAGES = 16  # pairs in each half
 _DICE = DiceLoss(sigmoid=True)
