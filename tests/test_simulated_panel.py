@@ -27,9 +27,9 @@ PLANTED = {
 
 def panel(**changes: object) -> Panel:
     entry = {
-        "items": {"real": {"hospital_a": 200}, "pools": {"sampled": 200}},
+        "items": {"real": {"hospital_a": 100}, "pools": {"sampled": 100}},
         "questions": ["quality", "realism"],
-        "readers": 4,
+        "readers": 3,
         "simulated": PLANTED,
     }
     return Panel.model_validate(entry | changes)
@@ -38,7 +38,7 @@ def panel(**changes: object) -> Panel:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kits") / "kit"
-    real, pools = shown(450, "film", smooth=False), shown(450, "made", smooth=True, parents=225)
+    real, pools = shown(250, "film", smooth=False), shown(250, "made", smooth=True, parents=125)
     write_kit(folder, "panel", panel(), {"hospital_a": real}, {"sampled": pools}, seed=1)
     return folder
 

@@ -88,34 +88,41 @@ def simulated_answers(
             for position, (item, repeat) in enumerate(phases[str(phase)]):
                 for question in asked:
                     value = int(values[question.name][item][int(repeat)])
-                    record = (phase, position, item, bool(repeat), question.name, value, MILLISECONDS)
-                    last = chained(last, record)
-                    rows.append(Answer(**dict(zip(RECORD, record, strict=True)), digest=last))
+                    again = bool(repeat)
+                    last = chained(last, (phase, position, item, again, question.name, value, MILLISECONDS))
+                    answer = Answer(
+                        phase=phase,
+                        position=position,
+                        item=item,
+                        repeat=again,
+                        question=question.name,
+                        value=value,
+                        milliseconds=MILLISECONDS,
+                        digest=last,
+                    )
+                    rows.append(answer)
         made[f"{name}-{reader}.json"] = Answers(
             panel=name, kit=facts["kit"], reader=reader, finished=True, code=closing_code(last), answers=rows
         )
     return made
 
 
-RECORD = ("phase", "position", "item", "repeat", "question", "value", "milliseconds")
-
-
 def held_against(panel: Panel, key: pd.DataFrame, agreement: pd.DataFrame, telling: pd.DataFrame) -> pd.DataFrame:
     """Return what was planted beside what was found: question, measure, planted, found, low, high."""
     assert panel.simulated is not None
-    rows: list[tuple[str, str, float, float, float, float]] = []
+    rows = []
     for question in questions_of(panel):
         truth = truth_of(question, key)
         impression = _impression(panel, question)
         known = known_answers(impression, question.low, question.high, float(np.nanmean(truth)))
         own = agreement[(agreement["question"] == question.name) & (agreement["measure"] == "fleiss_kappa")]
-        found = [("fleiss_kappa", known.kappa, row.value, row.low, row.high) for row in own.itertuples()]
+        rows.append(own.assign(planted=known.kappa, found=own["value"]))
         if question.name == "realism":
-            for row in telling[telling["reader"] == "all"].itertuples():
-                found.append(("auroc", known.auroc, row.auroc, row.low, row.high))
-                found.append(("bias", impression.bias, row.bias, row.bias_low, row.bias_high))
-        rows += [(question.name, *one) for one in found]
-    return pd.DataFrame(rows, columns=["question", "measure", "planted", "found", "low", "high"])
+            pooled = telling[telling["reader"] == "all"].assign(question=question.name)
+            rows.append(pooled.assign(measure="auroc", planted=known.auroc, found=pooled["auroc"]))
+            leaning = {"found": pooled["bias"], "low": pooled["bias_low"], "high": pooled["bias_high"]}
+            rows.append(pooled.assign(measure="bias", planted=impression.bias, **leaning))
+    return pd.concat(rows, ignore_index=True)[["question", "measure", "planted", "found", "low", "high"]]
 
 
 def truth_of(question: Question, key: pd.DataFrame) -> np.ndarray:
