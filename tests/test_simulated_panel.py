@@ -10,12 +10,14 @@ from test_reader_kit import POOLS, REAL, shown
 from test_readers_study import PANEL, STUDY, Run
 
 from read_ratings import read_ratings
+from synthgain.readers import analysis
 from synthgain.readers.analysis import agreement_table, telling_table
 from synthgain.readers.kit import read_kit, write_kit
 from synthgain.readers.options import Impression, Panel
 from synthgain.readers.ratings import missing_answers, ratings
 from synthgain.readers.simulated import cuts, held_against, known_answers, simulated_answers
 from synthgain.runtime.errors import SynthGainError
+from synthgain.statistics.agreement import fleiss_kappa
 from synthgain.statistics.reading import leaning, telling
 from synthgain.study.load import parse_study
 
@@ -43,7 +45,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_simulated_panel_is_sealed_like_a_real_one_and_what_was_planted_is_found(large: Path) -> None:
+def test_a_simulated_panel_is_sealed_like_a_real_one_and_what_was_planted_is_found(large: Path, monkeypatch) -> None:
+    monkeypatch.setattr(analysis, "MEASURES", {"fleiss_kappa": fleiss_kappa})  # resampling all takes longest
     facts, secret, key = read_kit(large)
     files = simulated_answers("panel", panel(), facts, secret, key, seed=0)
     table = ratings(panel(), facts, secret, key, files)
