@@ -1,4 +1,4 @@
-"""docs/rerun.md, rows of steering and readers: what the planner gives another identity, and nothing else, runs again."""
+"""docs/rerun.md, rows of steering and readers: what the planner gives another identity runs again, and nothing else."""
 
 import copy
 import json

@@ -18,7 +18,7 @@ from synthgain.readers.items import SYNTHETIC
 from synthgain.readers.kit import KitFacts, Secret
 from synthgain.readers.options import Impression, Panel
 from synthgain.readers.questions import Question, questions_of
-from synthgain.readers.ratings import Answer, Answers
+from synthgain.readers.ratings import FORMAT, Answer, Answers
 from synthgain.readers.sealing import chain_start, chained, closing_code, reader_token
 from synthgain.seeds import random_generator
 
@@ -102,7 +102,13 @@ def simulated_answers(
                     )
                     rows.append(answer)
         made[f"{name}-{reader}.json"] = Answers(
-            panel=name, kit=facts["kit"], reader=reader, finished=True, code=closing_code(last), answers=rows
+            format=FORMAT,
+            panel=name,
+            kit=facts["kit"],
+            reader=reader,
+            finished=True,
+            code=closing_code(last),
+            answers=rows,
         )
     return made
 
