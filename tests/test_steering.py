@@ -132,7 +132,10 @@ def test_a_planted_generator_is_steered_to_its_condition_and_by_more_training_or
     assert accuracy(matched) > before + 2 * noise
     assert accuracy(matched) > 0.9  # real discs show what their checked label says, all of them
     assert abs(unsteered - before) < noise  # the labels keep the fault
-    assert abs(accuracy(shuffled) - unsteered) < noise
+    # Shuffled scores steer nowhere, but each of two rounds weighs few samples anew (about half of 256 count).
+    chance = 2.5 * np.sqrt(before * (1 - before) * (2 / 400 + 2 / 128))
+    assert abs(accuracy(shuffled) - unsteered) < chance
+    assert accuracy(matched) > unsteered + chance
     found = read_manifest(matched.outputs[0])
     assert found["snapshots"] == [100, 200]
     rounds = found["steering"]["rounds"]
