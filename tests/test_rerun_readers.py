@@ -59,7 +59,7 @@ def identities(folder: Path, changes: Mapping[str, Any]) -> dict[tuple[str, str]
 
 
 def test_the_table_and_the_changes_are_the_same() -> None:
-    assert set(table(2)) == set(CHANGES)
+    assert set(table(3)) == set(CHANGES)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -72,7 +72,7 @@ def test_plan_after(change: str, tmp_path: Path) -> None:
     after = identities(tmp_path, {**start, **changes})
     changed = [job for job, identity in after.items() if before.get(job) != identity]
     found = Counter(rule for rule, _ in changed)
-    rules, counts = expected(table(2)[change])
+    rules, counts = expected(table(3)[change])
     assert set(found) == rules, found
     assert {rule: found[rule] for rule in counts} == counts
     untouched = ("generators/ddpm", "generators/longer", "downstream/cnn/real/", "pools/drawn/")

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from synthgain.entry import Entry, OmittedWhen, Options, Share, nearest
 
 Finding = Literal["opacity", "nodule", "effusion", "cardiomegaly"]
-Column = Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build"]
+Column = Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build", "effusion_side"]
 Truth = Literal["true_opacity", "true_nodule", "true_effusion", "true_cardiomegaly"]  # of findings with wrong labels
 TRUTH = "true_"
 
@@ -84,6 +84,7 @@ class PhantomOptions(Entry):
     style named like the site, else "a". missing: share of values hidden from the table, per column,
     completely at random. first_patient: number of the first patient, to draw new ones of the same law.
     mislabelled: share of patients whose label of a finding is wrong; what they have then stands in true_<finding>.
+    effusion_side: add this column; the films are those without it.
     """
 
     patients: int = Field(200, ge=1)
@@ -97,6 +98,7 @@ class PhantomOptions(Entry):
     missing: dict[Column | Truth, Share] = Field(default_factory=dict)
     mislabelled: Annotated[dict[Finding, Share], OmittedWhen({})] = Field(default_factory=dict)
     first_patient: int = Field(0, ge=0)
+    effusion_side: Annotated[bool, OmittedWhen(False)] = False
 
     @field_validator("style", mode="wrap")
     @classmethod
@@ -112,6 +114,8 @@ class PhantomOptions(Entry):
         for column in self.missing:
             if column.startswith(TRUTH) and column.removeprefix(TRUTH) not in self.mislabelled:
                 raise ValueError(f"missing: there is no {column}, since mislabelled does not name its finding")
+        if "effusion_side" in self.missing and not self.effusion_side:
+            raise ValueError("missing: there is no column effusion_side; add it by effusion_side: true")
         return self
 
     @property

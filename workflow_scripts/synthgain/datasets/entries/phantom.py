@@ -31,6 +31,9 @@ class PhantomDataset(DatasetBase):
         default_factory=dict, description="Share of patients with a wrong label; the truth is in true_<finding>."
     )
     first_patient: int = Field(0, ge=0, description="Number of the first patient.")
+    effusion_side: Annotated[bool, OmittedWhen(False)] = Field(
+        False, description="Add the covariate effusion_side: none, left or right, the patient's own."
+    )
 
     @field_validator("style", mode="wrap")
     @classmethod
@@ -45,7 +48,8 @@ class PhantomDataset(DatasetBase):
 
     @property
     def known_columns(self) -> set[str]:
-        return {*get_args(Column), *(TRUTH + name for name in self.mislabelled)}
+        side = set() if self.effusion_side else {"effusion_side"}
+        return {*get_args(Column), *(TRUTH + name for name in self.mislabelled)} - side
 
     @property
     def known_structures(self) -> set[str]:
