@@ -119,6 +119,7 @@ class PoolFacts(Facts):
     images: int | None = None
     kept: int | None = None
     of_images: int | None = None
+    counts: dict[str, dict[str, float]] = {}
     styled: dict[str, StyledFacts] = {}
 
 
@@ -197,9 +198,9 @@ class RatingFacts(Facts):
     """The manifest of what readers sent back; current: the images that they saw are those of now."""
 
     kit: str
-    key_sha256: str
     answers: int
     current: bool = True
+    simulated: bool = False
     files: dict[str, object]
 
 
