@@ -92,7 +92,10 @@ def test_a_ladder_is_planned_and_who_has_none_plans_as_before(tmp_path: Path) ->
         ({"pool": "drawn", "fractions": [0.5, 0.5]}, r"ladder.*fractions: .* are not all different"),
         ({"pool": "drawn", "ratios": [0]}, r"ladder.*ratios: give one above 0"),
         ({"pool": "drawn", "fraction": [0.5]}, r"ladder.*did you mean 'fractions'"),
-        ({"pool": "drawn", "fractions": [0.5, 1.0], "ratios": [900]}, r"arms\.with_100\.ratios: 900 % is over the pool"),
+        (
+            {"pool": "drawn", "fractions": [0.5, 1.0], "ratios": [900]},
+            r"arms\.with_100\.ratios: 900 % is over the pool",
+        ),
     ],
 )
 def test_a_ladder_that_cannot_stand_is_one_line(ladder: dict[str, Any], said: str) -> None:
