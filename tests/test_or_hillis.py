@@ -127,3 +127,29 @@ def test_an_interval_grows_towards_truths_with_more_errors():
     assert found.p_value(null=high) == pytest.approx(0.1, abs=1e-6)
     few = orh.linear(np.full(5, 0.01), np.full((5, 5), 1e-4), influence=np.r_[0.01, np.zeros(99)])
     assert few.df == pytest.approx(6)  # one patient carries it all: 2·3·(Σu²)²/Σu⁴
+
+
+def test_an_interval_grows_where_the_arm_that_errs_more_would_err_still_more():
+    """Variances in proportion to errors: the skew of a long tail may not be drawn, the means of both arms are."""
+    arm, baseline = np.full(5, 0.99), np.full(5, 0.97)
+    covariance = np.kron(np.diag([1e-5, 3e-5]), np.ones((5, 5)))
+    plain = orh.compare(arm, baseline, covariance)
+    found = orh.compare(arm, baseline, covariance, ends=(0, 1))
+    assert (found.difference, found.se, found.df) == (plain.difference, plain.se, plain.df)
+    factor = 4e-5 / 0.04 * 0.96 / 0.98  # e (1 − e) at the mean error of .02
+    assert found.drift == pytest.approx(factor * 2e-5 / 4e-5)
+    (low, high), (plain_low, plain_high) = found.interval(), plain.interval()
+    assert low == pytest.approx(plain_low)  # towards fewer errors: never shorter than the plain one
+    assert high > plain_high + 0.0009
+    assert found.p_value(null=high) == pytest.approx(0.05, abs=1e-6)
+    assert found.p_value() == pytest.approx(plain.p_value())
+    other = orh.compare(baseline, arm, np.kron(np.diag([3e-5, 1e-5]), np.ones((5, 5))), ends=(0, 1)).interval()
+    assert other == pytest.approx((-high, -low))
+    below = orh.compare(1 - arm, 1 - baseline, covariance, ends=(0, 1)).interval()  # errors counted, not successes
+    assert below == pytest.approx((-high, -low))
+    alike = orh.compare(np.full(5, 0.98), baseline, np.kron(np.eye(2) * 2e-5, np.ones((5, 5))), ends=(0, 1))
+    assert alike.drift == 0
+    distances = orh.compare(
+        np.full(5, 2.0), np.full(5, 4.0), np.kron(np.diag([1.0, 3.0]), np.ones((5, 5))), ends=(0, np.inf)
+    )
+    assert distances.drift == pytest.approx(4 / 6 * -2 / 4)

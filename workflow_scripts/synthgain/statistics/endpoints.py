@@ -43,6 +43,11 @@ class Endpoint:
     information: Kinds = ()
     influence: np.ndarray | None = None
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the metric's scale ends."""
+        return metric_of(self.metric).ends
+
 
 @dataclass(frozen=True)
 class Resamples:

@@ -145,7 +145,7 @@ def _of_panels(case: Case, sign: int, runs: int, random: np.random.Generator) ->
 
 def _rules(case: Case) -> Rules:
     metric = METRICS[case.metric]
-    return Rules(ALPHA, None, metric.higher_is_better, ends=(0.0, 1.0 if metric.bounded else np.inf))
+    return Rules(ALPHA, None, metric.higher_is_better, ends=metric.ends)
 
 
 def _one_panel(case: Case, shift: float, random: np.random.Generator) -> tuple[Judgement | str, tuple[float, float]]:
