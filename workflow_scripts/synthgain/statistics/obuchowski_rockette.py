@@ -127,9 +127,9 @@ def compare(
 def _drift(arm: Contrast, baseline: Contrast, variance: float, ends: tuple[float, float]) -> float:
     """Slope of the variance of a difference on the difference, were each arm's in proportion to its errors.
 
-    Errors e are what is left to the nearer end, and their variance is as e·(1 − e), as for shares (e where the other
-    end is infinite). With variances Vₐ, V_b and a common factor c = (Vₐ + V_b)/(eₐ + e_b)·(1 − 2e)/(1 − e), e the mean
-    of both, the covariance of the difference with its variance is c·(Vₐ − V_b), towards the end of more errors.
+    Errors e are what is left to the nearer end, and their variance over patients is as e·(1 − e), as for shares (e
+    where the other end is infinite). With variances Vₐ, V_b and a common factor c = (Vₐ + V_b)/(eₐ + e_b)·(1 − 2e)/(1 −
+    e), e the mean of both, the covariance of the difference with its variance is c·(Vₐ − V_b), towards more errors.
     """
     low, high = ends
     left = [(side.difference - low, high - side.difference) for side in (arm, baseline)]
@@ -138,8 +138,9 @@ def _drift(arm: Contrast, baseline: Contrast, variance: float, ends: tuple[float
     if min(errors) < 0 or sum(errors) <= 0:
         return 0.0
     mean = sum(errors) / 2 / (high - low)  # 0 where the scale has no other end
-    factor = (arm.se**2 + baseline.se**2) / sum(errors) * (1 - 2 * mean) / (1 - mean)
-    return float(factor * (arm.se**2 - baseline.se**2) / variance * (-1 if at_high else 1))
+    first, second = arm.patient_variance, baseline.patient_variance
+    factor = (first + second) / sum(errors) * (1 - 2 * mean) / (1 - mean)
+    return float(factor * (first - second) / variance * (-1 if at_high else 1))
 
 
 def from_covariances(differences: np.ndarray, cov2: float, cov3: float) -> Contrast:

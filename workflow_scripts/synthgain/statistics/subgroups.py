@@ -35,7 +35,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class GroupMetric:
-    """values: (R,); covariance (R, R) and draws (B, R) over patients; the rest as an Endpoint's (ends None: unknown)."""
+    """values: (R,); covariance (R, R) and draws (B, R) over patients; else as an Endpoint's (ends None: unknown)."""
 
     label: str
     values: np.ndarray
