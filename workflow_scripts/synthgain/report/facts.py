@@ -299,13 +299,14 @@ class SlopeFacts(Facts):
 
 
 class FitFacts(Facts):
-    """A fitted dose–response."""
+    """A fitted dose–response. best: the curve; picked: the best ratio (`statistics.best_ratio`)."""
 
     arm: str
     dataset: str
     label: str
     replicates: int
     slope: SlopeFacts = SlopeFacts()
+    picked: dict[str, float] | None = None
     best: str | None = inside("curves", "best")
 
 
