@@ -34,6 +34,7 @@ rule check_memorisation:
         datasets=needs("check_memorisation", "datasets"),
         splits=needs("check_memorisation", "splits"),
         generators=needs("check_memorisation", "generators"),
+        autoencoders=needs("check_memorisation", "autoencoders"),
         trainings=needs("check_memorisation", "trainings"),
         clusters=needs("check_memorisation", "clusters"),
     output:

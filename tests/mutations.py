@@ -87,7 +87,7 @@ def look_up() -> Dataset:
     """Return one item of a look-up table sequence."""
     item = Dataset()
     item.add_new("LUTDescriptor", "US", [256, 0, 16])
-    item.add_new("LUTData", "OW", np.arange(256, dtype=np.uint16).tobytes())
+    item.add_new("LUTData", "OW", (257 * np.arange(256)).astype(np.uint16).tobytes())
     return item
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from synthgain.data.image_set import ImageSet, write_image_set
+from synthgain.datasets import duplicates
 from synthgain.datasets.audit import (
     AuditedSet,
     audit_between,
@@ -130,6 +131,23 @@ def test_small_sets_are_not_calibrated_and_constant_images_do_not_correlate() ->
     assert (best == 0).all()
 
 
+def test_each_image_has_its_nearest_whatever_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    copies = rng.standard_normal((150, 40)).astype(np.float32) + 2 * rng.standard_normal(40).astype(np.float32)
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    groups = rng.integers(0, 60, 150)
+    whole = copies @ copies.T
+    whole[groups[:, None] == groups[None, :]] = -1
+    for tile in (1024, 64, 7):
+        monkeypatch.setattr(duplicates, "BLOCK", tile)
+        values, found = duplicates.nearest_many(copies, groups, 20)
+        assert np.allclose(values, -np.sort(-whole, axis=1)[:, :20], atol=1e-6)
+        assert np.allclose(np.take_along_axis(whole, found, axis=1), values, atol=1e-6)
+    values, found = duplicates.nearest_many(copies, np.zeros(150, int), 3)
+    assert (values == -1).all()
+    assert (found == -1).all()
+
+
 def test_nearest_passes_over_equal_groups() -> None:
     copies = small_copies(chests(30, 3))
     groups = np.repeat(np.arange(15), 2)
@@ -171,6 +189,19 @@ def test_page_is_self_contained_and_escaped(sets: list[AuditedSet]) -> None:
     assert "data:image/png;base64," in page
     assert "a10, a11" in page
     assert 'alt="a10 beside a11"' in page
+
+
+def test_the_page_says_what_it_does_not_list_and_names_no_patients_where_none_are_known(sets: list[AuditedSet]) -> None:
+    facts = {"role": "test", **audit_one(sets[0])}
+    facts["split_unit"] = "image"
+    facts["exact_duplicates"] = {"groups": 17, "listed": [{"images": [f"x{n}", f"y{n}"]} for n in range(17)]}
+    page = audit_page({"datasets": {"a": facts}, "between": [], "excluded": {}}, {})
+    assert page.index("x14, y14") < page.index("… and 2 more")
+    assert "x15" not in page
+    assert "<td>patients</td>" not in page
+    assert "of different patients" not in page
+    assert "<td>patients</td>" in audit_page({"datasets": {"a": {**facts, "split_unit": "patient"}}, "between": [],
+                                              "excluded": {}}, {})  # fmt: skip
 
 
 def test_contact_sheet_has_a_row_per_class_and_mask_outlines(sets: list[AuditedSet]) -> None:

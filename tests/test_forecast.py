@@ -45,6 +45,12 @@ from synthgain.study.work import joined
 from synthgain.study.yaml_files import read_yaml
 
 ROOT = Path(__file__).parent.parent
+LATENT_STUDY: dict[str, Any] = {
+    "autoencoders__vae": {"train_on": {"datasets": ["hospital_a"]}, "training": {"steps": 4, "batch_size": 8}},
+    "generators__ddpm__autoencoder": "vae",
+    "pools__ceiling": {"known": "reconstructed", "autoencoder": "vae", "rows_of": "hospital_a"},
+    "arms__ceiling": {"real": "hospital_a", "synthetic": "ceiling", "ratios": [100]},
+}
 SEVERAL = {"replicates": {"count": 5, "per_job": 2, "generators": 2, "pools": 3}}
 GAN = {
     "family": "gan",
@@ -104,6 +110,7 @@ STUDIES = {
     "tiny": tiny(),
     "several": tiny(**SEVERAL),
     "snapshots": tiny(evaluation__snapshots=True),
+    "latents": tiny(**LATENT_STUDY, evaluation__snapshots=True),
     "gan": tiny(generators__gan=GAN, pools__other={"from": "gan", "rows_of": "hospital_a", "replicas": 1}),
     **{
         name: read_yaml(ROOT / f"{name}.yaml")

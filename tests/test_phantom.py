@@ -238,6 +238,40 @@ def test_missing_values_hide_but_do_not_change_the_film() -> None:
     assert (holes.table.loc[known, "age"] == whole.table.loc[known, "age"]).all()
 
 
+def test_the_side_of_an_effusion_is_told_only_where_asked_and_changes_no_film() -> None:
+    few = {"patients": 30, "prevalence": {"effusion": 0.6}}
+    without, told = phantom(**few), phantom(**few, effusion_side=True)
+    np.testing.assert_array_equal(without.images, told.images)
+    np.testing.assert_array_equal(without.masks, told.masks)
+    pd.testing.assert_frame_equal(without.table, told.table.drop(columns="effusion_side"))
+    assert "effusion_side" not in without.facts["law"]
+    assert set(told.columns) - set(without.columns) == {"effusion_side"}
+    sides = told.table["effusion_side"]
+    assert set(sides) == {"none", "left", "right"}
+    assert ((sides != "none") == (told.table["effusion"] == 1)).all()
+    alone = told.table["effusion"].eq(1) & told.table[["opacity", "nodule"]].eq(0).all(axis=1)
+    columns = np.arange(32)
+    for row in np.flatnonzero(alone):  # the patient's left is at the viewer's right
+        centre = (told.masks[row, ..., 2] * columns).sum() / told.masks[row, ..., 2].sum()
+        assert (centre > 15.5) == (sides[row] == "left")
+
+
+def test_an_effusion_is_drawn_on_the_side_that_a_row_names() -> None:
+    law = {"effusion_side": True}
+    rows = pd.DataFrame({"effusion_side": ["left", "right", "none", None], "nodule": 0.0, "opacity": 0.0})
+    keys = [{"row": 1}] * 3 + [{"row": 2}]
+    _, masks = draw(rows, IMAGE, keys, law)
+    halves = masks[..., 2].reshape(4, 32, 2, 16).sum(axis=(1, 3))  # viewer's left, viewer's right
+    assert halves[0, 0] == 0 < halves[0, 1]
+    assert halves[1, 1] == 0 < halves[1, 0]
+    assert (halves[2] == 0).all()
+    for wrong in ({"effusion_side": "none", "effusion": 1.0}, {"effusion_side": "left", "effusion": 0.0}):
+        with pytest.raises(SynthGainError, match="no patient of this law"):
+            draw(pd.DataFrame([wrong]), IMAGE, keys[:1], law)
+    with pytest.raises(SynthGainError, match="'both' is not one of none, left, right"):
+        draw(pd.DataFrame({"effusion_side": ["both"]}), IMAGE, keys[:1], law)
+
+
 def test_the_facts_hold_the_whole_law() -> None:
     """An oracle reads the law from the manifest: it must give the same films as the options did."""
     options = {"patients": 1, "site": "b", "prevalence": {"opacity": 0.9}}

@@ -39,8 +39,9 @@ AFTER = {
 
 
 def table(part: int = 0) -> dict[str, str]:
-    """Return {change: rules} of the first or second table of docs/rerun.md."""
-    text = (ROOT / "docs" / "rerun.md").read_text().split("## Image and mask pairs")[part]
+    """Return {change: rules} of the first, second or third table of docs/rerun.md."""
+    whole = (ROOT / "docs" / "rerun.md").read_text(encoding="utf-8")
+    text = re.split("## Image and mask pairs|## Clusters and styling", whole)[part]
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.MULTILINE)
     return {change: rules for change, rules in rows if change not in ("change", "---")}
 

@@ -15,10 +15,13 @@ from simulated_run import STRUCTURE, config, figures_job, job_of, make_run, repo
 import draw_figures
 from relate_fidelity import relate_fidelity
 from synthgain.data.image_set import read_image_set
+from synthgain.report.blocks import Table
 from synthgain.report.evidence import gather
+from synthgain.report.facts import StyledFacts
 from synthgain.report.floors import best_floors, with_floor
 from synthgain.report.sections.families import families_section
 from synthgain.report.sections.methods import methods
+from synthgain.report.sections.segmentation import styling_blocks
 from synthgain.runtime.files import read_json, read_table, write_manifest, write_table
 from synthgain.statistics.analysis import read_analysis
 from synthgain.statistics.segmentation import size_terciles, weighted_quantiles
@@ -195,6 +198,19 @@ def test_filter_yield_is_accounted(html: str) -> None:
     assert share == pytest.approx(100 * kept / whole, abs=0.05)
     assert share == pytest.approx(75, abs=1)
     assert "thinned at random to the size of kept" in section
+
+
+def test_styling_says_how_much_nearer_its_images_are(run: Path) -> None:
+    evidence = gather(report_job(run))
+    assert styling_blocks(evidence) == []
+    changed = config("polyps")
+    changed["pools"]["pairs"] = changed["pools"]["pairs"] | {"styling": {"strength": 0.4}}
+    found = {"features": StyledFacts(images=50, drawn=20.0, styled=5.0)}
+    pools = {place: pool.model_copy(update={"styled": found}) for place, pool in evidence.pools.items()}
+    (block,) = styling_blocks(replace(evidence, study=Study.model_validate(changed), pools=pools))
+    assert isinstance(block, Table)
+    assert [str(cell) for cell in block.rows[0]] == ["pairs", "40.0 %", "50", "0.4000", "0.1000", "−75.0 %"]
+    assert len(block.rows) == 1
 
 
 def test_methods_name_structures_and_masks(run: Path) -> None:

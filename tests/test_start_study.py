@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.starter.guessing import guess, named
 from synthgain.starter.looking import look
 from synthgain.starter.pictures import look_at
-from synthgain.starter.sizes import Cost, Sizes, fitted, usual
+from synthgain.starter.sizes import CPU_BUDGET, Cost, Forecast, Sizes, fitted, usual
 from synthgain.study.load import parse_study
 from synthgain.study.yaml_files import parse_yaml
 
@@ -41,7 +43,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return started
 
 
-def test_class_folders_become_a_study_that_is_planned_as_it_is(start: Any, tmp_path: Path) -> None:
+def test_class_folders_become_a_study_that_is_planned_as_it_is(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/usr/bin"  # of a shell in which the environment is not active
+    monkeypatch.setenv("PATH", path)
     draw(tmp_path / "My Chest Films", *(f"{k}/film {i}.PNG" for k in ("Normal", "Größe TB") for i in range(30)))
     (tmp_path / "My Chest Films/Thumbs.db").write_bytes(b"x")
     text, said = start("My Chest Films")
@@ -53,7 +59,9 @@ def test_class_folders_become_a_study_that_is_planned_as_it_is(start: Any, tmp_p
     assert re.search(r"patient_id: null +# \? nothing names the patient", text)
     assert "Thumbs.db" in text
     assert str(tmp_path) not in text, "a study holds no path of a machine"
-    commands = [line.strip() for line in said.splitlines() if line.startswith("  snakemake")]
+    commands = [line.strip() for line in said.splitlines() if "--configfile" in line]
+    ours = str(Path(sys.executable).with_name("snakemake"))
+    assert {shutil.which(shlex.split(line)[0], path=path) for line in commands} == {ours}, "each runs as it is printed"
     assert [("audit" in line, "rehearsal=true" in line) for line in commands] == [(1, 0), (0, 1), (0, 0)]
     assert all(shlex.split(line)[-1 - ("rehearsal" in line)] == f"data_root={tmp_path}" for line in commands)
 
@@ -235,9 +243,28 @@ def test_sizes_fit_the_forecast_by_fewer_steps_or_a_smaller_image() -> None:
 
     price = 0.0
     assert fit(1e-6) == Sizes(64, 2, usual(64, False).generator_steps, usual(64, False).model_steps, "16")
-    slower = fit(4e-4)
+    slower = fit(1e-4)
     assert (slower.side, slower.generator_steps) == (64, 2100)
-    assert fit(4e-3).side == 32
+    assert fit(1e-3).side == 32
+    assert float(fit(1e-3).said) <= CPU_BUDGET
+
+
+@pytest.mark.slow
+def test_a_starter_study_is_measured_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "films", *(f"{kind}/{i}.png" for kind in ("sick", "healthy") for i in range(10)))
+    monkeypatch.chdir(tmp_path)
+    measured = []
+
+    class Watched(Forecast):
+        def __call__(self, config: Any) -> Cost:
+            measured.append(super().__call__(config))
+            return measured[-1]
+
+    monkeypatch.setattr("synthgain.starter.start.Forecast", Watched)
+    _, said = start_study.start_study(tmp_path / "films", "", measure=True)
+    assert 0 < measured[-1].seconds < 2 * CPU_BUDGET
+    assert measured[-1].said in said
+    assert len(measured) <= 2, "speeds are measured once for each size tried"
 
 
 def test_a_decomposed_name_in_the_folder_is_the_table_s(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from synthgain.data.image_set import read_image_set
 from synthgain.data.pixels import to_batch
 from synthgain.generators.training import train_family
 from synthgain.pools.inpainting import NoiseStreams
-from synthgain.pools.options import PlannedStyling
+from synthgain.pools.options import PlannedStyling, Sampling
+from synthgain.pools.passes import styling_evaluations
+from synthgain.pools.sampling import karras_sigmas
 from synthgain.pools.styling import Styler, colour_matched, joined, style
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_manifest
@@ -26,6 +28,7 @@ from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
 from synthgain.study.stages.table import STAGES
 
+NOT_FLAGGED = {"scores": "memorisation", "column": "flagged", "keep": "false"}
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 
@@ -45,6 +48,44 @@ def test_styling_moves_feature_statistics_towards_the_parent_and_leaves_masks() 
             moved[f"{weight} distance"] = styler.distance(moved[weight][:, :3], target)
     assert (moved["0.1 distance"] < 0.8 * moved["0.0 distance"]).all()
     assert torch.equal(moved[0.1][:, 3:], both[:, 3:])
+
+
+class Counting:
+    """Denoises to what it is told, and counts how often."""
+
+    def __init__(self, clean: torch.Tensor) -> None:
+        self.clean, self.calls = clean, 0
+
+    def __call__(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        self.calls += 1
+        return self.clean
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("strength", [0.01, 0.4, 1.0])
+def test_evaluations_of_styling_are_its_levels(steps: int, strength: float) -> None:
+    images, masks = planted(np.zeros(1, int), 32)
+    both = joined(images, masks)
+    styler = Styler(PlannedStyling(strength=strength, weight=0, size=64), CPU)
+    denoise = Counting(both)
+    noise = NoiseStreams(np.arange(1), tuple(both.shape[1:]), CPU)
+    style(styler, denoise, both, both[:, :3], karras_sigmas(steps, 0.01, 80.0), noise)
+    assert denoise.calls == styling_evaluations(Sampling(steps=steps), strength)
+
+
+def test_the_forecast_has_what_styling_costs() -> None:
+    place = {"pool": "drawn", "index": 0, "replica": 1, "shard": 0}
+    plain = styled()
+    del plain["pools"]["drawn"]["styling"]
+    costs = []
+    for config in (plain, styled(strength=0.5), styled(strength=0.5, weight=0)):
+        config["pools"]["drawn"] |= {"replicas": 2, "shards": 1, "sampling": {"steps": 8}}
+        plan = planner(config)
+        terms = plan.stages["draw_pool_shard"].work(plan, **place)
+        assert {term.kind for term in terms} <= set(plan.job("measure_speed").slice["kinds"])
+        of = {unit: sum(term.amount for term in terms if term.unit == unit) for unit in ("pass", "image")}
+        costs.append((of["pass"], of["image"]))
+    assert costs == [(8, 0), (8 + 4, 5 + 2 * 4), (8 + 4, 5)]
 
 
 def test_colours_become_the_parents() -> None:
@@ -81,9 +122,38 @@ def test_the_network_that_styles_is_no_judge() -> None:
     spaces = planner(styled()).job("measure_fidelity", pool="drawn", index=0).slice["spaces"]
     assert "efficientnet_lite0" not in [space["name"] for space in spaces]
     config = styled()
-    config.setdefault("evaluation", {})["fidelity"] = {"spaces": ["efficientnet_lite0"]}
-    with pytest.raises(SynthGainError, match="it may not judge what it styled; add another space"):
-        parse_study(config, "config")
+    config["evaluation"]["fidelity"] = {"spaces": ["efficientnet_lite0"]}
+    config["pools"]["best"] = {
+        "of": "drawn",
+        "filter": {"scores": "memorisation", "column": "flagged", "keep": "false"},
+    }
+    for pools in (None, ["drawn"], ["best"]):
+        config["evaluation"]["pools"] = pools
+        with pytest.raises(SynthGainError, match="styles pool 'drawn', and it may not judge what it styled"):
+            parse_study(config, "config")
+
+
+def test_the_gate_and_its_filter_do_not_look_with_the_network_that_styled() -> None:
+    config = styled()
+    config["evaluation"]["memorisation"] = {"space": "efficientnet_lite0"}
+    config["pools"]["best"] = {
+        "of": "drawn",
+        "filter": {"scores": "memorisation", "column": "flagged", "keep": "false"},
+    }
+    for pool in ("drawn", "best"):
+        assert planner(config).job("check_memorisation", pool=pool, index=0).slice["space"] is None
+    config["evaluation"]["memorisation"] = {"space": "downstream"}
+    assert planner(config).job("check_memorisation", pool="drawn", index=0).slice["space"]["name"] == "downstream"
+    del config["pools"]["drawn"]["styling"]
+    config["evaluation"]["memorisation"] = {"space": "efficientnet_lite0"}
+    assert planner(config).job("check_memorisation", pool="drawn", index=0).slice["space"] is not None
+
+
+def test_a_pool_that_is_not_measured_needs_no_judge() -> None:
+    config = styled()
+    config["evaluation"] |= {"fidelity": {"spaces": ["efficientnet_lite0"]}, "pools": ["plain"]}
+    config["pools"]["plain"] = {name: value for name, value in config["pools"]["drawn"].items() if name != "styling"}
+    parse_study(config, "config")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +195,9 @@ def test_a_styled_pool_has_the_masks_of_the_plain_one(tmp_path: Path, inpainting
         found[name] = read_image_set((tmp_path / output).parent)
     plain, other = found["plain"], found["styled"]
     assert np.array_equal(plain.masks, other.masks)
+    styled_facts = read_manifest(tmp_path / "pools/styled/0/replica-1/shard-0/manifest.json")["styled"]["features"]
+    assert styled_facts["images"] == 6
+    assert styled_facts["styled"] < styled_facts["drawn"]
     assert not np.array_equal(plain.images, other.images)
     source = read_image_set(tmp_path / "datasets/toy")
     place = {name: row for row, name in enumerate(source.table["image_id"])}

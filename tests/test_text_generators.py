@@ -18,6 +18,9 @@ from synthgain.generators.loading import load_generator
 from synthgain.generators.training import train_family
 from synthgain.networks.words import WordEncoder
 from synthgain.pools.sampling import sample
+from synthgain.report.blocks import Table
+from synthgain.report.facts import PoolFacts
+from synthgain.report.sections.prompts import prompts_blocks
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.load import parse_study
@@ -54,12 +57,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def brightness(folder: Path, prompts: list[str], **options: Any) -> torch.Tensor:
     """Mean grey level of samples of these prompts, the same noise for each."""
+    return levels(folder, prompts, **options).mean(dim=1)
+
+
+def levels(folder: Path, prompts: list[str], **options: Any) -> torch.Tensor:
+    """Mean grey level of each sample, (prompts, 12); samples of one column have the same noise."""
     generator = load_generator(folder)
     condition = generator.encode_conditions(pd.DataFrame({"prompt": [p for p in prompts for _ in range(12)]}))
     noise = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(1)).repeat(len(prompts), 1, 1, 1)
     with torch.inference_mode():
         drawn = sample(generator, condition, noise, "dpmpp_2m", 8, **options)
-    return drawn.reshape(len(prompts), -1).mean(dim=1)
+    return drawn.reshape(len(prompts), 12, -1).mean(dim=2)
+
+
+def test_swapping_one_word_moves_every_sample_of_the_same_noise(trained: Path) -> None:
+    bright, dark = levels(trained, ["A disc seen PA. bright.", "A disc seen PA. dark."])
+    assert (bright > dark).float().mean() >= 0.95
 
 
 def test_swapping_one_word_changes_the_image(trained: Path) -> None:
@@ -175,6 +188,18 @@ def text_study() -> dict[str, Any]:
     study["generators"]["ddpm"] |= {"prompt": "all", "network": "unet_text"}
     study["pools"]["drawn"] |= {"prompt": "one"}
     return study
+
+
+def test_the_report_says_which_text_a_pool_was_drawn_for_and_which_labels_are_left() -> None:
+    study = parse_study(text_study())
+    counts = {"opacity": {"1": 6.0, "0": 2.0, "unknown": 2.0}, "sex": {"F": 10.0}}
+    facts = {"drawn/0/replica-1": PoolFacts(identity="a", counts=counts)}
+    rules, _, labels = prompts_blocks(study, facts)
+    assert isinstance(rules, Table)
+    assert isinstance(labels, Table)
+    assert rules.rows == [["drawn", "one", "{sex}. {findings}.", "one, by turns", "unknown"]]
+    assert [list(row) for row in labels.rows] == [["drawn", "opacity", "60.0 %", "20.0 %", "20.0 %"]]
+    assert prompts_blocks(parse_study(tiny()), {}) == []
 
 
 def planned(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, str]:

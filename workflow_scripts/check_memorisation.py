@@ -1,6 +1,7 @@
 """Looks for copies of training images in a pool, and for what its generator gives away about them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from synthgain.evaluation.inputs import Images, kinds, masks_of_rows, parents, r
 from synthgain.evaluation.nearest import FeatureSpace, Neighbours, PixelSpace
 from synthgain.evaluation.resampling import rate_interval
 from synthgain.generators.loading import load_generator
+from synthgain.generators.training_data import INSIDE
 from synthgain.runtime.command import Job, Progress, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_json, write_manifest, write_table, write_text
@@ -34,11 +36,19 @@ def check_memorisation(job: Job) -> None:
     _require(parts, settings)
     pool = read_pool(job, settings["pool"], settings["index"], real.columns)
     progress = Progress(f"memorisation of {settings['pool']}", 3)
-    scores, rates, near, nearest = _search_pixels(pool, parts)
+    compared, through = parts, _reconstructions(job, parts) if "autoencoder" in settings else None
+    if through is not None:  # what is held against the pool has lost the same: else blur alone looks like copying
+        compared = through | {"train": parts["train"]}
+    scores, rates, near, found = _search_pixels(pool, compared)
+    nearest = {memorisation.PIXELS: found}
+    if through is not None:
+        more, other, again, found = _search_reconstructions(pool, through)
+        scores, rates, near = pd.concat([scores, more], axis=1), rates + other, memorisation.either(near, again)
+        nearest[memorisation.RECONSTRUCTIONS] = found
     pairs = {memorisation.PIXELS: near}
     progress.advance(note="pixels")
     if settings.get("space"):
-        more, other, near = _search_features(job, pool, parts)
+        more, other, near = _search_features(job, pool, through or parts)
         scores, rates = pd.concat([scores, more], axis=1), rates + other
         pairs[settings["space"]["name"]] = near
     progress.advance(note="features")
@@ -83,13 +93,7 @@ def _search_pixels(
     pool: Images, parts: Mapping[str, Images]
 ) -> tuple[pd.DataFrame, list[memorisation.Rates], memorisation.Pair, Neighbours]:
     train = parts["train"]
-    pixels, space = train.pixels(), PixelSpace(train.pixels())
-    found = space.search(pool.pixels(), pixels)
-    null, validation = (
-        space.search(parts[part].pixels(), pixels, parts[part].patients, train.patients)
-        for part in ("test", "validation")
-    )
-    sides = _compared(pool, found, (parts["test"], null), (parts["validation"], validation))
+    space, found, sides = _pixel_sides(pool, parts)
     rules = memorisation.pixel_rules(*sides)
     same = [_same_file(images, train) for images in (pool, parts["test"], parts["validation"])]
     near = memorisation.near_exact_sides(sides, same)
@@ -99,8 +103,58 @@ def _search_pixels(
     scores["flagged_pixels"] |= near[0].flags  # an exact copy among fifty equal training images has no distance ratio
     rows, positions = _parent_rows(pool, train)
     scores["similarity_parent_pixels"] = np.float32(np.nan)
-    scores.loc[rows, "similarity_parent_pixels"] = space.pairwise(pool.pixels(rows), pixels[positions])
+    scores.loc[rows, "similarity_parent_pixels"] = space.pairwise(pool.pixels(rows), train.pixels()[positions])
     return scores, rules, near, found
+
+
+def _search_reconstructions(
+    pool: Images, parts: Mapping[str, Images]
+) -> tuple[pd.DataFrame, list[memorisation.Rates], memorisation.Pair, Neighbours]:
+    """Search among `parts` after their autoencoder: a copy that went through it is far from its original in pixels."""
+    name = memorisation.RECONSTRUCTIONS
+    _, found, sides = _pixel_sides(pool, parts)
+    rules, near = memorisation.pixel_rules(*sides, space=name), memorisation.near_exact_sides(sides)
+    scores = _scores(name, found, rules, parts["train"])
+    scores[f"copy_{name}"] = near[0].flags
+    scores[f"flagged_{name}"] |= near[0].flags
+    return scores, rules, near, found
+
+
+def _reconstructions(job: Job, parts: Mapping[str, Images]) -> dict[str, Images]:
+    """Real images as they come out of the autoencoder in whose latents the pool was drawn.
+
+    Where it takes masks along, an image without them stays as it is, since the generator did not see it either.
+    """
+    from synthgain.networks.autoencoder import load_latents  # loads diffusers' autoencoders: only where used
+
+    entry = job.slice["autoencoder"]
+    folder, structures = job.inputs.autoencoders[entry["name"]].folder() / "autoencoder", entry["structures"]
+    space = load_latents(folder, chosen_device())
+    found = {}
+    for part, images in parts.items():
+        pixels, rows = images.pixels(), np.arange(len(images))
+        given, channels = pixels, pixels.shape[-1]
+        if structures:
+            rows, masks = masks_of_rows(job, images.table, structures)
+            given = np.concatenate([pixels[rows], masks * np.uint8(INSIDE)], axis=-1)
+        pixels[rows] = space.reconstruct(given)[..., :channels]
+        found[part] = replace(images, arrays=[pixels])
+    return found
+
+
+def _pixel_sides(
+    pool: Images, parts: Mapping[str, Images]
+) -> tuple[PixelSpace, Neighbours, list[memorisation.Compared]]:
+    """Return the space of the training images, the pool's neighbours there, and pool, test and validation compared."""
+    train = parts["train"]
+    pixels = train.pixels()
+    space = PixelSpace(pixels)
+    found = space.search(pool.pixels(), pixels)
+    null, validation = (
+        space.search(parts[part].pixels(), pixels, parts[part].patients, train.patients)
+        for part in ("test", "validation")
+    )
+    return space, found, _compared(pool, found, (parts["test"], null), (parts["validation"], validation))
 
 
 def _search_features(
@@ -207,7 +261,7 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
         return membership.not_applicable("no generator behind this pool" if source is None else "switched off")
     device = chosen_device()
     folder = job.inputs.generators[source["name"], source["index"]].folder()
-    generator = load_generator(folder, source.get("snapshot"), device)
+    generator = load_generator(folder, source["snapshot"], device, source.get("ema_decay"))
     if not hasattr(generator, "denoise"):
         return membership.not_applicable("this family of generators has no denoising loss")
     structures = list(getattr(generator, "structures", ()))
@@ -268,16 +322,20 @@ def _holds_copy(pool: Images, images: Images) -> bool:
     return bool(exact) or bool(memorisation.near_exact(PixelSpace(pixels).search(pool.pixels(), pixels)).any())
 
 
-def _draw_candidates(job: Job, pool: Images, train: Images, scores: pd.DataFrame, nearest: Neighbours) -> None:
-    """The likeliest copies: flagged ones first, then by their distance ratio in pixels."""
-    order = np.lexsort([scores["distance_ratio_pixels"], ~scores["flagged_pixels"]])[: job.slice["candidates"]]
-    draw_pairs_picture(
-        job.outputs[0].parent / "candidates.png",
-        pool.pixels(order),
-        train.pixels(nearest.index[order, 0]),
-        nearest.nearest[order],
-        scores["flagged_pixels"].to_numpy()[order],
+def _draw_candidates(
+    job: Job, pool: Images, train: Images, scores: pd.DataFrame, nearest: Mapping[str, Neighbours]
+) -> None:
+    """The likeliest copies, beside the training image: flagged ones first, then by their smallest distance ratio."""
+    ratios = scores[[f"distance_ratio_{name}" for name in nearest]].to_numpy()
+    flagged = scores[[f"flagged_{name}" for name in nearest]].to_numpy(dtype=bool).any(axis=1)
+    order = np.lexsort([ratios.min(axis=1), ~flagged])[: job.slice["candidates"]]
+    by = order, ratios.argmin(axis=1)[order]  # the space in which each is nearest
+    rows, similar = (
+        np.stack(sides, axis=1)[by]
+        for sides in ([one.index[:, 0] for one in nearest.values()], [one.nearest for one in nearest.values()])
     )
+    picture = job.outputs[0].parent / "candidates.png"
+    draw_pairs_picture(picture, pool.pixels(order), train.pixels(rows), similar, flagged[order])
 
 
 def _plain(value: object) -> object:

@@ -1,5 +1,8 @@
 """Measures every snapshot of a generator (KID and copies on a small sample) and recommends one."""
 
+from dataclasses import replace
+from functools import reduce
+
 import numpy as np
 import pandas as pd
 import torch
@@ -8,7 +11,18 @@ from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.inputs import Images, kinds, read_real
-from synthgain.evaluation.memorisation import PIXELS, Compared, RuleRow, count_copies, near_exact_sides, pixel_rules
+from synthgain.evaluation.memorisation import (
+    PIXELS,
+    RECONSTRUCTIONS,
+    Compared,
+    Pair,
+    Rates,
+    RuleRow,
+    count_copies,
+    either,
+    near_exact_sides,
+    pixel_rules,
+)
 from synthgain.evaluation.nearest import PixelSpace
 from synthgain.evaluation.snapshots import COLUMNS, SnapshotRow, has_copies, kid_with_se, recommend
 from synthgain.generators.loading import load_generator
@@ -36,13 +50,11 @@ def evaluate_snapshots(job: Job) -> None:
     extractor, cache = open_extractor(settings["space"], job, device), job.run / "state" / "features"
     reference = parts["validation"].subset(rng.permutation(len(parts["validation"]))[:n])
     theirs = cached_features(extractor, reference.pixels(), cache)
-    space, pixels = PixelSpace(parts["train"].pixels()), parts["train"].pixels()
-    train_patients = parts["train"].patients
-    drawn_kinds, *held_kinds = kinds(Images([], rows, real.columns), parts["test"], parts["validation"])
-    held_out = [
-        Compared(space.search(part.pixels(), pixels, part.patients, train_patients), part.patients, kind)
-        for part, kind in zip((parts["test"], parts["validation"]), held_kinds, strict=True)
-    ]
+    if "autoencoder" in settings:
+        through = _reconstructed(job, parts, device)
+        searches = {PIXELS: Search(through | {"train": parts["train"]}, rows), RECONSTRUCTIONS: Search(through, rows)}
+    else:
+        searches = {PIXELS: Search(parts, rows)}
     progress, results = Progress(f"snapshots of {settings['generator']}", len(settings["snapshots"])), []
     for snapshot in settings["snapshots"]:
         images = _draw(job, snapshot, rows, device, keys)
@@ -51,18 +63,48 @@ def evaluate_snapshots(job: Job) -> None:
         kid, se = kid_with_se(
             ours, theirs, patients[:n], reference.patients, random_generator(**keys, snapshot=snapshot)
         )
-        found = space.search(images, pixels)
-        sides = [Compared(found, patients, drawn_kinds), *held_out]
-        rates = pixel_rules(*sides)
+        searched = [search.rates_and_copies(images, patients, name) for name, search in searches.items()]
+        rates = [rate for found, _ in searched for rate in found]
         chance = random_generator(**keys, of="permutations", snapshot=snapshot)
         worst = min(
             (rule.row(len(rates), chance) for rule in rates), key=lambda row: (row["p_adjusted"], -row["excess"])
         )
-        copies = count_copies(PIXELS, *near_exact_sides(sides), len(rates) + 1, chance)
+        nearby = reduce(either, (pair for _, pair in searched))
+        copies = count_copies(PIXELS, *nearby, len(rates) + 1, chance)
         near = copies.found if copies.certain else 0
         results.append(_row(snapshot, settings["space"]["name"], n, kid, se, worst, near))
         progress.advance(note=f"snapshot {snapshot}")
     _write(job, results, parts)
+
+
+class Search:
+    """The search for copies among the training images of `parts`, held-out images searched once.
+
+    rows: those for which images are drawn.
+    """
+
+    def __init__(self, parts: dict[str, Images], rows: pd.DataFrame) -> None:
+        train, real = parts["train"], (parts["test"], parts["validation"])
+        self.pixels = train.pixels()
+        self.space = PixelSpace(self.pixels)
+        self.kinds, *held_kinds = kinds(Images([], rows, train.columns), *real)
+        self.held_out = [
+            Compared(self.space.search(part.pixels(), self.pixels, part.patients, train.patients), part.patients, kind)
+            for part, kind in zip(real, held_kinds, strict=True)
+        ]
+
+    def rates_and_copies(self, images: np.ndarray, patients: np.ndarray, name: str) -> tuple[list[Rates], Pair]:
+        """Return the rules of drawn images (N, H, W, C) uint8 and their near-exact copies."""
+        sides = [Compared(self.space.search(images, self.pixels), patients, self.kinds), *self.held_out]
+        return pixel_rules(*sides, space=name), near_exact_sides(sides)
+
+
+def _reconstructed(job: Job, parts: dict[str, Images], device: torch.device) -> dict[str, Images]:
+    """Real images as they come out of the generator's autoencoder, which lies beside its weights."""
+    from synthgain.networks.autoencoder import load_latents  # loads diffusers' autoencoders: only where used
+
+    space = load_latents(job.inputs.generators.only.folder() / "autoencoder", device)
+    return {part: replace(images, arrays=[space.reconstruct(images.pixels())]) for part, images in parts.items()}
 
 
 def _draw(job: Job, snapshot: int, rows: pd.DataFrame, device: torch.device, keys: dict[str, str | int]) -> np.ndarray:

@@ -31,10 +31,12 @@ LIBRARIES = {
 MEASURES = {
     "learn": "downstream.measure_learning",
     "extract": "features.measure_features",
+    "autoencode": "autoencoders.measure_autoencoder",
     "train": "generators.measure_training",
     "sample": "generators.measure_sampling",
 }
-ROLES = {"learn": "downstream", "train": "generator", "sample": "sampling"}  # whose threads a kind of work has
+# Whose threads a kind of work has.
+ROLES = {"learn": "downstream", "autoencode": "generator", "train": "generator", "sample": "sampling"}
 
 
 def measure_speed(job: Job) -> None:
@@ -52,7 +54,7 @@ def measure_speed(job: Job) -> None:
         # What needs least memory first: the largest so far is all that a process can be asked for.
         for name in sorted(kinds, key=lambda name: list(MEASURES).index(str(kinds[name]["do"]))):
             kind = kinds[name]
-            if kind["do"] in ("train", "sample") and "drawing" not in start_up:
+            if kind["do"] in ("autoencode", "train", "sample") and "drawing" not in start_up:
                 _load("drawing", start_up, "torch")
             key = digest(kind)
             if key not in known:

@@ -1,16 +1,17 @@
 """Join the shards of a replica: a manifest that lists them, no copy of any pixel."""
 
 import shutil
-from collections.abc import Iterable
 from typing import Any
 
+from synthgain.pools.counts import SUMMED, added
 from synthgain.runtime.command import Job, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest
 
-Counts = dict[str, dict[str, int]]
 SHARED = ("columns", "column_order", "mask_names")
-REPLICA_FACTS = ("kept", "of", "of_images", "known", "sampling", "condition_masks", "inpainting", "misaligned")
+REPLICA_FACTS = (
+    "kept", "of", "of_images", "known", "sampling", "condition_masks", "inpainting", "styling", "misaligned",
+)  # fmt: skip
 
 
 def merge_pool_replica(job: Job) -> None:
@@ -43,22 +44,12 @@ def merge_pool_replica(job: Job) -> None:
             shutil.rmtree(left)
 
 
-def added(parts: Iterable[Counts]) -> Counts:
-    """Return the sum of nested counts."""
-    total: Counts = {}
-    for part in parts:
-        for name, levels in part.items():
-            into = total.setdefault(name, {})
-            for level, count in levels.items():
-                into[level] = into.get(level, 0) + count
-    return total
-
-
 def _pool_facts(shards: list[dict[str, Any]]) -> dict[str, Any]:
     """What the shards say of the whole replica (survivors of a filter, the kind of a known pool, its masks)."""
     facts = {key: shards[0][key] for key in REPLICA_FACTS if key in shards[0]}
-    if "mask_counts" in shards[0]:
-        facts["mask_counts"] = added(shard.get("mask_counts", {}) for shard in shards)
+    for name in SUMMED:
+        if name in shards[0]:
+            facts[name] = added(shard[name] for shard in shards if name in shard)
     return facts
 
 

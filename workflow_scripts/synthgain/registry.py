@@ -98,6 +98,7 @@ MASK_CHECKS = {
     "mask_shape": "synthgain.evaluation.mask_shape",
 }
 SPEED = {
+    "autoencoders": "synthgain.speed.autoencoders",
     "downstream": "synthgain.speed.downstream",
     "generators": "synthgain.speed.generators",
     "features": "synthgain.speed.features",

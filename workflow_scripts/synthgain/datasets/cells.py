@@ -10,11 +10,12 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from synthgain.datasets.entries.options import TableFormat
-from synthgain.datasets.pixels import Held
+from synthgain.datasets.pixels import LFS_POINTER, Held
 from synthgain.entry import UNSAFE
 from synthgain.runtime.errors import SynthGainError
 
@@ -35,16 +36,21 @@ FOREIGN = {
     b"\x1f\x8b": "gzip", b"BZh91AY&SY": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "a ZIP archive or an Excel sheet", b"\xd0\xcf\x11\xe0": "an Excel sheet", b"ARROW1": "Feather",
     b"PAR1": "Parquet", b'{"': "JSON", b"[{": "JSON", b"<!": "HTML", b"<html": "HTML", b"<?xml": "XML",
-    b"SQLite format": "a database", b"\x80\x04": "a pickle", b"\x80\x05": "a pickle",
+    b"SQLite format": "a database", b"\x80\x02": "a pickle", b"\x80\x03": "a pickle", b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle", b"%PDF": "PDF", b"\x89PNG": "a picture", b"\x89HDF": "HDF5", b"\x93NUMPY": "a NumPy array",
+    b"<stata_dta": "Stata's format", LFS_POINTER: "a Git LFS pointer",
 }  # fmt: skip
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+_START = 256  # bytes of a file in which its kind shows, after blanks
 _UNNAMED = "Unnamed: {}"  # as pandas calls it
 _SEPARATOR = re.compile(r'"?sep=([^\r\n])"?\r?\n', re.IGNORECASE)  # Excel's first line
 _WRITTEN = {",": ",", ";": ";", "|": "|", "tab": "\t", "space": " "}
 _NAMED = {"\t": "tab", " ": "space"}
+
+Value = TypeVar("Value")
 
 csv.field_size_limit(1 << 30)  # run lengths of a mask are long
 
@@ -63,7 +69,7 @@ def read_table(path: Path, file: str, form: TableFormat) -> Table:
         if path.suffix.lower() in PARQUET:
             return _parquet(path, file)
         if path.suffix.lower() == ".jsonl":
-            return Table(_json_lines(path, file))
+            return Table(_json_lines(_decoded(path.read_bytes(), file, form, ()), file))
         return Table(_csv(path.read_bytes(), path.suffix.lower(), file, form))
     except SynthGainError:
         raise
@@ -86,6 +92,8 @@ def cell_text(cell: object) -> str:
         if isinstance(cell, float | np.floating | Decimal):
             if not np.isfinite(float(cell)):
                 return ""
+            if not isinstance(cell, Decimal) and abs(cell) >= 2 ** (np.finfo(type(cell)).nmant + 1):
+                return _rounded(float(cell))
             return str(int(cell)) if cell == int(cell) else str(cell)
         if isinstance(cell, datetime):
             return str(cell).removesuffix(" 00:00:00")
@@ -93,6 +101,12 @@ def cell_text(cell: object) -> str:
     if text.isascii() and text.isprintable():
         return text
     return printable(unicodedata.normalize("NFC", text))
+
+
+def _rounded(number: float) -> str:
+    """Return a float as large as those that stand for several whole numbers: 1.5e+16, so that no id is made of it."""
+    digits, exponent = f"{number:.16e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{exponent}"
 
 
 def printable(text: str) -> str:
@@ -107,7 +121,7 @@ def text_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _csv(content: bytes, suffix: str, file: str, form: TableFormat) -> pd.DataFrame:
-    text = _decoded(content, file, form)
+    text = _decoded(content, file, form, FOREIGN)
     own = "\t" if suffix in (".tsv", ".tab") else ","
     excel = _SEPARATOR.match(text)
     if excel:
@@ -130,14 +144,16 @@ def _csv(content: bytes, suffix: str, file: str, form: TableFormat) -> pd.DataFr
     return _frame(named, [cells[place] for place in kept], file)
 
 
-def _decoded(content: bytes, file: str, form: TableFormat) -> str:
-    """Return the text of a CSV, by its byte order mark, as declared, or as UTF-8."""
+def _decoded(content: bytes, file: str, form: TableFormat, refused: Iterable[bytes]) -> str:
+    """Return the text of a table by its byte order mark, as declared, or as UTF-8; `refused` are starts of FOREIGN."""
     declared = form.encoding
-    for start, what in FOREIGN.items():
-        if content.startswith(start) and declared is None:
-            raise SynthGainError(
-                f"{file}: not a readable table (it holds {what}, not text); save it as CSV or Parquet, not compressed"
+    for start in refused:
+        what = FOREIGN[start]
+        if content[:_START].lstrip().startswith(start) and declared is None:
+            mend = (
+                "fetch the file (git lfs pull)" if start == LFS_POINTER else "save it as CSV or Parquet, not compressed"
             )
+            raise SynthGainError(f"{file}: not a readable table (it holds {what}, not text); {mend}")
     marked = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), None)
     if marked and declared and not marked.startswith(declared[:6]):
         raise SynthGainError(f"{file}: format.encoding is {declared}, but the file starts as {marked} does")
@@ -205,18 +221,33 @@ def _frame(names: Sequence[str], columns: Sequence[list[str]], file: str) -> pd.
     return pd.DataFrame(found, dtype=object)
 
 
-def _json_lines(path: Path, file: str) -> pd.DataFrame:
+def _json_lines(content: str, file: str) -> pd.DataFrame:
     """One object a line; keys that a line lacks are empty, an object in it is one column per key, `box.x`."""
     rows: list[dict[str, str]] = []
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for line, text in enumerate(content.split("\n"), start=1):
         if not text.strip():
             continue
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise SynthGainError(f"{file}: line {line} is no JSON object")
-        rows.append(dict(_json_cells("", found)))
+        try:
+            found = json.loads(text, object_pairs_hook=_once)
+            if not isinstance(found, dict):
+                raise ValueError("one JSON object a line is wanted")
+            rows.append(_once(list(_json_cells("", found))))
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
+            reason = "nested too deeply" if isinstance(error, RecursionError) else reason
+            raise SynthGainError(f"{file}: line {line} is not read ({reason})") from error
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pd.DataFrame({name: [row.get(name, "") for row in rows] for name in names}, dtype=object)
+
+
+def _once(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    """Return pairs as a dictionary; ValueError for a key that stands in them twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
 
 
 def _json_cells(name: str, value: object) -> Iterator[tuple[str, str]]:

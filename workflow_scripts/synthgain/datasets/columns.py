@@ -13,12 +13,14 @@ import pandas as pd
 from synthgain.data.image_set import ColumnSpec, Role
 from synthgain.datasets.entries.options import CovariateColumn, MultiLabel, RowOptions, TargetColumn
 from synthgain.datasets.values import (
+    TRUTHS,
     Lookup,
     declared_text,
     id_key,
     listed,
     looks_missing,
     number,
+    plain_digits,
     quoted,
     spelling,
     values_of,
@@ -27,8 +29,10 @@ from synthgain.runtime.errors import SynthGainError
 
 RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
 MAX_LEVEL = 200  # characters: a level's name stands in tables and figures; longer cells are free text
-_DIVIDERS = re.compile(r"[|,;]")
-_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+(?:\.[0-9]{3})*,[0-9]+")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:([ '\u00a0\u2009\u202f\u2019_.,])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?")
+_OTHER_DECIMAL = {".": re.compile(r"[+-]?[0-9]+,[0-9]+"), ",": re.compile(r"[+-]?[0-9]+\.[0-9]+")}
+_DIVIDERS = re.compile(r"[|,;/\\\\&+\n\t]|\s(?:and|und|et|y|e|with)\s", re.IGNORECASE)
+_AROUND = " \t\"'[](){}.?!*:"  # what may stand around a finding: doubt, or a list that was written as text
 Made = TypeVar("Made")
 _UNCERTAIN = {"zero": "0", "one": "1", "drop": ""}
 
@@ -74,6 +78,8 @@ def named_column(table: pd.DataFrame, name: str, file: str, key: str) -> pd.Seri
         return table[wanted]
     near = difflib.get_close_matches(wanted, list(table.columns), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, table.columns[:12]))}"
+    if any(column.startswith("Unnamed: ") for column in table.columns[1:]):
+        hint += " The header must be the first line"
     raise SynthGainError(f"{file}: no column {name!r} (asked for by {key}); {hint}")
 
 
@@ -178,7 +184,7 @@ def _found_levels(column: _Column, cells: Iterable[str]) -> list[str]:
         )
     known: dict[str, str] = {}
     for level in levels:
-        other = known.setdefault(id_key(level), level)
+        other = known.setdefault(id_key(TRUTHS[level] if level in ("true", "false") else level), level)
         if other != level:
             raise column.refused(f"{quoted(other)} and {quoted(level)} differ only in spelling; give it a `map`")
     return levels
@@ -205,11 +211,7 @@ def _continuous(result: Columns, column: _Column) -> tuple[pd.Series, ColumnSpec
         return np.nan
 
     numbers = pd.Series(_each(column.cells, meaning), dtype=np.float64)
-    commas = sorted(cell for cell in unread if _DECIMAL_COMMA.fullmatch(cell))
-    if commas and column.decimal == ".":
-        raise column.refused(
-            f'{listed(commas)}: is the comma a decimal one? Declare `format: {{decimal: ","}}`, or take it out'
-        )
+    _check_separators(column, sorted(map(plain_digits, unread)))
     if (unread or outside) and not numbers.notna().any():
         limits = f" within {low:g} to {high:g}" if spec.range else ""
         raise column.refused(f"no cell is a number{limits} (it holds {listed(sorted(unread | outside))})")
@@ -225,6 +227,21 @@ def _continuous(result: Columns, column: _Column) -> tuple[pd.Series, ColumnSpec
     cut = cut.astype(object).where(numbers != spec.bins[-1], levels[-1])
     values = [value if isinstance(value, str) else None for value in cut]
     return pd.Series(values, dtype=object), {"kind": "category", "levels": levels}
+
+
+def _check_separators(column: _Column, unread: list[str]) -> None:
+    """Raise SynthGainError for what would be numbers with another decimal sign, or with separators of thousands."""
+    other = [cell for cell in unread if _OTHER_DECIMAL[column.decimal].fullmatch(cell)]
+    if other and column.decimal == ",":
+        raise column.refused(f"{listed(other)}: format.decimal is a comma; is the point another one? Take it out")
+    grouped = [cell for cell in unread if _GROUPED.fullmatch(cell)]
+    commas = [cell for cell in grouped if "," in cell and "." in cell.partition(",")[0]]  # 1.234,5
+    if (other or commas) and column.decimal == ".":
+        raise column.refused(
+            f'{listed(other or commas)}: is the comma a decimal one? Declare `format: {{decimal: ","}}`, or take it out'
+        )
+    if grouped:
+        raise column.refused(f"{listed(grouped)}: take the separators of thousands out")
 
 
 _READ: dict[str, Callable[[Columns, _Column], tuple[pd.Series, ColumnSpec]]] = {
@@ -265,11 +282,11 @@ def _check_labels(spec: MultiLabel, everything: set[str], file: str) -> None:
     for other in others:
         if looks_missing(other):
             raise SynthGainError(f"{place}: list {quoted(other)} under `missing` (unknown) or `negative` (no finding)")
-        same = listed_keys.get(id_key(other))
-        if same is not None:
+        parts = [id_key(part.strip(_AROUND)) for part in _DIVIDERS.split(other)]
+        same = next((label for key, label in listed_keys.items() if key in (parts[0], id_key(other))), None)
+        if same is not None and len(parts) == 1:
             raise SynthGainError(f"{place}: {quoted(other)} and the label {same!r} differ only in spelling")
-        parts = [part.strip() for part in _DIVIDERS.split(other)]
-        if len(parts) > 1 and set(parts) & set(spec.labels):
+        if len(parts) > 1 and set(parts) & listed_keys.keys():
             raise SynthGainError(f"{place}: {quoted(other)} is not divided by {spec.delimiter!r}; check `delimiter`")
     for label in spec.labels:
         near = difflib.get_close_matches(label, others, n=1, cutoff=0.8)

@@ -23,9 +23,10 @@ _TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
     "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", "PixelData",
+    "PixelPaddingRangeLimit", "PresentationLUTShape", "PixelData",
 ]  # fmt: skip
 _NARROWEST = 1e-6  # a window one value wide is a step
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
@@ -74,19 +75,24 @@ def _check_frame(dataset: FileDataset) -> None:
 
 
 def _as_displayed(dataset: FileDataset) -> Pixels:
+    dataset.pixel_array_options(correct_unused_bits=False)  # it would wrap values that need more bits than are stored
     stored = dataset.pixel_array
     if stored.ndim == 3:
         if stored.dtype != np.uint8:
             raise UnreadableImage("DICOM colour deeper than 8 bits is not read")
         return Pixels(stored, BYTE_RANGE)
+    if _inverted_twice(dataset):
+        raise UnreadableImage("DICOM says MONOCHROME2 and PresentationLUTShape INVERSE: which end is white?")
     lowest, highest = _stored_range(dataset)
     padding = _padding(stored, dataset)
+    stored = _signed(stored, dataset)
     inside = stored if padding is None else stored[~padding]
     if not inside.size:
         raise UnreadableImage("DICOM holds nothing but padding")
     if int(dataset.HighBit) != int(dataset.BitsStored) - 1 or inside.min() < lowest or inside.max() > highest:
         raise UnreadableImage("DICOM pixels lie outside the bits that its header says are stored")
     values, value_range = _grey(stored, dataset, (float(lowest), float(highest)))
+    _check_shown(stored, values, value_range, padding)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         within = values if padding is None else values[~padding]
         low, high = value_range or (float(within.min()), float(within.max()))
@@ -151,10 +157,37 @@ def _as_stored(value: object, kind: np.dtype[np.generic]) -> int:
     return wide - (1 << 8 * kind.itemsize) if kind.kind == "i" and wide >> (8 * kind.itemsize - 1) else wide
 
 
+def _signed(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Return signed pixels whose unused bits are zero with their sign; all others as they are."""
+    unused = 8 * stored.dtype.itemsize - int(dataset.BitsStored)
+    if stored.dtype.kind != "i" or unused <= 0:
+        return stored
+    extended = (stored << unused) >> unused
+    return np.where((stored >= 0) & (stored >> int(dataset.BitsStored) == 0), extended, stored)
+
+
+def _inverted_twice(dataset: Dataset) -> bool:
+    shape = str(_value(dataset, "PresentationLUTShape") or "").strip()
+    return shape == "INVERSE" and dataset.PhotometricInterpretation == "MONOCHROME2"
+
+
+def _check_shown(
+    stored: np.ndarray, values: np.ndarray, value_range: tuple[float, float] | None, padding: np.ndarray | None
+) -> None:
+    """Refuse a window or table that makes one grey of a picture that has more: it is of another stage of decoding."""
+    if value_range is None:
+        return
+    before, after = (part if padding is None else part[~padding] for part in (stored, values))
+    if 255 * np.ptp(after) < value_range[1] - value_range[0] and np.ptp(before) >= 1:
+        raise UnreadableImage("DICOM window or VOI LUT shows nothing: all pixels lie outside it")
+
+
 def _window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Map values to [0, 1] by the first window: DICOM PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (others)."""
     center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
-    function = str(_value(dataset, "VOILUTFunction") or "LINEAR")
+    function = str(_value(dataset, "VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in _FUNCTIONS:
+        raise UnreadableImage("DICOM VOI LUT function is none of the standard's")
     if width <= 0 or (function == "LINEAR" and width < 1):
         raise UnreadableImage("DICOM window width is not positive")
     if function == "SIGMOID":

@@ -117,19 +117,41 @@ def near_pairs(images: np.ndarray, patients: pd.Series, hashes: pd.Series) -> Ne
 def nearest_many(copies: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return of each of (N, D) the `count` highest correlations with rows of other groups, falling, and these rows.
 
-    Where there are fewer, -1.
+    Where there are fewer, -1. Each pair is computed once, a tile of BLOCK × BLOCK at a time; of a tile only what is
+    above the lowest of a row's best so far is looked at.
     """
     values = np.full((len(copies), count), -1, np.float32)
     rows = np.full((len(copies), count), -1, np.int64)
     for start in range(0, len(copies), BLOCK):
-        similar = copies[start : start + BLOCK] @ copies.T
-        similar[groups[start : start + BLOCK, None] == groups[None, :]] = -1
-        top = np.argpartition(similar, -count, axis=1)[:, -count:]
-        value = np.take_along_axis(similar, top, axis=1)
-        order = np.argsort(-value, axis=1, kind="stable")
-        values[start : start + BLOCK] = np.take_along_axis(value, order, axis=1)
-        rows[start : start + BLOCK] = np.take_along_axis(top, order, axis=1)
+        for other in range(start, len(copies), BLOCK):
+            similar = copies[start : start + BLOCK] @ copies[other : other + BLOCK].T
+            _keep_best(values, rows, similar, start, other, groups)
+            if other > start:
+                _keep_best(values, rows, similar.T, other, start, groups)
     return values, rows
+
+
+def _keep_best(
+    values: np.ndarray, rows: np.ndarray, similar: np.ndarray, start: int, other: int, groups: np.ndarray
+) -> None:
+    """Put what of a tile (rows from `start`, columns from `other`) is among the best of its rows into both arrays."""
+    inside = slice(start, start + len(similar))
+    row, column = np.nonzero(similar > values[inside, -1:])
+    foreign = groups[start + row] != groups[other + column]
+    row, column = row[foreign], column[foreign]
+    changed, first, counts = np.unique(row, return_index=True, return_counts=True)
+    if not len(changed):
+        return
+    kept = values.shape[1]
+    place = kept + np.arange(len(row)) - np.repeat(first, counts)  # of each in the row of what is chosen from
+    value = np.full((len(changed), kept + int(counts.max())), -2, np.float32)
+    index = np.full(value.shape, -1, np.int64)
+    value[:, :kept], index[:, :kept] = values[start + changed], rows[start + changed]
+    line = np.repeat(np.arange(len(changed)), counts)
+    value[line, place], index[line, place] = similar[row, column], other + column
+    order = np.argsort(-value, axis=1, kind="stable")[:, :kept]
+    values[start + changed] = np.take_along_axis(value, order, axis=1)
+    rows[start + changed] = np.take_along_axis(index, order, axis=1)
 
 
 def exact_groups(patients: pd.Series, hashes: pd.Series, pairs: list[tuple[int, int]] | None = None) -> np.ndarray:

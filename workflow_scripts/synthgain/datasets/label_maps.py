@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from synthgain.datasets.pixels import BYTE_RANGE, UnreadableImage
 from synthgain.datasets.reading import alpha_of, converted, open_image, stored_top
 
 _LOSSY_NOISE = 16  # grey levels between the channels of a grey JPEG that was saved in colour
 _LARGEST_LABEL = 65535
+_FEW = (5, 95)  # percentiles of even areas: fewer than a twentieth of them are no label
+_FAR = 48  # grey levels between two labels
 WHAT = "mask "
 
 
@@ -40,16 +42,14 @@ class LabelMap:
     def above_half(self) -> np.ndarray:
         """Return (H, W) bool: lighter than half of what the file can show.
 
-        UnreadableImage for a file of 0 and one value below that, which is a label map, not a grey mask.
+        UnreadableImage for a file that holds something and nothing of it lighter: it may be a label map, or dim.
         """
         grey, top = (self.values, self.top) if self.shown is None else (self.shown, int(BYTE_RANGE[1]))
         white: np.ndarray = grey > top / 2
-        if not white.any() and self.shown is None and self.top > 1:
+        if not white.any() and grey.any():
             others = [value for value in self.present() if value != 0]
-            if len(others) == 1:
-                raise UnreadableImage(
-                    f"mask holds 0 and {others[0]} alone, none above half of {top}; declare `encoding: file` for it"
-                )
+            held = f"0 and {others[0]} alone" if len(others) == 1 else f"values up to {grey.max()}"
+            raise UnreadableImage(f"mask holds {held}, none above half of {top}; declare `encoding: file` for it")
         return white
 
 
@@ -75,6 +75,8 @@ def read_label_map(source: Path | bytes) -> LabelMap:
         white: np.ndarray = values > BYTE_RANGE[1] / 2
         if values.any() and not white.any():
             raise UnreadableImage(f"mask of lossy compression has nothing above half (largest value {values.max()})")
+        if _has_plateaus(values):
+            raise UnreadableImage("mask of lossy compression holds several greys: save a label map without loss")
         return LabelMap(np.where(white, np.uint8(255), np.uint8(0)), 255)
     if opened.white_is_zero and set(np.unique(values).tolist()) - {0, 1, 255}:
         raise UnreadableImage("mask counts from white (WhiteIsZero): save it as a label map that counts from black")
@@ -113,6 +115,19 @@ def _grey(image: Image.Image, lossy: bool) -> np.ndarray:
     return channels[:, :, 0]
 
 
+def _has_plateaus(values: np.ndarray) -> bool:
+    """Whether even areas of a (H, W) uint8 mask, without the black ones, have greys far apart: edges are not even."""
+    grey = Image.fromarray(values)
+    low, high = (
+        np.asarray(grey.filter(each(3))).astype(int) for each in (ImageFilter.MinFilter, ImageFilter.MaxFilter)
+    )
+    even = values[(high - low <= _LOSSY_NOISE) & (values > 2 * _LOSSY_NOISE)]
+    if not even.size:
+        return False
+    first, last = np.percentile(even, _FEW)
+    return bool(last - first > _FAR)
+
+
 def _palette(image: Image.Image) -> LabelMap:
     """Indices; of a palette of greys also the grey that is shown. Greys that fall as indices rise are doubtful."""
     values = np.asarray(image)
@@ -123,6 +138,8 @@ def _palette(image: Image.Image) -> LabelMap:
         raise UnreadableImage(f"mask holds the palette index {largest}, its palette {len(colours)} colours")
     colours = colours[: largest + 1]
     if np.ptp(colours[used], axis=1).max() > 0:
+        if used[0] == 0 and colours[0].any() and not colours[used[1:]].any(axis=1).all():
+            raise UnreadableImage("mask whose palette shows another index than 0 black: save it as grey")
         return LabelMap(values, 255)
     if (np.diff(colours[used, 0]) <= 0).any():
         raise UnreadableImage(

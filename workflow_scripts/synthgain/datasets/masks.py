@@ -4,7 +4,7 @@ A structure may have several columns (left and right lung): they are joined by O
 An empty cell is an unknown mask, the cell "-1" (with any encoding) a mask that is known to be empty.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -18,7 +18,7 @@ from synthgain.datasets.files import Pictures, is_below, plain_path
 from synthgain.datasets.label_maps import LabelMap, read_label_map, structure_mask
 from synthgain.datasets.pixels import UnreadableImage
 from synthgain.datasets.reading import DICOM_SUFFIXES, FORMATS
-from synthgain.datasets.values import listed
+from synthgain.datasets.values import listed, spelling
 from synthgain.runtime.errors import SynthGainError
 
 FILES = "\0"  # between the mask files of several rows of one image; no cell holds it (`cells.cell_text`)
@@ -130,15 +130,19 @@ def declared_structures(entries: list[MaskColumn], rows: pd.DataFrame, file: str
     """Return {structure: its columns} of the `mask` entries; SynthGainError for a column that is not there."""
     structures: Structures = {}
     for entry in entries:
-        cells = named_column(rows, entry.column, file, "mask.column").copy()
+        written = named_column(rows, entry.column, file, "mask.column")
+        cells = written.map(lambda cell: EMPTY if spelling(cell) == EMPTY else cell)
         structures.setdefault(entry.name, []).append(MaskCells(entry, cells))
     return structures
 
 
-def quarantine_shared(structures: Structures, shown: pd.Series, quarantined: dict[int, str], folded: set[int]) -> None:
-    """Quarantine all images that name the same mask file: which of them it belongs to cannot be told.
+def quarantine_shared(
+    structures: Structures, shown: pd.Series, quarantined: dict[int, str], folded: set[int], held: Collection[str] = ()
+) -> None:
+    """Quarantine all images that name the same mask file, or themselves: whose mask it is cannot be told.
 
-    shown: (N,) names of the images; rows that are quarantined already, or folded into another, do not count.
+    shown: (N,) names of the images; rows that are quarantined already, or folded into another, do not count. held:
+    columns of pictures that the table itself holds, where equal names are no equal files.
     """
     owners: dict[str, set[int]] = {}
     for columns in structures.values():
@@ -146,7 +150,10 @@ def quarantine_shared(structures: Structures, shown: pd.Series, quarantined: dic
             for row, cell in enumerate(source.cells if source.encoding not in ENCODINGS else ()):
                 if cell and row not in quarantined and row not in folded:
                     for name in cell.split(FILES):
-                        if name != EMPTY:
+                        both_files = not {source.column, str(shown.name)} & set(held)
+                        if both_files and plain_path(name) == plain_path(shown.iloc[row] or "."):
+                            quarantined[row] = f"mask {name} is the image itself; check the column {source.column}"
+                        elif name != EMPTY:
                             owners.setdefault(plain_path(name), set()).add(row)
     for mask, rows in owners.items():
         for row in rows if len(rows) > 1 else ():

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from synthgain.entry import Entry, Options, Share, nearest
+from synthgain.entry import Entry, OmittedWhen, Options, Share, nearest
 
 Finding = Literal["opacity", "nodule", "effusion", "cardiomegaly"]
-Column = Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build"]
+Column = Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build", "effusion_side"]
 
 
 class Style(Entry):
@@ -81,6 +81,7 @@ class PhantomOptions(Entry):
     style: a name in STYLES, or a mapping {base: name, field: value …}; by default the
     style named like the site, else "a". missing: share of values hidden from the table, per column,
     completely at random. first_patient: number of the first patient, to draw new ones of the same law.
+    effusion_side: add this column; the films are those without it.
     """
 
     patients: int = Field(200, ge=1)
@@ -93,6 +94,7 @@ class PhantomOptions(Entry):
     age_range: tuple[Annotated[int, Field(ge=18)], Annotated[int, Field(le=100)]] = (20, 90)
     missing: dict[Column, Share] = Field(default_factory=dict)
     first_patient: int = Field(0, ge=0)
+    effusion_side: Annotated[bool, OmittedWhen(False)] = False
 
     @field_validator("style", mode="wrap")
     @classmethod
@@ -105,6 +107,8 @@ class PhantomOptions(Entry):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: is [{low}, {high}]; give [smallest, largest]")
+        if "effusion_side" in self.missing and not self.effusion_side:
+            raise ValueError("missing: there is no column effusion_side; add it by effusion_side: true")
         return self
 
     @property

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import ColumnSpec
-from synthgain.datasets.phantom_anatomy import Anatomy, chest_integrals, draw_anatomy
+from synthgain.datasets.options import PhantomOptions
+from synthgain.datasets.phantom_anatomy import LEFT, RIGHT, Anatomy, chest_integrals, draw_anatomy
 from synthgain.datasets.phantom_film import Style, block_mean, develop
 from synthgain.datasets.phantom_findings import Findings, draw_findings, finding_integrals
 from synthgain.datasets.phantom_law import (
@@ -21,6 +22,7 @@ from synthgain.datasets.phantom_law import (
     DEFAULT_PREVALENCE,
     FINDINGS,
     SEXES,
+    SIDES,
     Patient,
     make_law,
     read_options,
@@ -39,6 +41,10 @@ COLUMNS: dict[str, ColumnSpec] = {
     "age": {"role": "covariate", "kind": "continuous"},
     "build": {"role": "covariate", "kind": "category", "levels": list(BUILDS)},
 }
+SIDE = "effusion_side"  # a column for who asks for it
+SIDE_COLUMN: dict[str, ColumnSpec] = {SIDE: {"role": "covariate", "kind": "category", "levels": list(SIDES)}}
+_NAMES = {LEFT: "left", RIGHT: "right"}
+_PLACES: dict[str | None, float | None] = {"left": LEFT, "right": RIGHT, "none": None, None: None}
 
 SeedKeys = Mapping[str, str | int]
 
@@ -69,7 +75,7 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
             films.append(film)
             masks.append(mask)
         name = f"phantom-{settings.site}-{number}"
-        shown = _hide(_values(patient), hidden_shares, keys)
+        shown = _hide(_values(patient, subject.findings, settings.effusion_side), hidden_shares, keys)
         rows += [
             {"image_id": f"{name}-{k}", "patient_id": name, "site": settings.site, "origin": "real", **shown}
             for k in range(count)
@@ -80,12 +86,18 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
         "source": "SynthGain chest radiograph phantom",
         "split_unit": "patient",
         "law": {
-            **settings.model_dump(mode="json"),
+            **settings.dump(mode="json"),
             "prevalence": prevalence,
             "style": style.model_dump(),
         },
     }
-    return Prepared(_channels(films, channels), _table(rows), COLUMNS, np.stack(masks), MASK_NAMES, facts=facts)
+    columns = columns_of(settings)
+    return Prepared(_channels(films, channels), _table(rows), columns, np.stack(masks), MASK_NAMES, facts=facts)
+
+
+def columns_of(settings: PhantomOptions) -> dict[str, ColumnSpec]:
+    """Return the columns of a data set with these options."""
+    return COLUMNS | (SIDE_COLUMN if settings.effusion_side else {})
 
 
 def draw(
@@ -93,7 +105,7 @@ def draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one film of a NEW patient per row from p(image | that row's labels and covariates), exactly.
 
-    conditions: any of the columns in COLUMNS; null (or an absent column) is drawn from the law given the rest.
+    conditions: any of the data set's columns; null (or an absent column) is drawn from the law given the rest.
     seed_keys: one mapping of named seed keys per row (pool seed, replica, row id); a row's film depends on its own
     keys and values only. options: those of the data set (law and style). Returns images (N, S, S, C) uint8 and
     masks (N, S, S, 3) uint8. Raises SynthGainError for an unknown level or a row of probability zero.
@@ -103,7 +115,7 @@ def draw(
     settings = read_options(options)
     size, channels = _geometry(image)
     law, style = make_law(settings), settings.film
-    known = [name for name in COLUMNS if name in conditions.columns]
+    known = [name for name in columns_of(settings) if name in conditions.columns]
     films, masks = [], []
     for keys, row in zip(seed_keys, conditions[known].to_dict("records"), strict=True):
         values = {str(name): None if pd.isna(value) else value for name, value in row.items()}
@@ -125,7 +137,8 @@ class _Subject(NamedTuple):
 def _subject(patient: Patient, keys: SeedKeys) -> _Subject:
     rng = random_generator(**keys, part="anatomy")
     anatomy = draw_anatomy(rng, patient.sex, patient.age, patient.build, patient.findings["cardiomegaly"])
-    findings = draw_findings(random_generator(**keys, part="findings"), anatomy, patient.findings)
+    rng = random_generator(**keys, part="findings")
+    findings = draw_findings(rng, anatomy, patient.findings, _PLACES[patient.side])
     return _Subject(anatomy, findings, keys)
 
 
@@ -187,8 +200,10 @@ def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(arrays) if arrays else np.zeros((0, *shape), dtype=np.uint8)
 
 
-def _values(patient: Patient) -> dict[str, object]:
-    return {**patient.findings, "sex": patient.sex, "age": patient.age, "build": patient.build}
+def _values(patient: Patient, findings: Findings, with_side: bool) -> dict[str, object]:
+    values = {**patient.findings, "sex": patient.sex, "age": patient.age, "build": patient.build}
+    side = "none" if findings.effusion is None else _NAMES[findings.effusion[0]]
+    return {**values, SIDE: side} if with_side else values
 
 
 def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, object]:
@@ -204,5 +219,6 @@ def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKey
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     numbers = dict.fromkeys((*FINDINGS, "age"), "float32")
-    table = table.astype({**numbers, **{name: "str" for name in COVARIATES if name != "age"}})
+    words = [name for name in (*COVARIATES, SIDE) if name != "age" and name in table]
+    table = table.astype({**numbers, **dict.fromkeys(words, "str")})
     return table.assign(**{f"has_mask_{name}": True for name in MASK_NAMES})

@@ -38,12 +38,17 @@ class Findings:
     effusion: tuple[float, float] | None
 
 
-def draw_findings(rng: np.random.Generator, anatomy: Anatomy, present: dict[str, bool]) -> Findings:
-    """Draw place and size of the findings that are `present` (cardiomegaly is part of the anatomy)."""
+def draw_findings(
+    rng: np.random.Generator, anatomy: Anatomy, present: dict[str, bool], effusion_side: float | None = None
+) -> Findings:
+    """Draw place and size of the findings that are `present` (cardiomegaly is part of the anatomy).
+
+    effusion_side: LEFT or RIGHT where it is given; drawn otherwise.
+    """
     return Findings(
         opacity=_draw_opacity(rng, anatomy) if present["opacity"] else None,
         nodule=_draw_nodule(rng, anatomy) if present["nodule"] else None,
-        effusion=_draw_effusion(rng, anatomy) if present["effusion"] else None,
+        effusion=_draw_effusion(rng, anatomy, effusion_side) if present["effusion"] else None,
     )
 
 
@@ -69,8 +74,9 @@ def _draw_nodule(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, flo
     return side, x, y, float(rng.uniform(*NODULE_CM))
 
 
-def _draw_effusion(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, float]:
-    side = RIGHT if rng.random() < 0.55 else LEFT
+def _draw_effusion(rng: np.random.Generator, anatomy: Anatomy, wanted: float | None) -> tuple[float, float]:
+    drawn = RIGHT if rng.random() < 0.55 else LEFT  # drawn anyway, so that what follows is the same
+    side = drawn if wanted is None else wanted
     return side, float(EFFUSION_CM + rng.gamma(1.5, 0.7)) * anatomy.scale
 
 

@@ -21,6 +21,7 @@ FINDINGS = ("opacity", "nodule", "effusion", "cardiomegaly")
 SEXES = ("F", "M")
 BUILDS = ("slim", "medium", "large")
 COVARIATES = ("sex", "age", "build")
+SIDES = ("none", "left", "right")  # of an effusion, the patient's own
 
 # Set by hand so that each finding is common enough to learn from a few hundred patients.
 DEFAULT_PREVALENCE = {"opacity": 0.35, "nodule": 0.15, "effusion": 0.2, "cardiomegaly": 0.2}
@@ -39,12 +40,13 @@ def read_options(options: Mapping[str, object]) -> PhantomOptions:
 
 @dataclass(frozen=True)
 class Patient:
-    """True covariates and labels of one patient; nothing is unknown here."""
+    """True covariates and labels of one patient; only the side of an effusion may be left to `draw_findings`."""
 
     sex: str
     age: float  # whole years
     build: str
     findings: dict[str, bool]
+    side: str | None = None  # of the effusion, where it was asked for
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ class Law:
         given the covariates. Raises SynthGainError where the known values have probability zero.
         """
         known = {name: value for name, value in (known or {}).items() if value is not None}
+        told = dict(known)
+        side = known.pop("effusion_side", None)
+        if side is not None:
+            _others(SIDES, side, "effusion_side")
+            if bool(known.setdefault("effusion", side != "none")) != (side != "none"):
+                raise _impossible(told)
         weights = self.weights.copy()
         if "sex" in known:
             weights[_others(SEXES, known["sex"], "sex")] = 0.0
@@ -77,7 +85,7 @@ class Law:
                 weights = weights * (self.finding[name] if known[name] else 1.0 - self.finding[name])
         total = weights.sum()
         if total <= 0.0:
-            raise SynthGainError(f"phantom: no patient of this law has {dict(known)}; change the prevalence or the row")
+            raise _impossible(told)
         cumulative = np.cumsum(weights.ravel() / total)
         cell = min(int(np.searchsorted(cumulative, rng.random(), side="right")), weights.size - 1)
         sex, build, age = np.unravel_index(cell, weights.shape)
@@ -86,7 +94,11 @@ class Law:
             name: bool(known[name]) if name in known else bool(chance < self.finding[name][age])
             for name, chance in zip(FINDINGS, chances, strict=True)
         }
-        return Patient(SEXES[sex], float(known.get("age", self.ages[age])), BUILDS[build], findings)
+        return Patient(SEXES[sex], float(known.get("age", self.ages[age])), BUILDS[build], findings, side)
+
+
+def _impossible(told: Mapping[str, object]) -> SynthGainError:
+    return SynthGainError(f"phantom: no patient of this law has {dict(told)}; change the prevalence or the row")
 
 
 def _others(levels: tuple[str, ...], value: object, column: str) -> list[int]:

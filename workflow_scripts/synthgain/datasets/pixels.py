@@ -11,7 +11,9 @@ MAX_PIXELS = 1 << 26
 # libjpeg-turbo's own fuzzers stop at this number.
 MAX_SCANS = 500
 _SCAN = b"\xff\xda"  # stands nowhere else in a JPEG but in an embedded preview
+_END = b"\xff\xd9"  # of a JPEG; decoders fill in grey what a file without it lacks
 BYTE_RANGE = (0.0, 255.0)
+LFS_POINTER = b"version https://git-lfs"  # what lies in place of a file that `git lfs pull` has not fetched
 
 Held = Mapping[str, Mapping[str, bytes]]  # {column: {cell: the picture that the table itself holds}}
 
@@ -41,6 +43,8 @@ def check_size(width: int, height: int, what: str = "") -> None:
 
 
 def check_scans(data: bytes, what: str = "") -> None:
-    """Raise UnreadableImage for a JPEG stream of more than MAX_SCANS scans."""
+    """Raise UnreadableImage for a JPEG stream of more than MAX_SCANS scans, and for one that ends within its last."""
     if data.count(_SCAN) > MAX_SCANS:
         raise UnreadableImage(f"{what}JPEG of {data.count(_SCAN):,} scans (limit {MAX_SCANS})")
+    if data.rfind(_END) < data.rfind(_SCAN):
+        raise UnreadableImage(f"{what}not a whole JPEG file (its last scan has no end)")

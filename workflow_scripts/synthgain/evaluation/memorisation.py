@@ -25,7 +25,8 @@ FEATURE_QUANTILE = 0.95  # of training → nearest validation similarities (Dar 
 ALPHA = 0.5  # Carlini et al.: nearer than half of the usual distance to the 50 nearest
 NEAR_EXACT = 1 / 3  # nearer than a third of it: the same picture up to noise and a shift
 LEVEL = 0.025  # of the one-sided p, adjusted for the number of rules
-PIXELS = "pixels"
+# Among the training images as they are; and, of a generator in latents, as they come out of its autoencoder.
+PIXELS, RECONSTRUCTIONS = "pixels", "reconstructions"
 Pair = tuple[Flagged, Flagged]  # of the pool, and of held-out real images
 EXCEEDED, COPIES_FOUND, UNDECIDED, WITHIN = "exceeded", "copies found", "undecided", "within limit"  # of the gate
 
@@ -96,8 +97,8 @@ def nearest_rule(space: str, pool: Compared, null: Compared, calibration: np.nda
     return Rates(space, "nearest", threshold, pool.above(threshold), null.above(threshold))
 
 
-def pixel_rules(pool: Compared, test: Compared, validation: Compared) -> list[Rates]:
-    """The rules "nearest" and "distance ratio" in pixels.
+def pixel_rules(pool: Compared, test: Compared, validation: Compared, space: str = PIXELS) -> list[Rates]:
+    """The rules "nearest" and "distance ratio" in pixels, or in pixels of reconstructions.
 
     The ratio's threshold is fixed, so validation images are a null for it too.
     """
@@ -106,8 +107,8 @@ def pixel_rules(pool: Compared, test: Compared, validation: Compared) -> list[Ra
         *(np.concatenate([getattr(side, name) for side in ratios]) for name in ("flags", "patients", "kinds"))
     )
     return [
-        nearest_rule("pixels", pool, test, validation.neighbours.nearest, PIXEL_QUANTILE),
-        Rates("pixels", "distance ratio", ALPHA, pool.near(), null),
+        nearest_rule(space, pool, test, validation.neighbours.nearest, PIXEL_QUANTILE),
+        Rates(space, "distance ratio", ALPHA, pool.near(), null),
     ]
 
 
@@ -125,6 +126,14 @@ def near_exact_sides(sides: Sequence[Compared], same: Sequence[np.ndarray] = ())
     found = [near | known for near, known in zip(found, same, strict=True)] if same else found
     joined = (found[1:], [side.patients for side in sides[1:]], [side.kinds for side in sides[1:]])
     return Flagged(found[0], sides[0].patients, sides[0].kinds), Flagged(*map(np.concatenate, joined))
+
+
+def either(first: Pair, second: Pair) -> Pair:
+    """Near-exact copies of the training images or of what they are compared as besides, of the same images."""
+    pool, real = (
+        Flagged(one.flags | other.flags, one.patients, one.kinds) for one, other in zip(first, second, strict=True)
+    )
+    return pool, real
 
 
 @dataclass(frozen=True)

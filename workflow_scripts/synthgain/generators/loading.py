@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
+from synthgain.generators.snapshots import average_folder
 from synthgain.registry import FAMILIES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import check_file, read_manifest
@@ -78,18 +79,24 @@ def denoises(generator: Generator) -> TypeGuard[Denoiser]:
     return hasattr(generator, "denoise")
 
 
-def load_generator(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> Generator:
+def load_generator(
+    folder: Path,
+    snapshot: int | None = None,
+    device: torch.device | str = "cpu",
+    ema_decay: float | None = None,
+) -> Generator:
     """Return the generator in `folder` (that of its manifest.json) with the weights of `snapshot` (None: the last).
 
-    It is a Denoiser or OneStep. Raises SynthGainError if it is damaged or has no such
-    snapshot.
+    ema_decay: of the weight average, None: the first one. It is a Denoiser or OneStep. Raises SynthGainError if it is
+    damaged or has no such snapshot.
     """
     manifest = read_manifest(folder / "manifest.json")
     try:
         family = load(FAMILIES, manifest.get("module", ""))
     except SynthGainError as error:
         raise SynthGainError(f"{folder}/manifest.json: the generator family {error}") from None
-    generator: Generator = family.load(folder, snapshot, device)
+    chosen = {} if ema_decay is None else {"ema_decay": ema_decay}
+    generator: Generator = family.load(folder, snapshot, device, **chosen)
     return generator
 
 
@@ -120,16 +127,22 @@ class SavedGenerator(BaseModel):
         return self.image_shape[0] if self.image_channels is None else self.image_channels
 
 
-def saved_parts(folder: Path, snapshot: int | None, parts: tuple[str, ...]) -> tuple[SavedGenerator, Path]:
+def saved_parts(
+    folder: Path, snapshot: int | None, parts: tuple[str, ...], ema_decay: float | None = None
+) -> tuple[SavedGenerator, Path]:
     """Return what a generator's manifest says and the folder that holds `parts` of `snapshot` (None: the last).
 
-    parts: names of subfolders, every file of which is compared with the manifest's checksum. Raises SynthGainError
-    if one is damaged or there is no such snapshot.
+    ema_decay: of the weight average, None: the first one. parts: names of subfolders, every file of which is compared
+    with the manifest's checksum. Raises SynthGainError if one is damaged or there is no such snapshot.
     """
     manifest = read_manifest(folder / "manifest.json")
     steps = manifest["snapshots"]
     if snapshot is not None and snapshot not in steps:
         raise SynthGainError(f"{folder}: no snapshot {snapshot}; kept are {', '.join(map(str, steps))}")
     place = "" if snapshot is None else f"snapshots/{snapshot}/"
+    if ema_decay is not None:
+        place = f"{place}{average_folder(ema_decay)}/"
+        if not (folder / place).is_dir():
+            raise SynthGainError(f"{folder}: no weights of ema_decay {ema_decay}; keep them (training.ema_decays)")
     check_parts(folder, tuple(f"{place}{part}" for part in parts))
     return checked(SavedGenerator, manifest, str(folder / "manifest.json")), folder / place

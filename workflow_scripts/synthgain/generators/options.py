@@ -62,10 +62,25 @@ class LoopTraining(Entry):
 class GeneratorTraining(LoopTraining):
     """How a generator is trained; the defaults suit small sets (Karras et al. 2022; Ho and Salimans 2022)."""
 
+    ema_decays: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], OmittedWhen([])] = Field(
+        default_factory=list,
+        description="Further decays of the weight average, kept beside that of ema_decay for pools to choose from.",
+    )
     condition_dropout: Share = Field(0.1, description="Share of conditions replaced by the learned null.")
     snapshots: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Steps kept; default: a quarter, a half and all."
     )
+
+    @model_validator(mode="after")
+    def _different_averages(self) -> "GeneratorTraining":
+        if len({self.ema_decay, *self.ema_decays}) <= len(self.ema_decays):
+            raise ValueError(f"ema_decays: {self.ema_decays} beside ema_decay {self.ema_decay}: give each of them once")
+        return self
+
+    @property
+    def kept_decays(self) -> list[float]:
+        """The decays of all weight averages that are kept, that of `ema_decay` first."""
+        return [self.ema_decay, *self.ema_decays]
 
 
 class DataSlice(BaseModel):

@@ -3,6 +3,7 @@
 import logging
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -16,7 +17,7 @@ from synthgain.device import chosen_device, load_optimizer, make_deterministic
 from synthgain.entry import checked
 from synthgain.generators.condition_encoder import ConditionEncoder
 from synthgain.generators.options import GeneratorTraining, LoopTraining, TrainingSlice
-from synthgain.generators.snapshots import snapshot_steps
+from synthgain.generators.snapshots import average_folder, snapshot_steps
 from synthgain.generators.training_data import TrainingData, job_training_data, training_slice
 from synthgain.runtime.checkpoints import Checkpoints
 from synthgain.runtime.command import Job, logger
@@ -26,7 +27,43 @@ from synthgain.runtime.processes import RENDEZVOUS
 from synthgain.runtime.settings import settings
 
 Training = TypeVar("Training", bound=LoopTraining)
-Stateful = nn.Module | EMAModel | torch.optim.Optimizer  # has state_dict and load_state_dict
+
+
+class Averages:
+    """Running averages of a module's weights: one for each decay, the first of which is published as the weights."""
+
+    def __init__(self, averages: dict[float, EMAModel]) -> None:
+        self.by_decay = averages
+        self.first = next(iter(averages.values()))
+
+    def step(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Take in the weights after a step."""
+        weights = list(parameters)
+        for average in self.by_decay.values():
+            average.step(weights)
+
+    def copy_to(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Put the first average into these weights."""
+        self.first.copy_to(parameters)
+
+    def each(self, module: nn.Module, folder: Path) -> Iterator[Path]:
+        """Yield where each average is to be saved, while `module` has its weights; the first one comes last."""
+        for decay, average in reversed(self.by_decay.items()):
+            average.copy_to(module.parameters())
+            yield folder if average is self.first else folder / average_folder(decay)
+
+    def state_dict(self) -> dict[str, object]:
+        """Return what a later process goes on from."""
+        return {str(decay): average.state_dict() for decay, average in self.by_decay.items()}
+
+    def load_state_dict(self, state: Mapping[str, dict[str, object]], device: torch.device) -> None:
+        """Go on from `state`."""
+        for decay, average in self.by_decay.items():
+            average.load_state_dict(state[str(decay)])
+            average.to(device)
+
+
+Stateful = nn.Module | Averages | torch.optim.Optimizer  # has state_dict and load_state_dict
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}  # ours: accelerate's
 # Warm-up of the weight average: at first its decay is 1 − (1 + step / EMA_INV_GAMMA)^−EMA_POWER, below `ema_decay`.
@@ -127,6 +164,7 @@ class Run(LoopRun):
             "network_module": entry.network.module,
             "condition_on": entry.condition_on,
             "condition_columns": self.encoder.columns,
+            **({"ema_decays": self.options.kept_decays} if self.options.ema_decays else {}),
         }
 
 
@@ -186,15 +224,15 @@ def join_processes(device: torch.device) -> None:
     torch.distributed.init_process_group(backend, init_method=place, rank=rank, world_size=count)
 
 
-def weight_average(module: nn.Module, options: LoopTraining) -> EMAModel:
-    """Return the running average of a module's weights, with its warm-up."""
+def weight_averages(module: nn.Module, decays: Iterable[float]) -> Averages:
+    """Return the running averages of a module's weights, with their warm-up."""
+    return Averages({decay: _average(module, decay) for decay in decays})
+
+
+def _average(module: nn.Module, decay: float) -> EMAModel:
+    parameters = module.parameters()
     return EMAModel(
-        module.parameters(),
-        decay=options.ema_decay,
-        use_ema_warmup=True,
-        inv_gamma=EMA_INV_GAMMA,
-        power=EMA_POWER,
-        foreach=True,
+        parameters, decay=decay, use_ema_warmup=True, inv_gamma=EMA_INV_GAMMA, power=EMA_POWER, foreach=True
     )
 
 
@@ -227,9 +265,10 @@ def resume(run: LoopRun, checkpoints: Checkpoints, snapshots: GuardedFolder) -> 
         if isinstance(part, torch.optim.Optimizer):
             load_optimizer(part, state[name])
             continue
+        if isinstance(part, Averages):
+            part.load_state_dict(state[name], run.accelerator.device)
+            continue
         part.load_state_dict(state[name])
-        if isinstance(part, EMAModel):
-            part.to(run.accelerator.device)
     run.step, run.seconds, run.log, run.losses = step, state["seconds"], state["log"], state["losses"]
     run.energy_joules, run.energy_sources = state["energy_joules"], state["energy_sources"]
     run.environments = state["environments"]

@@ -1,4 +1,4 @@
-"""At which steps a generator is kept."""
+"""At which steps a generator is kept, and where its weight averages are."""
 
 import math
 
@@ -12,6 +12,11 @@ def snapshot_steps(training: GeneratorTraining) -> list[int]:
     """
     wanted = training.snapshots or [math.ceil(training.steps / 4), math.ceil(training.steps / 2)]
     return sorted({*(step for step in wanted if step < training.steps), training.steps})
+
+
+def average_folder(decay: float | str) -> str:
+    """Return the folder, in that of a snapshot, of a weight average that is kept beside the first one."""
+    return f"ema-{decay}"
 
 
 def round_ends(steps: int, rounds: int) -> list[int]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from synthgain.data.batch_order import PassOrder
 from synthgain.generators.options import DataSlice
 from synthgain.generators.run import LoopRun, check_agreement, resume, snapshots_of, state_of
+from synthgain.generators.snapshots import average_folder
 from synthgain.generators.training_data import training_slice
 from synthgain.registry import FAMILY_TRAINING
 from synthgain.runtime.checkpoints import Checkpoints
@@ -233,8 +234,8 @@ def log_table(log: list[dict[str, float]]) -> str:
 
 def publish(folder: Path, steps: list[int], target: Path) -> list[str]:
     """Link the snapshots below `target/snapshots` and the last one's parts into `target`; return the files' names."""
-    for part in ("snapshots", *PARTS):
-        shutil.rmtree(target / part, ignore_errors=True)
+    for part in (target / "snapshots", *(target / name for name in PARTS), *target.glob(average_folder("*"))):
+        shutil.rmtree(part, ignore_errors=True)
     names = []
     for step in steps:
         source = folder / str(step)

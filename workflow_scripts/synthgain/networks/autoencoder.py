@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+from synthgain.data.pixels import to_batch, to_uint8
 from synthgain.runtime.errors import SynthGainError
 
 # {downsampling: widths}: at factor 4 what two CPU cores can train, at 8 what 256 px need.
@@ -104,6 +106,14 @@ class LatentSpace:
                 return torch.cat([self.network.decode(part).sample for part in latents.split(BATCH)])
         finally:
             self.network.disable_tiling()  # images are encoded whole
+
+    def reconstruct(self, pixels: np.ndarray) -> np.ndarray:
+        """Return images (N,H,W,C) uint8 as they come back from their latent's mean, (N,H,W,C) uint8."""
+        found = np.empty(pixels.shape, dtype=np.uint8)
+        for start in range(0, len(pixels), BATCH):
+            batch = to_batch(torch.from_numpy(np.array(pixels[start : start + BATCH]))).to(self.mean.device)
+            found[start : start + BATCH] = to_uint8(self.decode(self.posterior(batch)[0]))
+        return found
 
 
 def raw_posterior(network: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,12 @@
 """Pools drawn from a generator per appearance cluster: each row from the generator of its parent's cluster."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from synthgain.data.clusters import read_clusters
+from synthgain.pools.counts import SUMMED, added
 from synthgain.pools.shards import Drawn, ShardRequest
 from synthgain.registry import POOL_SOURCES
 from synthgain.runtime.loading import load
@@ -46,9 +46,10 @@ def draw(request: ShardRequest) -> Drawn:
     extra = {name: drawn[name] for name in drawn.columns if name not in whole}
     masks = None if parts[0].masks is None else np.concatenate([part.masks for part in parts])[order]
     facts: dict[str, object] = {**parts[0].facts, "clusters": options["clusters"]}
-    counts = [part.facts["mask_counts"] for part in parts if "mask_counts" in part.facts]
-    if counts:
-        facts["mask_counts"] = _sums(counts)
+    for name in SUMMED:
+        counts = [part.facts[name] for part in parts if name in part.facts]
+        if counts:
+            facts[name] = added(counts)
     return Drawn(
         np.concatenate([part.images for part in parts])[order],
         whole.assign(**extra),
@@ -61,17 +62,7 @@ def draw(request: ShardRequest) -> Drawn:
 
 def _of_cluster(request: ShardRequest, number: int, members: frozenset[str]) -> OfCluster:
     given = {field.name: getattr(request, field.name) for field in fields(ShardRequest)}
-    options = {"generator": request.options["generators"][number], "snapshot": request.options["snapshot"]}
+    kept = {name: value for name, value in request.options.items() if name in ("snapshot", "ema_decay")}
+    options = {**kept, "generator": request.options["generators"][number]}
     state = request.state / f"cluster-{number}"
     return OfCluster(**{**given, "options": options, "state": state, "shard": 0, "shards": 1}, members=members)
-
-
-def _sums(counts: list[object]) -> dict[str, object]:
-    """Return the sums of counts of one form, {name: number or counts}."""
-    maps = [one for one in counts if isinstance(one, Mapping)]
-    total: dict[str, object] = {}
-    for name in dict.fromkeys(name for one in maps for name in one):
-        values = [one[name] for one in maps if name in one]
-        numbers = [value for value in values if isinstance(value, int | float)]
-        total[name] = sum(numbers) if numbers else _sums(values)
-    return total

@@ -3,6 +3,7 @@
 import torch
 
 from synthgain.device import chosen_device
+from synthgain.generators.autoguidance import autoguided
 from synthgain.generators.loading import Generator, denoises, load_generator
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
@@ -16,7 +17,7 @@ ONE_PASS_OPTIONS = {"batch_size", "precision", "compile"}  # drawn in one pass t
 
 
 def draw(request: ShardRequest) -> Drawn:
-    """Draw one shard: options {generator: [name, index], snapshot: step or null}.
+    """Draw one shard: options {generator: [name, index], snapshot: step or null, ema_decay: of its weights, if any}.
 
     Raises SynthGainError where the generator's image size is not the study's, or it draws or needs masks.
     """
@@ -28,6 +29,7 @@ def draw(request: ShardRequest) -> Drawn:
     if generator.structures:
         raise SynthGainError(f"pools.{request.keys.pool}: its generator has masks; draw it with synthgain.pools.pairs")
     sampling = with_compile_decided(request.sampling, generator, len(rows), request.state)
+    generator = guided_by_earlier(request, generator, sampling)
     seeds = sample_seeds(rows, request.keys)
     finished = FinishedBatches(request.state, request.identity, environment(generator.device))
     images = draw_rows(generator, rows, seeds, bounds, sampling, finished, shard_name(request))
@@ -37,8 +39,7 @@ def draw(request: ShardRequest) -> Drawn:
 
 def open_generator(request: ShardRequest) -> Generator:
     """Return the generator that `options` names; SynthGainError where it draws no images of the study's size."""
-    folder = request.inputs.generators[tuple(request.options["generator"])].folder()
-    generator = load_generator(folder, request.options.get("snapshot"), chosen_device())
+    generator = _loaded(request, request.options.get("snapshot"), *_decay(request))
     wanted = (request.image["channels"], request.image["size"], request.image["size"])
     planes = len(generator.structures) if generator.output == "image+mask" else 0
     drawn = (generator.image_shape[0] - planes, *generator.image_shape[1:])
@@ -46,6 +47,27 @@ def open_generator(request: ShardRequest) -> Generator:
         what = "masks" if generator.output == "mask" else drawn
         raise SynthGainError(f"pools.{request.keys.pool}: generator draws {what}, image is {wanted}")
     return generator
+
+
+def guided_by_earlier(request: ShardRequest, generator: Generator, sampling: Sampling) -> Generator:
+    """Return the generator as its sampling leads it away from an earlier snapshot; itself without autoguidance."""
+    by = sampling.autoguidance
+    if by is None or by.scale == 1.0 or not denoises(generator):
+        return generator
+    weak = _loaded(request, by.snapshot, by.ema_decay)
+    assert denoises(weak)
+    if sampling.compile is True:
+        weak.network.compile(dynamic=False)
+    return autoguided(generator, weak, by.scale, sampling.guidance_interval)
+
+
+def _decay(request: ShardRequest) -> tuple[float, ...]:
+    return (float(request.options["ema_decay"]),) if "ema_decay" in request.options else ()
+
+
+def _loaded(request: ShardRequest, snapshot: int | None, ema_decay: float | None = None) -> Generator:
+    folder = request.inputs.generators[tuple(request.options["generator"])].folder()
+    return load_generator(folder, snapshot, chosen_device(), ema_decay)
 
 
 def shard_name(request: ShardRequest) -> str:

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthgain.data.pixels import to_batch, to_uint8
 from synthgain.device import chosen_device
 from synthgain.entry import checked
 from synthgain.pools.conditions import sample_seeds, without_level
@@ -110,9 +109,8 @@ def reconstructed(request: ShardRequest, rows: pd.DataFrame, seeds: np.ndarray) 
     progress = Progress(f"pool {request.keys.pool} replica {request.keys.replica}", len(images))
     for start in range(0, len(images), FILMS_A_CALL):
         part = slice(start, start + FILMS_A_CALL)
-        batch = to_batch(torch.from_numpy(np.array(images[part]))).to(space.mean.device)
-        found[part] = to_uint8(space.decode(space.posterior(batch)[0]))
-        progress.advance(len(batch))
+        found[part] = space.reconstruct(images[part])
+        progress.advance(len(found[part]))
     return found, masks
 
 

@@ -12,6 +12,7 @@ from synthgain.data.order import joint_levels, training_order
 from synthgain.data.pixels import to_uint8
 from synthgain.device import chosen_device
 from synthgain.generators.loading import load_generator
+from synthgain.pools.counts import Counts
 from synthgain.pools.mask_transforms import transformed
 from synthgain.pools.options import MaskTransform, PlannedMasks, Sampling
 from synthgain.pools.pair_decoding import decode_planes
@@ -19,8 +20,6 @@ from synthgain.pools.sampling import Sampler
 from synthgain.pools.shards import ShardRequest, positions_of
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import integer_seed, random_generator
-
-Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)

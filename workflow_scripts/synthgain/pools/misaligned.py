@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from synthgain.pools.counts import SUMMED
 from synthgain.pools.shards import Drawn, ShardRequest, shard_bounds
 from synthgain.runtime.errors import SynthGainError
 from synthgain.seeds import random_generator
@@ -31,7 +32,8 @@ def draw_misaligned(draw: Callable[[ShardRequest], Drawn], request: ShardRequest
     inside = slice(*shard_bounds(len(table), request.shard, request.shards))
     facts = {**whole.facts, "misaligned": True}
     if request.shard > 0:
-        facts.pop("mask_counts", None)  # they are the whole replica's: shard 0 says them
+        for name in SUMMED:
+            facts.pop(name, None)  # they are the whole replica's: shard 0 says them
     return dataclasses.replace(
         whole, images=whole.images[inside], table=table.iloc[inside], masks=whole.masks[other][inside], facts=facts
     )

@@ -23,6 +23,7 @@ Kind = Literal[
 ]
 # Who makes score tables (`scores.parquet`): image_id, named columns; the manifest next to it names the `source`.
 ScoreSource = Literal["memorisation", "label_consistency", "mask_agreement", "readers"]
+_ROUNDING = 1e-6
 NAMED_SCORES = ("readers",)  # of which a study may have several
 
 
@@ -48,6 +49,16 @@ class Conditions(Entry):
     shuffled: bool = False
 
 
+class Autoguidance(Entry):
+    """Guidance by an earlier snapshot of the same generator (Karras et al. 2024)."""
+
+    snapshot: int = Field(ge=1, description="The earlier, weaker snapshot that samples are led away from.")
+    scale: float = Field(2.0, ge=0, description="1: none, the images of the pool's own snapshot alone.")
+    ema_decay: float | None = Field(
+        None, description="Which of the kept weight averages it has; default: that of training.ema_decay."
+    )
+
+
 class Sampling(Entry):
     """How images are drawn."""
 
@@ -63,6 +74,9 @@ class Sampling(Entry):
     negative_prompt: Annotated[str | None, OmittedWhen(None)] = Field(
         None, description="Text that guidance leads away from, in place of the null prompt; needs guidance."
     )
+    autoguidance: Annotated[Autoguidance | None, OmittedWhen(None)] = Field(
+        None, description="Guide by an earlier snapshot, under the same conditions, in place of guidance_scale."
+    )
     compile: bool | Literal["auto"] = Field("auto", description="Compile the network; auto: where it pays.")
 
     @model_validator(mode="after")
@@ -73,7 +87,14 @@ class Sampling(Entry):
             raise ValueError("negative_prompt: does nothing without guidance; give guidance_scale above 1")
         if self.guidance_rescale and self.guidance_scale == 1.0:
             raise ValueError("guidance_rescale: does nothing without guidance; give guidance_scale above 1")
+        if self.autoguidance is not None and self.guidance_scale != 1.0:
+            raise ValueError("give guidance_scale (away from the null condition) or autoguidance, not both")
         return self
+
+    @property
+    def doubled(self) -> bool:
+        """True where every image goes through a second network, or through the network twice."""
+        return self.guidance_scale != 1.0 or (self.autoguidance is not None and self.autoguidance.scale != 1.0)
 
 
 class Filter(Entry):
@@ -179,6 +200,9 @@ class Pool(Entry):
 
     from_: Annotated[Name | None, Source()] = Field(None, alias="from", description="Generator that draws them.")
     snapshot: int | None = Field(None, description="Generator snapshot; default: the last.")
+    ema_decay: Annotated[float | None, OmittedWhen(None)] = Field(
+        None, description="Which of the generator's kept weight averages draws; default: that of training.ema_decay."
+    )
     known: Annotated[Kind | None, Source()] = Field(None, description="Pool of known truth.")
     autoencoder: Annotated[Name | None, OmittedWhen(None)] = Field(
         None, description="known: reconstructed: through which of `autoencoders` the rows' own images go."
@@ -195,7 +219,7 @@ class Pool(Entry):
     rows_of: Name | None = Field(None, description="Data set whose training rows give the conditions.")
     replicas: int = Field(1, ge=1, le=100, description="Copies of the training rows: 10 allow ratios up to 1000.")
     shards: int = Field(1, ge=1, le=10000, description="Jobs a replica is cut into.")
-    balance: dict[str, float | dict[str, float]] | None = Field(
+    balance: dict[str, Share | dict[str, Share]] | None = Field(
         None, description="Target shares, such as {opacity: 0.5}: rows are redrawn with raked weights."
     )
     shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
@@ -233,11 +257,17 @@ class Pool(Entry):
             raise ValueError("rows_of is missing: the data set whose training rows give the conditions")
         if self.from_ is None and self.snapshot is not None:
             raise ValueError("snapshot goes with from, and only with it")
+        if self.from_ is None and (self.ema_decay is not None or self.sampling.autoguidance is not None):
+            raise ValueError("ema_decay and sampling.autoguidance go with from, and only with it")
         if (self.shuffled or self.misaligned or self.balance is not None) and not copies_rows:
             able = " or ".join(key for key, copies in sources.values() if copies)
             raise ValueError(
                 f"shuffled, misaligned and balance go with {able}: other pools keep the rows that they have"
             )
+        for name, wanted in (self.balance or {}).items():
+            if isinstance(wanted, dict) and not 0 < sum(wanted.values()) <= 1 + _ROUNDING:
+                total = sum(wanted.values())
+                raise ValueError(f"balance: the shares of {name} add up to {total:g}; give at most 1, and more than 0")
         if self.prompt is not None and self.from_ is None:
             raise ValueError("prompt: goes with from, a generator that is told of a text")
         if self.styling is not None and self.from_ is None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -14,8 +14,9 @@ from synthgain.generators.loading import Denoiser, Generator, denoises
 from synthgain.pools import inpainting, styling
 from synthgain.pools.compiling import with_compile_decided
 from synthgain.pools.conditions import sample_seeds
-from synthgain.pools.generated import open_generator, sampling_facts, shard_name
-from synthgain.pools.mask_conditions import Counts, check_structures, condition_masks, lenders
+from synthgain.pools.counts import Counts
+from synthgain.pools.generated import guided_by_earlier, open_generator, sampling_facts, shard_name
+from synthgain.pools.mask_conditions import check_structures, condition_masks, lenders
 from synthgain.pools.options import Inpainting, Sampling
 from synthgain.pools.pair_decoding import THRESHOLD, decode_planes, empty_counts
 from synthgain.pools.sampling import FinishedBatches, Sampler, draw_batches, draw_rows, guided_denoiser, karras_sigmas
@@ -45,12 +46,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images (n, H, W, C) uint8, masks (n, H, W, K) uint8 in {0, 1}, table columns, counts for the manifest."""
+    """Images (n, H, W, C) uint8, masks (n, H, W, K) uint8 in {0, 1}, table columns, counts for the manifest.
+
+    styled: of how many images, and the sums of their distances to their parents as drawn and after styling.
+    """
 
     images: np.ndarray
     masks: np.ndarray
     columns: Mapping[str, np.ndarray]
     counts: Counts
+    styled: Mapping[str, float] = field(default_factory=dict)
 
 
 def draw(request: ShardRequest) -> Drawn:
@@ -66,6 +71,7 @@ def draw(request: ShardRequest) -> Drawn:
     bounds = shard_bounds(len(rows), request.shard, request.shards, unit=request.sampling.batch_size)
     generator = open_generator(request)
     sampling = with_compile_decided(request.sampling, generator, len(rows), request.state, request.inpainting)
+    generator = guided_by_earlier(request, generator, sampling)
     work = Work(request, generator, rows, sample_seeds(rows, request.keys), bounds, sampling)
     drawn = _way(work)(work)
     if request.styling is not None:
@@ -82,6 +88,7 @@ def draw(request: ShardRequest) -> Drawn:
         facts["condition_masks"] = request.masks.dump() if request.masks else {"source": "training"}
     if request.styling:
         facts["styling"] = request.styling.model_dump()
+        facts["styled"] = {"features": dict(drawn.styled)}
     if request.inpainting:
         facts["inpainting"] = request.inpainting.model_dump()
         facts["sampling"] = {**sampling.model_dump(), "solver": "repaint"}  # the region is not drawn by an ODE solver
@@ -173,7 +180,7 @@ def draw_inpainted(work: Work) -> Pairs:
     images = inpainting.blend(both[..., :channels], parents.images, parents.region)
     stays = parents.kept()[:, channels:].transpose(0, 2, 3, 1)
     masks = np.where(stays, parents.masks, decode_planes(both[..., channels:]))
-    counts = {"borrowed": {"rows": int(borrowed.sum())}}
+    counts: Counts = {"borrowed": {"rows": int(borrowed.sum())}}
     return Pairs(images, masks, {"mask_parent_id": owners.to_numpy(dtype=object)}, counts)
 
 
@@ -209,7 +216,9 @@ def styled(work: Work, drawn: Pairs) -> Pairs:
         images = styling.colour_matched(images, parents)
     if request.inpainting is not None:
         images = inpainting.blend(images, parents, _parents(work, request.inpainting)[0].region)
-    return dataclasses.replace(drawn, images=images)
+    apart = [styler.distances(side, parents, sampling.batch_size) for side in (drawn.images, images)]
+    sums = {"images": len(images), "drawn": float(apart[0].sum()), "styled": float(apart[1].sum())}
+    return dataclasses.replace(drawn, images=images, styled=sums)
 
 
 def _parents(work: Work, options: Inpainting) -> tuple[inpainting.Parents, pd.Series, np.ndarray]:

@@ -109,7 +109,15 @@ class Sampler:
             generator.record()  # every batch is of one size
 
     def draw(self, seeds: np.ndarray, condition: Callable[[], Condition]) -> torch.Tensor:
-        """Return samples (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""
+        """Return images (n, C, H, W) float32 of seeds (n,) int64; `condition` gives the n encoded conditions."""
+        drawn = self.samples(seeds, condition)
+        if not denoises(self.generator):
+            return drawn
+        with torch.inference_mode(), self.precision():
+            return self.generator.decode(drawn)
+
+    def samples(self, seeds: np.ndarray, condition: Callable[[], Condition]) -> torch.Tensor:
+        """Return what `draw` decodes: latents of a generator in latents, else the images themselves."""
         with torch.inference_mode(), self.precision():
             if not denoises(self.generator):
                 one_step = cast(OneStep, self.generator)
@@ -120,8 +128,7 @@ class Sampler:
             options = self.options
             guidance = options.guidance_scale, options.guidance_interval, options.negative_prompt
             rescale = options.guidance_rescale
-            drawn = sample(self.generator, condition(), noise, options.solver, options.steps, *guidance, rescale)
-            return self.generator.decode(drawn)
+            return sample(self.generator, condition(), noise, options.solver, options.steps, *guidance, rescale)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that the network runs in: as it is, or mixed with bfloat16."""

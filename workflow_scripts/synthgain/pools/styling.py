@@ -14,6 +14,7 @@ from synthgain.data.pixels import to_batch
 from synthgain.networks.efficientnet_lite import EfficientNetLite0, load_network, normalise
 from synthgain.networks.extractors import resize_bilinear
 from synthgain.pools.options import PlannedStyling
+from synthgain.pools.passes import styling_start
 from synthgain.pools.sampling import Denoise
 
 TAPS = (2, 4, 10)  # blocks of the extractor after which maps are compared: fine, middle and coarse texture
@@ -47,6 +48,17 @@ class Styler:
         parts = [((own - wanted) ** 2).mean(1) / (wanted**2).mean(1).clamp(min=1e-8) for own, wanted in pairs]
         return torch.stack(parts).mean(0)
 
+    def distances(self, images: np.ndarray, parents: np.ndarray, batch_size: int) -> np.ndarray:
+        """Return (N,) float64 `distance` of images (N, H, W, C) uint8 to their parents, batch by batch."""
+        found = [np.zeros(0)]
+        device = next(self.network.parameters()).device
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            own, wanted = (to_batch(torch.from_numpy(side[part])).to(device) for side in (images, parents))
+            with torch.no_grad():
+                found.append(self.distance(own, self.statistics(wanted)).double().cpu().numpy())
+        return np.concatenate(found)
+
     def towards(self, images: Tensor, target: Statistics) -> Tensor:
         """Return images (N, C, H, W) after one step of length `weight` per pixel (root mean square) down `distance`."""
         with torch.inference_mode(False), torch.enable_grad():
@@ -66,7 +78,7 @@ def style(
     noise: fresh standard normal values of drawn's shape. The mask planes keep their values at every level.
     """
     channels, options = parents.shape[1], styler.options
-    start = min(len(sigmas) - 2, round((1 - options.strength) * (len(sigmas) - 1)))
+    start = styling_start(options.strength, len(sigmas) - 1)
     fresh, target = noise(), styler.statistics(parents)
     x = drawn + sigmas[start] * fresh
     for now, after in zip(sigmas[start:-1], sigmas[start + 1 :], strict=True):

@@ -104,6 +104,14 @@ class AutoencoderFacts(Facts):
     measured: Measured
 
 
+class StyledFacts(Facts):
+    """How many images were styled, and the sums of their distances to their parents as drawn and after."""
+
+    images: int
+    drawn: float
+    styled: float
+
+
 class PoolFacts(Facts):
     """The manifest of a pool's replica."""
 
@@ -111,6 +119,8 @@ class PoolFacts(Facts):
     images: int | None = None
     kept: int | None = None
     of_images: int | None = None
+    counts: dict[str, dict[str, float]] = {}
+    styled: dict[str, StyledFacts] = {}
 
 
 class ColumnFacts(Facts):

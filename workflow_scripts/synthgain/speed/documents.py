@@ -83,8 +83,35 @@ class SamplingKind(Document):
     precision: str
 
 
+class AutoencoderWidths(Document):
+    """Widths of an autoencoder, None: by downsampling."""
+
+    block_out_channels: list[int] | None = None
+    layers_per_block: int | None = None
+
+
+class AutoencoderKind(Document):
+    """An autoencoder that is trained, and that encodes and decodes images; folder: one that is read."""
+
+    do: Literal["autoencode"]
+    downsampling: int
+    latent_channels: int
+    network: AutoencoderWidths = AutoencoderWidths()
+    output: str = "image"
+    structures: list[str] = []
+    folder: str | None = None
+    training: SamplingKind
+
+    def slice(self) -> dict[str, object]:
+        """Return what the slice of its training says of it."""
+        return self.model_dump(exclude={"do", "folder", "training"})
+
+
 class TrainKind(Document):
-    """A generator in training; what its family says of it stands here too. start: the frozen network next to it."""
+    """A generator in training; what its family says of it stands here too. start: the frozen network next to it.
+
+    latents: the autoencoder in whose latents it works.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -94,10 +121,11 @@ class TrainKind(Document):
     structures: list[str]
     training: SamplingKind
     start: "TrainKind | None" = None
+    latents: AutoencoderKind | None = None
 
     def slice(self) -> dict[str, object]:
         """Return what a training's slice says of it."""
-        return self.model_dump(exclude={"do", "start", "training_module", "training"})
+        return self.model_dump(exclude={"do", "start", "latents", "training_module", "training"})
 
 
 class SampleKind(Document):

@@ -1,6 +1,5 @@
 """A few training steps and a few passes of a generator, by the code that trains and draws, on random images."""
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,20 +9,17 @@ import torch
 from synthgain.data.image_set import read_image_set
 from synthgain.device import chosen_device
 from synthgain.generators.loading import denoises, load_generator
-from synthgain.generators.run import Run
-from synthgain.generators.training import train_family
 from synthgain.pools.options import Sampling
 from synthgain.pools.sampling import Sampler
 from synthgain.registry import FAMILY_TRAINING
-from synthgain.runtime.command import Job
 from synthgain.runtime.files import digest, read_json
-from synthgain.runtime.inputs import Inputs
 from synthgain.runtime.loading import load
+from synthgain.speed.autoencoders import autoencoder_input
 from synthgain.speed.clock import Ticks, memory_gb, repeats, timed
 from synthgain.speed.documents import ImageKind, Measured, Rate, SampleKind, TrainKind
 from synthgain.speed.random_data import one_input, write_random_data
+from synthgain.speed.training import FIRST_STEPS, ticked_training
 
-FIRST_STEPS = 4  # of the first training: after one to warm up they tell how many more can be afforded
 TRIED_IMAGES = 8  # of the first draw, which tells whether a whole batch can be afforded
 PASSES = 2  # network passes of a timed draw: their share of it is the greater, the more there are
 
@@ -60,7 +56,7 @@ def measure_sampling(kind: Mapping[str, object], image: ImageKind, folder: Path,
         rows = table.iloc[np.arange(count) % len(table)]
         shape = (count, len(generator.structures), image.size, image.size)
         given = {"masks": torch.ones(shape)} if generator.output == "image" and generator.structures else {}
-        work = lambda: sampler.draw(np.arange(count), lambda: generator.encode_conditions(rows, **given))  # noqa: E731
+        work = lambda: sampler.samples(np.arange(count), lambda: generator.encode_conditions(rows, **given))  # noqa: E731
         return timed(work, generator.device, 1 / (count * passes))
 
     batch = options.batch_size
@@ -108,21 +104,8 @@ def _train(entry: TrainKind, image: ImageKind, folder: Path, threads: int, steps
     train_on = {"datasets": [name], "real_fraction": 1.0, "label_fraction": 1.0}
     chosen = {"generator": name, "index": 0, "init_from": start, "train_on": train_on, "seed": 0}
     facts = {**entry.slice(), **chosen, "training": used}
-    ticks = Ticks(chosen_device())
-
-    def prepare(job: Job) -> Run:
-        prepared: Run = load(FAMILY_TRAINING, entry.training_module).prepare_run(job)
-        take_step = prepared.take_step
-
-        def step(rows: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-            ticks.add()
-            return take_step(rows, own)
-
-        prepared.take_step = step  # type: ignore[method-assign]
-        return prepared
-
-    train_family(
-        Job(facts, Inputs(inputs), "", digest([name, steps]), run, [place / "manifest.json"], threads), prepare
-    )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the training loop had turned it into a flag
-    return ticks
+    if entry.latents is not None:
+        through = str(facts["autoencoder"])
+        inputs["autoencoders"] = autoencoder_input(entry.latents, image, folder, run, through)
+    prepare = load(FAMILY_TRAINING, entry.training_module).prepare_run
+    return ticked_training(facts, inputs, place / "manifest.json", run, threads, prepare)

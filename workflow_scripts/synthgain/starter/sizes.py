@@ -12,14 +12,15 @@ from typing import Any
 
 from synthgain.runtime.command import job_of
 from synthgain.runtime.files import read_json
+from synthgain.speed import documents
 from synthgain.speed.forecast import wall_seconds
 from synthgain.speed.plan_text import duration, size
 from synthgain.study.session import Session
 
-HOUR = 3600
+MINUTE = 60
 # px, seconds by the clock that a first whole run may take.
-CPU_SIZES, CPU_BUDGET = (64, 32), 1 * HOUR
-GPU_SIZES, GPU_BUDGET = (128, 64, 32), 4 * HOUR
+CPU_SIZES, CPU_BUDGET = (64, 32), 15 * MINUTE
+GPU_SIZES, GPU_BUDGET = (128, 64, 32), 240 * MINUTE
 LEAST = 0.25  # of the usual steps; below it a smaller image is better
 
 
@@ -110,11 +111,13 @@ class Forecast:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 job = job_of(json.loads(planned.parameter()), results / run, [output])
                 getattr(importlib.import_module(planned.rule), planned.rule)(job)
-            groups = read_json(results / run / forecast.output)["groups"]
+            groups = documents.Forecast.model_validate(read_json(results / run / forecast.output)).groups
         cores = os.cpu_count() or 1
         seconds = max(wall_seconds(groups, cores).values())
-        disk = size(sum(group["disk_bytes"] for group in groups))
-        return Cost(seconds, f"about {duration(seconds)} on these {cores} cores, {disk} on disk")
+        disk = size(sum(group.disk_bytes for group in groups))
+        missing = [reason for group in groups for reason in group.missing]
+        left_out = f", without what could not be measured: {missing[0]}" if missing else ""
+        return Cost(seconds, f"about {duration(seconds)} on these {cores} cores, {disk} on disk{left_out}")
 
 
 def gpu_here() -> bool:

@@ -1,6 +1,7 @@
 """From what lies there to a starter study on disk, and what to say of it."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ FOLDER = Path("studies")
 
 def start_study(data: Path, name: str, measure: bool) -> tuple[Path, str]:
     """Write the study; return its path and what to say. SynthGainError where nothing fits, or a file is in the way."""
+    snakemake = _snakemake()  # before a session puts its own environment on the PATH
     found = look(data)
     name = name or named(found.name)
     path = FOLDER / f"{name}.yaml"
@@ -48,7 +50,7 @@ def start_study(data: Path, name: str, measure: bool) -> tuple[Path, str]:
     text = study_text(starter, sizes)
     with path.open("x", encoding="utf-8") as handle:
         handle.write(text)
-    return path, _said(path, text, found, sizes)
+    return path, _said(path, text, found, sizes, snakemake)
 
 
 def _starter(name: str, found: Found) -> Starter:
@@ -68,11 +70,10 @@ def _starter(name: str, found: Found) -> Starter:
     return starter
 
 
-def _said(path: Path, text: str, found: Found, sizes: Sizes) -> str:
+def _said(path: Path, text: str, found: Found, sizes: Sizes, snakemake: str) -> str:
     """Return the summary and the next three commands."""
-    call = (
-        f"snakemake --cores all --configfile {shlex.quote(str(path))} --config {shlex.quote(f'data_root={found.root}')}"
-    )
+    root = shlex.quote(f"data_root={found.root}")
+    call = f"{snakemake} --cores all --configfile {shlex.quote(str(path))} --config {root}"
     audit = call.replace("--cores all", "--cores all audit", 1)
     said = [line for line in text.splitlines() if "# " in line and ("?" in line or "patient_id" in line)]
     asked = ["", "Please look at these lines:", *(f"  {line.strip()}" for line in said)] if said else []
@@ -80,9 +81,18 @@ def _said(path: Path, text: str, found: Found, sizes: Sizes) -> str:
         f"{path}: {len(found.rows):,} images, {sizes.side} px{f'; {sizes.said}' if sizes.said else ''}",
         *asked,
         "",
-        "Next (with .venv/bin/ before snakemake where the environment is not active):",
+        "Next:",
         f"  {audit}",
         f"  {call} rehearsal=true",
         f"  {call}",
     ]
     return "\n".join(lines)
+
+
+def _snakemake() -> str:
+    """Return how Snakemake is called: by its name where that is the one of this environment, else by its path."""
+    ours = Path(sys.executable).with_name("snakemake")
+    on_path = shutil.which("snakemake")
+    if not ours.exists() or (on_path is not None and Path(on_path).resolve() == ours.resolve()):
+        return "snakemake"
+    return shlex.quote(str(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synthgain.study.generation import family_of
+from synthgain.study.roles import base_pool, judging, root_pool
 
 if TYPE_CHECKING:
     from synthgain.study.schema import Study
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
 def check_styling(study: Study) -> None:
     """Raise ValueError, one line naming the place, where a pool cannot be styled or nobody else is left to judge it."""
-    fidelity = study.evaluation.fidelity
     for name, pool in study.pools.items():
         if pool.styling is None or pool.from_ not in study.generators:
             continue
@@ -23,9 +23,12 @@ def check_styling(study: Study) -> None:
             )
         if generator.autoencoder_name is not None:
             raise ValueError(f"pools.{name}.styling: {pool.from_!r} draws latents; take a generator of pixels")
-        spaces = [] if fidelity is None else [*fidelity.spaces, *fidelity.torchscript]
-        if spaces and set(spaces) == {pool.styling.space}:
+    fidelity = study.evaluation.fidelity
+    spaces = [] if fidelity is None else [*fidelity.spaces, *fidelity.torchscript]
+    for name in study.evaluation.pools or study.pools:
+        styling = root_pool(study, name).styling if name in study.pools else None
+        if styling is not None and spaces and not judging(study, name, spaces):
             raise ValueError(
-                f"evaluation.fidelity.spaces: {pool.styling.space} styles pool {name!r}, and it may not judge what it "
-                "styled; add another space"
+                f"evaluation.fidelity.spaces: {styling.space} styles pool {base_pool(study, name)!r}, and it may not "
+                f"judge what it styled; add another space, or leave {name!r} out of evaluation.pools"
             )

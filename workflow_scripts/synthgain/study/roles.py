@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from synthgain.downstream.options import Arm
@@ -41,6 +42,17 @@ def base_pool(study: Study, pool: str) -> str:
     """Return the name of the pool at the end of the `of` chain: the one whose images were drawn."""
     of = study.pools[pool].of
     return pool if of is None else base_pool(study, of)
+
+
+def judging(study: Study, pool: str, spaces: Sequence[str]) -> list[str]:
+    """Return which of these feature spaces may judge a pool: not the one that styled its images."""
+    styling = root_pool(study, pool).styling
+    return [space for space in spaces if styling is None or space != styling.space]
+
+
+def prompt_of(study: Study, pool: Pool) -> str | None:
+    """Return the prompt that a pool is drawn for: its own, or its generator's; None without a text."""
+    return pool.prompt or (None if pool.from_ is None else study.generators[pool.from_].prompt_name)
 
 
 def root_pool(study: Study, pool: str) -> Pool:

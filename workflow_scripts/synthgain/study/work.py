@@ -20,6 +20,21 @@ def passes(generator: str, each: float, images: Shares | None = None, at_most: i
     return Term(kind=f"sampling {generator}", unit="pass", amount=each, images=images or {}, at_most=at_most)
 
 
+def autoencoder_kind(name: str) -> str:
+    """Return how the work of an autoencoder is called."""
+    return f"autoencoder {name}"
+
+
+def encoded(name: str, images: Shares, times: float = 1, at_most: int = 0) -> Term:
+    """Return the term of images that an autoencoder encodes, each so many times."""
+    return Term(kind=autoencoder_kind(name), unit="image", amount=times, images=images, at_most=at_most)
+
+
+def decoded(name: str, each: float, images: Shares | None = None, at_most: int = 0) -> Term:
+    """Return the term of latents that an autoencoder decodes: `each`, or as many for each of these images."""
+    return Term(kind=autoencoder_kind(name), unit="pass", amount=each, images=images or {}, at_most=at_most)
+
+
 def size_of(terms: Iterable[Term]) -> float:
     """Return a number that grows with a job's work, to tell the longest of jobs of one group."""
     return sum(term.amount * (sum(term.images.values()) or 1.0) for term in terms)

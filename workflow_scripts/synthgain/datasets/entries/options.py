@@ -88,7 +88,7 @@ class MultiLabel(Entry):
     """Several findings in one column, such as `Edema|Effusion`."""
 
     column: str = Field(description="Column of the table.")
-    delimiter: str = Field("|", description="What stands between the findings.")
+    delimiter: str = Field("|", min_length=1, description="What stands between the findings.")
     labels: list[str] = Field(min_length=1, description="Findings that become binary targets.")
     negative: Annotated[list[str], OmittedWhen([])] = Field(
         default_factory=list, description="Words that mean none of the findings, such as No Finding."
@@ -99,6 +99,14 @@ class MultiLabel(Entry):
     missing: Annotated[list[str], OmittedWhen([])] = Field(
         default_factory=list, description="Table values that mean unknown, such as NA; an empty cell does anyway."
     )
+
+    @model_validator(mode="after")
+    def _each_means_one_thing(self) -> "MultiLabel":
+        everything = [declared_text(word) for word in (*self.labels, *self.negative, *self.missing)]
+        twice = next((word for word in everything if everything.count(word) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} stands twice in labels, negative and missing; each word means one thing")
+        return self
 
 
 class CovariateColumn(ValueColumn):
@@ -190,6 +198,15 @@ class TableOptions(RowOptions):
     format: Annotated[TableFormat | None, OmittedWhen(None)] = Field(
         None, description="How the file is written, where it does not say so itself."
     )
+
+    @model_validator(mode="after")
+    def _format_acts(self) -> "TableOptions":
+        form, name = self.format or TableFormat(), self.table.lower()
+        own = {"delimiter": form.delimiter, "encoding": form.encoding}
+        idle = [key for key in (("delimiter",) if name.endswith(".jsonl") else own) if own[key] is not None]
+        if idle and name.endswith((".jsonl", ".parquet", ".pq")):
+            raise ValueError(f"format.{idle[0]}: is for CSV, and {self.table} says itself how it is written")
+        return self
 
 
 class Site(Entry):

@@ -1,13 +1,13 @@
 """Config of a data set of the phantom."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from synthgain.datasets.entries.base import COMMON, DatasetBase
 from synthgain.datasets.options import Column, Finding, PhantomOptions, StyleChoice, style_choice
-from synthgain.entry import Share
+from synthgain.entry import OmittedWhen, Share
 
 STRUCTURES = ("lungs", "heart", "finding")
 
@@ -26,6 +26,9 @@ class PhantomDataset(DatasetBase):
     age_range: tuple[float, float] | None = Field(None, description="Youngest and oldest age in years.")
     missing: dict[Column, Share] = Field(default_factory=dict, description="Share of unknown values per column.")
     first_patient: int = Field(0, ge=0, description="Number of the first patient.")
+    effusion_side: Annotated[bool, OmittedWhen(False)] = Field(
+        False, description="Add the covariate effusion_side: none, left or right, the patient's own."
+    )
 
     @field_validator("style", mode="wrap")
     @classmethod
@@ -40,7 +43,7 @@ class PhantomDataset(DatasetBase):
 
     @property
     def known_columns(self) -> set[str]:
-        return set(get_args(Column))
+        return set(get_args(Column)) - (set() if self.effusion_side else {"effusion_side"})
 
     @property
     def known_structures(self) -> set[str]:

@@ -7,14 +7,21 @@ from pathlib import Path
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from synthgain.data.pixels import to_signed
 from synthgain.device import compiled, memory_format
 from synthgain.generators.autoencoders.options import AutoencoderSlice, AutoencoderTraining
 from synthgain.generators.autoencoders.publishing import facts_of, scaled, seen_by
-from synthgain.generators.run import LoopRun, Stateful, new_accelerator, training_options, warmed_up, weight_average
+from synthgain.generators.run import (
+    Averages,
+    LoopRun,
+    Stateful,
+    new_accelerator,
+    training_options,
+    warmed_up,
+    weight_averages,
+)
 from synthgain.generators.training_data import job_training_data, place, taken, training_slice
 from synthgain.networks.autoencoder import build
 from synthgain.networks.unet import prepare_memory_format
@@ -48,7 +55,7 @@ class AutoencoderRun(LoopRun):
     job: Job
     module: Autoencoding
     averaged: Autoencoding
-    average: EMAModel
+    average: Averages
     optimizer: torch.optim.Optimizer
     # From `start` on.
     forward: nn.Module = field(init=False)
@@ -126,6 +133,6 @@ def prepare_run(job: Job) -> AutoencoderRun:
     widths, layers = entry.network.block_out_channels, entry.network.layers_per_block
     module = Autoencoding(build(entry.downsampling, entry.latent_channels, channels, size, widths, layers))
     prepare_memory_format(module.to(accelerator.device))
-    average = weight_average(module, options)
+    average = weight_averages(module, [options.ema_decay])
     optimizer = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     return AutoencoderRun(options, data, accelerator, keys, job, module, copy.deepcopy(module), average, optimizer)

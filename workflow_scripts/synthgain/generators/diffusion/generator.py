@@ -239,9 +239,15 @@ class DiffusionGenerator:
         return condition
 
 
-def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> DiffusionGenerator:
+def load(
+    folder: Path,
+    snapshot: int | None = None,
+    device: torch.device | str = "cpu",
+    ema_decay: float | None = None,
+) -> DiffusionGenerator:
     """Load a trained generator's averaged weights; every file is compared with the manifest's checksum."""
-    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder", "control_network", "text_encoder"))
+    names = ("network", "condition_encoder", "control_network", "text_encoder")
+    saved, parts = saved_parts(folder, snapshot, names, ema_decay)
     place = torch.device(device)
     control: ModelMixin | None = None
     if saved.mask_by == CONTROLNET:

@@ -9,7 +9,6 @@ from accelerate.optimizer import AcceleratedOptimizer
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import EDMDPMSolverMultistepScheduler
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from synthgain.data.pixels import to_signed
@@ -24,7 +23,7 @@ from synthgain.generators.diffusion.options import DiffusionSlice
 from synthgain.generators.diffusion.options import Formulation as Options
 from synthgain.generators.options import GeneratorTraining
 from synthgain.generators.prompting import VARIANTS, Prompting, text_encoder, training_inputs
-from synthgain.generators.run import Run, Stateful, common_parts, training_options, weight_average
+from synthgain.generators.run import Averages, Run, Stateful, common_parts, training_options, weight_averages
 from synthgain.generators.training import link
 from synthgain.generators.training_data import PlacedData, TrainingData, measure_sigma_data, training_slice
 from synthgain.networks.text_options import Words
@@ -64,7 +63,7 @@ class DiffusionRun(Run):
     formulation: Formulation
     module: ConditionalNetwork
     averaged: ConditionalNetwork
-    average: EMAModel
+    average: Averages
     optimizer: torch.optim.Optimizer
     mask_by: str | None = None
     prompting: Prompting | None = None
@@ -104,8 +103,8 @@ class DiffusionRun(Run):
         )
 
     def save_parts(self, folder: Path) -> None:
-        self.average.copy_to(self.averaged.parameters())
-        save_parts(folder, self.averaged)
+        for place in self.average.each(self.averaged, folder):
+            save_parts(place, self.averaged)
 
     def save_extras(self, folder: Path) -> list[str]:
         scheduler_of(self.formulation).save_pretrained(folder / "scheduler")
@@ -156,7 +155,7 @@ def prepare_run(job: Job) -> DiffusionRun:
     elif start is not None:
         take_over_weights(module, start, str(entry.init_from))
     prepare_memory_format(module.to(accelerator.device))
-    average = weight_average(module, options)
+    average = weight_averages(module, options.kept_decays)
     optimizer = torch.optim.AdamW(
         module.trained_parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )

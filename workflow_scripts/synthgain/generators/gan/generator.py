@@ -68,9 +68,14 @@ class GanGenerator:
         return {"vector": self.encoder(values, null), "null": null, "values": values}
 
 
-def load(folder: Path, snapshot: int | None = None, device: torch.device | str = "cpu") -> GanGenerator:
+def load(
+    folder: Path,
+    snapshot: int | None = None,
+    device: torch.device | str = "cpu",
+    ema_decay: float | None = None,
+) -> GanGenerator:
     """Load a trained generator's averaged weights; every file is compared with the manifest's checksum."""
-    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder"))
+    saved, parts = saved_parts(folder, snapshot, ("network", "condition_encoder"), ema_decay)
     place = torch.device(device)
     network, encoder = (
         kind.from_pretrained(parts / name, use_safetensors=True, local_files_only=True)

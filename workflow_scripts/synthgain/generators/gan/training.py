@@ -15,7 +15,6 @@ from typing import ClassVar
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +24,7 @@ from synthgain.generators.gan.generator import ConditionalGenerator, save_parts
 from synthgain.generators.gan.options import GanTraining
 from synthgain.generators.gan.schedules import FIRST_BETA2, LAST_GAMMA, beta2_at, gamma_at, learning_rate_at
 from synthgain.generators.options import TrainingSlice
-from synthgain.generators.run import Run, Stateful, common_parts, training_options, weight_average
+from synthgain.generators.run import Averages, Run, Stateful, common_parts, training_options, weight_averages
 from synthgain.generators.training_data import PlacedData, TrainingData, training_slice
 from synthgain.networks.gan import GanDiscriminator
 from synthgain.registry import NETWORKS
@@ -68,7 +67,7 @@ class GanRun(Run):
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     averaged: ConditionalGenerator
-    average: EMAModel
+    average: Averages
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]  # generator's, discriminator's
     image_channels: int
     placed: PlacedData = field(init=False)  # from `start` on
@@ -101,8 +100,8 @@ class GanRun(Run):
         return train_step(self, *self.placed.batch(rows), step_draws(self, own))
 
     def save_parts(self, folder: Path) -> None:
-        self.average.copy_to(self.averaged.parameters())
-        save_parts(folder, self.averaged)
+        for place in self.average.each(self.averaged, folder):
+            save_parts(place, self.averaged)
 
     def facts(self) -> dict[str, object]:
         generator, discriminator = (
@@ -139,7 +138,7 @@ def prepare_run(job: Job) -> GanRun:
         generator,
         discriminator,
         copy.deepcopy(generator),
-        weight_average(generator, options),
+        weight_averages(generator, options.kept_decays),
         (optimizers[0], optimizers[1]),
         data.images.shape[1] - drawn,
     )

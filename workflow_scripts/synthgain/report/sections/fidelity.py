@@ -5,7 +5,7 @@ import pandas as pd
 from synthgain.report.agreement import agreement_blocks, agreements, not_done
 from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, number
 from synthgain.report.evidence import Evidence, Measured
-from synthgain.report.sections.segmentation import shape_blocks
+from synthgain.report.sections.segmentation import shape_blocks, styling_blocks
 from synthgain.report.tables import ALL, at_floor, result_table
 from synthgain.report.vocabulary import DISTANCES, MEASURES, listed, measure_words, space_words
 
@@ -58,7 +58,7 @@ def fidelity_section(evidence: Evidence) -> Section:
         section.blocks += _fidelity_blocks(measured)
     if not evidence.fidelity:
         section.blocks.append(Text("Not done: fidelity was not measured.", "missing"))
-    section.blocks += shape_blocks(evidence)
+    section.blocks += [*styling_blocks(evidence), *shape_blocks(evidence)]
     for model in evidence.models[:1]:
         section.blocks += model.pictures("agreement")
     for measured in evidence.consistency:

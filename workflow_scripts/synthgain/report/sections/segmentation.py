@@ -154,6 +154,35 @@ def shape_blocks(evidence: Evidence) -> list[Block]:
     return [make_table(title, shown, SHAPE_COLUMNS, file, note=note, download=in_words(known))]
 
 
+def styling_blocks(evidence: Evidence) -> list[Block]:
+    """Return how much nearer styling brought images to the look of their parents."""
+    rows = []
+    for place, facts in evidence.pools.items():
+        name, index, *_ = place.split("/")
+        found, styling = facts.styled.get("features"), evidence.study.pools[name].styling
+        if found is None or styling is None or not found.images:
+            continue
+        row = {"pool": name, "draw": index, "strength": styling.strength, "images": found.images}
+        row |= {"drawn": found.drawn / found.images, "styled": found.styled / found.images}
+        rows.append(row | {"change": found.styled / found.drawn - 1 if found.drawn else 0.0})
+    if not rows:
+        return []
+    columns = [
+        Column("pool", "Pool"),
+        Column("draw", "Draw", optional=True),
+        Column("strength", "Strength", "percent"),
+        Column("images", "Images", "count"),
+        Column("drawn", "Mean distance as drawn", "number"),
+        Column("styled", "After styling", "number"),
+        Column("change", "Change", "percent"),
+    ]
+    note = (
+        "Distance of an image's feature statistics to those of its parent, in the network that styles: what styling "
+        "aims at, so no proof of likeness. First replica of each draw."
+    )
+    return [make_table("Styling", pd.DataFrame(rows), columns, "styling.csv", note=note)]
+
+
 def yield_blocks(evidence: Evidence) -> list[Block]:
     """Return what filters have left of their pools, and the thinned controls."""
     rows = []

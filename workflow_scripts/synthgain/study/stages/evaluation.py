@@ -7,7 +7,7 @@ from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
-from synthgain.study.roles import baseline_of, main_endpoint, reference_dataset, root_pool
+from synthgain.study.roles import base_pool, baseline_of, judging, main_endpoint, reference_dataset, root_pool
 from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.downstream import network_entry
@@ -22,13 +22,14 @@ from synthgain.study.stages.measured import (
     scored_draws,
     segmented,
 )
-from synthgain.study.stages.pools import replicas_of
-from synthgain.study.work import drawn, first_model, input_size, passes, space_kind
+from synthgain.study.stages.pools import replicas_of, weights_of
+from synthgain.study.work import decoded, drawn, encoded, first_model, input_size, passes, space_kind
 
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
 MEMBERSHIP_IMAGES = 500  # a side
 CANDIDATE_PAIRS = 12  # likeliest copies shown side by side
 MEMBERSHIP_LEVELS = 4  # noise levels of evaluation/membership.py
+PARTS = ("train", "validation", "test")
 SNAPSHOT_SPACE = "efficientnet_lite0"
 FIDELITY_CAP = 2000  # images a side where the config sets none (measure_fidelity.py)
 
@@ -37,7 +38,7 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     fidelity = plan.study.evaluation.fidelity
     assert fidelity is not None, pool
     rows = reference_dataset(plan.study, pool)
-    spaces, trained, modules = _spaces(plan, judges(plan, pool), rows, int(index))
+    spaces, trained, modules = _spaces(plan, judging(plan.study, pool, fidelity.spaces), rows, int(index))
     for name, config in fidelity.torchscript.items():
         file: SpaceEntry = {"name": name, "module": "torchscript", "options": config.options(name)}
         spaces.append({**file, "weights": config.weights, "sha256": config.sha256})
@@ -67,32 +68,27 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     )
 
 
-def judges(plan: Planner, pool: str) -> list[str]:
-    """Return the feature spaces that judge a pool: not the one that styled its images."""
-    fidelity, styling = plan.study.evaluation.fidelity, root_pool(plan.study, pool).styling
-    spaces = [] if fidelity is None else list(fidelity.spaces)
-    return [space for space in spaces if styling is None or space != styling.space]
-
-
 def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
     gate = plan.study.evaluation.memorisation
     assert gate is not None, pool
     config = root_pool(plan.study, pool)
     rows = reference_dataset(plan.study, pool)
-    spaces, trained, modules = _spaces(plan, [gate.space] if gate.space else [], rows, int(index))
+    spaces, trained, modules = _spaces(plan, judging(plan.study, pool, gate.spaces), rows, int(index))
     generators: list[Wildcards] = []
     generator: dict[str, object] | None = None
     clusters: dict[str, object] | None = None
     if config.from_ is not None:
         which = int(index) % plan.study.replicates.generators
-        steps, seen = snapshots_of(plan, config.from_), plan.study.generators[config.from_].train_on
+        seen = plan.study.generators[config.from_].train_on
         if seen.per is not None:
             clusters = {"name": seen.per, "only": None}
         else:
             clusters = None if seen.cluster is None else {"name": seen.cluster[0], "only": seen.cluster[1]}
-            generator = {"name": config.from_, "index": which, "snapshot": config.snapshot or steps[-1]}
+            weights = weights_of(plan, base_pool(plan.study, pool), config)
+            generator = {"name": config.from_, "index": which, **weights}
             generators = [{"generator": config.from_, "index": which}]
             modules.append(FAMILIES[plan.study.generators[config.from_].family])
+    through = _autoencoder(plan, config.from_)
     train_on = _searched(plan, pool)
     imported = config.imported is not None
     evaluated = list(plan.study.evaluate_on) if imported else []
@@ -110,11 +106,13 @@ def check_memorisation(plan: Planner, pool: str, index: Wildcard) -> Draft:
             "evaluate_on": evaluated,
             "candidates": CANDIDATE_PAIRS,
             **({} if clusters is None else {"clusters": clusters}),
+            **({} if through is None else {"autoencoder": through}),
             "seed": plan.seed,
         },
         {
             "replicas": replicas_of(plan, pool, index),
             **whole_datasets(plan.study, [*train_on, *evaluated]),
+            "autoencoders": [] if through is None else [{"autoencoder": str(through["name"])}],
             "generators": generators,
             "trainings": trained,
             "clusters": [] if clusters is None else [{"clusters": str(clusters["name"])}],
@@ -169,6 +167,7 @@ def evaluate_snapshots(plan: Planner, generator: str, index: Wildcard) -> Draft:
             "snapshots": snapshots_of(plan, generator),
             "train_on": train_on,
             "n": plan.study.evaluation.snapshot_images,
+            **({} if config.autoencoder_name is None else {"autoencoder": config.autoencoder_name}),
             "space": spaces[0],
             "sampling": GRID_SAMPLING,
             "seed": plan.seed,
@@ -247,6 +246,12 @@ def _cell_key(cell: Wildcards) -> list[str | int]:
     return [cell[name] for name in ("model", "arm", "ratio", "chunk")]
 
 
+def _autoencoder(plan: Planner, generator: str | None) -> dict[str, object] | None:
+    """Return the autoencoder that a pool's images went through, as its slice says it; None for one of pixels."""
+    name = None if generator is None else plan.study.generators[generator].autoencoder_name
+    return None if name is None else {"name": name, "structures": plan.study.autoencoders[name].structures}
+
+
 def _searched(plan: Planner, pool: str) -> list[str]:
     """Return the data sets in which copies are looked for: those that the generator saw, pretraining included."""
     here = root_pool(plan.study, pool).from_
@@ -265,7 +270,8 @@ def _fidelity_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     fidelity = plan.study.evaluation.fidelity
     assert fidelity is not None, pool
     rows, most = reference_dataset(plan.study, pool), fidelity.images or FIDELITY_CAP
-    names = [space["name"] for space in _spaces(plan, list(fidelity.spaces), rows, int(index))[0]]
+    judges = judging(plan.study, pool, fidelity.spaces)
+    names = [space["name"] for space in _spaces(plan, judges, rows, int(index))[0]]
     sides = [{f"{rows}/train": 1.0}, {f"{rows}/train": 1.0}, {f"{rows}/validation": 1.0, f"{rows}/test": 1.0}]
     return [
         Term(kind=space_kind(plan.study, name), unit="image", amount=1, images=side, at_most=most)
@@ -278,14 +284,20 @@ def _searched_images(plan: Planner, pool: str, index: Wildcard) -> list[Term]:
     """Features of the pool and of the real images, and the denoising losses of membership inference."""
     gate, by, real = plan.study.evaluation.memorisation, drawn(plan, pool), _searched(plan, pool)
     assert gate is not None, pool
-    names = [gate.space] if gate.space else []
-    spaces, *_ = _spaces(plan, list(names), reference_dataset(plan.study, pool), int(index))
+    names = judging(plan.study, pool, gate.spaces)
+    spaces, *_ = _spaces(plan, names, reference_dataset(plan.study, pool), int(index))
     terms = [_looked_at(plan, space_kind(plan.study, space["name"]), pool, real) for space in spaces]
+    members = {f"{name}/train": 1.0 for name in real}
+    others = {f"{name}/{part}": 1.0 for name in real for part in ("validation", "test")}
     if gate.membership and by.images is not None and by.denoises:
         each = MEMBERSHIP_LEVELS * MEMBERSHIP_DRAWS
-        members = {f"{name}/train": 1.0 for name in real}
-        others = {f"{name}/{part}": 1.0 for name in real for part in ("validation", "test")}
         terms += [passes(by.images, each, side, MEMBERSHIP_IMAGES) for side in (members, others)]
+    through = _autoencoder(plan, root_pool(plan.study, pool).from_)
+    if through is not None:  # real images, reconstructed; those of membership, encoded
+        name = str(through["name"])
+        terms += [encoded(name, members | others), decoded(name, 1, members | others)]
+        if gate.membership and by.images is not None:
+            terms += [encoded(name, side, 1, MEMBERSHIP_IMAGES) for side in (members, others)]
     return terms
 
 
@@ -300,7 +312,13 @@ def _snapshot_images(plan: Planner, generator: str, index: Wildcard) -> list[Ter
     rows = {f"{name}/train": 1.0 for name in plan.study.generators[generator].train_on.datasets}
     images = passes(generator, count * evaluations(Sampling.from_slice(GRID_SAMPLING)), rows, most)
     kind = space_kind(plan.study, SNAPSHOT_SPACE)
-    return [images, Term(kind=kind, unit="image", amount=count, images=rows, at_most=most)]
+    features = Term(kind=kind, unit="image", amount=count, images=rows, at_most=most)
+    through = plan.study.generators[generator].autoencoder_name
+    if through is None:
+        return [images, features]
+    real = {f"{place}/{part}": 1.0 for place in plan.study.generators[generator].train_on.datasets for part in PARTS}
+    again = [encoded(through, real), decoded(through, 1, real), decoded(through, count, rows, most)]
+    return [images, features, *again]
 
 
 def _looked_at(plan: Planner, kind: str, pool: str, real: list[str]) -> Term:
@@ -308,7 +326,7 @@ def _looked_at(plan: Planner, kind: str, pool: str, real: list[str]) -> Term:
     rows, replicas = reference_dataset(plan.study, pool), root_pool(plan.study, pool).replicas
     seen = {f"{rows}/train": float(replicas)}
     for name in real:
-        for part in ("train", "validation", "test"):
+        for part in PARTS:
             seen[f"{name}/{part}"] = seen.get(f"{name}/{part}", 0.0) + 1.0
     return Term(kind=kind, unit="image", amount=1, images=seen)
 
@@ -335,6 +353,7 @@ STAGES = (
         {
             **_POOL_AND_REAL,
             "generators": "train_generator",
+            "autoencoders": "train_autoencoder",
             "trainings": "train_downstream",
             "clusters": "cluster_images",
         },

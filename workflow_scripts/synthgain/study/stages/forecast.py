@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, SPEED, TASKS
 from synthgain.speed.documents import (
+    AutoencoderKind,
     Counted,
     Document,
     ExtractKind,
@@ -25,9 +26,11 @@ from synthgain.study.stages.evaluation import SNAPSHOT_SPACE
 from synthgain.study.stages.generators import network_facts
 from synthgain.study.stages.measured import measured_pools
 from synthgain.study.stages.report import shown
-from synthgain.study.work import input_size, joined, model_kind, samplers, size_of
+from synthgain.study.work import FEW_IMAGES, autoencoder_kind, input_size, joined, model_kind, samplers, size_of
 
 MEASURED_SPACES = ("efficientnet_lite0",)  # the others need weights of the user's or of the study itself
+# Of the length of a usual prompt: what it says moves no speed.
+A_PROMPT = "Chest radiograph, frontal view, of a woman of fifty: small effusion on the left, heart not enlarged."
 # What the speed of a model depends on. All are measured uncompiled: compiling takes minutes.
 MODEL_SPEED = (
     "task", "task_module", "targets", "structures", "network", "batch_size", "window", "precision", "augmentation",
@@ -75,6 +78,9 @@ def measured_kinds(plan: Planner) -> tuple[dict[str, Document], list[str]]:
         for augmentation in dict.fromkeys(arm.augmentation for arm in study.arms.values()):
             kinds[model_kind(name, augmentation)] = _model(plan, name, augmentation)
         modules += [SPEED["downstream"], NETWORKS[model.chosen.module], TASKS[model.task]]
+    for name in study.autoencoders:
+        kinds[autoencoder_kind(name)] = _autoencoder(plan, name)
+        modules.append(SPEED["autoencoders"])
     for name, generator in study.generators.items():
         kinds[f"generator {name}"] = _generator(plan, name)
         modules += [SPEED["generators"], FAMILY_TRAINING[generator.family], FAMILIES[generator.family]]
@@ -157,8 +163,22 @@ def _generator(plan: Planner, name: str) -> TrainKind:
     training = SamplingKind(batch_size=config.training.batch_size, precision=config.training.precision)
     built_on = config.init_from if family_of(config).built_on(config) else None
     start = None if built_on is None else _generator(plan, built_on)
-    facts = {"do": "train", "training_module": config.family, "training": training, "start": start}
-    return TrainKind.model_validate({**network_facts(config), **facts})
+    latents = None if config.autoencoder_name is None else _autoencoder(plan, config.autoencoder_name)
+    told = {} if config.prompt_name is None else {"prompt": {"template": A_PROMPT}}
+    facts = {"do": "train", "training_module": config.family, "training": training, "start": start, "latents": latents}
+    return TrainKind.model_validate({**network_facts(config), **told, **facts})
+
+
+def _autoencoder(plan: Planner, name: str) -> AutoencoderKind:
+    """What the speed of an autoencoder depends on; one that is read is not trained, and any batch will do."""
+    config = plan.study.autoencoders[name]
+    training = FEW_IMAGES
+    if config.training is not None:
+        training = SamplingKind(batch_size=config.training.batch_size, precision=config.training.precision)
+    own = config.dump(include={"downsampling", "latent_channels", "output", "structures", "folder"})
+    return AutoencoderKind.model_validate(
+        {**own, "do": "autoencode", "network": config.network.dump(), "training": training}
+    )
 
 
 def _model(plan: Planner, name: str, augmentation: str) -> LearnKind:
@@ -173,6 +193,7 @@ def _measured_spaces(plan: Planner) -> list[SpaceKind]:
     if measured_pools(plan):
         wanted += evaluation.fidelity.spaces if evaluation.fidelity is not None else []
         wanted += [evaluation.memorisation.space] if evaluation.memorisation is not None else []
+    wanted += [pool.styling.space for pool in plan.study.pools.values() if pool.styling is not None]
     wanted += [clusters.space for clusters in plan.study.clusters.values()]
     options: dict[str, object] = {"size": input_size(plan.study)}
     return [SpaceKind(name=name, module=name, options=options) for name in MEASURED_SPACES if name in wanted]

@@ -13,11 +13,12 @@ from synthgain.study.roles import clusters_of, root_pool, trainings_of
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
 from synthgain.study.stages.data import training_rows
-from synthgain.study.work import input_size, passes, space_kind
+from synthgain.study.work import autoencoder_kind, decoded, encoded, input_size, passes, space_kind
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_SAMPLING: dict[str, object] = {"solver": "dpmpp_2m", "steps": 18}
 AUTOENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"  # in a folder as diffusers writes it
+MOST_MEASURED = 2000  # held-out images on which an autoencoder is measured (generators/autoencoders/gates.py)
 GRID_COLUMNS = 8
 GRID_ROWS, LEVELS_A_COLUMN = 16, 2  # rows of draw_sample_grid: its most, and about how many a condition has
 
@@ -195,10 +196,12 @@ def _processes(study: Study, wildcards: Wildcards) -> int:
 
 
 def _training_steps(plan: Planner, generator: str, index: Wildcard) -> list[Term]:
-    """Steps, each a batch forward and backward; passes of own samples where it is steered."""
+    """Steps, each a batch forward and backward; passes of own samples where it is steered; latents, once."""
     config = plan.study.generators[generator]
     each = config.training.batch_size * family_of(config).step_passes
     terms = [Term(kind=f"generator {generator}", unit="step", amount=config.training.steps, passes=each)]
+    if config.autoencoder_name is not None:
+        terms.append(encoded(config.autoencoder_name, {f"{name}/train": 1.0 for name in config.train_on.datasets}))
     reward = config.steered_by
     if reward is not None:  # own samples of each round, and the last ones
         once = evaluations(Sampling.from_slice(GRID_SAMPLING))
@@ -207,7 +210,8 @@ def _training_steps(plan: Planner, generator: str, index: Wildcard) -> list[Term
 
 
 def _kept_snapshots(plan: Planner, generator: str, index: Wildcard) -> list[Term]:
-    return [Term(kind=f"generator {generator}", unit="network", amount=len(snapshots_of(plan, generator)))]
+    weights = len(snapshots_of(plan, generator)) * len(plan.study.generators[generator].training.kept_decays)
+    return [Term(kind=f"generator {generator}", unit="network", amount=weights)]
 
 
 def _clustered_images(plan: Planner, clusters: str) -> list[Term]:
@@ -221,13 +225,25 @@ def _grid_passes(plan: Planner, generator: str, index: Wildcard, snapshot: Wildc
     config = plan.study.generators[generator]
     rows = min(GRID_ROWS, max(1, LEVELS_A_COLUMN * len(config.columns)))
     each = evaluations(Sampling.from_slice(GRID_SAMPLING)) if family_of(config).denoises else 1
-    return [passes(generator, rows * GRID_COLUMNS * each)]
+    terms, through = [passes(generator, rows * GRID_COLUMNS * each)], config.autoencoder_name
+    return terms if through is None else [*terms, decoded(through, rows * GRID_COLUMNS)]
 
 
 def _autoencoder_steps(plan: Planner, autoencoder: str) -> list[Term]:
-    """Steps of one that is trained here."""
-    training, kind = plan.study.autoencoders[autoencoder].training, f"autoencoder {autoencoder}"
-    return [] if training is None else [Term(kind=kind, unit="step", amount=training.steps, passes=training.batch_size)]
+    """Steps of one that is trained here; training images encoded for the scale, held-out ones to measure it."""
+    config = plan.study.autoencoders[autoencoder]
+    seen = config.train_on.datasets if config.train_on else seen_by_users(plan.study, autoencoder)
+    held_out = {f"{name}/{part}": 1.0 for name in seen for part in ("validation", "test")}
+    terms = [
+        encoded(autoencoder, {f"{name}/train": 1.0 for name in seen}),
+        encoded(autoencoder, held_out, 2, MOST_MEASURED),
+        decoded(autoencoder, 2, held_out, MOST_MEASURED),
+    ]
+    training = config.training
+    if training is not None:
+        kind = autoencoder_kind(autoencoder)
+        terms.append(Term(kind=kind, unit="step", amount=training.steps, passes=training.batch_size))
+    return terms
 
 
 STAGES = (

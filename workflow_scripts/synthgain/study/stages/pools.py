@@ -4,18 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from synthgain.pools.options import Filter, MaskTransform, Pool, PoolMasks
-from synthgain.pools.passes import evaluations
+from synthgain.pools.passes import evaluations, styling_evaluations
 from synthgain.registry import FAMILIES, POOL_SOURCES
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
-from synthgain.study.roles import clusters_of, root_pool
+from synthgain.study.roles import clusters_of, prompt_of, root_pool
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
 from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
 from synthgain.study.stages.generators import snapshots_of
-from synthgain.study.work import drawn, input_size, passes
+from synthgain.study.work import decoded, drawn, encoded, input_size, passes, space_kind
+
+# How often styling looks at an image: for what it aims at and the distances before and after; a level forward and back.
+LOOKS, LOOKS_A_STEP = 5, 2
 
 
 def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> Draft:
@@ -58,8 +61,7 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
 
 def _prompt(plan: Planner, pool: Pool) -> dict[str, object]:
     """Return how rows become texts: the pool's own prompt, or that of its generator; nothing without a text."""
-    own = None if pool.from_ is None else plan.study.generators[pool.from_].prompt_name
-    name = pool.prompt or own
+    name = prompt_of(plan.study, pool)
     return {} if name is None else {"prompt": plan.study.prompts[name].dump()}
 
 
@@ -137,11 +139,8 @@ def _images(plan: Planner, draw: Draw) -> Images:
 def _generated(plan: Planner, draw: Draw) -> Images:
     generator, which = str(draw.config.from_), _training(plan, draw.index)
     count = clusters_of(plan.study, generator)
-    entry, kept = plan.study.generators[generator], snapshots_of(plan, generator)
-    snapshot = kept[-1] if draw.config.snapshot is None else draw.config.snapshot
-    if snapshot not in kept:
-        listed = ", ".join(map(str, kept))
-        raise SynthGainError(f"pools: snapshot {snapshot} of generator {generator!r} is not kept; kept are {listed}")
+    entry = plan.study.generators[generator]
+    chosen = weights_of(plan, draw.pool, draw.config)
     module = "pairs" if entry.structures else "generated"
     if entry.train_on.per is not None:
         each = [which * count + cluster for cluster in range(count)]
@@ -150,7 +149,7 @@ def _generated(plan: Planner, draw: Draw) -> Images:
             {
                 "clusters": entry.train_on.per,
                 "generators": [[generator, index] for index in each],
-                "snapshot": snapshot,
+                **chosen,
                 "draws": module,
             },
             {
@@ -161,10 +160,44 @@ def _generated(plan: Planner, draw: Draw) -> Images:
         )
     return Images(
         module,
-        {"generator": [generator, which], "snapshot": snapshot},
+        {"generator": [generator, which], **chosen},
         {"generators": [{"generator": generator, "index": which}]},
         (FAMILIES[entry.family],),
     )
+
+
+def weights_of(plan: Planner, pool: str, config: Pool) -> dict[str, object]:
+    """Return which of its generator's weights draw a pool: {snapshot, ema_decay where it is not the first average}.
+
+    Raises SynthGainError where they are not kept, or what guides them is not earlier.
+    """
+    generator, place = str(config.from_), f"pools.{pool}"
+    kept, training = snapshots_of(plan, generator), plan.study.generators[generator].training
+    snapshot = kept[-1] if config.snapshot is None else config.snapshot
+    by = config.sampling.autoguidance
+    wanted = {f"{place}.snapshot": snapshot}
+    decays = {f"{place}.ema_decay": config.ema_decay}
+    if by is not None:
+        wanted[f"{place}.sampling.autoguidance.snapshot"] = by.snapshot
+        decays[f"{place}.sampling.autoguidance.ema_decay"] = by.ema_decay
+    for where, step in wanted.items():
+        if step not in kept:
+            listed = ", ".join(map(str, kept))
+            raise SynthGainError(f"{where}: {step} of generator {generator!r} is not kept; kept are {listed}")
+    for where, decay in decays.items():
+        if decay is not None and decay not in training.kept_decays:
+            listed = ", ".join(map(str, training.kept_decays))
+            raise SynthGainError(
+                f"{where}: {decay} of generator {generator!r} is not kept; kept are {listed} (training.ema_decays)"
+            )
+    first = training.ema_decay
+    if by is not None and by.snapshot >= snapshot and (by.ema_decay or first) == (config.ema_decay or first):
+        raise SynthGainError(
+            f"{place}.sampling.autoguidance.snapshot: {by.snapshot} is no earlier than the pool's own {snapshot}; "
+            f"kept are {', '.join(map(str, kept))}"
+        )
+    own = {} if config.ema_decay in (None, first) else {"ema_decay": config.ema_decay}
+    return {"snapshot": snapshot, **own}
 
 
 def _known(plan: Planner, draw: Draw) -> Images:
@@ -254,14 +287,25 @@ def _share(plan: Planner, pool: str) -> dict[str, float]:
 
 
 def _passes(plan: Planner, pool: str, index: Wildcard, replica: Wildcard, shard: Wildcard) -> list[Term]:
-    """Passes of the shard's images, and of their masks where a generator draws those; nothing for other pools."""
-    config, by = plan.study.pools[pool], drawn(plan, pool)
+    """Passes of the shard's images, and of their masks where a generator draws those; images that are decoded."""
+    config, by, share = plan.study.pools[pool], drawn(plan, pool), _share(plan, pool)
+    if config.autoencoder is not None:
+        return [encoded(config.autoencoder, share), decoded(config.autoencoder, 1, share)]
     if by.images is None:
         return []
     each = evaluations(config.sampling, config.inpainting) if by.denoises else 1
-    terms = [passes(by.images, each, _share(plan, pool))]
+    terms = [passes(by.images, each, share)]
+    through = None if config.from_ is None else plan.study.generators[config.from_].autoencoder_name
+    if through is not None:
+        terms.append(decoded(through, 1, share))
     if by.masks is not None:
-        terms.append(passes(by.masks, evaluations(config.sampling), _share(plan, pool)))
+        terms.append(passes(by.masks, evaluations(config.sampling), share))
+    if config.styling is not None:
+        each = styling_evaluations(config.sampling, config.styling.strength)
+        terms.append(passes(by.images, each, share))
+        space = space_kind(plan.study, config.styling.space)
+        seen = LOOKS if config.styling.weight == 0 else LOOKS + LOOKS_A_STEP * each
+        terms.append(Term(kind=space, unit="image", amount=seen, images=share))
     return terms
 
 
