@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from synthgain.statistics.simulation import Setting
 
 MARGIN = 0.02
-# Studies of one case without a true difference, and with one margin; more of these where *equivalent* is near its limit,
-# few where no verdict word is given. Metrics other than AUROC cost up to twenty times as much.
+# Studies of one case without a true difference, and with one margin: more of these where *equivalent* is near its
+# limit, few where no verdict word is given. Metrics other than AUROC cost up to twenty times as much.
 RUNS, SHIFTED_RUNS, FEW_RUNS = 4000, 1500, 400
 PANEL_RUNS, PANEL_SHIFTED_RUNS = 1000, 300
 
@@ -50,7 +50,9 @@ def _dice(name: str, level: float, shift: float, **changes: float) -> Case:
     return replace(_panel(name, "dice", "", shift, **changes), level=level)
 
 
-ALIKE = Setting("", patient_sd=0.9, image_sd=0.7, arm_patient_sd=0.1, residual_sd=0.2)
+ALIKE = Setting(
+    "corner 7: AUROC .93, arms much alike", patient_sd=0.9, image_sd=0.7, arm_patient_sd=0.1, residual_sd=0.2
+)
 BASE = _case("base: 5 seeds, 150 patients, prevalence .3, AUROC .87, one generator", shifted=RUNS)
 ONE_FACTOR = (
     replace(_case("2 seeds", replicates=2), runs=FEW_RUNS, shifted=FEW_RUNS),
@@ -75,12 +77,12 @@ ONE_FACTOR = (
 )
 CORNERS = (
     _case("corner 1: 4 seeds that spread widely, patients hardly", replicates=4, patients=400, seed_sd=0.3),
-    _case("corner 2: 4 seeds, small arm × patient effect", shifted=RUNS, replicates=4, arm_patient_sd=0.1, patients=400),
+    _case("corner 2: 4 seeds, small arm × patient effect", 0.87, RUNS, replicates=4, arm_patient_sd=0.1, patients=400),
     _case("corner 3: 10 seeds, 30 patients with one image", replicates=10, patients=30, images=1),
     _case("corner 4: AUROC .97, prevalence .05, 400 patients", 0.97, RUNS, patients=400, positive_share=0.05),
     _case("corner 5: AUROC .95, 400 patients", 0.95, RUNS, patients=400),
     _case("corner 6: AUROC .99, 400 patients", 0.99, patients=400),
-    Case("corner 7: AUROC .93, arms much alike", replace(ALIKE, name="corner 7: AUROC .93, arms much alike"), 0.93, shifted=RUNS),
+    Case(ALIKE.name, ALIKE, 0.93, shifted=RUNS),
     _case("corner 8: 4 generators of spread .3, 4 seeds", replicates=4, generators=4, generator_sd=0.3),
     _case("corner 9: 3 generators of spread .3, 6 seeds", replicates=6, generators=3, generator_sd=0.3),
     _case("corner 10: 20 images per patient, 100 patients", images=20, patients=100, patient_sd=1.0),
