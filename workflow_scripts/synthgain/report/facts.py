@@ -79,7 +79,6 @@ class RunFacts(Facts):
 
     diverged: list[Failure] = []
     at_chance: bool = False
-
     steps: int | None = None
     seconds: float | None = None
     real_exposures: int | None = None
