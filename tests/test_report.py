@@ -351,18 +351,18 @@ def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> No
     assert "no pool was searched" in answer
 
 
-def test_diverged_trainings_of_each_arm_are_on_the_first_page(tmp_path: Path) -> None:
+def test_diverged_trainings_of_each_arm_are_on_the_first_page(html: str, tmp_path: Path) -> None:
+    assert "Diverged trainings" not in html
     run = make_run(tmp_path)
-    assert "Diverged" not in Page(written(run)).text
     lost = {"0": {"diverged": [{"attempt": 0, "step": 7}]}, "1": {"diverged": [{}, {}], "at_chance": True}}
     for path in (run / "downstream" / MODEL / "supplemented" / "300").rglob("manifest.json"):
         manifest = read_json(path)
-        replicates = manifest["replicates"] | {n: manifest["replicates"][n] | lost.get(n, {}) for n in lost}
+        replicates = {n: facts | lost.get(n, {}) for n, facts in manifest["replicates"].items()}
         write_manifest(path, manifest["identity"], [], replicates=replicates)
     first = Page(written(run).split('id="controls"')[0].split("<main")[1]).text
     line = "Diverged trainings of supplemented: 2 of 10 (1 trained again with the next seed, 1 counted at chance)."
     assert line in first
-    assert first.count("Diverged") == 1
+    assert first.count("Diverged trainings") == 1
 
 
 def test_at_the_floor_by_the_error_of_the_value_and_of_the_floor() -> None:

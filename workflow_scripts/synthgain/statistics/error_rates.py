@@ -221,5 +221,6 @@ def markdown_table(results: Sequence[dict]) -> str:
         covered = ", ".join(f"{s['covered']:.3f}" for s in truths.values() if s["judged"]) or "–"
         equal = ", ".join(f"{truths[name]['equivalent']:.3f}" for name in ("plus", "minus") if name in truths) or "–"
         given = ", ".join(f"{shares['judged']:.2f}" for shares in truths.values())
-        lines.append(f"| {result['case']['name']} | {result['runs']} | {given} | {rejected} | {covered} | {equal} |")
+        studies = " / ".join(str(n) for n in dict.fromkeys(shares["runs"] for shares in truths.values()))
+        lines.append(f"| {result['case']['name']} | {studies} | {given} | {rejected} | {covered} | {equal} |")
     return "\n".join(lines)
