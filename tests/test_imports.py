@@ -26,7 +26,7 @@ ALLOWED = {
     "evaluation": {"networks", "generators"},
     "statistics": set(),
     "readers": {"statistics"},
-    "steering": {"networks", "generators", "pools"},
+    "steering": {"networks", "generators", "pools", "evaluation.distances"},
     # the study as its config types
     "report": {
         "statistics.metric_registry",
@@ -51,6 +51,7 @@ ALLOWED = {
         "generators.family",
         "generators.options",
         "generators.snapshots",
+        "generators.steering_options",
         "pools.known_checks",
         "readers.options",
         "readers.questions",
