@@ -20,6 +20,7 @@ from synthgain.networks.unet import build, condition_dimension, evaluate, prepar
 STEPS, BATCH = 12, {"cpu": 2, "cuda": 32}
 SIZE, DOWNSAMPLING = 128, {128: 4, 256: 8}  # px; factors as docs/text.md advises
 REPEATS = 3
+PLAIN: dict[str, Any] = {"attention_resolutions": []}
 REACH = 4.0  # times the images per second of pixels
 
 
@@ -77,8 +78,8 @@ def measure(options: Options) -> Row:
         "drawing_ratio": {name: drawn["pixels"] / value for name, value in drawn.items()},
     }
     note = (
-        f"operations {counted['pixels'] / counted['latents']:.0f}x fewer; training {trained['latents'][0]:.0f}x; as wide "
-        f"as in pixels {drawn['pixels'] / drawn['latents, as wide']:.1f}x; decoding is "
+        f"operations {counted['pixels'] / counted['latents']:.1f}x fewer; training {trained['latents'][0]:.0f}x; "
+        f"as wide as in pixels {drawn['pixels'] / drawn['latents, as wide']:.1f}x; decoding is "
         f"{seconds['decode'] / drawn['latents']:.0%} of an image"
     )
     return Row(
@@ -86,9 +87,6 @@ def measure(options: Options) -> Row:
         f"{1 / drawn['latents']:.3g} images/s", f"{1 / drawn['pixels']:.3g} images/s in pixels",
         f">= {REACH:g}x", (gain, min([gain, *per_repeat]), max([gain, *per_repeat])), gain >= REACH, note, details,
     )  # fmt: skip
-
-
-PLAIN: dict[str, Any] = {"attention_resolutions": []}
 
 
 def _latent_space(size: int, factor: int, device: torch.device) -> LatentSpace:
