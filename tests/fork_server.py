@@ -59,6 +59,7 @@ def serve(path: str) -> None:
     import gc
     import importlib
 
+    sys.modules.setdefault("transformers", None)  # type: ignore[arg-type]  # as `synthgain` does, before diffusers looks
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()

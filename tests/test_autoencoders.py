@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,6 +16,7 @@ from job_inputs import paths_of
 from studies import tiny
 from test_generator_training import weights_digest
 
+from synthgain.data.image_set import read_image_set, write_image_set
 from synthgain.generators.autoencoders import gates
 from synthgain.generators.autoencoders.folder import read_autoencoder
 from synthgain.generators.autoencoders.options import Autoencoder, Gates, Measured
@@ -133,14 +135,40 @@ def test_a_scale_forgotten_at_decode_is_seen(trained: Path) -> None:
 
 
 def read_images(trained: Path) -> Any:
-    import numpy as np
-
     return np.load(trained.parents[1] / "datasets" / "toy" / "images.npy")
+
+
+@pytest.mark.parametrize(("how", "axis"), [("mirrored", 2), ("upside down", 1)])
+def test_flipped_training_images_are_seen(tmp_path: Path, how: str, axis: int) -> None:
+    """An autoencoder does best what it saw: held-out images that are flipped first come back better."""
+    found = {}
+    for name in ("upright", how):
+        run = tmp_path / name
+        inputs = write_data(run, patients=40)
+        folder = run / "datasets" / "toy"
+        images, facts = read_image_set(folder), json.loads((folder / "manifest.json").read_text())
+        side = 1 - np.arange(8) / 12  # darker to the right and below, as a heart is on one side
+        pixels = (images.images * side[:, None, None] * side[:, None]).astype(np.uint8)
+        trained = images.table["patient_id"].str[-2:].astype(int) < 20
+        if name == how:
+            pixels[trained] = np.flip(pixels[trained], axis)
+        columns, identity = images.columns, facts["identity"]
+        shutil.rmtree(folder)
+        write_image_set(folder, pixels, images.table.drop(columns="sha256"), columns, identity)
+        job = autoencoder_job(run, inputs, training=LONG | {"steps": 120})
+        train_family(job, prepare_run)
+        found[name] = measured(job.outputs[0].parent)
+    assert f"gain if images are {how} first, dB" in failed(found[how])
+    assert max(found[how].flips, key=lambda name: found[how].flips[name]) == how
+    assert not [what for what in failed(found["upright"]) if what.startswith("gain if")]
+    assert "flipped" in [row["passed"] for row in gate_rows(found[how], Gates())]
 
 
 def test_numbers_of_the_gates() -> None:
     image = torch.randint(0, 256, (2, 1, 16, 16), generator=torch.Generator().manual_seed(0)).float()
-    assert gates.psnr(image, image + 10) == pytest.approx(10 * torch.log10(torch.tensor(255**2 / 100)).item(), abs=1e-4)
+    assert gates.image_psnr(image, image + 10).mean().item() == pytest.approx(
+        10 * torch.log10(torch.tensor(255**2 / 100)).item(), abs=1e-4
+    )
     assert gates.ssim(image, image) == pytest.approx(1.0, abs=1e-5)
     assert gates.high_frequency_power(image, image) == pytest.approx(1.0)
     smooth = torch.nn.functional.avg_pool2d(image, 2).repeat_interleave(2, -1).repeat_interleave(2, -2)

@@ -18,7 +18,9 @@ from synthgain.study.work import autoencoder_kind, decoded, encoded, input_size,
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_SAMPLING: dict[str, object] = {"solver": "dpmpp_2m", "steps": 18}
 AUTOENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"  # in a folder as diffusers writes it
-MOST_MEASURED = 2000  # held-out images on which an autoencoder is measured (generators/autoencoders/gates.py)
+# Held-out images on which an autoencoder is measured, and how often each goes through: as it is, without the scale, and
+# flipped in three ways (generators/autoencoders/gates.py).
+MOST_MEASURED, MEASURED_PASSES = 2000, 5
 GRID_COLUMNS = 8
 GRID_ROWS, LEVELS_A_COLUMN = 16, 2  # rows of draw_sample_grid: its most, and about how many a condition has
 
@@ -236,8 +238,8 @@ def _autoencoder_steps(plan: Planner, autoencoder: str) -> list[Term]:
     held_out = {f"{name}/{part}": 1.0 for name in seen for part in ("validation", "test")}
     terms = [
         encoded(autoencoder, {f"{name}/train": 1.0 for name in seen}),
-        encoded(autoencoder, held_out, 2, MOST_MEASURED),
-        decoded(autoencoder, 2, held_out, MOST_MEASURED),
+        encoded(autoencoder, held_out, MEASURED_PASSES, MOST_MEASURED),
+        decoded(autoencoder, MEASURED_PASSES, held_out, MOST_MEASURED),
     ]
     training = config.training
     if training is not None:
