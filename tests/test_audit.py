@@ -191,6 +191,19 @@ def test_page_is_self_contained_and_escaped(sets: list[AuditedSet]) -> None:
     assert 'alt="a10 beside a11"' in page
 
 
+def test_the_page_says_what_it_does_not_list_and_names_no_patients_where_none_are_known(sets: list[AuditedSet]) -> None:
+    facts = {"role": "test", **audit_one(sets[0])}
+    facts["split_unit"] = "image"
+    facts["exact_duplicates"] = {"groups": 17, "listed": [{"images": [f"x{n}", f"y{n}"]} for n in range(17)]}
+    page = audit_page({"datasets": {"a": facts}, "between": [], "excluded": {}}, {})
+    assert page.index("x14, y14") < page.index("… and 2 more")
+    assert "x15" not in page
+    assert "<td>patients</td>" not in page
+    assert "of different patients" not in page
+    assert "<td>patients</td>" in audit_page({"datasets": {"a": {**facts, "split_unit": "patient"}}, "between": [],
+                                              "excluded": {}}, {})  # fmt: skip
+
+
 def test_contact_sheet_has_a_row_per_class_and_mask_outlines(sets: list[AuditedSet]) -> None:
     one = sets[0]
     masks = np.zeros((80, 32, 32, 1), np.uint8)

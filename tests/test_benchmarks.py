@@ -5,7 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -57,6 +59,46 @@ def test_a_benchmark_gives_its_row(name, small_study, monkeypatch):
     )
     assert table.count("\n| ") == 3  # heads, rule and the row
     assert found["what"] in table
+
+
+def test_words_that_are_not_followed_do_not_pass():
+    words = importlib.import_module("words")
+    scores = np.random.default_rng(0).normal(size=400)
+    ignored = words.share_moved(scores, np.random.default_rng(1).permutation(scores))
+    assert 0.4 < ignored < 0.6
+    assert not words.followed(ignored, law=0.97)
+    assert words.share_moved(scores, scores + 1) == 1
+    assert words.followed(0.96, law=1.0)
+    assert words.followed(0.88, law=0.9)
+    assert not words.followed(0.88, law=0.94)
+
+
+def test_words_and_numbers_agree_only_where_both_keep_the_labels():
+    words, random = importlib.import_module("words"), np.random.default_rng(0)
+    truth, patients = random.integers(2, size=2000).astype(float), np.repeat(np.arange(1000), 2)
+    kept = truth + random.normal(scale=0.7, size=2000)
+    value, low, high = words.auroc_difference(
+        (truth, kept), (truth, kept + random.normal(scale=0.01, size=2000)), patients
+    )
+    assert low <= value <= high
+    assert max(-low, high) <= words.AGREEMENT
+    value, low, high = words.auroc_difference((truth, kept), (truth, random.permutation(kept)), patients)
+    assert low > words.AGREEMENT
+
+
+def test_the_null_prompt_must_give_the_marginals():
+    words = importlib.import_module("words")
+    brightness = lambda images: torch.tensor(images.mean(axis=(1, 2, 3)) / 32 - 4)[:, None].float()  # noqa: E731
+    judge = {"bright": words.Judge(("bright",), (), False)}
+    films = (
+        np.random.default_rng(0).integers(0, 255, (60, 1), dtype=np.uint8)[:, :, None, None].repeat(4, 1).repeat(4, 2)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words.Judge, "scores", lambda self, images: brightness(images).numpy())
+        (same,) = words.null_rows(judge, films[:40], films)
+        (other,) = words.null_rows(judge, np.full_like(films, 200), films)
+    assert same["met"]
+    assert not other["met"]
 
 
 def test_a_pool_is_drawn_once_for_all_ratios(small_study, monkeypatch):

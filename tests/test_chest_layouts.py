@@ -234,7 +234,20 @@ def test_candid_twins_two_patients_regions_and_confirmation(sets: Path) -> None:
     assert without.masks is None  # the convention of the run lengths is not verified
     assert reasons(without) == ["under two patients"]
     confirmed = read(sets, "candid_ptx", confirmed=True)
-    assert confirmed.mask_names == ["pneumothorax", "chest_tube"]
+    assert confirmed.mask_names == ["pneumothorax", "chest_tube", "rib_fracture"]
+
+
+@pytest.mark.parametrize("layout", ["chexpert", "candid_ptx"])
+def test_miniatures_hold_the_lungs_and_hearts_of_chexmask(sets: Path, layout: str) -> None:
+    folder = KNOWN_LAYOUTS[layout].folder
+    got = read(sets, layout, chexmask=f"{folder}/chexmask.csv")
+    assert {"lungs", "heart"} <= set(got.mask_names)
+    assert got.masks is not None
+    lungs, heart = (got.masks[..., got.mask_names.index(name)].astype(bool) for name in ("lungs", "heart"))
+    known = got.table["has_mask_lungs"].to_numpy()
+    assert not known.all()
+    grey = got.images[..., 0].astype(float)
+    assert grey[known][lungs[known]].mean() + 40 < grey[known][heart[known]].mean()
 
 
 @pytest.mark.parametrize(("votes", "heart", "opacity"), [("majority", 0, 1), ("any", 1, 1), ("all", 0, 0)])

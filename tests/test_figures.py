@@ -119,6 +119,21 @@ def test_dose_response_ends_where_the_metric_ends(run: Path) -> None:
     assert all(axes.get_ylim()[0] > -0.1 and axes.get_ylim()[1] < 1.1 for axes in figure.axes)
 
 
+def test_differences_end_where_the_metric_s_scale_does(run: Path) -> None:
+    metrics, _, comparisons = tables(run)
+    wide = comparisons.assign(low=comparisons["difference"] - 9, high=comparisons["difference"] + 9)
+    one = pd.DataFrame({"label": "macro", "column": "sex", "group": ["F"], "metric": "auroc", "patients": 9.0,
+                        "difference": 0.0, "difference_low": -9.0, "difference_high": 9.0})  # fmt: skip
+    styles = ArmStyles(ARMS, "real")
+    with style_context():
+        for figure in (
+            utility.forest(wide, "auroc", "macro", styles, 0.02),
+            utility.paired_differences(metrics, wide, "hospital_a", "auroc", "macro", styles, 0.02),
+            detail.subgroup_effects(one, 0.02),
+        ):
+            assert all(-1.1 < axes.get_xlim()[0] < axes.get_xlim()[1] < 1.1 for axes in figure.axes)
+
+
 def test_figures_show_the_main_arm_alone_against_controls(run: Path) -> None:
     metrics, summary, comparisons = tables(run)
     names = {"summary.csv": summary, "comparisons.csv": comparisons, "metrics.parquet": metrics}

@@ -30,6 +30,7 @@ ALLOWED = {
     # the study as its config types
     "report": {
         "statistics.metric_registry",
+        "statistics.readings",
         "datasets.entries.base",
         "downstream.options",
         "generators.autoencoders.options",

@@ -65,7 +65,7 @@ CLASSES = {
     "pools__even": {"from": "tuned", "rows_of": "hospital_a", "balance": {"opacity": 0.5}, "shuffled": True},
     "pools__copies": {"known": "copier", "known_options": {}, "rows_of": "hospital_a"},
     "pools__clean": {"of": "drawn", "filter": {"scores": "memorisation", "column": "flagged", "keep": "false"}},
-    "pools__sure": {"of": "drawn", "filter": {"scores": "label_consistency", "column": "opacity", "threshold": 0.5}},
+    "pools__sure": {"of": "drawn", "filter": {"scores": "label_consistency", "column": "agreement", "threshold": 0.5}},
     "pools__thin": {"of": "drawn", "thin_to": "clean"},
     "pools__bought": {"imported": {"table": "bought/metadata.csv"}},
     "arms__half": {"real": "hospital_a", "real_fraction": 0.5, "baseline": "real"},

@@ -20,6 +20,10 @@ ON_MINIATURES = {
     "khosravi2024": ("chexpert", "mimic_cxr_jpg"),
     "huijben2024": ("chexpert",),
     "pink2026": ("shenzhen", "montgomery"),
+    "prakash2024": ("chexpert",),
+    "prakash2024_rsna": ("rsna_pneumonia",),
+    "prakash2024_masks": ("candid_ptx",),
+    "prakash2024_siim": ("siim_acr",),
 }
 SMALLER = {"generator_steps": 1, "model_steps": 4, "sampling_steps": 2}
 
@@ -102,6 +106,28 @@ def test_label_fractions_of_open_films_stand_beside_classifiers_with_the_same_la
             assert not borrowed(study, name), name
     steps = {total_steps(study, name) for name in study.generators if name != "unlabelled"}
     assert len(steps) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_prakash_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words, masks, latents, filtered pools and a reader kit in one study."""
+    monkeypatch.chdir(tmp_path)
+    config = config_of("prakash2024", data_root=str(sets), rehearsal=True, rehearsal_sizes=SMALLER)
+    config["image"] = {**config["image"], "size": 64}
+    config["autoencoders"]["vae"] |= {"network": {"block_out_channels": [8, 8, 16, 16]}}
+    config["autoencoders"]["vae"]["training"] |= {"batch_size": 4, "precision": "float32"}
+    for generator in config["generators"].values():
+        generator["network"] = {"name": "unet_text", "block_out_channels": [16, 16], "layers_per_block": 1}
+        generator["training"] |= {"batch_size": 4, "precision": "float32"}
+    for pool in config["pools"].values():
+        if "sampling" in pool:
+            pool["sampling"] = {**pool["sampling"], "precision": "float32"}
+    config["models"]["densenet"] |= {"network": "small_cnn", "batch_size": 8, "precision": "float32"}
+    page = run_study(config, ROOT, Path("results")).read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>")
+    for words in ("text_and_moved_mask", "Gates of vae", "Where utility is lost", "chest radiograph"):
+        assert words in page, words
 
 
 @pytest.mark.slow

@@ -43,7 +43,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return started
 
 
-def test_class_folders_become_a_study_that_is_planned_as_it_is(start: Any, tmp_path: Path) -> None:
+def test_class_folders_become_a_study_that_is_planned_as_it_is(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/usr/bin"  # of a shell in which the environment is not active
+    monkeypatch.setenv("PATH", path)
     draw(tmp_path / "My Chest Films", *(f"{k}/film {i}.PNG" for k in ("Normal", "Größe TB") for i in range(30)))
     (tmp_path / "My Chest Films/Thumbs.db").write_bytes(b"x")
     text, said = start("My Chest Films")
@@ -56,9 +60,8 @@ def test_class_folders_become_a_study_that_is_planned_as_it_is(start: Any, tmp_p
     assert "Thumbs.db" in text
     assert str(tmp_path) not in text, "a study holds no path of a machine"
     commands = [line.strip() for line in said.splitlines() if "--configfile" in line]
-    assert {shutil.which(shlex.split(line)[0]) for line in commands} == {
-        str(Path(sys.executable).with_name("snakemake"))
-    }, "each runs as it is printed"
+    ours = str(Path(sys.executable).with_name("snakemake"))
+    assert {shutil.which(shlex.split(line)[0], path=path) for line in commands} == {ours}, "each runs as it is printed"
     assert [("audit" in line, "rehearsal=true" in line) for line in commands] == [(1, 0), (0, 1), (0, 0)]
     assert all(shlex.split(line)[-1 - ("rehearsal" in line)] == f"data_root={tmp_path}" for line in commands)
 

@@ -108,6 +108,14 @@ def test_shipped_studies_are_valid(path: Path) -> None:
     assert rehearsal.analysis.primary is None
     assert run_names(rehearsal) == [f"{study.study}-rehearsal"]
     assert all(max(arm.ratios, default=0) <= 100 for arm in rehearsal.arms.values())
+    trained = [*rehearsal.generators.values(), *(a for a in rehearsal.autoencoders.values() if a.training is not None)]
+    assert all(entry.training.steps <= rehearsal.rehearsal_sizes.generator_steps for entry in trained)
+    asked = [
+        count
+        for panel in rehearsal.readers.values()
+        for count in (*panel.items.real.values(), *panel.items.pools.values())
+    ]
+    assert all(count <= 4 for count in asked)
 
 
 def test_a_rehearsal_asks_for_no_snapshot_that_it_does_not_reach() -> None:

@@ -78,6 +78,21 @@ def test_a_planted_gap_is_found_and_its_closing_too():
     assert change["p_adjusted"] >= change["p"]
 
 
+def test_a_gain_in_one_group_alone_is_an_interaction_and_an_equal_gain_is_none():
+    panel, covariates = study(1.0, 0.8)
+    table = table_of(panel, covariates)
+    men, women = (pick(table, arm="supplemented", group=group, metric="auroc") for group in "MF")
+    assert men["interaction"] == pytest.approx(men["difference"] - women["difference"])
+    assert women["interaction"] == pytest.approx(-men["interaction"])
+    assert men["interaction_low"] > 0
+    assert men["interaction_p"] < 0.05
+    assert men["interaction_p_adjusted"] >= men["interaction_p"]
+    # a group's own interval is no test of it: that of the difference rests on both groups' patients
+    assert men["interaction_high"] - men["interaction_low"] > men["difference_high"] - men["difference_low"]
+    panel, covariates = study(0.0, 0.0)
+    assert pick(table_of(panel, covariates), arm="supplemented", group="M", metric="auroc")["interaction_p"] > 0.05
+
+
 def test_no_gap_is_not_significant_though_the_gap_is_above_zero():
     panel, covariates = study(0.0, 0.0)
     row = pick(table_of(panel, covariates), arm="real", group="gap", metric="auroc")
@@ -103,6 +118,8 @@ def test_small_groups_keep_their_counts_and_get_no_number():
     small = pick(table, arm="real", group="X", metric="auroc")
     assert small["patients"] == 5
     assert np.isnan(small["mean"])
+    assert np.isnan(pick(table, arm="supplemented", group="X", metric="auroc")["interaction"])
+    assert np.isfinite(pick(table, arm="supplemented", group="M", metric="auroc")["interaction"])
     alone = table_of(panel, covariates, minimum={"patients": 1000, "positives": 10})
     assert "gap" not in set(alone["group"])
 

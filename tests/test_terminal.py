@@ -9,7 +9,7 @@ from snakemake.logging import ColorizingTextHandler
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from synthgain.runtime.command import Progress
-from synthgain.speed.documents import Cost
+from synthgain.speed.documents import Cost, Forecast
 from synthgain.terminal import failures, handler, outlook
 from synthgain.terminal.failures import Failure, Try, failure, summary
 from synthgain.terminal.handler import RunHandler, install, screenful
@@ -124,12 +124,30 @@ class Groups:
 def test_the_forecast_is_of_what_is_left() -> None:
     whole = {"prepare_dataset": 2, "train_downstream": 10}
     ahead = Outlook(Groups(), whole, cores=2)  # type: ignore[arg-type]
-    assert ahead.words(whole, sends=False) == "about 8 minutes on these 2 cores, 1.2 GB of disk"
-    assert ahead.words({"train_downstream": 5}, sends=False) == "about 4 minutes on these 2 cores, 500.0 MB of disk"
+    assert ahead.words(whole, sends=False) == "about 8 minutes on these 2 cores (17 processor minutes), 1.2 GB of disk"
+    half = ahead.words({"train_downstream": 5}, sends=False)
+    assert half == "about 4 minutes on these 2 cores (8 processor minutes), 500.0 MB of disk"
+    assert not ahead.unknown(whole)
     assert "with 2 jobs at once" in ahead.words(whole, sends=True)
     assert ahead.share(whole) == 0
     assert ahead.share({"train_downstream": 5}) == pytest.approx(260 / 510)
     assert ahead.share({}) == 1
+
+
+def test_a_forecast_that_leaves_a_stage_out_says_so(tmp_path: Path) -> None:
+    unmeasured = cost("train_downstream", 10, 1, []).model_copy(update={"missing": ["model cnn: no memory"]})
+    groups = [cost("prepare_dataset", 2, 2000, []), unmeasured]
+    machine = {"device": "cpu", "gpu": False, "cores": 2, "measured": "2026-01-01", "busy": 0.0}
+    speed = {"kinds": {}, "start_up": {}, "threads": {}, "machine": machine, "seconds": 1.0}
+    whole = Forecast.model_validate({"study": "tiny", "runs": 1, "groups": groups, "sizes": {}, "speed": speed})
+    place = tmp_path / "forecast.json"
+    place.write_text(whole.model_dump_json())
+    terminal = Terminal(tmp_path, forecasts=(place,))
+    terminal.begin(prepare_dataset=2, train_downstream=10)
+    assert "forecast: at least 17 minutes on these 2 cores" in terminal.lines[-2]
+    assert terminal.lines[-1].endswith("warning: that leaves out Training models: model cnn: no memory")
+    done = Outlook(whole, {"prepare_dataset": 2}, cores=2)
+    assert done.words({"prepare_dataset": 2}, sends=False).startswith("about 17 minutes"), "what is done does not count"
 
 
 def test_time_to_go_follows_the_speed_so_far(monkeypatch: pytest.MonkeyPatch) -> None:

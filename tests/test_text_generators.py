@@ -54,12 +54,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def brightness(folder: Path, prompts: list[str], **options: Any) -> torch.Tensor:
     """Mean grey level of samples of these prompts, the same noise for each."""
+    return levels(folder, prompts, **options).mean(dim=1)
+
+
+def levels(folder: Path, prompts: list[str], **options: Any) -> torch.Tensor:
+    """Mean grey level of each sample, (prompts, 12); samples of one column have the same noise."""
     generator = load_generator(folder)
     condition = generator.encode_conditions(pd.DataFrame({"prompt": [p for p in prompts for _ in range(12)]}))
     noise = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(1)).repeat(len(prompts), 1, 1, 1)
     with torch.inference_mode():
         drawn = sample(generator, condition, noise, "dpmpp_2m", 8, **options)
-    return drawn.reshape(len(prompts), -1).mean(dim=1)
+    return drawn.reshape(len(prompts), 12, -1).mean(dim=2)
+
+
+def test_swapping_one_word_moves_every_sample_of_the_same_noise(trained: Path) -> None:
+    bright, dark = levels(trained, ["A disc seen PA. bright.", "A disc seen PA. dark."])
+    assert (bright > dark).float().mean() >= 0.95
 
 
 def test_swapping_one_word_changes_the_image(trained: Path) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from job_inputs import new_job
 from PIL import Image
+from studies import tiny
 from workshop import Workshop
 
 import prepare_dataset as prepare_script
@@ -33,6 +34,13 @@ from synthgain.runtime.ledger import Mark, append
 from synthgain.runtime.protocols import page_of, write_protocol
 from synthgain.runtime.seals import Sealing, changed_page, is_as_marked, write_sealed_page
 from synthgain.runtime.verification import NOT_COMPARED, Compared, compare_run
+from synthgain.study.code import CodeDigests
+from synthgain.study.expected import plan_all
+from synthgain.study.load import parse_study
+from synthgain.study.planner import Planner
+from synthgain.study.stages.table import STAGES
+
+ROOT = Path(__file__).parents[1]
 
 PLAN = {
     "datasets/a/manifest.json": "id-data",
@@ -316,6 +324,26 @@ def expected_of(shop: Workshop) -> dict[str, str]:
     done = subprocess.run([sys.executable, "-c", code], cwd=shop.folder, capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(done.stdout)
     return found
+
+
+def test_what_earlier_planned_looks_made_is_compared_and_of_no_other_config(tmp_path: Path) -> None:
+    study = parse_study(tiny(replicates={"count": 8, "looks": [4, 8], "per_job": 4}))
+    scripts, lock = ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock"
+    plan = Planner(study, "tiny", 0, CodeDigests(scripts, lock), tmp_path, None, STAGES)
+    first, last = plan.at("look-1/"), plan.at("look-2/")
+    made = ["look-1/report.html", "statistics/look-1/cnn/manifest.json", "predictions/look-1/cnn/real.parquet"]
+    for name in [*made, "statistics/look-1/older/manifest.json"]:
+        (tmp_path / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tiny" / name).touch()
+    compared = {job.output: job.identity for job in plan_all(last, tmp_path)}
+    assert {name: compared[name] for name in made} == {
+        "look-1/report.html": first.job("write_report").identity,
+        "statistics/look-1/cnn/manifest.json": first.job("compare_arms", model="cnn").identity,
+        "predictions/look-1/cnn/real.parquet": first.job("collect_predictions", model="cnn", arm="real").identity,
+    }
+    assert "look-2/report.html" in compared
+    assert "statistics/look-1/older/manifest.json" not in compared  # of a model that the study lacks
+    assert not [name for name in (job.output for job in plan_all(first, tmp_path)) if "look-2" in name]
 
 
 def test_files_have_the_rights_that_the_users_umask_leaves(tmp_path: Path) -> None:

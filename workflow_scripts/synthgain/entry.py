@@ -177,8 +177,13 @@ def first_problem(error: ValidationError, config: object) -> tuple[list[str], st
         value = problem["input"]
         message = f"is {str(value).lower() if isinstance(value, bool) else value} to YAML, not text; {IN_QUOTES}"
     elif problem["type"] == "string_type":
-        kind = {dict: "a map", list: "a list", type(None): "null"}.get(type(problem["input"]), str(problem["input"]))
-        message = f"is {kind}, not text"
+        message = f"is {_called(problem['input'])}, not text"
+    elif problem["type"] in _WANTED:
+        message = f"is {_called(problem['input'])}, not {_WANTED[problem['type']]}"
+    elif problem["type"] == "union_tag_not_found":
+        message = f"{context['discriminator'].strip(chr(39))}: is missing: it says of which kind this is"
+    elif problem["type"] == "literal_error":
+        message += f", not {_called(problem['input'])}"
     elif problem["type"] in _BOUNDS:
         message += f", not {shown(str(problem['input']))}"
     elif problem["type"] == "missing":
@@ -190,6 +195,23 @@ def first_problem(error: ValidationError, config: object) -> tuple[list[str], st
     if inside and keys and not isinstance(_at(config, keys), Mapping | list):
         keys = keys[:-1]  # the kind of the entry, which has a key of that name
     return ([*keys, *inside[1].split(".")], message[inside.end() :]) if inside else (keys, message)
+
+
+_MAP, _LIST = "a map {key: value}", "a list [a, b]"
+_WANTED = {
+    "dict_type": _MAP, "model_type": _MAP, "model_attributes_type": _MAP,
+    "list_type": _LIST, "tuple_type": _LIST,
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false", "bool_parsing": "true or false",
+}  # fmt: skip
+
+
+def _called(value: object) -> str:
+    """Return what a value of the wrong kind is called."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    names = {dict: "a map", list: "a list", type(None): "null"}
+    return names[type(value)] if type(value) in names else shown(repr(value) if isinstance(value, str) else str(value))
 
 
 _BOUNDS = ("less_than", "less_than_equal", "greater_than", "greater_than_equal", "multiple_of")

@@ -6,7 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-PAGE = """<!doctype html>
+PAGE = """{% macro more(count, shown, file) %}{% if count > shown %}<p class="note">… and {{ count - shown }} more:
+<code>{{ file }}</code>.</p>{% endif %}{% endmacro %}<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>Data audit</title>
@@ -88,19 +89,21 @@ else "–" }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% if d.quarantine %}<h3>Quarantined ({{ d.quarantined }})</h3><div class="scroll"><table>
 <tr><th>image</th><th>reason</th></tr>
 {% for q in d.quarantine[:30] %}<tr><td><code>{{ q.image }}</code></td><td>{{ q.reason }}</td></tr>{% endfor %}
-</table></div>{% endif %}
-{% if d.exact_duplicates.listed %}<h3>Pixel-identical images ({{ d.exact_duplicates.groups }} groups)</h3>
+</table></div>{{ more(d.quarantined, 30, "datasets/" ~ name ~ "/quarantine.csv") }}{% endif %}
+{% if d.exact_duplicates.listed %}<h3>Pixel-identical images ({{ d.exact_duplicates.groups }}
+group{{ "s" if d.exact_duplicates.groups != 1 }})</h3>
 <ul>{% for g in d.exact_duplicates.listed[:15] %}<li><code>{{ g.images | join(", ") }}</code></li>{% endfor %}</ul>
-{% endif %}
-{% if d.near_duplicates.listed %}<h3>Near duplicates of different patients (correlation above
-{{ "%.4f" | format(d.near_duplicates.threshold) }})</h3>
+{{ more(d.exact_duplicates.groups, 15, "audit/audit.json") }}{% endif %}
+{% if d.near_duplicates.listed %}<h3>Near duplicates{{ " of different patients" if d.split_unit == "patient" }}
+(correlation above {{ "%.4f" | format(d.near_duplicates.threshold) }})</h3>
 {% if d.split_unit == "image" %}<p class="note">No patient is named: the {{ d.near_duplicates.pairs }} pairs are kept on
 one side of a split that is drawn.</p>{% endif %}
 {% for p in d.near_duplicates.listed[:15] %}<p>
 {% for picture in pairs.get(name, [])[loop.index0:loop.index] %}<img class="pair"
 alt="{{ p.first }} beside {{ p.second }}" src="{{ picture }}"><br>{% endfor %}
 <code>{{ p.first }}, {{ p.second }}</code> {{ p.similarity }}
-{% if p.crosses %}<span class="bad">crosses the split</span>{% endif %}</p>{% endfor %}{% endif %}
+{% if p.crosses %}<span class="bad">crosses the split</span>{% endif %}</p>{% endfor %}
+{{ more(d.near_duplicates.pairs, 15, "audit/audit.json") }}{% endif %}
 {% if name in sheets %}<h3>Examples</h3><img alt="examples of {{ name }}" src="{{ sheets[name] }}">{% endif %}
 {% endfor %}</body></html>
 """

@@ -17,7 +17,11 @@ class LabelPolicy(Entry):
     blank: Literal["unknown", "zero", "zero_if_no_finding"] = Field(
         "unknown", description="Not mentioned: unknown, 0, or 0 where No Finding is 1."
     )
-    votes: Literal["majority", "any", "all"] = Field("majority", description="vindr_cxr: readers that make a label 1.")
+    votes: Literal["majority", "any", "all", "soft"] = Field(
+        "majority",
+        description="vindr_cxr: readers that make a label 1. soft: the majority, and beside it the share of readers as "
+        "`<finding>_votes`, from which models.*.soft_targets learn.",
+    )
 
 
 class LayoutOptions(Entry):

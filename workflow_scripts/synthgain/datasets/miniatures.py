@@ -38,11 +38,12 @@ _NIH = {"opacity": "Infiltration", "nodule": "Nodule", "effusion": "Effusion", "
 
 @dataclass(frozen=True)
 class Films:
-    """Phantom films: images (N, DRAWN, DRAWN) uint8; findings and lungs alike, bool; table with labels, sex, age."""
+    """Phantom films: images (N, DRAWN, DRAWN) uint8; findings, lungs, heart alike, bool; table: labels, sex, age."""
 
     images: np.ndarray
     findings: np.ndarray
     lungs: np.ndarray
+    heart: np.ndarray
     table: pd.DataFrame
 
     def __len__(self) -> int:
@@ -63,8 +64,8 @@ def draw(patients: int, seed: int) -> Films:
     options = {"patients": patients, "seed": seed, "prevalence": {"opacity": 0.5, "effusion": 0.4, "nodule": 0.3}}
     made = phantom.prepare(options, {"size": DRAWN, "channels": 1}, seed, None)
     assert made.masks is not None
-    finding, lungs = (made.masks[..., made.mask_names.index(name)].astype(bool) for name in ("finding", "lungs"))
-    return Films(made.images[..., 0], finding, lungs, made.table)
+    planes = (made.masks[..., made.mask_names.index(name)].astype(bool) for name in ("finding", "lungs", "heart"))
+    return Films(made.images[..., 0], *planes, made.table)
 
 
 def _chexpert(place: Path, films: Films) -> None:
@@ -101,6 +102,7 @@ def _chexpert(place: Path, films: Films) -> None:
     _csv(place / "CHEXPERT DEMO.csv", demographics)
     path = "test/patient64741/study1/view1_frontal.jpg"
     _write(place / path, films.images[0], "JPEG")
+    _chexmask(place, films, table["Path"].tolist())
     _csv(place / "test_labels.csv", pd.DataFrame([{"Path": path, **dict.fromkeys(CHEXPERT, "0.0"), "Edema": "1.0"}]))
 
 
@@ -198,7 +200,7 @@ def _rsna_pneumonia(place: Path, films: Films) -> None:
 
 def _candid_ptx(place: Path, films: Films) -> None:
     """Traps: DICOM without a suffix, a film listed twice, one under two patients, regions in several rows."""
-    rows, tubes = [], []
+    rows, tubes, ribs = [], [], []
     for i in range(len(films)):
         uid = f"1.2.826.0.1.3680043.8.498.{1000 + i}"
         patient = "P" + films.table["patient_id"].iloc[i].rsplit("-", 1)[1].zfill(4)
@@ -210,9 +212,13 @@ def _candid_ptx(place: Path, films: Films) -> None:
             rows.append({**row, "filename": f"P9999_{uid}_{i}.dcm"})
         if i % 3 == 0:
             tubes.append({"anon_SOPUID": uid, "annotation": "tube", "mask_rle": "100 5 59 5"})
+        if i % 4 == 0:
+            ribs.append({"anon_SOPUID": uid, "annotation": "rib", "mask_rle": "1200 6 58 6 58 6"})
         _write_dicom(place / "dataset" / uid, films.images[i])
     _csv(place / "Pneumothorax_reports.csv", pd.DataFrame(rows))
     _csv(place / "chest_tube.csv", pd.DataFrame(tubes))
+    _csv(place / "acute_rib_fracture.csv", pd.DataFrame(ribs))
+    _chexmask(place, films, list(dict.fromkeys(row["SOPInstanceUID"] for row in rows)))
 
 
 def _vindr_cxr(place: Path, films: Films) -> None:
@@ -303,6 +309,22 @@ MINIATURES: Mapping[str, Callable[[Path, Films], None]] = {
     "shenzhen": _shenzhen,
     "montgomery": _montgomery,
 }
+
+
+def _chexmask(place: Path, films: Films, names: list[str]) -> None:
+    """Write chexmask.csv, CheXmask's table of these films. Trap: the third is below its authors' limit."""
+    left = np.arange(DRAWN) >= DRAWN // 2  # the patient's left is at the viewer's right
+    sides = {"Left Lung": films.lungs & left, "Right Lung": films.lungs & ~left, "Heart": films.heart}
+    runs = {structure: [_runs_along_rows(mask) for mask in masks] for structure, masks in sides.items()}
+    quality = [0.5 if i == 2 else 0.9 for i in range(len(films))]
+    table = pd.DataFrame({"Image": names, "Dice RCA (Mean)": quality, **runs, "Height": DRAWN, "Width": DRAWN})
+    _csv(place / "chexmask.csv", table)
+
+
+def _runs_along_rows(mask: np.ndarray) -> str:
+    """Return a mask as pairs start and length along the rows, the first pixel being 1, as CheXmask writes them."""
+    first, end = np.flatnonzero(np.diff(np.concatenate([[0], mask.reshape(-1).astype(np.int8), [0]]))).reshape(-1, 2).T
+    return " ".join(f"{start + 1} {stop - start}" for start, stop in zip(first, end, strict=True))
 
 
 def _others(number: int) -> list[str]:

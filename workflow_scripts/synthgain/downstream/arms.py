@@ -46,7 +46,8 @@ def synthetic_rows(
     replica = table["replica"].to_numpy(np.int64)
     occurrence = pd.DataFrame({"s": sources, "k": replica}).groupby(["s", "k"], sort=False).cumcount().to_numpy()
     copies = replica + (occurrence.astype(np.int64) << _OCCURRENCE_SHIFT)
-    return Rows(arrays, np.arange(len(table)), ids, sources, patients, copies, task.truth(table), planes)
+    truth, taught = task.truth(table), task.taught(table)
+    return Rows(arrays, np.arange(len(table)), ids, sources, patients, copies, truth, planes, taught)
 
 
 def supplement_count(ratio: int, base: int) -> int:
@@ -152,7 +153,7 @@ def training_set(
 ) -> TrainingSet:
     """Join the rows of an arm. `phases` index the union: real rows first, then synthetic ones or repeats."""
     parts = [rows for rows in (real, added) if rows is not None]
-    targets = np.concatenate([rows.targets for rows in parts])
+    targets = np.concatenate([rows.targets if rows.taught is None else rows.taught for rows in parts])
     counts = (0 if real is None else len(real), 0 if added is None else len(added))
     return TrainingSet(
         BatchStore(parts, where),

@@ -50,7 +50,8 @@ def rows_at(images: ImageSet, positions: np.ndarray, task: TaskLike) -> Rows:
     rows = images.table.iloc[positions]
     ids, patients = (rows[name].astype(str).to_numpy(dtype=object) for name in ("image_id", "patient_id"))
     copies = np.zeros(len(rows), dtype=np.int64)
-    return Rows([images.images], positions.astype(np.int64), ids, ids, patients, copies, task.truth(rows), planes)
+    truth, taught = task.truth(rows), task.taught(rows)
+    return Rows([images.images], positions.astype(np.int64), ids, ids, patients, copies, truth, planes, taught)
 
 
 @dataclass(frozen=True)

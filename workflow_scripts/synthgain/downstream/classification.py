@@ -11,6 +11,7 @@ import torch.nn.functional as functional
 from torch import nn
 
 from synthgain.data.image_set import Columns, ImageSet
+from synthgain.data.votes import votes_of
 from synthgain.downstream.options import PredictionModel
 from synthgain.downstream.prediction import PREDICTION_BATCH, Place, predict_logits
 from synthgain.downstream.rows import BatchStore, Rows
@@ -43,6 +44,7 @@ class Task:
     targets: tuple[str, ...]
     labels: tuple[str, ...]
     smoothing: float = 0.0  # of the targets in training
+    soft: bool = False  # the loss takes the readers' shares
 
     metric: ClassVar[str] = "auroc"
     structures: ClassVar[tuple[str, ...]] = ()
@@ -52,8 +54,8 @@ class Task:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Table columns that hold the targets."""
-        return self.targets
+        """Table columns that hold the targets, and their readers' shares where these are learnt."""
+        return (*self.targets, *(votes_of(name) for name in self.targets if self.soft))
 
     @property
     def wanted(self) -> str:
@@ -63,6 +65,10 @@ class Task:
     def truth(self, table: pd.DataFrame) -> np.ndarray:
         """Return `target_matrix` of the table."""
         return target_matrix(self, table)
+
+    def taught(self, table: pd.DataFrame) -> np.ndarray | None:
+        """Return `soft_matrix` of the table, None where the labels are learnt as they are."""
+        return soft_matrix(self, table) if self.soft else None
 
     def check(self, parts: Sequence[Rows], where: str) -> None:
         """Raise SynthGainError where a label has one class only among the training rows."""
@@ -129,6 +135,23 @@ def target_matrix(task: Task, table: pd.DataFrame) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
+def soft_matrix(task: Task, table: pd.DataFrame) -> np.ndarray:
+    """Return (N, K) float32 in 0 … 1: the share of readers where known, else the label; NaN where unknown.
+
+    Raises SynthGainError for a share outside 0 … 1.
+    """
+    truth = target_matrix(task, table)
+    for place, name in enumerate(votes_of(target) for target in task.targets):
+        if name not in table:
+            continue
+        share = table[name].to_numpy(np.float32, na_value=np.nan)
+        known = ~np.isnan(share) & ~np.isnan(truth[:, place])
+        if ((share[known] < 0) | (share[known] > 1)).any():
+            raise SynthGainError(f"column {name!r} holds {share[known].max():g}; a share of readers lies in 0 to 1")
+        truth[known, place] = share[known]
+    return truth
+
+
 def require_every_class(task: Task, targets: np.ndarray, where: str) -> None:
     """Raise SynthGainError where a label has no positive, or (not multi-class) no negative training image."""
     for label, column in zip(task.labels, targets.T, strict=True):
@@ -162,7 +185,13 @@ def probabilities(task: Task, logits: torch.Tensor) -> torch.Tensor:
 
 def new_task(model: PredictionModel, images: ImageSet, where: str) -> Task:
     """Return the task of a model's slice on a data set; SynthGainError where they do not fit."""
-    return replace(task_of(model.targets, images.columns, where), smoothing=model.label_smoothing)
+    task = task_of(model.targets, images.columns, where)
+    if model.soft_targets and task.kind == "multi-class":
+        raise SynthGainError(f"{where}: soft_targets: {task.targets[0]!r} is a category; votes are of binary labels")
+    if model.soft_targets and not any(votes_of(name) in images.table for name in model.targets):
+        wanted = votes_of(model.targets[0])
+        raise SynthGainError(f"{where}: soft_targets: no column {wanted!r}; vindr_cxr has it with votes: soft")
+    return replace(task, smoothing=model.label_smoothing, soft=model.soft_targets)
 
 
 def trained_task(model: PredictionModel, facts: TaskFacts) -> Task:

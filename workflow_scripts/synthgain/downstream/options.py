@@ -8,48 +8,49 @@ from synthgain.entry import Entry, Name, Number, OmittedWhen, Options, Share
 from synthgain.networks.options import NetworkChoice
 
 Diverged = Literal["refuse", "chance", "next_seed"]
-Amount = Annotated[Number, Field(ge=0)]
-Chance = Annotated[Number, Field(ge=0, le=1)]
+Amount = Annotated[Number, Field(ge=0, le=100)]  # far above what leaves anything of an image
+Angle = Annotated[Number, Field(ge=0, le=180)]
+Part = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Augmentation(Options):
     """How far a batch is varied; 0 turns a part off. Up and down are never exchanged."""
 
-    rotation: Amount = Field(0.0, description="Largest angle in degrees.")
-    translation: Amount = Field(0.0, description="Largest shift, as a share of the side.")
-    scale: Amount = Field(0.0, description="Largest relative change of size.")
+    rotation: Angle = Field(0.0, description="Largest angle in degrees.")
+    translation: Part = Field(0.0, description="Largest shift, as a share of the side.")
+    scale: Part = Field(0.0, description="Largest relative change of size.")
     brightness: Amount = Field(0.0, description="Largest change, as a share of the half range.")
     contrast: Amount = Field(0.0, description="Largest relative change.")
     gamma: Amount = Field(0.0, description="Largest log2 of the exponent, up or down.")
     noise: Amount = Field(0.0, description="Highest standard deviation, in units of the half range.")
-    cutout: Amount = Field(0.0, description="Side of the erased square, as a share of the side.")
+    cutout: Part = Field(0.0, description="Side of the erased square, as a share of the side.")
     mixup: Amount = Field(0.0, description="Parameter of the Beta law of shares (Zhang et al. 2018).")
-    flip: Chance = Field(0.0, description="Probability of exchanging left and right; nothing where laterality counts.")
+    flip: Part = Field(0.0, description="Probability of exchanging left and right; nothing where laterality counts.")
 
 
 class StandardAugmentation(Augmentation):
     """The standard recipe."""
 
-    rotation: Amount = Field(7, description="Largest angle in degrees.")
-    translation: Amount = Field(0.06, description="Largest shift, as a share of the side.")
-    scale: Amount = Field(0.08, description="Largest relative change of size.")
+    rotation: Angle = Field(7, description="Largest angle in degrees.")
+    translation: Part = Field(0.06, description="Largest shift, as a share of the side.")
+    scale: Part = Field(0.08, description="Largest relative change of size.")
     brightness: Amount = Field(0.1, description="Largest change, as a share of the half range.")
     contrast: Amount = Field(0.1, description="Largest relative change.")
-    flip: Chance = Field(0.5, description="Probability of exchanging left and right; nothing where laterality counts.")
+    flip: Part = Field(0.5, description="Probability of exchanging left and right; nothing where laterality counts.")
 
 
 class StrongAugmentation(Augmentation):
     """The heavier recipe."""
 
-    rotation: Amount = Field(15, description="Largest angle in degrees.")
-    translation: Amount = Field(0.12, description="Largest shift, as a share of the side.")
-    scale: Amount = Field(0.2, description="Largest relative change of size.")
+    rotation: Angle = Field(15, description="Largest angle in degrees.")
+    translation: Part = Field(0.12, description="Largest shift, as a share of the side.")
+    scale: Part = Field(0.2, description="Largest relative change of size.")
     brightness: Amount = Field(0.25, description="Largest change, as a share of the half range.")
     contrast: Amount = Field(0.25, description="Largest relative change.")
     gamma: Amount = Field(0.4, description="Largest log2 of the exponent, up or down.")
     noise: Amount = Field(0.05, description="Highest standard deviation, in units of the half range.")
-    cutout: Amount = Field(0.25, description="Side of the erased square, as a share of the side.")
-    flip: Chance = Field(0.5, description="Probability of exchanging left and right; nothing where laterality counts.")
+    cutout: Part = Field(0.25, description="Side of the erased square, as a share of the side.")
+    flip: Part = Field(0.5, description="Probability of exchanging left and right; nothing where laterality counts.")
 
 
 class Augmentations(Entry):
@@ -77,7 +78,9 @@ class Balance(Entry):
     """Balancing without synthesis: the control of a balanced pool."""
 
     mode: Literal["oversample", "reweight"] = Field(description="Repeat rows, or weigh the loss.")
-    targets: dict[str, float] = Field(min_length=1, description="Target share of each label.")
+    targets: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        min_length=1, description="Target share of each label."
+    )
 
 
 class Pretrain(Entry):
@@ -176,6 +179,7 @@ class PredictionModel(BaseModel):
     targets: list[str] = []
     structures: list[str] = []
     label_smoothing: float = 0.0  # of classifiers, in training alone
+    soft_targets: bool = False  # likewise
     network: NetworkChoice | None = None  # None: trivial floors, which need none
     precision: Literal["float32", "bfloat16"] = "float32"
     window: int | None = None

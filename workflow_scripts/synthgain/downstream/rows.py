@@ -22,6 +22,7 @@ class Rows:
     image_ids: (N,) str; source_ids: (N,) str, the real row behind each image (own id where there is none);
     patients: (N,) str; copies: (N,) int64, 0 for real images, k for repeat or replica k;
     targets: (N, K) float32, NaN where unknown (of a structure: 1 where its mask is known);
+    taught: (N, K) float32, what the loss takes in their place in training; None: the targets;
     planes: the masks of each array, none for a classifier.
     """
 
@@ -33,6 +34,7 @@ class Rows:
     copies: np.ndarray
     targets: np.ndarray
     planes: Sequence[Planes] = ()
+    taught: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -40,7 +42,8 @@ class Rows:
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows `chosen` (int64 positions or a bool mask), in that order."""
         names = ("positions", "image_ids", "source_ids", "patients", "copies", "targets")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        taught = None if self.taught is None else self.taught[chosen]
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names}, taught=taught)
 
     def labelled(self) -> "Rows":
         """Return the rows of which at least one target or mask is known: the others cannot teach anything."""

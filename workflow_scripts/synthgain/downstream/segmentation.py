@@ -66,6 +66,9 @@ class Segmentation:
         known = [table[name].to_numpy(bool) if name in table else np.zeros(len(table), bool) for name in self.columns]
         return np.where(np.stack(known, axis=1), 1.0, np.nan).astype(np.float32)
 
+    def taught(self, table: pd.DataFrame) -> None:
+        """Masks have no soft targets."""
+
     def check(self, parts: Sequence[Rows], where: str) -> None:
         """Raise SynthGainError where no training row has a mask of a structure, or all of its masks are empty."""
         for k, name in enumerate(self.labels):

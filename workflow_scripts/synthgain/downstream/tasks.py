@@ -58,6 +58,9 @@ class TaskLike(Protocol):
     def truth(self, table: pd.DataFrame) -> np.ndarray:
         """Return (N, K) float32 targets of rows; for a structure 1 where its mask is known. NaN: unknown."""
 
+    def taught(self, table: pd.DataFrame) -> np.ndarray | None:
+        """Return (N, K) float32 soft targets that the loss takes in place of `truth`; None where there are none."""
+
     def check(self, parts: Sequence[Rows], where: str) -> None:
         """Raise SynthGainError where these training rows cannot teach one of the labels."""
 

@@ -240,7 +240,7 @@ def network_of(value: object, known: dict[str, type[Network]], what: str) -> Net
     if not isinstance(options, dict):
         raise ValueError(f"give a name, or a map of options, not {value!r}")
     name = options.get("name") or next(iter(known))
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"unknown network {shown(str(name))!r} for {what}; {nearest(str(name), known)}")
     made = known[name].model_validate(options)
     made._alone = isinstance(value, str)

@@ -23,6 +23,7 @@ Kind = Literal[
 ]
 # Who makes score tables (`scores.parquet`): image_id, named columns; the manifest next to it names the `source`.
 ScoreSource = Literal["memorisation", "label_consistency", "mask_agreement", "readers"]
+_ROUNDING = 1e-6
 NAMED_SCORES = ("readers",)  # of which a study may have several
 
 
@@ -218,7 +219,7 @@ class Pool(Entry):
     rows_of: Name | None = Field(None, description="Data set whose training rows give the conditions.")
     replicas: int = Field(1, ge=1, le=100, description="Copies of the training rows: 10 allow ratios up to 1000.")
     shards: int = Field(1, ge=1, le=10000, description="Jobs a replica is cut into.")
-    balance: dict[str, float | dict[str, float]] | None = Field(
+    balance: dict[str, Share | dict[str, Share]] | None = Field(
         None, description="Target shares, such as {opacity: 0.5}: rows are redrawn with raked weights."
     )
     shuffled: bool = Field(False, description="Permute the synthetic labels: a negative control.")
@@ -263,6 +264,10 @@ class Pool(Entry):
             raise ValueError(
                 f"shuffled, misaligned and balance go with {able}: other pools keep the rows that they have"
             )
+        for name, wanted in (self.balance or {}).items():
+            if isinstance(wanted, dict) and not 0 < sum(wanted.values()) <= 1 + _ROUNDING:
+                total = sum(wanted.values())
+                raise ValueError(f"balance: the shares of {name} add up to {total:g}; give at most 1, and more than 0")
         if self.prompt is not None and self.from_ is None:
             raise ValueError("prompt: goes with from, a generator that is told of a text")
         if self.styling is not None and self.from_ is None:

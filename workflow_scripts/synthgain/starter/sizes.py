@@ -115,7 +115,9 @@ class Forecast:
         cores = os.cpu_count() or 1
         seconds = max(wall_seconds(groups, cores).values())
         disk = size(sum(group.disk_bytes for group in groups))
-        return Cost(seconds, f"about {duration(seconds)} on these {cores} cores, {disk} on disk")
+        missing = [reason for group in groups for reason in group.missing]
+        left_out = f", without what could not be measured: {missing[0]}" if missing else ""
+        return Cost(seconds, f"about {duration(seconds)} on these {cores} cores, {disk} on disk{left_out}")
 
 
 def gpu_here() -> bool:

@@ -23,6 +23,7 @@ FOLDER = Path("studies")
 
 def start_study(data: Path, name: str, measure: bool) -> tuple[Path, str]:
     """Write the study; return its path and what to say. SynthGainError where nothing fits, or a file is in the way."""
+    snakemake = _snakemake()  # before a session puts its own environment on the PATH
     found = look(data)
     name = name or named(found.name)
     path = FOLDER / f"{name}.yaml"
@@ -49,7 +50,7 @@ def start_study(data: Path, name: str, measure: bool) -> tuple[Path, str]:
     text = study_text(starter, sizes)
     with path.open("x", encoding="utf-8") as handle:
         handle.write(text)
-    return path, _said(path, text, found, sizes)
+    return path, _said(path, text, found, sizes, snakemake)
 
 
 def _starter(name: str, found: Found) -> Starter:
@@ -69,10 +70,10 @@ def _starter(name: str, found: Found) -> Starter:
     return starter
 
 
-def _said(path: Path, text: str, found: Found, sizes: Sizes) -> str:
+def _said(path: Path, text: str, found: Found, sizes: Sizes, snakemake: str) -> str:
     """Return the summary and the next three commands."""
     root = shlex.quote(f"data_root={found.root}")
-    call = f"{_snakemake()} --cores all --configfile {shlex.quote(str(path))} --config {root}"
+    call = f"{snakemake} --cores all --configfile {shlex.quote(str(path))} --config {root}"
     audit = call.replace("--cores all", "--cores all audit", 1)
     said = [line for line in text.splitlines() if "# " in line and ("?" in line or "patient_id" in line)]
     asked = ["", "Please look at these lines:", *(f"  {line.strip()}" for line in said)] if said else []

@@ -19,6 +19,8 @@ from synthgain.statistics.documents import Alarms, Judged, Row, SeedInterval, Ve
 from synthgain.statistics.dose_response import DoseFit
 from synthgain.statistics.endpoints import Endpoint, endpoints
 from synthgain.statistics.estimability import look_at
+from synthgain.statistics.findings import COLUMNS as FINDING_COLUMNS
+from synthgain.statistics.findings import findings_table
 from synthgain.statistics.further import (
     DOSE_COLUMNS,
     THRESHOLD_COLUMNS,
@@ -33,8 +35,12 @@ from synthgain.statistics.guards import guard
 from synthgain.statistics.inputs import Inputs, TestSet, all_predictions, make_test_set, validation_panels
 from synthgain.statistics.memorisation_gate import apply_gates
 from synthgain.statistics.metric_registry import MACRO
+from synthgain.statistics.operating_points import COLUMNS as SHIFT_COLUMNS
+from synthgain.statistics.operating_points import shift_or_gain
 from synthgain.statistics.pairs import Pair, planned_pairs
 from synthgain.statistics.segmentation import best_floor, segmentation_tables
+from synthgain.statistics.sites import COLUMNS as SITE_COLUMNS
+from synthgain.statistics.sites import Site, outside_sites
 from synthgain.statistics.standing import without_words
 from synthgain.statistics.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from synthgain.statistics.subgroups import subgroup_table
@@ -54,6 +60,9 @@ Results = TypedDict(
         "learning_curve.json": list[dict[str, object]],
         "power.json": list[dict[str, object]],
         "thresholds.csv": pd.DataFrame,
+        "shift_or_gain.csv": pd.DataFrame,
+        "findings.csv": pd.DataFrame,
+        "sites.csv": pd.DataFrame,
         "calibration.csv": pd.DataFrame,
         "subgroups.csv": pd.DataFrame,
         "spread.csv": NotRequired[pd.DataFrame],
@@ -79,6 +88,7 @@ class _Part:
     thresholds: list[dict]
     calibration: pd.DataFrame
     subgroups: pd.DataFrame
+    site: Site | None
 
 
 def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> Results:
@@ -101,6 +111,16 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> Results:
     alarms: Alarms = {**guards, "memorisation": copies}
     intervals = [entry for part in parts for entry in part.patient_bootstrap]
     verdict = verdict_of(comparisons, alarms, analysis, segmentation["floor.csv"] if segmentation else None, intervals)
+    thresholds = pd.DataFrame([row for part in parts for row in part.thresholds], columns=THRESHOLD_COLUMNS)
+    shifts, tail = pd.DataFrame(columns=SHIFT_COLUMNS), pd.DataFrame(columns=FINDING_COLUMNS)
+    if not sets[0].panel.image_scores:
+        panels = [test.panel for test in sets]
+        metric = analysis.primaries[0].metric if analysis.primaries else analysis.metrics[0]
+        shifts = attempt("shift_or_gain", lambda: shift_or_gain(comparisons, thresholds, analysis), shifts)
+        by_finding = partial(findings_table, panels, comparisons, analysis, metric, inputs.datasets, inputs.splits)
+        tail = attempt("findings", by_finding, tail)
+    sites = [part.site for part in parts if part.site is not None]
+    outside = attempt("sites", lambda: outside_sites(sites, analysis), pd.DataFrame(columns=SITE_COLUMNS))
     found: Results = {
         "metrics.parquet": _stacked([frame for part in parts for frame in part.metrics], METRIC_COLUMNS),
         "summary.csv": pd.DataFrame([row for part in parts for row in part.summary], columns=SUMMARY_COLUMNS),
@@ -110,7 +130,10 @@ def analyse(inputs: Inputs, analysis: Analysis, seed: int) -> Results:
         "dose_response.json": [fit for part in parts for fit in part.fits],
         "learning_curve.json": [entry for part in parts for entry in part.equivalents],
         "power.json": [entry for part in parts for entry in part.power],
-        "thresholds.csv": pd.DataFrame([row for part in parts for row in part.thresholds], columns=THRESHOLD_COLUMNS),
+        "thresholds.csv": thresholds,
+        "shift_or_gain.csv": shifts,
+        "findings.csv": tail,
+        "sites.csv": outside,
         "calibration.csv": _stacked([part.calibration for part in parts], CALIBRATION_COLUMNS),
         "subgroups.csv": _stacked([part.subgroups for part in parts], SUBGROUP_COLUMNS),
         "failed.json": attempt.failed,
@@ -177,6 +200,7 @@ def _analyse_set(test: TestSet, inputs: Inputs, analysis: Analysis, seed: int, a
             nothing,
         ),
         subgroups=secondary("subgroups", lambda: _subgroups(test, inputs, pairs, analysis, random), nothing),
+        site=Site(runs, pairs, headline) if headline else None,
     )
 
 

@@ -1,4 +1,8 @@
-"""Subgroups: AUROC, true and false positive rate per group, their gaps, and the paired change of each gap."""
+"""Subgroups: AUROC, true and false positive rate per group, their gaps, and the paired change of each gap.
+
+The interaction of a group is its gain minus that of all other patients of known group: that a gain is significant in
+one group and not in another does not show that they differ.
+"""
 
 from dataclasses import dataclass
 
@@ -30,6 +34,7 @@ COLUMNS = [
     *("arm", "ratio", "baseline", "dataset", "label", "column", "group", "metric", "patients", "positives", "mean"),
     *("low", "high", "baseline_mean", "difference", "difference_low", "difference_high", "bootstrap_low"),
     *("bootstrap_high", "p", "p_adjusted", "permutation_p", "reason"),
+    *("interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_p_adjusted"),
 ]
 
 
@@ -69,7 +74,8 @@ def subgroup_table(
 ) -> pd.DataFrame:
     """`subgroups.csv` of one test set; decided: (R, L, N) bool at the primary thresholds.
 
-    Groups below the minimum counts keep their counts and get no number. p: Benjamini–Hochberg over all rows of the set.
+    Groups below the minimum counts keep their counts and get no number. p: Benjamini–Hochberg over all rows of the set,
+    that of interactions over all interactions of the set.
     """
     rows: list[dict] = []
     for column in [name for name in analysis.subgroups if name in tables]:
@@ -77,7 +83,8 @@ def subgroup_table(
         for label in labels:
             rows += _label_rows(panel, label, decided, column, codes, names, pairs, analysis, resamples, random)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table["p_adjusted"] = adjust(table["p"].to_numpy(dtype=np.float64), "benjamini_hochberg")
+    for name in ("p", "interaction_p"):
+        table[f"{name}_adjusted"] = adjust(table[name].to_numpy(dtype=np.float64), "benjamini_hochberg")
     return table
 
 
@@ -115,8 +122,11 @@ def _label_rows(
     counts = {group: _counts(panel, label, codes == group) for group in range(len(names))}
     kept = [g for g, count in counts.items() if _enough(count, analysis)]
     rows: list[dict] = []
+    others = {g: (codes >= 0) & (codes != g) for g in kept}
+    others = {g: rest for g, rest in others.items() if _enough(_counts(panel, label, rest), analysis)}
     for metric in ("auroc",) if decided is None else ("auroc", "tpr", "fpr"):
         measured = {g: _measure(panel, label, decided, metric, codes == g, resamples) for g in kept}
+        elsewhere = {g: _measure(panel, label, decided, metric, rest, resamples) for g, rest in others.items()}
         for group, name in enumerate(names):
             place: dict[str, object] = {
                 "dataset": panel.dataset,
@@ -125,7 +135,9 @@ def _label_rows(
                 "group": name,
             }
             place |= {"metric": metric, "patients": counts[group][0], "positives": counts[group][1]}
-            rows += _cells(panel, measured.get(group), place, pairs, analysis)
+            own, rest = measured.get(group), elsewhere.get(group)
+            apart = _apart(own, rest) if own is not None and rest is not None else None
+            rows += _cells(panel, own, place, pairs, analysis, apart)
         if len(kept) > 1:
             spread = _gap([measured[g] for g in kept])
             place |= {"group": GAP, "patients": sum(counts[g][0] for g in kept)}
@@ -191,10 +203,27 @@ def _gap(groups: list[GroupMetric]) -> GroupMetric:
     return GroupMetric(groups[0].label, values, bootstrap_covariance(draws), draws, kinds)
 
 
+def _apart(group: GroupMetric, rest: GroupMetric) -> GroupMetric:
+    """A group's metric minus that of the others, who are other patients: their covariances add."""
+    influence = None
+    if group.influence is not None and rest.influence is not None:
+        influence = group.influence - rest.influence
+    covariance, kinds = group.covariance + rest.covariance, (*group.information, *rest.information)
+    return GroupMetric(group.label, group.values - rest.values, covariance, group.draws - rest.draws, kinds, influence)
+
+
 def _cells(
-    panel: Panel, measured: GroupMetric | None, place: dict, pairs: list[Pair], analysis: Analysis
+    panel: Panel,
+    measured: GroupMetric | None,
+    place: dict,
+    pairs: list[Pair],
+    analysis: Analysis,
+    apart: GroupMetric | None = None,
 ) -> list[dict]:
-    """A row per arm and ratio: its level, and its difference from its baseline where it has one."""
+    """A row per arm and ratio: its level, and its difference from its baseline where it has one.
+
+    apart: the group's metric minus that of the others.
+    """
     against = {(pair.arm, pair.ratio): pair for pair in pairs if not pair.control}
     rows = []
     for (arm, ratio), position in cells_of(panel.runs).items():
@@ -205,6 +234,10 @@ def _cells(
             low, high = level.interval(analysis.confidence) if level.varies else (np.nan, np.nan)
             row |= {"mean": level.difference, "low": low, "high": high}
             row |= _difference(measured, pair, analysis) if pair else {}
+        if apart is not None and pair is not None:
+            found = _difference(apart, pair, analysis)
+            row |= {"interaction": found["difference"], "interaction_p": found["p"]}
+            row |= {"interaction_low": found["difference_low"], "interaction_high": found["difference_high"]}
         rows.append(row)
     return rows
 

@@ -41,6 +41,11 @@ def _check_arm(study: Study, name: str) -> None:
     segmented = [model for model, config in study.models.items() if config.kind.masks]
     if segmented and arm.balance is not None:
         raise ValueError(f"{place}.balance: for classification; model {segmented[0]!r} has no labels to balance")
+    for label in arm.balance.targets if arm.balance is not None else ():
+        for model, config in study.models.items():
+            if len(config.targets) > 1 and label not in config.targets:  # of one target its levels may be meant
+                hint = nearest(label, config.targets)
+                raise ValueError(f"{place}.balance.targets: model {model!r} does not learn {label!r}; {hint}")
     pool = study.pools.get(arm.synthetic or "")
     if pool is None:
         return
@@ -122,6 +127,11 @@ def _check_filter(study: Study, pool: Pool, place: str) -> None:
 def _copies_are_sought(study: Study, pool: Pool, rule: Filter, place: str) -> None:
     if study.evaluation.memorisation is None:
         raise ValueError(f"{place}.filter.scores: memorisation is not searched for (evaluation.memorisation: null)")
+    root = root_pool(study, pool.of or "").from_
+    latent = root is not None and getattr(study.generators[root], "autoencoder", None) is not None
+    spaces = ["pixels", *(["features"] if study.evaluation.memorisation.space else []), *(["reconstructions"] * latent)]
+    columns = [f"{score}_{space}" for score in ("similarity", "distance_ratio", "flagged", "copy") for space in spaces]
+    _known_score(rule, ["flagged", "similarity_parent_pixels", *columns], place)
 
 
 def _panel_rates(study: Study, pool: Pool, rule: Filter, place: str) -> None:
@@ -160,6 +170,18 @@ def _model_agrees(study: Study, pool: Pool, rule: Filter, place: str) -> None:
     plain = any(is_plain(a) and a.fraction == 1 and source in (None, a.real) for a in study.arms.values())
     if not plain:
         raise ValueError(f"{place}.filter: its scores need a plain arm {{real: {source}}} whose model gives them")
+    if model.kind.masks:
+        each = [f"{score}_{name}" for score in ("dice", "empty") for name in model.structures]
+        _known_score(rule, ["dice", *each], place)
+    elif len(model.targets) > 1 or not rule.column.startswith("score_"):  # the levels of one target: its files know
+        _known_score(rule, ["agreement", *(f"score_{target}" for target in model.targets)], place)
+
+
+def _known_score(rule: Filter, known: list[str], place: str) -> None:
+    if rule.column not in known:
+        raise ValueError(
+            f"{place}.filter.column: {rule.scores} gives no {rule.column!r}; {nearest(rule.column, known)}"
+        )
 
 
 SCORE_CHECKS: dict[str, Callable[[Study, Pool, Filter, str], None]] = {

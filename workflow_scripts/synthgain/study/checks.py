@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from synthgain.data.templates import FINDINGS, fields_of
+from synthgain.data.votes import votes_of
 from synthgain.entry import nearest
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
@@ -143,6 +144,7 @@ def _check_arms(study: Study) -> None:
             _trained(study, arm.real, f"{place}.real")
             for model, config in study.models.items():
                 _check_columns(study, arm.real, config.targets, f"models.{model}.targets (trained on {arm.real})")
+                _check_votes(study, arm.real, model)
         if arm.synthetic is not None:
             _known(arm.synthetic, study.pools, f"{place}.synthetic")
             _check_ratios(study, name)
@@ -255,6 +257,17 @@ def _check_columns(study: Study, dataset: str, columns: Iterable[str], place: st
     for column in columns:
         if known is not None and column not in known | {"site"}:
             raise ValueError(f"{place}: data set {dataset!r} has no column {column!r}; {nearest(column, known)}")
+
+
+def _check_votes(study: Study, dataset: str, model: str) -> None:
+    """A model that learns from votes must find some in what it trains on."""
+    config, known = study.models[model], study.datasets[dataset].known_columns
+    wanted = {votes_of(name) for name in config.targets}
+    if config.soft_targets and known is not None and not wanted & known:
+        raise ValueError(
+            f"models.{model}.soft_targets: data set {dataset!r} has no column {sorted(wanted)[0]!r}; give vindr_cxr "
+            "labels {votes: soft}, or a table such a continuous covariate"
+        )
 
 
 def _check_somewhere(study: Study, datasets: Iterable[str], columns: Iterable[str], place: str) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgain.study.planner import Planner
-from synthgain.study.stage import NUMBERS, PlannedJob
+from synthgain.study.planner import Planner, look_folders
+from synthgain.study.stage import LOOK, NUMBERS, PlannedJob
 from synthgain.study.stages.forecast import closure
 
 _OF_THE_POOL = ("source", "replica", "parent_image_id", "parent_patient_id")  # options that the adapter lacks
@@ -16,16 +16,24 @@ BESIDE = ("draw_sample_grid", "export_pool")  # stages that the report does not 
 def plan_all(plan: Planner, results: Path) -> list[PlannedJob]:
     """Plan protocol and report, and of stages beside them what lies below a run's folder; return these jobs and theirs.
 
-    Of planned looks it is the one that the planner is at.
+    Of planned looks it is the one that the planner is at, and what is there of earlier ones.
     """
     wanted = [plan.job("write_protocol").output, plan.job("write_report").output]
-    for rule in BESIDE:
-        pattern = plan.stages[rule].output
+    looks = look_folders(plan.study)
+    asked_for = [(rule, "") for rule in BESIDE]
+    asked_for += [
+        (rule, look)
+        for look in looks[: looks.index(plan.look)]
+        for rule, stage in plan.stages.items()
+        if LOOK in stage.wildcards
+    ]
+    for rule, look in asked_for:
+        pattern = plan.stages[rule].output.replace(f"{{{LOOK}}}", look)
         for path in sorted((results / plan.run).glob(re.sub(r"{\w+}", "*", pattern))):
             found = re.fullmatch(_expression(pattern), path.relative_to(results / plan.run).as_posix())
             if found is not None:
                 try:
-                    wanted.append(plan.job(rule, **found.groupdict()).output)
+                    wanted.append(plan.job(rule, **found.groupdict(), **({LOOK: look} if look else {})).output)
                 except KeyError:  # of a generator or a pool that the study lacks now
                     continue
     return closure(wanted, {job.output: job for job in plan.jobs()})

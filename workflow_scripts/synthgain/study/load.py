@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
-from synthgain.entry import IN_QUOTES, UNSAFE, first_problem, shown
+from synthgain.entry import IN_QUOTES, LONGEST_SHOWN, UNSAFE, first_problem, shown
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.generation import family_of
 from synthgain.study.limits import TooMuch, check_limits
@@ -36,6 +36,7 @@ def parse_study(config: Mapping[str, object], source: str | Callable[..., str] =
 
 def _said(source: str | Callable[..., str], place: Place, keys: list[str], message: str) -> str:
     named = source if isinstance(source, str) else source(place, IN_QUOTES in message)
+    message = re.sub(rf"\S{{{LONGEST_SHOWN + 16},}}", lambda long: shown(long[0]), message)
     return ": ".join([named, *([".".join(keys)] if keys else []), message])
 
 
@@ -59,6 +60,7 @@ def _refuse_unsafe_text(config: Mapping[str, object], source: str | Callable[...
 
 REHEARSED_CLUSTERS = 3  # where none is named by its number
 REHEARSED_SAMPLES = 64  # of a steered generator
+REHEARSED_ITEMS = 4  # of a reader kit, from each place
 
 
 def rehearse(study: Study) -> Study:
@@ -71,6 +73,9 @@ def rehearse(study: Study) -> Study:
     for name, clusters in data["clusters"].items():
         k = clusters["k"] if name in numbered else min(clusters["k"], REHEARSED_CLUSTERS)
         clusters.update(k=k, smallest=1)
+    for autoencoder in data["autoencoders"].values():
+        if autoencoder["training"] is not None:
+            autoencoder["training"].update(steps=min(autoencoder["training"]["steps"], sizes.generator_steps))
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
         if generator.get("reward") is not None:
@@ -83,6 +88,9 @@ def rehearse(study: Study) -> Study:
             steps = pool["sampling"]["steps"] = min(given.sampling.steps, sizes.sampling_steps)
             if given.inpainting is not None:
                 pool["inpainting"]["jump_length"] = min(given.inpainting.jump_length, max(1, steps - 1))
+    for panel in data["readers"].values():
+        for counts in (panel["items"]["real"], panel["items"]["pools"]):
+            counts.update({place: min(count, REHEARSED_ITEMS) for place, count in counts.items()})
     for model in data["models"].values():
         steps = min(model["steps"], sizes.model_steps)
         model.update(steps=steps, validate_every=max(1, min(model["validate_every"], steps // 2)))

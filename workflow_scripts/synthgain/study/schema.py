@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from synthgain.clusters.options import Clusters
 from synthgain.data.options import Prompt
@@ -242,6 +242,13 @@ class Study(Entry):
     data_root: str | None = Field(
         None, description="Folder of your data; better --config data_root=… or SYNTHGAIN_DATA."
     )
+
+    @field_validator("study_seeds")
+    @classmethod
+    def _each_seed_once(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and (not value or len(set(value)) < len(value)):
+            raise ValueError(f"must be different seeds, at least one, got {value}")
+        return value
 
     @model_validator(mode="before")
     @classmethod

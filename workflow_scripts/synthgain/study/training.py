@@ -66,6 +66,11 @@ class Model(Entry):
     label_smoothing: Annotated[float, OmittedWhen(0.0)] = Field(
         0.0, ge=0, lt=1, description="Classification: this much of a label's certainty is spread over its classes."
     )
+    soft_targets: Annotated[bool, OmittedWhen(False)] = Field(
+        False,
+        description="Classification: the loss takes the share of readers, in columns `<target>_votes`, where it is "
+        "known; metrics, balance and validation take the labels.",
+    )
     ema_decay: Annotated[float | None, OmittedWhen(None)] = Field(
         None, gt=0, lt=1, description="Validate, choose and keep an average of the weights of this decay."
     )
@@ -115,6 +120,8 @@ class Model(Entry):
             raise ValueError(f"{changed[0]} is for task: segmentation")
         if self.label_smoothing and segments:
             raise ValueError("label_smoothing is for task: classification")
+        if self.soft_targets and segments:
+            raise ValueError("soft_targets is for task: classification")
         if self.patience is not None and self.selection == "last":
             raise ValueError("patience: the last checkpoint is taken, so none is ever better; leave one of them out")
         stepped = [n for n in ("step_at", "step_factor") if getattr(self, n) != _default(type(self), n)]

@@ -33,13 +33,22 @@ class Outlook:
     def _forecast(self, left: Mapping[str, int]) -> float:
         return max(wall_seconds(self._groups, self._cores, self._shares(left)).values())
 
+    def unknown(self, left: Mapping[str, int]) -> dict[str, str]:
+        """Return {rule: why} of jobs to go whose work could not be forecast."""
+        return {group.rule: group.missing[0] for group in self._groups if group.missing and left.get(group.rule)}
+
     def words(self, left: Mapping[str, int], sends: bool) -> str:
-        """Return what is forecast: `about 16 minutes on these 2 cores, 412.0 MB of disk`."""
+        """Return what is forecast: `about 16 minutes on these 2 cores (30 processor minutes), 412.0 MB of disk`."""
         shares = self._shares(left)
         disk = sum(share * group.disk_bytes for share, group in zip(shares, self._groups, strict=True))
         cores = "this core" if self._cores == 1 else f"these {self._cores} cores"
         where = f"with {self._cores} jobs at once, without waiting for nodes" if sends else f"on {cores}"
-        return f"{duration(self._forecast(left))} {where}, {size(disk)} of disk"
+        work = self._cores * wall_seconds(self._groups, self._cores, shares)["work"]
+        used = f" ({work / 60:.0f} processor minutes)" if work >= 90 and not sends else ""
+        time_to_go = duration(self._forecast(left))
+        if self.unknown(left):
+            time_to_go = time_to_go.replace("about", "at least").replace("less than a minute", "some time")
+        return f"{time_to_go} {where}{used}, {size(disk)} of disk"
 
     def share(self, left: Mapping[str, int]) -> float:
         """Return which part of the work is done, 0 … 1."""

@@ -136,6 +136,10 @@ class View:
                     return
                 self._outlook = Outlook(forecast, self.left, self.facts.cores)
                 self.say(f"forecast: {self._outlook.words(self.left, self.facts.sends)}")
+                unknown = self._outlook.unknown(self.left)
+                if unknown:
+                    stages = ", ".join(self.facts.titles[rule] for rule in unknown)
+                    self.say(f"warning: that leaves out {stages}: {next(iter(unknown.values()))}")
 
     def close(self) -> list[str]:
         """Return the last lines: what became of the call, and how to go on."""

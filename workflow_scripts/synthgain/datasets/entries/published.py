@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from synthgain.data.votes import votes_of
 from synthgain.datasets.entries.base import DatasetBase
 from synthgain.datasets.entries.options import Cell
 from synthgain.datasets.known_layouts import CHEXMASK, KNOWN_LAYOUTS, Layout
@@ -79,7 +80,8 @@ class PublishedDataset(DatasetBase):
 
     @property
     def known_columns(self) -> set[str]:
-        return {*self.known.columns, *self.chosen_findings}
+        soft = self.labels is not None and self.labels.votes == "soft"
+        return {*self.known.columns, *self.chosen_findings, *(votes_of(name) for name in self.chosen_findings if soft)}
 
     @property
     def known_structures(self) -> set[str]:

@@ -3,13 +3,14 @@
 Nguyen et al., Sci Data 2022;9:429 (arXiv:2012.15029); physionet.org/content/vindr-cxr. Each training film was read by
 three of 17 radiologists, a row each; test films have a consensus. `Other diseases` of one table is `Other disease` in
 the other. No patient is named. `labels: {votes: majority}` (two of three; any, all) makes one label of the readers'
-votes.
+votes. `soft` keeps their share, too, as `<finding>_votes`; the label, and so every metric, is the majority's.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
+from synthgain.data.votes import votes_of
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts.chest_labels import columns_or_error, snake
 from synthgain.datasets.layouts.companions import companion
@@ -24,17 +25,20 @@ GET = (
 )
 _NOT_LABELS = ("image_id", "rad_ID", "rad_id")
 _RENAMED = {"Other disease": "Other diseases"}
-_SHARES = {"any": 0.0, "majority": 0.5, "all": 0.999}  # a label is 1 where more than this share of its readers said so
+# A label is 1 where more than this share of its readers said so.
+_SHARES = {"any": 0.0, "majority": 0.5, "soft": 0.5, "all": 0.999}
 
 
 def reading(table: pd.DataFrame, options: LayoutOptions) -> dict[str, object]:
     """Return how the rows are read."""
+    shares = [votes_of(name) for name in options.findings if options.labels.votes == "soft"]
     return {
         "image_id": "image_id",
         "patient_id": None,
         "site": {"constant": "vindr"},
         "mask": [],
         "targets": {name: {"column": name, "kind": "binary"} for name in options.findings},
+        "covariates": {name: {"column": name, "kind": "continuous", "range": [0, 1]} for name in shares},
     }
 
 
@@ -58,6 +62,8 @@ def _labels(folder: Path, part: str, options: LayoutOptions) -> pd.DataFrame:
     votes = labels[list(options.findings)].apply(pd.to_numeric, errors="coerce").groupby(table["image_id"], sort=False)
     shares = votes.mean()
     made = (shares > _SHARES[options.labels.votes]).astype(int).astype(str).where(shares.notna(), "")
+    if options.labels.votes == "soft":
+        made = made.join(shares.astype(str).where(shares.notna(), "").rename(columns=votes_of))
     made.insert(0, "readers", table.groupby("image_id", sort=False).size().astype(str))
     made.insert(0, "part", part)
     made.insert(0, "image", f"{part}/" + made.index + ".dicom")

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from synthgain.report.figures.style import INK, MUTED, PALETTE, new_figure
+from synthgain.report.figures.style import INK, MUTED, PALETTE, end_with_the_scale, new_figure
 from synthgain.report.figures.style import quiet_grid as grid
 from synthgain.statistics.metric_registry import metric_label
 
@@ -41,6 +41,7 @@ def subgroup_effects(subgroups: pd.DataFrame, margin: float | None) -> Figure:
         axes.axvspan(-margin, margin, color="#eef1f4", zorder=0)
     measured = "/".join(metric_label(name) for name in dict.fromkeys(subgroups["metric"]))
     axes.set_xlabel(f"change of {measured} within the subgroup")
+    end_with_the_scale(axes, "x", subgroups["metric"].unique())
     grid(axes, "x")
     return figure
 

@@ -3,19 +3,21 @@
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from synthgain.runtime.files import atomic_path
+from synthgain.statistics.metric_registry import metric
 
 # Okabe & Ito (2008), Color Universal Design; yellow is left out, since thin lines of it vanish on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, MUTED, FAINT = "#1b1f24", "#59636e", "#d8dee4"
 BASELINE = "#1b1f24"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+EDGE = 0.02  # room beyond the ends of a metric's scale
 Dash = str | tuple[float, tuple[float, ...]]  # as Matplotlib takes it: a name, or an offset and lengths
 DASHES: tuple[Dash, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 
@@ -97,6 +99,14 @@ def quiet_grid(axes: Axes, axis: str = "y") -> None:
     """Draw faint lines behind the data."""
     axes.grid(axis=axis, color=FAINT, linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
+
+
+def end_with_the_scale(axes: Axes, side: Literal["x", "y"], metrics: Iterable[str]) -> None:
+    """End an axis of differences where the metrics' scale does: intervals of two replicates reach far beyond it."""
+    if not all(metric(name).bounded for name in metrics):
+        return
+    low, high = axes.get_xlim() if side == "x" else axes.get_ylim()
+    (axes.set_xlim if side == "x" else axes.set_ylim)(max(low, -1 - EDGE), min(high, 1 + EDGE))
 
 
 def style_context() -> AbstractContextManager[None]:

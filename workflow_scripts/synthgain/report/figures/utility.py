@@ -10,10 +10,12 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from synthgain.report.blocks import signed
 from synthgain.report.figures.style import (
     BASELINE,
+    EDGE,
     INK,
     MUTED,
     ArmStyles,
     arm_label,
+    end_with_the_scale,
     new_figure,
     quiet_grid,
 )
@@ -23,7 +25,6 @@ from synthgain.statistics.metric_registry import metric as metric_of
 ROW = 0.27  # inches a row of a forest plot
 MARGIN_BAND = "#eef1f4"
 SIDESTEP = 0.03  # of a share, between the intervals of two ratios
-EDGE = 0.02  # room beyond the ends of a metric's scale
 
 
 def ratio_position(ratio: np.ndarray | float) -> np.ndarray:
@@ -183,6 +184,7 @@ def paired_differences(
         axes.scatter(own["difference"], place + spread, s=13, facecolors="none", edgecolors=colour, linewidths=0.9)
         _interval(axes, row, place, colour, styles(row["arm"])["marker"])
     _difference_axis(axes, rows, metric, margin)
+    end_with_the_scale(axes, "x", [metric])
     axes.set_title(dataset)
     return figure
 
@@ -207,6 +209,7 @@ def forest(comparisons: pd.DataFrame, metric: str, label: str, styles: ArmStyles
         axes.set_title(dataset)
     for axes in grid[:-1, 0]:
         axes.set_xlabel("")
+    end_with_the_scale(grid[0, 0], "x", [metric])
     return figure
 
 
@@ -238,6 +241,7 @@ def gain_over_size(rows: pd.DataFrame, metric: str, margin: float | None) -> Fig
     axes.set_xlabel("real training patients, % of the set")
     axes.set_ylabel(f"gain in {metric_label(metric)}")
     axes.legend(title="synthetic", frameon=False)
+    end_with_the_scale(axes, "y", [metric])
     quiet_grid(axes, "y")
     return figure
 

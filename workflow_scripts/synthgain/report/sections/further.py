@@ -19,6 +19,7 @@ from synthgain.report.blocks import (
 from synthgain.report.evidence import ModelEvidence
 from synthgain.report.failures import failed_tables
 from synthgain.report.figures.style import arm_label
+from synthgain.report.sections.operating_points import shift_blocks
 from synthgain.report.tables import PLACE, TEST_SET, folded, result_table
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 
@@ -133,7 +134,7 @@ def _power(model: ModelEvidence) -> list[Block]:
     return blocks
 
 
-def subgroup_section(model: ModelEvidence, level: str) -> Section:
+def subgroup_section(model: ModelEvidence, chosen: MainEndpoint, level: str) -> Section:
     """Return results per subgroup and the change of the gaps between groups."""
     section = Section("subgroups", "Subgroups", lead="For whom it helped, and whether gaps between groups changed.")
     table, failed = model.table("subgroups"), failed_tables(model, "subgroups")
@@ -156,8 +157,15 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
         Column("difference", "Change", "signed"),
         Column(("difference_low", "difference_high"), f"{level} interval", "signed_interval"),
         Column("p_adjusted", "p adjusted", "p"),
-        Column("permutation_p", "p of the gap's size", "p"),
         Column("reason", "Why not", optional=True),
+    ]
+    of_gaps = [*columns[:-1], Column("permutation_p", "p of the gap's size", "p"), columns[-1]]
+    of_groups = [
+        *columns[:-1],
+        Column("interaction", "Change here minus elsewhere", "signed"),
+        Column(("interaction_low", "interaction_high"), f"{level} interval", "signed_interval"),
+        Column("interaction_p_adjusted", "p of interaction, adjusted", "p"),
+        columns[-1],
     ]
     gaps = table[table["group"] == GAP]
     changed = gaps.dropna(subset=["difference"]).sort_values("p_adjusted", kind="stable")
@@ -171,20 +179,43 @@ def subgroup_section(model: ModelEvidence, level: str) -> Section:
             f"{signed(row['difference'])} ({side}), adjusted p {p_value(row['p_adjusted'])}."
         )
         section.blocks.append(Text(text))
+    section.blocks += _interactions(table[table["group"] != GAP], chosen)
     section.blocks += model.pictures("subgroups")
     if len(gaps):
         note = "A gap is the largest minus the smallest group: above 0 by chance alone, hence the permutation p."
-        section.blocks.append(folded(result_table("Gaps between groups", gaps, columns, "gaps.csv", note)))
-    whole = result_table("All subgroups", table[table["group"] != GAP], columns, "subgroups.csv")
+        section.blocks.append(folded(result_table("Gaps between groups", gaps, of_gaps, "gaps.csv", note)))
+    note = (
+        "Interaction: the change in a group minus that in all other patients of known group. A change that is "
+        "significant in one group and not in another does not show that they differ."
+    )
+    whole = result_table("All subgroups", table[table["group"] != GAP], of_groups, "subgroups.csv", note)
     section.blocks.append(folded(whole))
     return section
 
 
-def calibration_section(model: ModelEvidence, level: str) -> Section:
-    """Return operating points and calibration."""
+def _interactions(groups: pd.DataFrame, chosen: MainEndpoint) -> list[Block]:
+    """Say for the main arm whether any group gained more or less than the others."""
+    main = groups[(groups["arm"] == chosen.arm) & (groups["ratio"] == chosen.ratio)].dropna(subset=["interaction_p"])
+    if not len(main):
+        return []
+    first = main.sort_values("interaction_p", kind="stable").iloc[0]
+    ends = interval(first["interaction_low"], first["interaction_high"], sign=True)
+    text = (
+        f"{arm_label(str(first['arm']), float(first['ratio']))}: of {len(main)} interactions tested, "
+        "that of smallest p is "
+        f"{first['column']} {first['group']} ({first['label']}, {first['metric']}, {first['dataset']}): its change is "
+        f"{signed(first['interaction'])} ({ends}) from that of all others, adjusted p "
+        f"{p_value(first['interaction_p_adjusted'])}."
+    )
+    return [Text(text)]
+
+
+def calibration_section(model: ModelEvidence, chosen: MainEndpoint, level: str) -> Section:
+    """Return shift or gain, operating points and calibration."""
     lead = "A moved threshold cannot pass for a gain: operating points come from real validation images only."
     section = Section("calibration", "Thresholds and calibration", lead=lead)
     section.blocks += failed_tables(model, "thresholds", "calibration")
+    section.blocks += shift_blocks(model, chosen, level)
     thresholds, calibration = model.table("thresholds"), model.table("calibration")
     if len(thresholds):
         columns = [

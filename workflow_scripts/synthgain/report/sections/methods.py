@@ -133,6 +133,8 @@ def _extras(model: Model) -> str:
     said = []
     if model.label_smoothing:
         said.append(f"Labels were smoothed by {model.label_smoothing:g}.")
+    if model.soft_targets:
+        said.append("The loss took the share of readers who gave a label; metrics and validation took the label.")
     if model.ema_decay is not None:
         said.append(f"The weights kept are a running average (decay {model.ema_decay:g}).")
     if model.patience is not None:

@@ -2,17 +2,18 @@
 
 import pandas as pd
 
-from synthgain.report.blocks import Block, Details, Facts, Section, Text, interval, signed
+from synthgain.report.blocks import Block, Column, Details, Facts, Section, Text, interval, signed
 from synthgain.report.evidence import Evidence, ModelEvidence
 from synthgain.report.facts import AlarmFacts, CopyingAlarm
 from synthgain.report.failures import failed_tables, written
 from synthgain.report.figures.style import arm_label
 from synthgain.report.floors import with_floor
 from synthgain.report.sections.further import calibration_section, dose_blocks, subgroup_section
+from synthgain.report.sections.operating_points import finding_blocks
 from synthgain.report.sections.segmentation import spread_section
 from synthgain.report.sections.verdicts import ALARMS, MEMORISATION, STATES, UNREACHED, gate_answer
-from synthgain.report.tables import comparison_columns, folded, result_table, summary_columns
-from synthgain.statistics.metric_registry import metric_label
+from synthgain.report.tables import ARM, comparison_columns, folded, result_table, summary_columns
+from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 
 ALARM = "✗ alarm"
 NOT_CHECKED = AlarmFacts()
@@ -20,12 +21,12 @@ NOT_CHECKED = AlarmFacts()
 
 def utility_sections(evidence: Evidence, model: ModelEvidence) -> list[Section]:
     """Return the sections of one model; ids carry the model's name where there are several."""
-    level = evidence.level
+    level, chosen = evidence.level, evidence.endpoint(model)
     several = len(evidence.models) > 1
     segments = evidence.segments(model.name)
     spread = ("spread", "Spread, small structures, floors", lambda: spread_section(model, level))
-    subgroups = ("subgroups", "Subgroups", lambda: subgroup_section(model, level))
-    calibration = ("calibration", "Thresholds and calibration", lambda: calibration_section(model, level))
+    subgroups = ("subgroups", "Subgroups", lambda: subgroup_section(model, chosen, level))
+    calibration = ("calibration", "Thresholds and calibration", lambda: calibration_section(model, chosen, level))
     further = [
         written("dose", "Dose–response", lambda: _dose(evidence, model, level)),
         written("sites", "Test sites", lambda: _sites(evidence, model, level)),
@@ -159,11 +160,37 @@ def _sites(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     for name in [name for name in declared if name not in set(rows["dataset"])]:
         text = f"{name}: {metric_label(chosen.metric)} is not estimable (too few {_too_few(evidence, model)})."
         blocks.append(Text(text, "missing"))
+    blocks += _outside(model, chosen, level)
     for name in others:
         title = f"{name}: {metric_label(chosen.metric)}"
         own = rows[rows["dataset"] == name]
         blocks.append(result_table(title, own, comparison_columns(level), f"site_{name}.csv"))
     return Section("sites", "Test sites", blocks, lead)
+
+
+def _outside(model: ModelEvidence, chosen: MainEndpoint, level: str) -> list[Block]:
+    """One row over all outside sites, where there are several."""
+    rows = model.table("sites")
+    failed: list[Block] = [*failed_tables(model, "sites")]
+    if not len(rows):
+        return failed
+    columns = [
+        *ARM,
+        Column("baseline", "Against", optional=True),
+        Column("sites", "Outside sites"),
+        Column("difference", "Mean difference", "signed"),
+        Column(("low", "high"), f"{level} interval", "signed_interval"),
+        Column("p", "p", "p"),
+        Column("lowest", "Lowest", "signed"),
+        Column("lowest_site", "at"),
+        Column("highest", "Highest", "signed"),
+        Column("highest_site", "at"),
+        Column("reason", "Why not", optional=True),
+    ]
+    note = "The mean counts each site once; its interval is about these sites, not about hospitals in general."
+    title = f"Outside sites together: {metric_label(chosen.metric)}"
+    strong = (rows["arm"] == chosen.arm) & (rows["ratio"] == chosen.ratio)
+    return [*failed, folded(result_table(title, rows, columns, "sites.csv", note, strong))]
 
 
 def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
@@ -178,6 +205,7 @@ def _labels(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         if tested < len(rows):
             lead += f" {len(rows) - tested} more could not be tested (one replicate, or not estimable)."
         blocks = [Text(lead), Details("Show them all, smallest adjusted p first", [shown])]
-    blocks = [*failed_tables(model, "metrics", "comparisons"), *blocks]
+    by_finding = [] if evidence.segments(model.name) else finding_blocks(model, evidence.endpoint(model), level)
+    blocks = [*failed_tables(model, "metrics", "comparisons"), *by_finding, *blocks]
     title = "Structures and other metrics" if evidence.segments(model.name) else "Labels and other metrics"
     return Section("labels", title, blocks, "Exploratory: for ideas, not for claims.")
