@@ -112,9 +112,12 @@ def test_a_wrong_template_is_one_line(template: str, said: str) -> None:
         {"template": "a", "column": "b"},
         {"column": "a", "findings": "one"},
         {"template": ""},
+        {"template": " ."},
+        {"template": "{findings}", "none": " "},
+        {"template": "{sex}", "words": {"F": ""}},
         {"template": "a", "of": "x"},
     ],
-    ids=range(5),
+    ids=range(8),
 )
 def test_wrong_keys_are_refused(keys: dict) -> None:
     with pytest.raises(ValidationError):

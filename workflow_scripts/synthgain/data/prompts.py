@@ -57,7 +57,8 @@ def texts_of(
         if prompt.column not in table:
             raise SynthGainError(f"prompt: the table has no column {prompt.column!r}")
         texts = ["" if pd.isna(cell) else " ".join(str(cell).split()) for cell in table[prompt.column]]
-        return Texts(_checked(texts, table), (), np.zeros((len(table), 0), bool))
+        mend = f"leave out rows without a text in {prompt.column!r} (the data set's `where`), or fill it"
+        return Texts(_checked(texts, table, mend), (), np.zeros((len(table), 0), bool))
     findings = findings_of(prompt, columns)
     lacking = [name for name in fields_of(prompt, "prompt") if name != FINDINGS and name not in table]
     lacking += [name for name in findings if name not in table]
@@ -70,7 +71,7 @@ def texts_of(
         told = {name: _value(cells[name], name, prompt) for name in fields_of(prompt, "prompt") if name != FINDINGS}
         told[FINDINGS] = _phrase(values[row], named[row], findings, prompt, order)
         prompts.append(_filled(str(prompt.template), told))
-    return Texts(_checked(prompts, table), findings, named)
+    return Texts(_checked(prompts, table, "let the template name something that is always known"), findings, named)
 
 
 def relabelled(table: pd.DataFrame, texts: Texts, prompt: Prompt) -> pd.DataFrame:
@@ -163,10 +164,10 @@ def _plain(text: str | None) -> str:
     return "" if text is None else text.replace("{", "{{").replace("}", "}}")
 
 
-def _checked(prompts: list[str], table: pd.DataFrame) -> list[str]:
+def _checked(prompts: list[str], table: pd.DataFrame, mend: str) -> list[str]:
     for row, text in enumerate(prompts):
         if not text or len(text) > MAX_CHARACTERS:
             image = table["image_id"].iloc[row] if "image_id" in table else f"row {row}"
-            what = "is empty: name something that is always known" if not text else f"is longer than {MAX_CHARACTERS}"
+            what = f"is longer than {MAX_CHARACTERS} characters" if text else f"is empty: {mend}"
             raise SynthGainError(f"{image}: its prompt {what}")
     return prompts
