@@ -42,12 +42,10 @@ LATENTS: dict[str, Any] = {
     "pools": {
         "drawn": {"from": "ldm", "prompt": "plain", "rows_of": "hospital_a", "sampling": SAMPLING},
         "ceiling": {"known": "reconstructed", "autoencoder": "vae", "rows_of": "hospital_a"},
-        "oracle": {"known": "oracle", "rows_of": "hospital_a"},
     },
     "arms": {
         "real": {"real": "hospital_a"},
         "ceiling": {**CLINIC, "synthetic": "ceiling"},
-        "oracle": {**CLINIC, "synthetic": "oracle"},
         "supplemented": {**CLINIC, "synthetic": "drawn"},
     },
     "evaluate_on": ["hospital_a"],
@@ -76,7 +74,7 @@ def results(shop: Workshop) -> Path:
 
 def test_the_report_goes_from_real_to_the_ceiling_to_the_generator(latents: Workshop) -> None:
     page = (results(latents) / "report.html").read_text(encoding="utf-8")
-    for words in ("Gates of vae", "Where utility is lost", "autoencoder ceiling", "oracle", "generator"):
+    for words in ("Gates of vae", "Where utility is lost", "autoencoder ceiling", "generator"):
         assert words in page, words
     assert "Not computed" not in page
 

@@ -127,7 +127,7 @@ def test_wrong_keys_are_refused(keys: dict) -> None:
 def test_words_and_vocabulary() -> None:
     assert words_of("63-year old; Pleural Effusion.") == ["6", "3", "-", "year", "old", ";", "pleural", "effusion", "."]
     vocabulary = vocabulary_of(["a b.", "B c"])
-    assert vocabulary == sorted({"a", "b", "c", ".", *"0123456789"})
+    assert vocabulary == sorted({"a", "b", "c", ".", ",", "and", *"0123456789"})
 
 
 def test_a_row_alone_is_what_it_is_among_others() -> None:

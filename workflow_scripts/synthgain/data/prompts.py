@@ -90,14 +90,17 @@ def relabelled(table: pd.DataFrame, texts: Texts, prompt: Prompt) -> pd.DataFram
     return made.assign(**{COLUMN: texts.prompts})
 
 
+ALWAYS = frozenset("0123456789") | {",", "and"}  # what numbers and lists of findings are made of
+
+
 def words_of(text: str) -> list[str]:
     """Return a text's words in lower case: runs of letters, single digits, and punctuation marks."""
     return re.findall(r"[^\W\d_]+|\d|[^\w\s]", text.lower())
 
 
 def vocabulary_of(texts: Collection[str]) -> list[str]:
-    """Return the closed vocabulary of these texts, sorted; all digits are in it."""
-    return sorted({word for text in texts for word in words_of(text)} | set("0123456789"))
+    """Return the closed vocabulary of these texts, sorted; digits and what joins findings are always in it."""
+    return sorted({word for text in texts for word in words_of(text)} | ALWAYS)
 
 
 def _named(values: np.ndarray, prompt: Prompt, replica: int) -> np.ndarray:

@@ -6,6 +6,9 @@ No torch here: what can be refused is refused while planning.
 import json
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from synthgain.entry import checked
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file
 
@@ -13,6 +16,12 @@ CONFIG = "config.json"
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
 TEXT_WEIGHTS = "model.safetensors"
 TEXT_KINDS = ("bert", "clip", "clip_text_model")  # model types of transformers
+
+
+class SavedText(BaseModel):
+    """What config.json of a text encoder says of its kind."""
+
+    model_type: str = ""
 
 
 def saved_config(folder: Path, weights: str, place: str) -> dict[str, object]:
@@ -49,7 +58,7 @@ def check_checksum(file: Path, found: str, wanted: str | None, place: str) -> No
 
 def check_text_folder(folder: Path, place: str) -> str:
     """Return the model type of a text encoder's folder; SynthGainError where it is none that can be opened."""
-    kind = str(saved_config(folder, TEXT_WEIGHTS, place).get("model_type"))
+    kind = checked(SavedText, saved_config(folder, TEXT_WEIGHTS, place), str(folder / CONFIG)).model_type
     if kind not in TEXT_KINDS:
         raise SynthGainError(f"{place}: {folder} holds a model of type {kind!r}; known are bert and clip")
     return kind
