@@ -22,7 +22,7 @@ for place in (ROOT / "benchmarks", ROOT / "workflow_scripts"):
 # In the order of the table; each is a module here with `measure(options) -> Row`.
 NAMES = (
     "sampling", "latents", "accepted_quality", "pool_draws", "downstream_training", "generator_training",
-    "job_overhead", "planning", "memory", "waiting", "whole_sweep",
+    "job_overhead", "planning", "memory", "tables", "waiting", "whole_sweep",
 )  # fmt: skip
 
 # What compares on a GPU too.

@@ -37,6 +37,7 @@ from synthgain.study.schema import Study  # noqa: E402
 from synthgain.study.yaml_files import read_yaml  # noqa: E402
 
 FOLLOWED, NEAR_LAW = 0.95, 0.05  # share of pairs that is enough, and how near to the law's is enough otherwise
+SEES = 0.75  # least share of the law's own pairs that a judge must get right
 AGREEMENT = 0.05  # largest difference of label-consistency AUROC between words and numbers
 MARGINAL = 0.05  # largest difference of a classifier's mean score between null prompts and real films
 SAMPLING = {"solver": "dpmpp_2m", "steps": 12}
@@ -128,8 +129,11 @@ def share_moved(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def followed(share: float, law: float) -> bool:
-    """True where enough pairs moved the right way: nearly all, or nearly as many as in films of the law itself."""
-    return share >= FOLLOWED or share >= law - NEAR_LAW
+    """True where enough pairs moved the right way: nearly all, or nearly as many as in films of the law itself.
+
+    Never where the judge does not see the swap in films of the law.
+    """
+    return law >= SEES and (share >= FOLLOWED or share >= law - NEAR_LAW)
 
 
 def swap_rows(

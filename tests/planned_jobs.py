@@ -13,14 +13,17 @@ from synthgain.study.stages.forecast import closure
 FURTHER_OUTPUTS = {"audit_datasets": ["audit.html"]}  # beside the first output of a rule
 
 
-def run_study(config: dict[str, Any], repository: Path, results: Path) -> Path:
-    """Run a study up to its report and return the report's path."""
+def run_study(
+    config: dict[str, Any], repository: Path, results: Path, rule: str = "write_report", **wildcards: object
+) -> Path:
+    """Run a study up to its report, or up to another job of it, and return the path of that job's output."""
     session = Session(config, repository, results)
     ((run, plan),) = session.planners.items()
-    report = plan.job("write_report")
+    plan.job("write_report")
+    wanted = plan.job(rule, **wildcards)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for planned in closure([report.output], {job.output: job for job in plan.jobs()}):
+        for planned in closure([wanted.output], {job.output: job for job in plan.jobs()}):
             fields = json.loads(planned.parameter())
             first = results / run / planned.output
             outputs = [first, *(first.parent / name for name in FURTHER_OUTPUTS.get(planned.rule, []))]
@@ -31,4 +34,4 @@ def run_study(config: dict[str, Any], repository: Path, results: Path) -> Path:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return results / run / report.output
+    return results / run / wanted.output

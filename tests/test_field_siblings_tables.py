@@ -8,7 +8,9 @@ import pytest
 from field_cases import pictures, read, reasons, rows
 
 from synthgain.datasets.entries.options import MultiLabel, TableOptions
-from synthgain.datasets.values import id_key, looks_missing, number, spelling
+from synthgain.datasets.folder_layout import read_layout
+from synthgain.datasets.split import SplitColumn, split_from_column
+from synthgain.datasets.values import id_key, looks_missing, number, part_of, spelling
 from synthgain.entry import checked
 from synthgain.runtime.errors import SynthGainError
 
@@ -200,3 +202,55 @@ def test_a_column_of_pandas_floats_and_of_text_is_one_table(tmp_path: Path) -> N
         got = read(tmp_path, frame, "t.parquet")
         assert got.table["label"].tolist()[:2] == [0.0, 1.0]
         assert np.isnan(got.table["label"][2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "a Git LFS pointer.*git lfs pull"),
+        (b"\n\n  <html><body>gone</body>", "it holds HTML"), (b"%PDF-1.4\n", "it holds PDF"),
+        (b"\x93NUMPY\x01", "a NumPy array"), (b"\x89HDF\r\n", "HDF5"), (b"\x80\x02}q\0.", "a pickle"),
+    ],
+)  # fmt: skip
+def test_what_people_take_for_a_table_is_named_as_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(SynthGainError, match=message):
+        read(tmp_path, content)
+
+
+def test_pictures_that_git_lfs_has_not_fetched_are_named_so(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    (tmp_path / "0.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+    assert reasons(read(tmp_path, rows())) == {"0.png": "is a Git LFS pointer: fetch the file (git lfs pull)"}
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("TRAIN", "train"), ("Training set", "train"), ("train_images", "train"), ("trn", "train"),
+        ("Val", "validation"), ("valid-set", "validation"), ("dev", "validation"), ("testset", "test"),
+        ("hold-out", "test"), ("ｔｅｓｔ", "test"),
+        ("0", None), ("", None), ("set", None), ("fold 1", None), ("treatment", None), ("tested", None),
+    ],
+)  # fmt: skip
+def test_words_for_a_part_are_the_same_in_columns_and_folders(tmp_path: Path, word: str, part: str | None) -> None:
+    assert part_of(word) == part
+    table = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["p", "q"], "split": ["train", word]})
+    column, labels, rng = SplitColumn("split"), pd.DataFrame(index=range(2)), np.random.default_rng(0)
+    if part is None:
+        with pytest.raises(SynthGainError, match="not one of train, training"):
+            split_from_column(table, np.arange(2), column, labels, rng)
+        return
+    assert split_from_column(table, np.arange(2), column, labels, rng)[0].tolist() == ["train", part]
+    for name in (f"{word}/NORMAL/0.png", "train/NORMAL/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    layout = read_layout(tmp_path)
+    assert layout.levels == ("split", "class")
+    assert {row["split"] for row in layout.rows} == {"train", part}
+
+
+def test_masks_are_paired_with_the_word_before_or_behind_the_name(tmp_path: Path) -> None:
+    for name in ("images/a.jpg", "masks/mask_a.png", "images/b.jpg", "masks/b-seg.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [row["mask"] for row in read_layout(tmp_path).rows] == ["masks/mask_a.png", "masks/b-seg.png"]

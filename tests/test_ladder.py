@@ -42,6 +42,25 @@ def test_what_the_study_has_of_such_a_name_stays_and_a_rehearsal_has_the_same_ar
     assert set(laddered(rehearsal=True).arms) == set(laddered().arms)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"arms__real_25": {"real": "hospital_a", "label_fraction": 0.25}},
+            r"ladder: arms\.real_25 is there and its real_fraction is not the ladder's; rename it",
+        ),
+        (
+            {"arms__with_25": {"real": "hospital_a", "real_fraction": 0.25, "synthetic": "drawn", "ratios": [100]}},
+            r"ladder: arms\.with_25 is there and its synthetic is not",
+        ),
+        ({"pools__drawn_25": {"from": "ddpm", "rows_of": "hospital_a"}}, r"ladder: pools\.drawn_25 .* its from is not"),
+    ],
+)
+def test_something_else_by_a_name_of_the_ladder_is_no_size_of_it(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(SynthGainError, match=said):
+        laddered(**change)
+
+
 def test_a_ladder_is_planned_and_who_has_none_plans_as_before(tmp_path: Path) -> None:
     ladder = {"pool": "drawn", "fractions": [0.5, 1.0], "ratios": [100]}
     ((_, plan),) = Session(tiny(ladder=ladder), Path(__file__).parent.parent, tmp_path).planners.items()

@@ -130,17 +130,45 @@ def test_prakash_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeypa
         assert words in page, words
 
 
+def smaller(config: dict[str, Any]) -> dict[str, Any]:
+    """As it is, but for what is slow on a CPU: the size of the films, and networks and precision of GPUs."""
+    config["image"] = {**config["image"], "size": 32}
+    for generator in config["generators"].values():
+        if generator["family"] == "diffusion":
+            generator["network"] = {"block_out_channels": [16, 32], "layers_per_block": 1, "attention_resolutions": []}
+        generator["training"] = {**generator["training"], "batch_size": 8, "precision": "float32"}
+    for pool in config["pools"].values():
+        if "sampling" in pool:
+            pool["sampling"] = {**pool["sampling"], "precision": "float32"}
+    for model in config["models"].values():
+        model |= {"network": "small_cnn", "batch_size": 8, "precision": "float32"}
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arm", "ratio", "labels"),
+    [("huijben2024", "only_tuned_25", 100, 5), ("pink2026", "supplemented_gan", 25, 1)],
+)
+def test_a_generator_and_an_arm_of_the_others_are_rehearsed(
+    name: str, arm: str, ratio: int, labels: int, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = smaller(config_of(name, data_root=str(sets), rehearsal=True, rehearsal_sizes=SMALLER))
+    (model,) = config["models"]
+    cell = {"model": model, "arm": arm, "ratio": ratio, "chunk": 0}
+    table = pd.read_parquet(run_study(config, ROOT, Path("results"), "predict_downstream", **cell))
+    assert table["label"].nunique() == labels
+    assert set(table["dataset"]) == set(config["evaluate_on"])
+    assert table["score"].between(0, 1).all()
+
+
 @pytest.mark.slow
 @pytest.mark.workflow
 def test_khosravi_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = config_of("khosravi2024", data_root=str(sets), rehearsal=True, rehearsal_sizes=SMALLER)
-    # As it is, but for what is slow on a CPU: the size of the films and of the two networks.
-    config["image"] = {**config["image"], "size": 32}
-    config["generators"]["ddpm"]["network"] = {"block_out_channels": [16, 32], "layers_per_block": 1}
-    config["models"]["convnext"] |= {"network": "small_cnn", "batch_size": 8, "precision": "float32", "patience": 5}
-    config["generators"]["ddpm"]["training"] |= {"batch_size": 8, "precision": "float32"}
-    config["pools"]["drawn"]["sampling"]["precision"] = "float32"
+    smaller(config)["models"]["convnext"]["patience"] = 5
     report = run_study(config, ROOT, Path("results"))
     page = report.read_text(encoding="utf-8")
     assert page.rstrip().endswith("</html>")

@@ -10,7 +10,15 @@ from devices import DEVICE
 from generator_jobs import training_job, write_data
 from job_inputs import new_job
 
-from draw_sample_grid import CONTOUR_COLOURS, Panels, condition_groups, draw_grid, draw_sample_grid
+from draw_sample_grid import (
+    CONTOUR_COLOURS,
+    MOST_PROMPTS,
+    Panels,
+    condition_groups,
+    draw_grid,
+    draw_sample_grid,
+    prompt_groups,
+)
 from synthgain.generators.training import train_family
 from synthgain.runtime.errors import SynthGainError
 
@@ -35,6 +43,19 @@ def test_groups_hold_the_rows_of_each_level() -> None:
         "age ≥ 65": [3],
     }
     assert condition_groups(table, [])[0][1].tolist() == [0, 1, 2, 3]
+
+
+def test_a_generator_of_texts_has_a_row_for_each_of_its_commonest_prompts() -> None:
+    table = pd.DataFrame({"view": ["AP", "PA", "AP", "PA", "AP", "PA"]})
+    prompts = ["a disc.", "b.", "a disc.", "c.", "a disc.", "b."]
+    groups = [(name, rows.tolist()) for name, rows in prompt_groups(prompts, table, [], 0)]
+    assert groups == [("a disc.", [0, 2, 4]), ("b.", [1, 5]), ("c.", [3])]
+    with_columns = [name for name, _ in prompt_groups(prompts, table, COLUMNS[1:2], 0)]
+    assert with_columns == ["a disc.", "b.", "c.", "view = AP", "view = PA"]
+    assert prompt_groups(None, table, [], 0)[0][0] == "all"
+    many = prompt_groups([f"{number}." for number in range(50)], pd.DataFrame(index=range(50)), [], 0)
+    assert len(many) == MOST_PROMPTS
+    assert [name for name, _ in many] != sorted((name for name, _ in many), key=lambda name: int(name[:-1]))
 
 
 def panels(count: int, channels: int, masks: np.ndarray | None = None) -> Panels:

@@ -18,6 +18,9 @@ from synthgain.generators.loading import load_generator
 from synthgain.generators.training import train_family
 from synthgain.networks.words import WordEncoder
 from synthgain.pools.sampling import sample
+from synthgain.report.blocks import Table
+from synthgain.report.facts import PoolFacts
+from synthgain.report.sections.prompts import prompts_blocks
 from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.load import parse_study
@@ -194,6 +197,18 @@ def text_study() -> dict[str, Any]:
     study["generators"]["ddpm"] |= {"prompt": "all", "network": "unet_text"}
     study["pools"]["drawn"] |= {"prompt": "one"}
     return study
+
+
+def test_the_report_says_which_text_a_pool_was_drawn_for_and_which_labels_are_left() -> None:
+    study = parse_study(text_study())
+    counts = {"opacity": {"1": 6.0, "0": 2.0, "unknown": 2.0}, "sex": {"F": 10.0}}
+    facts = {"drawn/0/replica-1": PoolFacts(identity="a", counts=counts)}
+    rules, _, labels = prompts_blocks(study, facts)
+    assert isinstance(rules, Table)
+    assert isinstance(labels, Table)
+    assert rules.rows == [["drawn", "one", "{sex}. {findings}.", "one, by turns", "unknown"]]
+    assert [list(row) for row in labels.rows] == [["drawn", "opacity", "60.0 %", "20.0 %", "20.0 %"]]
+    assert prompts_blocks(parse_study(tiny()), {}) == []
 
 
 def planned(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Draw a labelled grid of one snapshot's samples: a row per level of each condition, real examples to the left.
+"""Draw a labelled grid of one snapshot's samples: a row per level of each condition, or per prompt, real examples left.
 
 Masks that are drawn, or conditioned on, show as contours.
 """
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from synthgain.data.pixels import to_signed, to_uint8
 from synthgain.device import chosen_device
 from synthgain.entry import checked
-from synthgain.generators.loading import load_generator
+from synthgain.generators.loading import Generator, load_generator
 from synthgain.generators.training_data import MaskPlanes, TrainingData, read_training_data
 from synthgain.pools.options import Sampling
 from synthgain.pools.pair_decoding import decode_planes
@@ -29,6 +30,8 @@ matplotlib.use("Agg")
 REAL_COLUMNS = 3
 AGE_CUTS = (0.25, 0.75)  # quantiles that part a continuous column in low, middle and high
 MAX_ROWS = 16
+MOST_PROMPTS = 10
+NAME_WIDTH = 34  # characters of a row's name before it goes on in the next line
 CELL_INCHES = 0.8
 CONTOUR_COLOURS = ("#00d5ff", "#ffd000", "#7cff4f", "#ff50c8")  # seen on grey films and on pink mucosa
 REGION_GREY = 110  # of a structure where there are masks alone
@@ -52,7 +55,8 @@ def draw_sample_grid(job: Job) -> None:
     }
     planes = MaskPlanes(generator.output, tuple(generator.structures), place=f"generators.{entry['generator']}")
     data = read_training_data(folders, 1.0, 1.0, entry["seed"], planes)
-    groups = condition_groups(data.table, generator.encoder.columns)[:MAX_ROWS]
+    prompts = prompts_of(generator, data.table)
+    groups = prompt_groups(prompts, data.table, generator.encoder.columns, entry["seed"])[:MAX_ROWS]
     sampler = Sampler(generator, checked(Sampling, entry["sampling"], "sampling", of_slice=True))
     rows = [_grid_row(sampler, data, group, name, entry) for name, group in groups]
     title = f"{entry['generator']} {entry['index']}, snapshot {entry['snapshot']}"
@@ -77,6 +81,28 @@ def condition_groups(table: pd.DataFrame, columns: list[dict[str, Any]]) -> list
     return groups or [("all", np.arange(len(table)))]
 
 
+def prompts_of(generator: Generator, table: pd.DataFrame) -> list[str] | None:
+    """Return the prompts of the rows, None of a generator that is told of no text."""
+    prompting = getattr(generator, "prompting", None)  # what a family without texts does not have
+    return None if prompting is None else prompting.prompts_of(table)
+
+
+def prompt_groups(
+    prompts: list[str] | None, table: pd.DataFrame, columns: list[dict[str, Any]], seed: int
+) -> list[tuple[str, np.ndarray]]:
+    """Return (prompt, row positions) of the commonest prompts, then `condition_groups`; without texts the latter alone.
+
+    Prompts that are equally common stand in a random order, the same each time.
+    """
+    if prompts is None:
+        return condition_groups(table, columns)
+    order = random_generator(study=seed, step="sample grid prompts").permutation(len(prompts))
+    counts = pd.Series(prompts).iloc[order].value_counts(sort=False).sort_values(ascending=False, kind="stable")
+    said = np.array(prompts)
+    groups = [(str(text), np.flatnonzero(said == text)) for text in counts.index[:MOST_PROMPTS]]
+    return groups + (condition_groups(table, columns) if columns else [])
+
+
 def draw_grid(path: Path, names: list[str], rows: list[tuple[Panels, Panels]], title: str, legend: list[str]) -> None:
     """Write a PNG: per row its name, real panels, a gap, synthetic panels; legend: what each mask plane is."""
     import matplotlib.pyplot as plt
@@ -94,8 +120,8 @@ def draw_grid(path: Path, names: list[str], rows: list[tuple[Panels, Panels]], t
     for axis in axes.flat:
         axis.set_axis_off()
     for line, (name, (real, synthetic)) in enumerate(zip(names, rows, strict=True)):
-        first = axes[line, 0]
-        first.text(-0.12, 0.5, name, transform=first.transAxes, ha="right", va="center", fontsize=9)
+        first, said = axes[line, 0], textwrap.fill(name, NAME_WIDTH)
+        first.text(-0.12, 0.5, said, transform=first.transAxes, ha="right", va="center", fontsize=9)
         for panels, start in ((real, 0), (synthetic, REAL_COLUMNS + 1)):
             for place, (image, masks) in enumerate(zip(panels.images, panels.masks, strict=True), start):
                 _draw_panel(axes[line, place], image, masks)

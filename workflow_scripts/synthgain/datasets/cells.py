@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from synthgain.datasets.entries.options import TableFormat
-from synthgain.datasets.pixels import Held
+from synthgain.datasets.pixels import LFS_POINTER, Held
 from synthgain.entry import UNSAFE
 from synthgain.runtime.errors import SynthGainError
 
@@ -36,12 +36,15 @@ FOREIGN = {
     b"\x1f\x8b": "gzip", b"BZh91AY&SY": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "a ZIP archive or an Excel sheet", b"\xd0\xcf\x11\xe0": "an Excel sheet", b"ARROW1": "Feather",
     b"PAR1": "Parquet", b'{"': "JSON", b"[{": "JSON", b"<!": "HTML", b"<html": "HTML", b"<?xml": "XML",
-    b"SQLite format": "a database", b"\x80\x04": "a pickle", b"\x80\x05": "a pickle",
+    b"SQLite format": "a database", b"\x80\x02": "a pickle", b"\x80\x03": "a pickle", b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle", b"%PDF": "PDF", b"\x89PNG": "a picture", b"\x89HDF": "HDF5", b"\x93NUMPY": "a NumPy array",
+    b"<stata_dta": "Stata's format", LFS_POINTER: "a Git LFS pointer",
 }  # fmt: skip
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+_START = 256  # bytes of a file in which its kind shows, after blanks
 _UNNAMED = "Unnamed: {}"  # as pandas calls it
 _SEPARATOR = re.compile(r'"?sep=([^\r\n])"?\r?\n', re.IGNORECASE)  # Excel's first line
 _WRITTEN = {",": ",", ";": ";", "|": "|", "tab": "\t", "space": " "}
@@ -146,10 +149,11 @@ def _decoded(content: bytes, file: str, form: TableFormat, refused: Iterable[byt
     declared = form.encoding
     for start in refused:
         what = FOREIGN[start]
-        if content.startswith(start) and declared is None:
-            raise SynthGainError(
-                f"{file}: not a readable table (it holds {what}, not text); save it as CSV or Parquet, not compressed"
+        if content[:_START].lstrip().startswith(start) and declared is None:
+            mend = (
+                "fetch the file (git lfs pull)" if start == LFS_POINTER else "save it as CSV or Parquet, not compressed"
             )
+            raise SynthGainError(f"{file}: not a readable table (it holds {what}, not text); {mend}")
     marked = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), None)
     if marked and declared and not marked.startswith(declared[:6]):
         raise SynthGainError(f"{file}: format.encoding is {declared}, but the file starts as {marked} does")

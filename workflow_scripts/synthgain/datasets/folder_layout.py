@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from synthgain.datasets.reading import DICOM_SUFFIXES, FORMATS, has_dicom_mark
+from synthgain.datasets.values import part_of
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, sha256_file
 from synthgain.runtime.listing import counts, files_below, listing_checksum
@@ -23,15 +24,10 @@ OTHER_PICTURES = (
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # Hugging Face's `imagefolder`
 SYSTEM_FOLDERS = ("__macosx", "$recycle.bin", "system volume information", "@eadir")
 LITTER = ("thumbs.db", "desktop.ini")  # beside hidden files
-# Words for a part, as torchvision's users and Hugging Face's `imagefolder` name folders.
-PART_WORDS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
 _IMAGES = re.compile(r"images?|imgs?|photos?|pictures?|scans?|frames|originals?|inputs?|jpe?g|png|cxr.?png", re.I)
 _MASKS = re.compile(r".*masks?|segmentations?|ground.?truths?|gt|labels?|annotations?", re.I)
-_MASK_NAME = re.compile(r"(.+?)[ _.-]+(?:mask|seg|segmentation|gt)", re.I)
+_MASK_WORD = "(?:mask|seg|segmentation|gt)"
+_MASK_NAME = re.compile(rf"(.+?)[ _.-]+{_MASK_WORD}|{_MASK_WORD}[ _.-]+(.+)", re.I)
 FILE, CLASS, SPLIT, MASK = "file_name", "class", "split", "mask"
 
 
@@ -79,7 +75,7 @@ def read_layout(folder: Path, levels: Sequence[str] | None = None) -> FolderLayo
         cells = dict.fromkeys(given, "")
         cells |= dict(zip(given, dirs[name], strict=False))
         if SPLIT in cells:
-            cells[SPLIT] = PART_WORDS.get(cells[SPLIT].casefold(), cells[SPLIT])
+            cells[SPLIT] = part_of(cells[SPLIT]) or cells[SPLIT]
         rows.append({FILE: name, **cells, **masks.of(name)})
     tables = [name for name in names if PurePosixPath(name).name.lower() in METADATA]
     used = {*images, *tables, *(mask for row in rows for column in masks.columns for mask in [row[column]])}
@@ -150,10 +146,11 @@ def _mask_keys(name: str) -> list[tuple[str, Key]]:
     path = PurePosixPath(composed(name))
     dirs, stem = list(path.parts[:-1]), path.stem
     short = _MASK_NAME.fullmatch(stem)
-    stems = [stem, *([short[1]] if short else [])]
+    own = (short[1] or short[2]) if short else ""
+    stems = [stem, *([own] if own else [])]
     places = [place for place, part in enumerate(dirs) if _MASKS.fullmatch(part)]
     if not places:
-        return [(MASK, _key(dirs, short[1]))] if short else []
+        return [(MASK, _key(dirs, own))] if own else []
     place = places[0]
     keys = [(MASK, _key(dirs[:place] + dirs[place + 1 :], one)) for one in stems]
     if place + 1 < len(dirs):  # masks/lungs/1.png
@@ -180,9 +177,9 @@ def _levels_of(name: str, images_apart: bool) -> tuple[str, ...]:
 def _found_levels(dirs: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     first = {parts[0] for parts in dirs if parts}
     second = {parts[1] for parts in dirs if len(parts) > 1}
-    if first and all(name.casefold() in PART_WORDS for name in first):
+    if first and all(map(part_of, first)):
         return (SPLIT, CLASS) if second else (SPLIT,)
-    if second and all(name.casefold() in PART_WORDS for name in second):
+    if second and all(map(part_of, second)):
         return (CLASS, SPLIT)
     return (CLASS,) if first else ()
 

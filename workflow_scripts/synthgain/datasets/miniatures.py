@@ -64,8 +64,10 @@ def draw(patients: int, seed: int) -> Films:
     options = {"patients": patients, "seed": seed, "prevalence": {"opacity": 0.5, "effusion": 0.4, "nodule": 0.3}}
     made = phantom.prepare(options, {"size": DRAWN, "channels": 1}, seed, None)
     assert made.masks is not None
-    planes = (made.masks[..., made.mask_names.index(name)].astype(bool) for name in ("finding", "lungs", "heart"))
-    return Films(made.images[..., 0], *planes, made.table)
+    finding, lungs, heart = (
+        made.masks[..., made.mask_names.index(name)].astype(bool) for name in ("finding", "lungs", "heart")
+    )
+    return Films(made.images[..., 0], finding, lungs, heart, made.table)
 
 
 def _chexpert(place: Path, films: Films) -> None:

@@ -13,6 +13,7 @@ MAX_SCANS = 500
 _SCAN = b"\xff\xda"  # stands nowhere else in a JPEG but in an embedded preview
 _END = b"\xff\xd9"  # of a JPEG; decoders fill in grey what a file without it lacks
 BYTE_RANGE = (0.0, 255.0)
+LFS_POINTER = b"version https://git-lfs"  # what lies in place of a file that `git lfs pull` has not fetched
 
 Held = Mapping[str, Mapping[str, bytes]]  # {column: {cell: the picture that the table itself holds}}
 

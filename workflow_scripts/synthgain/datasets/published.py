@@ -50,6 +50,9 @@ def prepare(options: Mapping[str, Any], image: Geometry, seed: int, root: Path |
     masks = [entry for entry in [*declared["mask"], *added] if entry["column"] in rows]
     asked = {name: options[name] for name in ("where", "keep") if options.get(name)}
     reading = checked(JobRows, {**declared, "mask": masks, **asked}, options["layout"]["module"])
+    lacking = [name for name in reading.keep if name not in rows]
+    if lacking:
+        raise SynthGainError(f"{folder}: its rows have no {lacking[0]!r}, which the study reads; {layout.GET}")
     prepared = read_rows(rows, reading, image, Pictures(folder), options["folder"], threads)
     facts = {
         "source": source_identity(folder, archive and archive["checksum"]),

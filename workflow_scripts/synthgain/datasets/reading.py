@@ -8,7 +8,15 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from synthgain.datasets.compressed import check_wavelet, webp_size
-from synthgain.datasets.pixels import BYTE_RANGE, MAX_PIXELS, Pixels, UnreadableImage, check_scans, check_size
+from synthgain.datasets.pixels import (
+    BYTE_RANGE,
+    LFS_POINTER,
+    MAX_PIXELS,
+    Pixels,
+    UnreadableImage,
+    check_scans,
+    check_size,
+)
 
 # Suffix: what such a file may hold. A JPEG with further pictures behind the first (cameras, phones) is MPO to Pillow.
 FORMATS = {
@@ -109,6 +117,8 @@ def open_image(source: Path | bytes, what: str = "") -> tuple[Image.Image, Opene
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"{what}header promises more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # decoders raise anything on damaged bytes; one bad file must not end the run
+        if (content or _bytes(source))[:128].startswith(LFS_POINTER):
+            raise UnreadableImage(f"{what}is a Git LFS pointer: fetch the file (git lfs pull)") from error
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise UnreadableImage(f"{what}not a whole {kind} file ({reason.replace(str(source), name)})") from error
 

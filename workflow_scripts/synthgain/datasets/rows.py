@@ -1,5 +1,6 @@
 """From a text table of image and mask paths to images, masks, ids and columns in the study's geometry."""
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ from synthgain.datasets.masks import (
 )
 from synthgain.datasets.pixels import UnreadableImage
 from synthgain.datasets.reading import read_pixels
-from synthgain.datasets.several_rows import merge_rows
+from synthgain.datasets.several_rows import Merged, merge_rows
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.values import Lookup, declared_text, id_key, id_text, listed, looks_missing, shortened
 from synthgain.runtime.command import Progress
@@ -40,6 +41,19 @@ class _Pixels:
     masks: np.ndarray
     has_mask: np.ndarray
     findings: dict[str, Findings] = field(default_factory=dict)
+
+
+@dataclass
+class TableRows:
+    """What a table says: its rows' paths, ids, columns, structures, and kept (K,), the rows whose files are read."""
+
+    shown: pd.Series
+    ids: dict[str, pd.Series]
+    columns: Columns
+    kept_columns: dict[str, pd.Series]
+    structures: Structures
+    merged: Merged
+    kept: np.ndarray
 
 
 def read_rows(
@@ -58,22 +72,9 @@ def read_rows(
     order.
     Raises SynthGainError for a missing column, an undeclared bit depth, masks that are all empty, or no row left.
     """
-    rows = _filtered(table, options, file)
-    columns = read_columns(rows, options, file, decimal)
-    for name, reason in options.required.items():
-        for row in np.flatnonzero(named_column(rows, name, file, "required").eq("")):
-            columns.quarantined.setdefault(int(row), reason)
-    shown = named_column(rows, options.image, file, "image").copy()
-    ids = _ids(rows, columns, options, file)
-    kept_columns = {name: named_column(rows, name, file, "keep").copy() for name in options.keep if name not in ids}
-    structures = declared_structures(options.mask, rows, file)
-    fixed = {options.image: shown, **{name: ids[name] for name in ("patient_id", "site")}, **kept_columns}
-    if options.patient_id is None:
-        del fixed["patient_id"]  # it is the image id itself
-    merged = merge_rows(ids["image_id"], fixed, columns, structures, options.several_rows)
-    quarantine_shared(structures, shown, columns.quarantined, merged.folded, pictures.held)
-    left_out = columns.quarantined.keys() | merged.folded
-    kept = np.array([row for row in range(len(rows)) if row not in left_out], dtype=np.int64)
+    found = read_table(table, options, file, decimal, pictures.held)
+    ids, columns, shown, merged = found.ids, found.columns, found.shown, found.merged
+    structures, kept_columns, kept = found.structures, found.kept_columns, found.kept
     pixels, good = _read_pixels(kept, shown, image, structures, pictures, threads, columns.quarantined)
     if good.any():
         check_not_all_empty(structures, pixels.findings, file)
@@ -102,10 +103,40 @@ def read_rows(
             "impossible_values": columns.impossible,
             "conflicts": {name: len(images) for name, images in merged.conflicts.items()},
             "notes": [*columns.notes, *coding_notes(structures, pixels.findings)],
-            "rows": len(rows),
+            "rows": len(shown),
             "mask_findings": {name: one.as_json() for name, one in pixels.findings.items()},
         },
     )
+
+
+def read_table(
+    table: pd.DataFrame, options: JobRows, file: str, decimal: str = ".", held: Collection[str] = ()
+) -> TableRows:
+    """Read all that a text table says before any of its files is opened; arguments and errors: see `read_rows`.
+
+    held: columns whose pictures the table itself holds.
+    """
+    rows = _filtered(table, options, file)
+    columns = read_columns(rows, options, file, decimal)
+    for name, reason in options.required.items():
+        for row in np.flatnonzero(named_column(rows, name, file, "required").eq("")):
+            columns.quarantined.setdefault(int(row), reason)
+    shown = named_column(rows, options.image, file, "image").copy()
+    ids = _ids(rows, columns, options, file)
+    kept_columns = {name: named_column(rows, name, file, "keep").copy() for name in options.keep if name not in ids}
+    for name, cells in kept_columns.items():
+        blank = int(cells.eq("").sum())
+        if blank:
+            columns.notes.append(f"{name}: {blank} of {len(cells)} cells are empty")
+    structures = declared_structures(options.mask, rows, file)
+    fixed = {options.image: shown, **{name: ids[name] for name in ("patient_id", "site")}, **kept_columns}
+    if options.patient_id is None:
+        del fixed["patient_id"]  # it is the image id itself
+    merged = merge_rows(ids["image_id"], fixed, columns, structures, options.several_rows)
+    quarantine_shared(structures, shown, columns.quarantined, merged.folded, held)
+    left_out = columns.quarantined.keys() | merged.folded
+    kept = np.array([row for row in range(len(rows)) if row not in left_out], dtype=np.int64)
+    return TableRows(shown, ids, columns, kept_columns, structures, merged, kept)
 
 
 def _filtered(rows: pd.DataFrame, options: JobRows, file: str) -> pd.DataFrame:

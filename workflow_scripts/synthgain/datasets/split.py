@@ -8,12 +8,10 @@ import pandas as pd
 
 from synthgain.data.image_set import Columns, ImageSet
 from synthgain.datasets.mask_area import strata_of
-from synthgain.datasets.values import Lookup, id_key
+from synthgain.datasets.values import PART_WORDS, Lookup, id_key, part_of
 from synthgain.runtime.errors import SynthGainError
 
 PARTS = ("train", "validation", "test")
-ALIASES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-           "validation": "validation", "test": "test", "testing": "test"}  # fmt: skip
 _NUMBER_BINS = 4  # continuous columns are stratified by quartile
 
 
@@ -102,13 +100,16 @@ def split_from_column(
     name = column.name
     if name not in table.columns:
         raise SynthGainError(f"split: no column {name!r}; list it under the data set's `keep`")
-    mapping = Lookup(column.map or ALIASES)
+    mapping = Lookup(column.map)
     values = table[name].astype(str)
-    unknown = values[[value not in mapping for value in values]]
+    known = {
+        value: mapping[value] if value in mapping else None if column.map else part_of(value) for value in set(values)
+    }
+    unknown = values[[known[value] is None for value in values]]
     if len(unknown):
-        image = table["image_id"].loc[unknown.index[0]]
-        raise SynthGainError(f"split: {name} of {image} is {unknown.iloc[0]!r}, not one of {', '.join(mapping)}")
-    parts: np.ndarray = np.array([mapping[value] for value in values], dtype=object)
+        image, listed = table["image_id"].loc[unknown.index[0]], ", ".join(column.map or PART_WORDS)
+        raise SynthGainError(f"split: {name} of {image} is {unknown.iloc[0]!r}, not one of {listed}")
+    parts: np.ndarray = np.array([known[value] for value in values], dtype=object)
     wrong = sorted(set(parts) - set(PARTS))
     if wrong:
         raise SynthGainError(f"split: {name} maps to {wrong[0]!r}; parts are {', '.join(PARTS)}")

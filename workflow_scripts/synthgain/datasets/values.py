@@ -76,6 +76,16 @@ def spelling(text: str) -> str:
     return str(int(number)) if number == number.to_integral_value() else format(number.normalize(), "f")
 
 
+# As torchvision's users, Hugging Face's `imagefolder` and published tables call them.
+_PARTS = {
+    "train": "train", "training": "train", "trn": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "validate": "validation",
+    "dev": "validation", "development": "validation",
+    "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test", "holdout": "test",
+}  # fmt: skip
+PART_WORDS = tuple(_PARTS)
+_OF_A_PART = re.compile(r"(?:dataset|data|set|images?|imgs?|split|part|files)$")  # training_set, test images
+
 TRUTHS = {"true": "1", "false": "0", "1": "true", "0": "false"}
 
 
@@ -129,6 +139,13 @@ def number(text: str, decimal: str = ".") -> float | None:
         return None
     value = float(text)
     return value if math.isfinite(value) else None
+
+
+def part_of(word: str) -> str | None:
+    """Return the part of a split (train, validation, test) that a word of any case stands for, None for other words."""
+    text = re.sub(r"[\s_-]", "", unicodedata.normalize("NFKC", word).casefold())
+    plain = _OF_A_PART.sub("", text)
+    return next((_PARTS[form] for form in (text, plain) if form in _PARTS), None)
 
 
 def looks_missing(text: str) -> bool:

@@ -119,6 +119,7 @@ class PoolFacts(Facts):
     images: int | None = None
     kept: int | None = None
     of_images: int | None = None
+    counts: dict[str, dict[str, float]] = {}
     styled: dict[str, StyledFacts] = {}
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from synthgain.datasets.folder import IMAGE_ID, patients_of
-from synthgain.datasets.folder_layout import CLASS, MASK, PART_WORDS
+from synthgain.datasets.folder_layout import CLASS, MASK
 from synthgain.datasets.reading import DICOM_SUFFIXES, FORMATS
+from synthgain.datasets.values import part_of
 
 PATIENT = ("patient", "subject", "participant", "person", "individual", "mrn", "pid", "case")
 TARGET = (
@@ -142,8 +143,8 @@ def _patient(found: Guesses, rows: pd.DataFrame, columns: Sequence[str], image: 
 def _split(found: Guesses, rows: pd.DataFrame, columns: Sequence[str]) -> None:
     for column in [one for one in columns if _word(one) in PART]:
         values = _levels(rows[column])
-        if values and all(value.lower() in PART_WORDS for value in values) and (rows[column] != "").all():
-            found.split, found.split_values = column, {value: PART_WORDS[value.lower()] for value in values}
+        if values and all(map(part_of, values)) and (rows[column] != "").all():
+            found.split, found.split_values = column, {value: part for value in values if (part := part_of(value))}
             return
 
 

@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, Share, nearest
 
+RECIPE = ("real", "real_fraction", "label_fraction", "synthetic")  # of an arm: whose films and labels it has
+
 
 class Ladder(Entry):
     """Arms over shares of the real training patients and ratios."""
@@ -38,7 +40,8 @@ def expanded(config: Mapping[str, object], ladder: Ladder) -> dict[str, object]:
     """Return the config with the ladder's generators, pools and arms; what it has of such a name stays as it is.
 
     For a share of 25 %: generator and pool `<name>_25`, arms `real_25` and `with_25`. Raises ValueError, with the
-    place in front, where the pool is not drawn by a generator of the whole training part.
+    place in front, where the pool is not drawn by a generator of the whole training part, or where the study has
+    something else by one of these names (such as `with_25` of a label fraction): it would be drawn as a size.
     """
     made = {key: _entries(config.get(key)) for key in ("generators", "pools", "arms")}
     pool = made["pools"].get(ladder.pool)
@@ -59,13 +62,33 @@ def expanded(config: Mapping[str, object], ladder: Ladder) -> dict[str, object]:
         if share < 1:
             drawn, trained = f"{ladder.pool}_{end}", f"{name}_{end}"
             own = {**copy.deepcopy(dict(generator)), "train_on": {**seen, "real_fraction": share}}
-            made["generators"].setdefault(trained, own)
-            made["pools"].setdefault(drawn, {**copy.deepcopy(dict(pool)), "from": trained})
+            _add(made, "generators", trained, own, ("train_on",))
+            _add(made, "pools", drawn, {**copy.deepcopy(dict(pool)), "from": trained}, ("from", "rows_of"))
         real: dict[str, object] = {"real": pool.get("rows_of"), **({"real_fraction": share} if share < 1 else {})}
         if share < 1 or not any(_plain(arm, real) for arm in made["arms"].values()):
-            made["arms"].setdefault(f"real_{end}", dict(real))
-        made["arms"].setdefault(f"with_{end}", {**real, "synthetic": drawn, "ratios": ratios})
+            _add(made, "arms", f"real_{end}", dict(real), RECIPE)
+        _add(made, "arms", f"with_{end}", {**real, "synthetic": drawn, "ratios": ratios}, RECIPE)
     return {**config, **made}
+
+
+def _add(
+    made: dict[str, dict[str, object]], kind: str, name: str, own: dict[str, object], keys: tuple[str, ...]
+) -> None:
+    """Add an entry; one that is there must have the same `keys`."""
+    there = made[kind].setdefault(name, own)
+    differs = [key for key in keys if isinstance(there, Mapping) and _given(there, key) != _given(own, key)]
+    if differs:
+        raise ValueError(f"ladder: {kind}.{name} is there and its {differs[0]} is not the ladder's; rename it")
+
+
+def _given(entry: Mapping[str, object], key: str) -> object:
+    """Return what an entry has of a key: shares of 1 are those that are left out."""
+    if key not in entry:
+        return None
+    value = entry[key]
+    if isinstance(value, Mapping):
+        return {name: found for name, found in value.items() if found != 1}
+    return None if value == 1 else value
 
 
 def _entries(value: object) -> dict[str, object]:

@@ -50,6 +50,11 @@ def judging(study: Study, pool: str, spaces: Sequence[str]) -> list[str]:
     return [space for space in spaces if styling is None or space != styling.space]
 
 
+def prompt_of(study: Study, pool: Pool) -> str | None:
+    """Return the prompt that a pool is drawn for: its own, or its generator's; None without a text."""
+    return pool.prompt or (None if pool.from_ is None else study.generators[pool.from_].prompt_name)
+
+
 def root_pool(study: Study, pool: str) -> Pool:
     """Return the pool at the end of the `of` chain."""
     return study.pools[base_pool(study, pool)]

@@ -15,7 +15,7 @@ import pandas as pd
 from synthgain.data.run_lengths import EMPTY
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts.chest_labels import columns_or_error
-from synthgain.datasets.layouts.companions import companion, optional_companion
+from synthgain.datasets.layouts.companions import companion, optional_companion, same_release
 from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "CANDID-PTX data use agreement (University of Otago); not to be shared"
@@ -63,6 +63,7 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
         further = optional_companion(folder, files)
         if further is not None:
             columns_or_error(further, ("anon_SOPUID", "mask_rle"), files[0], "CANDID-PTX")
+            same_release(further["anon_SOPUID"], table["SOPInstanceUID"], folder / files[0], "films")
             regions[name] = further.groupby("anon_SOPUID")["mask_rle"].agg(_joined)
     for name, runs in regions.items():
         made[f"{name}_runs"] = made["image_id"].map(runs).fillna(EMPTY)  # a film that a table does not name has none

@@ -1,11 +1,13 @@
 """What the chest film sets share: names of findings, what uncertain and blank labels become, race, DICOM dates."""
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from synthgain.datasets.layout_options import LayoutOptions
+from synthgain.datasets.layouts.companions import same_release
 from synthgain.runtime.errors import SynthGainError
 
 # The 14 of CheXpert's labeler (Irvin et al., arXiv:1901.07031, table 1), in the order of its files.
@@ -51,6 +53,33 @@ def findings_of(labels: pd.DataFrame, options: LayoutOptions) -> pd.DataFrame:
         for name in found.columns.difference([DEVICES, NO_FINDING]):
             found.loc[clear & blank[name], name] = "0"
     return found
+
+
+def findings_at(labels: pd.DataFrame, keys: pd.Series, options: LayoutOptions, file: object, what: str) -> pd.DataFrame:
+    """Return `findings_of` the rows of `labels` that `keys` (studies, films: `what`) name, in their order.
+
+    A key that the table does not name has unknown labels, whatever blanks become. SynthGainError where it names none.
+    """
+    same_release(list(labels.index), keys, file, what)
+    found = findings_of(labels.reindex(keys).reset_index(drop=True), options)
+    unnamed = ~keys.isin(labels.index).to_numpy()
+    return found.mask(pd.Series(unnamed, index=found.index), "")
+
+
+def renamed_or_error(
+    table: pd.DataFrame, known: Sequence[str], keys: Sequence[str], file: object, release: str
+) -> None:
+    """Raise SynthGainError where a label column is missing and another that is not known stands there: it was renamed.
+
+    known: label columns, of which a release may lack some; keys: other columns that it may have.
+    """
+    lacking = [name for name in known if name not in table.columns]
+    other = [str(name) for name in table.columns if name not in (*known, *keys)]
+    if lacking and other:
+        wanted = difflib.get_close_matches(other[0], lacking, n=1, cutoff=0.0)[0]
+        raise SynthGainError(
+            f"{file}: no column {wanted!r}, but {other[0]!r}, which {release} has not; name it so or take it out"
+        )
 
 
 def targets_of(names: Sequence[str], options: LayoutOptions) -> dict[str, dict[str, object]]:

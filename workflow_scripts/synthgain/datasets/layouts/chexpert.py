@@ -20,11 +20,12 @@ from synthgain.datasets.layouts.chest_labels import (
     columns_or_error,
     findings_of,
     race_of,
+    renamed_or_error,
     sex_of,
     snake,
     targets_of,
 )
-from synthgain.datasets.layouts.companions import companion, optional_companion
+from synthgain.datasets.layouts.companions import companion, optional_companion, same_release
 from synthgain.datasets.layouts.files import images_in
 from synthgain.runtime.errors import SynthGainError
 
@@ -37,6 +38,7 @@ GET = (
 )
 PATIENT = r"(patient\d+)"
 _NEEDED = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT)
+_BESIDE = ("Path", "Study", "Sex", "Age", "Frontal/Lateral", "AP/PA")  # columns of test tables that are no labels
 _PARTS = {"train": ("train.csv",), "valid": ("valid.csv",)}
 _DEMOGRAPHICS = ("CHEXPERT DEMO.csv", "CHEXPERT DEMO.xlsx")
 
@@ -69,6 +71,7 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
         columns_or_error(
             demographics, ("PATIENT", "PRIMARY_RACE"), folder / _DEMOGRAPHICS[0], "CheXpert's demographics"
         )
+        same_release(demographics["PATIENT"], table["patient"], folder / _DEMOGRAPHICS[0], "patients")
         race = race_of(demographics.drop_duplicates("PATIENT").set_index("PATIENT")["PRIMARY_RACE"])
         table["race"] = table["patient"].map(race).fillna("")
     return table.drop(columns=[name for name in CHEXPERT if name in table])
@@ -92,11 +95,13 @@ def _test(folder: Path) -> pd.DataFrame | None:
     by_path = optional_companion(folder, ("test_labels.csv",))
     if by_path is not None:
         columns_or_error(by_path, ("Path",), folder / "test_labels.csv", "CheXlocalize")
+        renamed_or_error(by_path, CHEXPERT, _BESIDE, folder / "test_labels.csv", "CheXlocalize")
         return _test_rows(by_path["Path"].str.strip(), by_path, folder / "test_labels.csv")
     by_study = optional_companion(folder, ("groundtruth.csv",))
     if by_study is None:
         return None
     columns_or_error(by_study, ("Study",), folder / "groundtruth.csv", "the CheXpert test set")
+    renamed_or_error(by_study, CHEXPERT, _BESIDE, folder / "groundtruth.csv", "the CheXpert test set")
     films = [(place, film) for place, study in enumerate(by_study["Study"]) for film in _films(folder, study)]
     chosen = by_study.iloc[[place for place, _ in films]].reset_index(drop=True)
     return _test_rows(pd.Series([film for _, film in films], dtype=object), chosen, folder / "groundtruth.csv")

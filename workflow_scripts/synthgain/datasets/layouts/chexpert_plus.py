@@ -13,7 +13,7 @@ import pandas as pd
 
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts import chexpert
-from synthgain.datasets.layouts.chest_labels import CHEXPERT, columns_or_error, findings_of, race_of, sex_of, snake
+from synthgain.datasets.layouts.chest_labels import CHEXPERT, columns_or_error, findings_at, race_of, sex_of, snake
 from synthgain.datasets.layouts.companions import companion
 from synthgain.runtime.errors import SynthGainError
 
@@ -54,8 +54,8 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
         made["race"] = race_of(table["race"])
     if "section_impression" in table:
         made["impression"] = table["section_impression"].map(lambda text: " ".join(text.split()))
-    labels = _labels(folder).reindex(paths).reset_index(drop=True)
-    return made.join(findings_of(labels, options)[list(options.findings)])
+    found = findings_at(_labels(folder), paths, options, folder / "chexbert_labels", "films")
+    return made.join(found[list(options.findings)])
 
 
 def _labels(folder: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Tables that come with published sets, read with every cell as text; what is missing is said in one line."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +42,18 @@ def optional_companion(folder: Path, names: tuple[str, ...]) -> pd.DataFrame | N
         raise SynthGainError(f"{path}: not a readable table ({reason})") from error
     table.columns = [str(name).strip() for name in table.columns]
     return table
+
+
+def same_release(keys: Iterable[str], wanted: Iterable[str], file: object, what: str) -> None:
+    """Raise SynthGainError where a companion names none of the films, studies or patients (`what`) of the set.
+
+    Joined all the same it would make every label or covariate unknown, or every film negative.
+    """
+    named = set(keys)
+    if named and not named & set(wanted):
+        raise SynthGainError(
+            f"{file}: it names none of the set's {what} (its first is {next(iter(keys))!r}); is it of the same release?"
+        )
 
 
 def lines_of(path: Path) -> list[str]:

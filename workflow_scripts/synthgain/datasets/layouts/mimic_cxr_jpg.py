@@ -20,20 +20,22 @@ from synthgain.datasets.layouts.chest_labels import (
     COVARIATES,
     RACES,
     columns_or_error,
-    findings_of,
+    findings_at,
     race_of,
+    renamed_or_error,
     sex_of,
     snake,
     targets_of,
 )
-from synthgain.datasets.layouts.companions import companion, optional_companion
+from synthgain.datasets.layouts.companions import companion, optional_companion, same_release
 
 LICENCE = "PhysioNet credentialed health data licence; not to be shared"
 CITATION = "Johnson AEW et al. MIMIC-CXR-JPG. arXiv:1901.07042; PhysioNet, doi:10.13026/8360-t248"
 GET = (
     "get https://physionet.org/content/mimic-cxr-jpg (credentialed access) and put it there, so that "
     "it holds files/ and the "
-    "mimic-cxr-2.0.0-*.csv.gz tables (age, sex, race: patients.csv.gz and admissions.csv.gz of MIMIC-IV)"
+    "mimic-cxr-2.0.0-*.csv.gz tables (age, sex, race: patients.csv.gz and admissions.csv.gz of "
+    "MIMIC-IV; impression: mimic-cxr-reports/ of MIMIC-CXR)"
 )
 RELEASE = "MIMIC-CXR-JPG 2.0"
 METADATA = ("mimic-cxr-2.0.0-metadata.csv.gz", "mimic-cxr-2.0.0-metadata.csv")
@@ -69,7 +71,9 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     )
     split = companion(folder, SPLIT, GET)
     columns_or_error(split, ("dicom_id", "split"), SPLIT[0], RELEASE)
-    patient, study = "p" + metadata["subject_id"], "s" + metadata["study_id"]
+    same_release(split["dicom_id"], metadata["dicom_id"], SPLIT[0], "films")
+    patient = ("p" + metadata["subject_id"]).where(metadata["subject_id"] != "", "")
+    study = "s" + metadata["study_id"]
     places = "files/" + patient.str[:3] + "/" + patient + "/" + study
     made = pd.DataFrame(
         {
@@ -80,8 +84,11 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
             "view": metadata["ViewPosition"].str.strip(),
         }
     )
-    labels = _labels(folder, options).reindex(metadata["study_id"]).reset_index(drop=True)
-    made = made.join(findings_of(labels, options)[list(options.findings)])
+    source = f"mimic-cxr-2.0.0-{options.labels.source}.csv.gz"
+    found = findings_at(
+        _labels(folder, options, metadata["study_id"]), metadata["study_id"], options, source, "studies"
+    )
+    made = made.join(found[list(options.findings)])
     made = made.join(_people(folder, metadata))
     reports = next((folder / name for name in _REPORTS if any((folder / name).glob("p1*/p*/s*.txt"))), None)
     if reports is not None:
@@ -90,17 +97,19 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     return made
 
 
-def _labels(folder: Path, options: LayoutOptions) -> pd.DataFrame:
+def _labels(folder: Path, options: LayoutOptions, studies: pd.Series) -> pd.DataFrame:
     """Return the findings by study_id, the radiologists' in place of the labeler's where there are any."""
     source = options.labels.source
     names = (f"mimic-cxr-2.0.0-{source}.csv.gz", f"mimic-cxr-2.0.0-{source}.csv")
     table = companion(folder, names, GET)
     columns_or_error(table, ("study_id", *CHEXPERT), names[0], RELEASE)
+    same_release(table["study_id"], studies, names[0], "studies")
     labels = table.drop_duplicates("study_id").set_index("study_id")[list(CHEXPERT)]
     test = optional_companion(folder, TEST)
     if test is not None:
         test = test.rename(columns=_RENAMED)
-        columns_or_error(test, ("study_id", "Lung Opacity"), TEST[0], "MIMIC-CXR-JPG 2.1")
+        columns_or_error(test, ("study_id",), TEST[0], "MIMIC-CXR-JPG 2.1")
+        renamed_or_error(test, CHEXPERT, ("study_id", "subject_id"), TEST[0], "MIMIC-CXR-JPG 2.1")
         read = test.drop_duplicates("study_id").set_index("study_id").reindex(columns=list(CHEXPERT)).fillna("")
         labels = pd.concat([labels[~labels.index.isin(read.index)], read])
     return labels.rename(columns=snake)
@@ -112,6 +121,7 @@ def _people(folder: Path, metadata: pd.DataFrame) -> pd.DataFrame:
     patients = optional_companion(folder, ("patients.csv.gz", "patients.csv"))
     if patients is not None:
         columns_or_error(patients, ("subject_id", "gender", "anchor_age", "anchor_year"), "patients.csv.gz", "MIMIC-IV")
+        same_release(patients["subject_id"], metadata["subject_id"], "patients.csv.gz", "patients")
         people = patients.drop_duplicates("subject_id").set_index("subject_id").reindex(metadata["subject_id"])
         found["sex"] = sex_of(people["gender"]).to_numpy()
         anchors = people[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce").to_numpy()
@@ -121,6 +131,7 @@ def _people(folder: Path, metadata: pd.DataFrame) -> pd.DataFrame:
     admissions = optional_companion(folder, ("admissions.csv.gz", "admissions.csv"))
     if admissions is not None:
         columns_or_error(admissions, ("subject_id", "race"), "admissions.csv.gz", "MIMIC-IV 2")
+        same_release(admissions["subject_id"], metadata["subject_id"], "admissions.csv.gz", "patients")
         admissions = admissions.assign(race=race_of(admissions["race"]))
         told = admissions[admissions["race"] != ""]
         commonest = told.groupby("subject_id")["race"].agg(lambda cells: cells.mode().iloc[0])

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from synthgain.datasets.known_layouts import NIH_FINDINGS
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts.boxes import Box, runs_of
 from synthgain.datasets.layouts.chest_labels import COVARIATES, sex_of, snake
-from synthgain.datasets.layouts.companions import companion, lines_of, optional_companion
+from synthgain.datasets.layouts.companions import companion, lines_of, optional_companion, same_release
+from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "NIH Clinical Center: no restrictions; attribution and a link are asked for"
@@ -58,7 +60,14 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
         )
     names = table.iloc[:, 0].str.strip()
     films, parts = _films(folder), _parts(folder)
-    labels = table.iloc[:, 1].str.split("|").apply(lambda found: {snake(one) for one in found})
+    same_release(parts, names, "the official lists", "films")
+    labels = table.iloc[:, 1].str.split("|").apply(lambda found: {snake(one) for one in found if one.strip()})
+    strange = sorted(set().union(*labels) - set(NIH_FINDINGS))
+    if strange:
+        raise SynthGainError(
+            f"{folder}: {strange[0]!r} in column {table.columns[1]!r} is none of NIH's findings; "
+            f"{nearest(strange[0], NIH_FINDINGS)}; another release needs `adapter: table`"
+        )
     made = pd.DataFrame(
         {
             "image_id": names.str.replace(r"\.png$", "", regex=True),
@@ -71,7 +80,7 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
         }
     )
     for finding in options.findings:
-        made[finding] = ["1" if finding in found else "0" for found in labels]
+        made[finding] = [str(int(finding in found)) if found else "" for found in labels]
     boxes = optional_companion(folder, BOXES)
     return made if boxes is None else made.join(_boxes(boxes, names, folder))
 
@@ -81,6 +90,7 @@ def _boxes(table: pd.DataFrame, names: pd.Series, folder: Path) -> pd.DataFrame:
         raise SynthGainError(
             f"{folder / BOXES[0]}: {len(table.columns)} columns, a box needs six (film, finding, x, y, w, h)"
         )
+    same_release(table.iloc[:, 0].str.strip(), names, folder / BOXES[0], "films")
     found: dict[str, dict[str, list[Box]]] = {}
     for film, finding, *sides in table.iloc[:, :6].itertuples(index=False):
         name = f"{_BOXED.get(finding.strip(), snake(finding))}_box"

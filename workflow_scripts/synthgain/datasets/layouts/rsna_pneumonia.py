@@ -14,7 +14,7 @@ import pandas as pd
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts.boxes import Box, runs_of
 from synthgain.datasets.layouts.chest_labels import columns_or_error
-from synthgain.datasets.layouts.companions import companion, optional_companion
+from synthgain.datasets.layouts.companions import companion, optional_companion, same_release
 from synthgain.datasets.layouts.nih_cxr14 import SIDE
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json
@@ -30,6 +30,7 @@ LABELS, CLASSES = ("stage_2_train_labels.csv",), ("stage_2_detailed_class_info.c
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
 FILMS = "stage_2_train_images"
 _CLASSES = {"Normal": "normal", "No Lung Opacity / Not Normal": "not_normal", "Lung Opacity": "lung_opacity"}
+_TARGETS = {"0": "0", "0.0": "0", "1": "1", "1.0": "1"}  # another word is left, so that its film is quarantined
 _SIDES = ("x", "y", "width", "height")
 
 
@@ -54,10 +55,10 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     if not (folder / FILMS).is_dir():
         raise SynthGainError(f"{folder}: no folder {FILMS!r} in it; {GET}")
     boxes: dict[str, list[Box]] = {}
-    positive: set[str] = set()
+    said: dict[str, str] = {}
     for name, *sides, target in table[["patientId", *_SIDES, "Target"]].itertuples(index=False):
-        if target.strip() in ("1", "1.0"):
-            positive.add(name)
+        label = _TARGETS[target.strip()] if target.strip() in _TARGETS else target.strip()
+        said[name] = "1" if "1" in (label, said.setdefault(name, label)) else label
         boxes.setdefault(name, [])
         if all(side.strip() for side in sides):
             boxes[name].append(Box.of(sides, folder / LABELS[0]))
@@ -66,12 +67,13 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
             "image_id": list(boxes),
             "image": [f"{FILMS}/{name}.dcm" for name in boxes],
             "boxes": [runs_of(found, SIDE, SIDE) or "-1" for found in boxes.values()],
-            "pneumonia": ["1" if name in positive else "0" for name in boxes],
+            "pneumonia": [said[name] for name in boxes],
         }
     )
     classes = optional_companion(folder, CLASSES)
     if classes is not None:
         columns_or_error(classes, ("patientId", "class"), folder / CLASSES[0], "RSNA Pneumonia, stage 2")
+        same_release(classes["patientId"], boxes, folder / CLASSES[0], "films")
         named = classes.drop_duplicates("patientId").set_index("patientId")["class"].str.strip()
         made["class"] = made["image_id"].map(named).map(_CLASSES).fillna("")
     if options.mapping:
@@ -81,7 +83,9 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
                 "have theirs in training); get it from RSNA's page of the challenge, or say mapping: false for a split "
                 "by image, which the report then names"
             )
-        made["patient"] = made["image_id"].map(_patients(folder / MAPPING)).fillna("")
+        mapped = _patients(folder / MAPPING)
+        same_release(mapped, boxes, folder / MAPPING, "films")
+        made["patient"] = made["image_id"].map(mapped).fillna("")
     return made
 
 

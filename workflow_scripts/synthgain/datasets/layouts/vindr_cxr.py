@@ -59,8 +59,12 @@ def _labels(folder: Path, part: str, options: LayoutOptions) -> pd.DataFrame:
         raise SynthGainError(
             f"{folder / name}: no column for {lacking[0]!r}; it has {', '.join(sorted(map(str, labels)))}"
         )
-    votes = labels[list(options.findings)].apply(pd.to_numeric, errors="coerce").groupby(table["image_id"], sort=False)
-    shares = votes.mean()
+    votes = labels[list(options.findings)].apply(pd.to_numeric, errors="coerce")
+    wrong = [finding for finding in votes if not votes[finding].isin((0, 1)).all()]
+    if wrong:
+        cell = labels.loc[~votes[wrong[0]].isin((0, 1)), wrong[0]].iloc[0]
+        raise SynthGainError(f"{folder / name}: {wrong[0]!r} holds {cell!r}; a reader's vote is 0 or 1")
+    shares = votes.groupby(table["image_id"], sort=False).mean()
     made = (shares > _SHARES[options.labels.votes]).astype(int).astype(str).where(shares.notna(), "")
     if options.labels.votes == "soft":
         made = made.join(shares.astype(str).where(shares.notna(), "").rename(columns=votes_of))

@@ -56,14 +56,24 @@ def _generation(study: Study) -> str:
     texts = []
     for name, generator in study.generators.items():
         training = generator.training
-        conditions = listed(generator.condition_on) if generator.condition_on else "nothing"
         texts.append(
             f"Generator {name} ({_family(generator)}) was trained on the training patients of "
-            f"{listed(generator.train_on.datasets)}{_of_clusters(study, generator)}, conditioned on {conditions}, for "
-            f"{training.steps} steps of {training.batch_size} images "
+            f"{listed(generator.train_on.datasets)}{_of_clusters(study, generator)}, {_conditions(study, generator)}, "
+            f"for {training.steps} steps of {training.batch_size} images "
             f"({prose_of(generator.family).training(generator)})."
         )
     return " ".join(texts + [text for name, pool in study.pools.items() if (text := _pool(study, name, pool))])
+
+
+def _conditions(study: Study, generator: Generator) -> str:
+    """What a generator is told of an image, and the latents that it works in."""
+    told = [*generator.condition_on]
+    if generator.prompt_name is not None:
+        prompt = study.prompts[generator.prompt_name]
+        text = f"“{prompt.template}”" if prompt.template is not None else f"of column {prompt.column}"
+        told.append(f"a text ({generator.prompt_name}: {text})")
+    where = generator.autoencoder_name
+    return f"conditioned on {listed(told) or 'nothing'}" + ("" if where is None else f", in the latents of {where}")
 
 
 def _of_clusters(study: Study, generator: Generator) -> str:

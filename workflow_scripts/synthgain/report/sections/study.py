@@ -12,6 +12,7 @@ from synthgain.report.sections.cost import cost_section
 from synthgain.report.sections.families import families_section
 from synthgain.report.sections.fidelity import fidelity_section
 from synthgain.report.sections.memorisation import memorisation_section
+from synthgain.report.sections.prompts import prompts_blocks
 from synthgain.report.sections.readers import readers_section
 from synthgain.report.sections.segmentation import yield_blocks
 from synthgain.report.sections.steering import steering_blocks
@@ -213,6 +214,7 @@ def _generators(evidence: Evidence) -> Section:
     if rows:
         section.blocks.append(make_table("Generator training", pd.DataFrame(rows), columns, "generators.csv"))
         section.blocks += pretraining_blocks(evidence.study)
+        section.blocks += prompts_blocks(evidence.study, evidence.pools)
         section.blocks += steering_blocks(evidence.study, evidence.generators)
     else:
         section.blocks.append(Text("No generator was trained: the pools are imported or of known truth.", "note"))

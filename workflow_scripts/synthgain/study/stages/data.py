@@ -76,12 +76,25 @@ def audit_datasets(plan: Planner) -> Draft:
                     "name": name,
                     "split": name in split,
                     "role": "training" if name in split else "test",
+                    **_asked_of(plan.study, name),
                 }
                 for name in used
             ]
         },
         whole_datasets(plan.study, used),
     )
+
+
+def _asked_of(study: Study, dataset: str) -> dict[str, object]:
+    """Return what training rows must have, so that the audit sees it before anything trains: classes, levels."""
+    learned = {
+        target
+        for model in study.models.values()
+        if any(arm.real == dataset for arm in study.arms.values())
+        for target in model.targets
+    }
+    balanced = {name: pool.balance for name, pool in study.pools.items() if pool.balance and pool.rows_of == dataset}
+    return ({"learned": sorted(learned)} if learned else {}) | ({"balanced": balanced} if balanced else {})
 
 
 def used_datasets(plan: Planner) -> list[str]:

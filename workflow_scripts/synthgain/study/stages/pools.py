@@ -10,7 +10,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest
 from synthgain.speed.documents import Term
 from synthgain.study.planner import Planner
-from synthgain.study.roles import clusters_of, root_pool
+from synthgain.study.roles import clusters_of, prompt_of, root_pool
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, Draft, Stage, Wildcard, Wildcards
 from synthgain.study.stages.data import Inputs, pixels, table_checksum, training_rows
@@ -61,8 +61,7 @@ def draw_pool_shard(plan: Planner, pool: str, index: Wildcard, replica: Wildcard
 
 def _prompt(plan: Planner, pool: Pool) -> dict[str, object]:
     """Return how rows become texts: the pool's own prompt, or that of its generator; nothing without a text."""
-    own = None if pool.from_ is None else plan.study.generators[pool.from_].prompt_name
-    name = pool.prompt or own
+    name = prompt_of(plan.study, pool)
     return {} if name is None else {"prompt": plan.study.prompts[name].dump()}
 
 
