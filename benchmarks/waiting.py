@@ -18,7 +18,7 @@ from measure import Options, Row
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "workflow_scripts"
 THREADS, ROUNDS, SMALL_ROUNDS = 2, 5, 1
-STEPS = 60
+STEPS, SMALL_STEPS = 60, 10
 BUSY = "while True: pass"
 
 
@@ -27,12 +27,13 @@ def measure(options: Options) -> Row:
     from synthgain.study.session import WAITING
 
     found: dict[str, list[float]] = {}
+    steps = SMALL_STEPS if options.small else STEPS
     for _ in range(SMALL_ROUNDS if options.small else ROUNDS):
         for busy in (0, max(1, (os.cpu_count() or 1) - 1)):
             with busy_programs(busy):
                 for name, environment in (("sleeping", WAITING), ("spinning", dict.fromkeys(WAITING))):
                     found.setdefault(f"{name}, {'contended' if busy else 'alone'}", []).append(
-                        step_seconds(environment)
+                        step_seconds(environment, steps)
                     )
     middle = {name: 1000 * statistics.median(seconds) for name, seconds in found.items()}
     pairs = zip(found["spinning, contended"], found["sleeping, contended"], strict=True)
@@ -42,7 +43,7 @@ def measure(options: Options) -> Row:
         f"{middle['sleeping, contended']:.1f} (alone {middle['sleeping, alone']:.1f})",
         f"{middle['spinning, contended']:.1f} (alone {middle['spinning, alone']:.1f})",
         ">= 1 contended", (statistics.median(ratios), min(ratios), max(ratios)),
-        statistics.median(ratios) >= 1.0, "", {"ms": middle, "steps": STEPS},
+        statistics.median(ratios) >= 1.0, "", {"ms": middle, "steps": steps},
     )  # fmt: skip
 
 
@@ -58,14 +59,14 @@ def busy_programs(count: int) -> Iterator[None]:
             program.wait()
 
 
-def step_seconds(environment: Mapping[str, str | None]) -> float:
+def step_seconds(environment: Mapping[str, str | None], steps: int) -> float:
     """Return the seconds of a step of the default study's classifier, by the clock, in a process of its own.
 
     environment: what is set besides; None: not set.
     """
     told = {**os.environ, **environment, "OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(SCRIPTS)}
     done = subprocess.run(
-        [sys.executable, __file__, str(STEPS)],
+        [sys.executable, __file__, str(steps)],
         env={name: value for name, value in told.items() if value is not None},
         check=True,
         stdout=subprocess.PIPE,

@@ -59,6 +59,8 @@ def serve(path: str) -> None:
     import gc
     import importlib
 
+    # As `synthgain/__init__.py` does in a job before diffusers looks: else it is there for diffusers, and then not.
+    sys.modules["transformers"] = None  # type: ignore[assignment]
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()

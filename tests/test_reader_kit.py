@@ -22,8 +22,9 @@ from synthgain.readers.kit import FACTS, KEY, SECRET, Shown, read_kit, write_kit
 from synthgain.readers.options import Panel
 from synthgain.readers.questions import questions_of
 from synthgain.readers.ratings import missing_answers, ratings, read_answers
-from synthgain.readers.sealing import chain_start, chained, closing_code, reader_token
+from synthgain.readers.sealing import chain_start, chained, closing_code, commitment, reader_token
 from synthgain.runtime.errors import SynthGainError
+from synthgain.runtime.files import read_table, write_table
 
 SIZE = 24
 PANEL = Panel.model_validate(
@@ -185,8 +186,6 @@ def test_the_secret_is_for_its_owner_alone(kit: Path) -> None:
 
 
 def test_another_key_is_noticed(kit: Path, tmp_path: Path) -> None:
-    from synthgain.runtime.files import read_table, write_table
-
     for name in (KEY, SECRET, FACTS):
         (tmp_path / name).write_bytes((kit / name).read_bytes())
     table = read_table(tmp_path / KEY)
@@ -351,6 +350,106 @@ def _unknown(content: dict) -> dict:
 def test_tampered_answers_are_refused_by_name(change, said: str, kit: Path, tmp_path: Path) -> None:
     with pytest.raises(SynthGainError, match=said):
         taken(kit, tmp_path, a=change(answered(kit, "reader_1")))
+
+
+def _typed_anew(content: dict, change: Callable[[list[dict]], None], kit: Path) -> dict:
+    """Answers changed by somebody who has the reader's page, and chains them anew."""
+    facts, secret, _ = read_kit(kit)
+    rows, reader = content["answers"], content["reader"]
+    change(rows)
+    last = chain_start(facts["kit"], reader, reader_token(secret["secret"], facts["kit"], reader))
+    for row in rows:
+        last = row["digest"] = chained(last, [value for name, value in row.items() if name != "digest"])
+    return {**content, "code": closing_code(last)}
+
+
+def _off_the_scale(rows: list[dict]) -> None:
+    rows[4]["value"] = 9
+
+
+def _twice(rows: list[dict]) -> None:
+    rows.insert(5, dict(rows[4]))
+
+
+def _other_order(rows: list[dict]) -> None:
+    rows[0]["position"] = 3
+
+
+def _of_the_other_phase(rows: list[dict]) -> None:
+    rows[0]["question"] = "realism"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_off_the_scale, r"a\.json: phase 1, image 2, \S+: 9 is outside 1 to 5|9 is outside 0 to 5"),
+        (_twice, r"a\.json: phase 1, image 2, \S+: answered twice"),
+        (_other_order, r"a\.json: phase 1, image 4, quality: was not asked in reader_1's page"),
+        (_of_the_other_phase, r"a\.json: phase 1, image 1, realism: was not asked"),
+    ],
+    ids=["off the scale", "twice", "another order", "other phase"],
+)
+def test_answers_that_were_never_possible_are_refused_though_chained_anew(
+    change, said: str, kit: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SynthGainError, match=said):
+        taken(kit, tmp_path, a=_typed_anew(answered(kit, "reader_1"), change, kit))
+
+
+def _with(**changes: object) -> Callable[[dict], dict]:
+    return lambda content: {**content, **changes}
+
+
+def _first(**changes: object) -> Callable[[dict], dict]:
+    return lambda content: {**content, "answers": [{**content["answers"][0], **changes}, *content["answers"][1:]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_with(format=2), "written by a page of format 2, and this SynthGain reads 1"),
+        (_with(version=2), "not answers of a reader's page, or changed since .version: "),
+        (_with(reader="Reader_1"), "'Reader_1' is no reader of kit"),
+        (_with(reader="reader_1\n"), "reader: String should match"),
+        (_with(kit="x\ny"), "kit: String should match"),
+        (_with(code="none"), "code: String should match"),
+        (_with(**{"no\nline": 1}), r"no\\nline: Extra inputs"),
+        (_first(value=3.0), r"answers\.0\.value"),
+        (_first(value=True), r"answers\.0\.value"),
+        (_first(value="3"), r"answers\.0\.value"),
+        (_first(value=None), r"answers\.0\.value"),
+        (_first(milliseconds=-5), r"answers\.0\.milliseconds"),
+        (_first(item="../../etc"), r"answers\.0\.item"),
+        (_first(note="mine"), r"answers\.0\.note"),
+    ],
+    ids=range(14),
+)
+def test_a_file_that_no_page_wrote_is_refused_in_one_line(change, said: str, kit: Path, tmp_path: Path) -> None:
+    with pytest.raises(SynthGainError, match=said) as caught:
+        taken(kit, tmp_path, a=change(answered(kit, "reader_1")))
+    assert "\n" not in str(caught.value)
+    assert "a.json: " in str(caught.value)
+
+
+def test_a_file_cut_short_and_one_with_a_mark_in_front(kit: Path, tmp_path: Path) -> None:
+    text = json.dumps(answered(kit, "reader_1"))
+    (tmp_path / "a.json").write_text(text[: len(text) // 2], encoding="utf-8")
+    with pytest.raises(SynthGainError, match=r"a\.json: not valid JSON .*; ask the reader to export again"):
+        read_answers(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text(text, encoding="utf-8-sig")
+    assert ratings(PANEL, *read_kit(kit), {"a.json": read_answers(tmp_path / "a.json")}).shape[0] == 150
+
+
+def test_a_key_changed_together_with_its_seal_is_noticed(kit: Path, tmp_path: Path) -> None:
+    for name in (KEY, SECRET, FACTS):
+        (tmp_path / name).write_bytes((kit / name).read_bytes())
+    write_table(tmp_path / KEY, read_table(tmp_path / KEY).assign(origin="real"))
+    nonce = json.loads((tmp_path / SECRET).read_text())["nonce"]
+    facts = json.loads((tmp_path / FACTS).read_text())
+    facts["key_sha256"] = commitment((tmp_path / KEY).read_bytes(), nonce)
+    (tmp_path / FACTS).write_text(json.dumps(facts))
+    with pytest.raises(SynthGainError, match="not the key"):
+        read_kit(tmp_path)
 
 
 def test_the_same_reader_twice_is_refused_by_name(kit: Path, tmp_path: Path) -> None:

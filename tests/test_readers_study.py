@@ -178,6 +178,33 @@ def test_answers_to_two_kits_are_refused_by_name(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("panel-reader_1.csv", r"readers\.panel\.ratings: 'panel-reader_1\.csv' is not read, only the \.json files"),
+        ("reader_key.parquet", "'reader_key.parquet' is not read"),
+        ("panel-reader_1.json.txt", "'panel-reader_1.json.txt' is not read"),
+        ("sent.zip", "'sent.zip' is not read"),
+        ("two\nlines.csv", r"'two\\nlines\.csv' is not read"),
+    ],
+)
+def test_what_is_not_read_of_a_folder_of_answers_is_named_while_planning(name: str, said: str, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    (run.root / "sent").mkdir()
+    (run.root / "sent" / name).write_text("kit,reader", encoding="utf-8")
+    with pytest.raises(SynthGainError, match=said) as caught:
+        run.planner().job("write_report")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_csv_file_beside_its_json_file_and_hidden_files_are_left_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    (run.root / "sent").mkdir()
+    for name in ("panel-reader_1.JSON", "panel-reader_1.csv", ".DS_Store", "Thumbs.db"):
+        (run.root / "sent" / name).write_text("{}", encoding="utf-8")
+    assert list(run.planner().job("read_ratings", panel="panel").slice["ratings"]) == ["panel-reader_1.JSON"]
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"items": {"real": {"hospital_c": 9}, "pools": {"drawn": 9}}}, "readers.panel.items.real.* did you mean"),

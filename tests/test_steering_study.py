@@ -43,7 +43,8 @@ PANEL = {
     "questions": ["quality"],
     "ratings": "sent",
 }
-STEERED = {
+OTHER_NETWORK = {"models__cnn__network": "resnet18"}  # than that of the proxies
+STEERED = OTHER_NETWORK | {
     "generators__longer": MORE,
     "generators__tuned": MORE | {"reward": REWARD},
     "generators__permuted": MORE | {"reward": REWARD | {"shuffled": True}},
@@ -84,9 +85,19 @@ def test_a_steered_generator_keeps_the_end_of_every_round_and_costs_its_own_samp
         ({"generators__tuned__reward__column": "quality"}, r"column: not for scores: proxy"),
         ({"generators__tuned__reward__objective": "maximize"}, r"objective"),
         ({"generators__tuned__reward__round": 3}, r"unknown key 'round'; did you mean 'rounds'"),
+        (
+            {"models__cnn__network": "small_cnn"},
+            r"generators.tuned.reward: its proxies.*are of one network \(small_cnn\)",
+        ),
+        ({"generators__tuned__reward__scores": "segmenter"}, r"target: not for scores: segmenter"),
+        (
+            {"generators__tuned__reward": {"scores": "segmenter", "samples": 64}},
+            r"reward.scores: segmenter scores pairs; give output: image\+mask",
+        ),
+        ({"generators__tuned__reward__labels": "true_opacity"}, r"reward.labels: data set 'hospital_a' has no column"),
         ({"generators__tuned__reward__rounds": 9}, r"reward.rounds: 9 rounds of 4 steps"),
     ],
-    ids=range(12),
+    ids=range(16),
 )
 def test_steering_that_shows_nothing_or_cannot_be_is_refused_while_planning(changes, said):
     with pytest.raises(SynthGainError, match=said):
@@ -187,12 +198,12 @@ def test_the_phantom_study_of_steering_is_planned():
     plan = Planner(study, "phantom_steering", 0, Code(), Path("results"), None, STAGES)
     plan.job("write_report")
     trained = {job.slice["generator"] for job in plan.jobs() if job.rule == "train_generator"}
-    assert trained == {"ddpm", "longer", "tuned", "permuted"}
+    assert trained == {"ddpm", "longer", "tuned", "permuted", "maximised", "maximised_permuted"}
 
 
 def test_the_report_shows_the_rounds_the_alarms_and_one_network_that_steers_and_judges():
-    study = parse_study(tiny(**STEERED))
-    row = {"step": 0, "score": 0.6, "real_score": 0.8, "spread": 1.1, "real_spread": 1.0, "copies": 0.01}
+    study = parse_study(tiny(**STEERED | {"models__small": tiny()["models"]["cnn"]}))
+    row = {"step": 0, "score": 0.6, "real_score": 0.8, "spread": 1.1, "real_spread": 1.0, "recall": 0.8, "copies": 0.01}
     told = {"rounds": [row, row | {"step": 4, "score": None}], "stopped_at": 2, "alarms": ["score above real: 0.9"]}
     facts = {
         "tuned / 0": GeneratorFacts(identity="a", steering=told),
@@ -203,7 +214,8 @@ def test_the_report_shows_the_rounds_the_alarms_and_one_network_that_steers_and_
     words = " ".join(text.text for text in texts)
     assert "tuned / 0: score above real" in words
     assert "steered to step 2" in words
-    assert "of one network (small_cnn)" in words
+    assert "the model small that judges" in words
+    assert "the model cnn" not in words
     assert steering_blocks(study, {"ddpm / 0": GeneratorFacts(identity="b")}) == []
 
 

@@ -14,13 +14,16 @@ from synthgain.datasets.audit import (
     audit_between,
     audit_one,
     check_findings,
+    check_learned,
     excluded_images,
     with_copies,
 )
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import contact_sheet
 from synthgain.datasets.mask_area import strata_of
+from synthgain.pools.raking import raked_weights, target_shares
 from synthgain.runtime.command import Job, logger, run_script
+from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import atomic_path, write_json, write_text
 from synthgain.seeds import random_generator
 
@@ -29,7 +32,10 @@ FAIL_ON = ["patients", "exact_duplicates", "impossible_labels"]
 
 
 def audit_datasets(job: Job) -> None:
-    """Slice: datasets [{name, split, role}], fail_on, max_crossing_share, seed."""
+    """Slice: datasets [{name, split, role, learned, balanced}], fail_on, max_crossing_share, seed.
+
+    learned: targets of which the training part needs two classes; balanced: {pool: target shares} of its rows.
+    """
     settings, folder = job.slice, job.outputs[0].parent
     roles = {entry["name"]: entry.get("role", "test") for entry in settings["datasets"]}
     sets = [with_copies(_read_set(job, entry)) for entry in settings["datasets"]]
@@ -51,11 +57,24 @@ def audit_datasets(job: Job) -> None:
     fail_on = settings.get("fail_on")
     limit = float(settings.get("max_crossing_share", 1))
     check_findings(audit, FAIL_ON if fail_on is None else fail_on, limit, str(kept))
+    for one, entry in zip(sets, settings["datasets"], strict=True):
+        check_learned(facts[one.name], one.name, entry.get("learned", []))
+        _check_balanced(one, entry.get("balanced", {}))
     write_text(folder / "audit.html", page)
     kept.unlink()
     write_json(folder / "audit.json", audit)
     left_out = sum(map(len, audit["excluded"].values()))
     logger.info("[audit] %d data sets, %d test images to leave out; see %s", len(sets), left_out, folder / "audit.html")
+
+
+def _check_balanced(one: AuditedSet, pools: dict[str, Any]) -> None:
+    """Raise SynthGainError for target shares that the training rows cannot meet: a pool would find so when drawn."""
+    rows = one.table[one.parts == "train"].reset_index(drop=True)
+    for pool, balance in pools.items():
+        try:
+            raked_weights(rows, one.data.columns, target_shares(rows, one.data.columns, balance))
+        except SynthGainError as error:
+            raise SynthGainError(f"audit: {one.name}: pools.{pool}.{error}") from None
 
 
 def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:

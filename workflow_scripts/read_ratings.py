@@ -7,6 +7,7 @@ from synthgain.readers.analysis import agreement_table, by_source, planning, sco
 from synthgain.readers.kit import FACTS, read_kit
 from synthgain.readers.options import Panel
 from synthgain.readers.ratings import Answers, missing_answers, ratings, read_answers
+from synthgain.readers.simulated import held_against, simulated_answers
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import atomic_path, read_json, sha256_file, write_manifest, write_table
@@ -17,10 +18,13 @@ def read_ratings(job: Job) -> None:
     """Slice: panel, config, ratings {file: SHA-256}, alpha, seed. Inputs: the kit's receipt."""
     part, folder = job.slice, job.outputs[0].parent
     panel = Panel.from_slice(part["config"])
-    files = {name: read_answers(path) for name, path in _files(panel, part["ratings"]).items()}
-    place = _kit_of(job.run, part["panel"], files)
     current = job.inputs.kits[part["panel"]].manifest()
-    facts, secret, key = read_kit(place)
+    if panel.simulated is None:
+        files = {name: read_answers(path) for name, path in _files(panel, part["ratings"]).items()}
+        facts, secret, key = read_kit(_kit_of(job.run, part["panel"], files))
+    else:
+        facts, secret, key = read_kit(job.run / current["folder"])
+        files = simulated_answers(part["panel"], panel, facts, secret, key, part["seed"])
     table = ratings(panel, facts, secret, key, files)
     rng = random_generator(study=part["seed"], step="read_ratings", panel=part["panel"])
     tables = {
@@ -30,6 +34,8 @@ def read_ratings(job: Job) -> None:
         "sources": by_source(panel, table, key, rng),
         "planning": planning(),
     }
+    if panel.simulated is not None:
+        tables["simulated"] = held_against(panel, key, tables["agreement"], tables["telling"])
     write_table(folder / "ratings.parquet", table.merge(key.drop(columns="for"), on="item", how="left"), job.identity)
     write_table(folder / "scores.parquet", score_table(table, key), job.identity)
     for name, made in tables.items():
@@ -43,7 +49,15 @@ def read_ratings(job: Job) -> None:
     listed = ["ratings.parquet", "scores.parquet", *(f"{name}.csv" for name in tables)]
     told = {name: value for name, value in facts.items() if name != "pages"}
     told |= {"source": "readers", "panel": part["panel"], "readers": int(table["reader"].nunique())}
-    write_manifest(job.outputs[0], job.identity, listed, **told, current=same, answers=len(table))
+    write_manifest(
+        job.outputs[0],
+        job.identity,
+        listed,
+        **told,
+        current=same,
+        answers=len(table),
+        simulated=panel.simulated is not None,
+    )
 
 
 def _files(panel: Panel, expected: dict[str, str]) -> dict[str, Path]:

@@ -57,6 +57,7 @@ STEERING = {
 # Who scores a generator's own samples: `scorer(run)`.
 STEERING_SCORES = {
     "proxy": "synthgain.steering.proxy_scores",
+    "segmenter": "synthgain.steering.segmenter_scores",
     "readers": "synthgain.steering.reader_scores",
 }
 # How the report describes a family: no part of any training.

@@ -1,5 +1,6 @@
 """What stands in the data sets of a study: counts, duplicates within and between, what crosses a split."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,9 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
     """Return the facts of one data set as JSON values."""
     table, columns = audited.table, audited.data.columns
     facts = SourceFacts.model_validate(audited.data.manifest)
-    near = near_pairs(audited.data.images, table["patient_id"], table["sha256"])
+    near = near_pairs(
+        audited.data.images, table["patient_id"], table["sha256"], audited.copies if len(audited.copies) else None
+    )
     counted = [name for name, spec in columns.items() if spec["kind"] != "continuous"]
     numbers = {n: number_summary(table[n]) for n, spec in columns.items() if spec["kind"] == "continuous"}
     ids, parts = table["image_id"].to_numpy(), audited.parts
@@ -211,4 +214,21 @@ def check_findings(audit: dict[str, Any], fail_on: list[str], max_crossing_share
             raise SynthGainError(
                 f"audit: {name}: {100 * share:.1f} % of the test images have a near duplicate in another part "
                 f"(max_crossing_share is {max_crossing_share:g}); see {page}"
+            )
+
+
+def check_learned(facts: Mapping[str, Any], name: str, targets: Sequence[str]) -> None:
+    """Raise SynthGainError for a target that a model learns and of which the training part has one class or none.
+
+    facts: `audit_one` of the set. A target that its table lacks is refused elsewhere.
+    """
+    parts = facts["parts"]
+    classes = parts["train"]["classes"] if "train" in parts else {}
+    for target in (one for one in targets if one in classes):
+        found = [level for level in classes[target] if level != "unknown"]
+        if len(found) < 2:
+            what = f"{target} = {found[0]} alone" if found else f"no known {target}"
+            raise SynthGainError(
+                f"audit: {name}: the training part has {what}, and a model that learns {target} needs two classes; "
+                "check `where`, the map and the split"
             )

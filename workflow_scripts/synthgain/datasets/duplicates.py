@@ -98,12 +98,18 @@ def limits_of(similarities: np.ndarray) -> np.ndarray:
     return np.asarray(np.tanh(found))
 
 
-def near_pairs(images: np.ndarray, patients: pd.Series, hashes: pd.Series) -> NearPairs:
-    """Find near duplicates among images of different patients that are not equal pixel by pixel."""
+def near_pairs(
+    images: np.ndarray, patients: pd.Series, hashes: pd.Series, copies: np.ndarray | None = None
+) -> NearPairs:
+    """Find near duplicates among images of different patients that are not equal pixel by pixel.
+
+    copies: `small_copies` of the images, where they are there already.
+    """
     groups = exact_groups(patients, hashes)
     if len(images) < MIN_IMAGES:
         return NearPairs(None, [])
-    values, rows = nearest_many(small_copies(images), groups, min(TAILS[-1][1], len(images) - 1))
+    copies = small_copies(images) if copies is None else copies
+    values, rows = nearest_many(copies, groups, min(TAILS[-1][1], len(images) - 1))
     limits = limits_of(values)
     found: dict[tuple[int, int], NearPair] = {}
     for row, place in zip(*np.nonzero(values > limits[:, None]), strict=True):

@@ -8,6 +8,8 @@ from synthgain.entry import Entry, OmittedWhen, Options, Share, nearest
 
 Finding = Literal["opacity", "nodule", "effusion", "cardiomegaly"]
 Column = Literal["opacity", "nodule", "effusion", "cardiomegaly", "sex", "age", "build", "effusion_side"]
+Truth = Literal["true_opacity", "true_nodule", "true_effusion", "true_cardiomegaly"]  # of findings with wrong labels
+TRUTH = "true_"
 
 
 class Style(Entry):
@@ -81,6 +83,7 @@ class PhantomOptions(Entry):
     style: a name in STYLES, or a mapping {base: name, field: value …}; by default the
     style named like the site, else "a". missing: share of values hidden from the table, per column,
     completely at random. first_patient: number of the first patient, to draw new ones of the same law.
+    mislabelled: share of patients whose label of a finding is wrong; what they have then stands in true_<finding>.
     effusion_side: add this column; the films are those without it.
     """
 
@@ -92,7 +95,8 @@ class PhantomOptions(Entry):
     prevalence: dict[Finding, Share] = Field(default_factory=dict)
     sex_ratio: Share = 0.5  # share of women
     age_range: tuple[Annotated[int, Field(ge=18)], Annotated[int, Field(le=100)]] = (20, 90)
-    missing: dict[Column, Share] = Field(default_factory=dict)
+    missing: dict[Column | Truth, Share] = Field(default_factory=dict)
+    mislabelled: Annotated[dict[Finding, Share], OmittedWhen({})] = Field(default_factory=dict)
     first_patient: int = Field(0, ge=0)
     effusion_side: Annotated[bool, OmittedWhen(False)] = False
 
@@ -107,6 +111,9 @@ class PhantomOptions(Entry):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: is [{low}, {high}]; give [smallest, largest]")
+        for column in self.missing:
+            if column.startswith(TRUTH) and column.removeprefix(TRUTH) not in self.mislabelled:
+                raise ValueError(f"missing: there is no {column}, since mislabelled does not name its finding")
         if "effusion_side" in self.missing and not self.effusion_side:
             raise ValueError("missing: there is no column effusion_side; add it by effusion_side: true")
         return self

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import ColumnSpec
-from synthgain.datasets.options import PhantomOptions
+from synthgain.datasets.options import TRUTH, Finding, PhantomOptions
 from synthgain.datasets.phantom_anatomy import LEFT, RIGHT, Anatomy, chest_integrals, draw_anatomy
 from synthgain.datasets.phantom_film import Style, block_mean, develop
 from synthgain.datasets.phantom_findings import Findings, draw_findings, finding_integrals
@@ -75,7 +75,8 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
             films.append(film)
             masks.append(mask)
         name = f"phantom-{settings.site}-{number}"
-        shown = _hide(_values(patient, subject.findings, settings.effusion_side), hidden_shares, keys)
+        values = _values(patient, subject.findings, settings.effusion_side)
+        shown = _hide(values | _wrong(patient, settings.mislabelled, keys), hidden_shares, keys)
         rows += [
             {"image_id": f"{name}-{k}", "patient_id": name, "site": settings.site, "origin": "real", **shown}
             for k in range(count)
@@ -97,7 +98,8 @@ def prepare(options: dict[str, Any], image: dict[str, Any], seed: int, root: Pat
 
 def columns_of(settings: PhantomOptions) -> dict[str, ColumnSpec]:
     """Return the columns of a data set with these options."""
-    return COLUMNS | (SIDE_COLUMN if settings.effusion_side else {})
+    truths = {TRUTH + name: COLUMNS[name] for name in settings.mislabelled}
+    return COLUMNS | (SIDE_COLUMN if settings.effusion_side else {}) | truths
 
 
 def draw(
@@ -206,6 +208,16 @@ def _values(patient: Patient, findings: Findings, with_side: bool) -> dict[str, 
     return {**values, SIDE: side} if with_side else values
 
 
+def _wrong(patient: Patient, shares: Mapping[Finding, float], keys: SeedKeys) -> dict[str, object]:
+    """Return the labels of findings that may be labelled wrongly, at random, and the truth of each."""
+    found: dict[str, object] = {}
+    for name, share in shares.items():
+        truth = patient.findings[name]
+        flipped = random_generator(**keys, part="mislabelled", column=name).random() < share
+        found |= {name: truth != flipped, TRUTH + name: truth}
+    return found
+
+
 def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKeys) -> dict[str, object]:
     """Hide values completely at random, each column by a stream of its own."""
     hidden = {
@@ -218,7 +230,8 @@ def _hide(values: dict[str, object], missing: Mapping[str, float], keys: SeedKey
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
-    numbers = dict.fromkeys((*FINDINGS, "age"), "float32")
+    truths = [name for name in table if str(name).startswith(TRUTH)]
+    numbers = dict.fromkeys((*FINDINGS, "age", *truths), "float32")
     words = [name for name in (*COVARIATES, SIDE) if name != "age" and name in table]
     table = table.astype({**numbers, **dict.fromkeys(words, "str")})
     return table.assign(**{f"has_mask_{name}": True for name in MASK_NAMES})

@@ -27,6 +27,11 @@ COLUMNS = (
     "space", "reference", "group", "metric", "n", "value", "low", "high", "floor", "floor_sd", "excess", "p", "note",
 )  # fmt: skip
 METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "vendi")
+SHARE = (0.0, 1.0)
+SCALES = {
+    "precision": SHARE, "recall": SHARE, "coverage": SHARE, "ms_ssim": SHARE, "ms_ssim_cross": SHARE,
+    "density": (0.0, np.inf), "fd": (0.0, np.inf), "vendi": (1.0, np.inf), "kid": (-np.inf, np.inf),
+}  # fmt: skip
 EVERYONE = "all"  # the group of every image
 HELD_OUT, TRAIN, GAP = "held_out", "train", "train - held_out"
 
@@ -145,6 +150,13 @@ def floor_values(
     return np.stack([compare(pairs, *disjoint_halves(patients, n, rng)) for _ in range(splits)])
 
 
+def interval(metric: str, value: float, se: float) -> dict[str, float]:
+    """Return {low, high}: the 95 % interval, which ends where the metric's scale does."""
+    least, most = SCALES[metric]
+    low, high = np.clip([value - Z_95 * se, value + Z_95 * se], least, most)
+    return {"low": float(low), "high": float(high)}
+
+
 def empty_row(note: str, **keys: object) -> Row:
     """A row without numbers that says why."""
     blank = dict.fromkeys(COLUMNS, np.nan)
@@ -177,8 +189,7 @@ def _against(
                 "metric": metric,
                 "n": n,
                 "value": value[position],
-                "low": value[position] - Z_95 * se[position],
-                "high": value[position] + Z_95 * se[position],
+                **interval(metric, value[position], se[position]),
                 "floor": floor,
                 "floor_sd": floor_sd,
                 "excess": value[position] - floor,

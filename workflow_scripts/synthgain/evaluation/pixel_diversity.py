@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from synthgain.evaluation.diversity import draw_cross_pairs, draw_pairs, ms_ssim, scales_for
-from synthgain.evaluation.fidelity import empty_row
+from synthgain.evaluation.fidelity import empty_row, interval
 from synthgain.evaluation.inputs import Images, parents, strata
-from synthgain.evaluation.resampling import JACKKNIFE_GROUPS, Z_95, patient_groups
+from synthgain.evaluation.resampling import JACKKNIFE_GROUPS, patient_groups
 from synthgain.runtime.errors import SynthGainError
 
 PAIRS = 1000  # method: at least; 100 is the historic minimum
@@ -53,7 +53,7 @@ def measure_pixels(
         rows.append(
             {
                 "space": "pixels", "reference": "held_out", "group": "all", "metric": metric, "n": len(values),
-                "value": mean, "low": mean - Z_95 * se, "high": mean + Z_95 * se, "floor": floor,
+                "value": mean, **interval(metric, mean, se), "floor": floor,
                 "floor_sd": float(np.std(floors, ddof=1)), "excess": mean - floor, "p": np.nan, "note": note,
             }
         )  # fmt: skip

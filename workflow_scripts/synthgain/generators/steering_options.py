@@ -4,16 +4,26 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from synthgain.entry import Entry, Name
+from synthgain.entry import Entry, Name, OmittedWhen
+
+# Source of scores: the network that gives them, where steered images must not be judged by it alone.
+PROXY_NETWORKS = {"proxy": "small_cnn", "segmenter": "unet"}
+SEGMENTER_CHANNELS = [8, 16, 32]
+SEGMENTER_STEP = 2 ** (len(SEGMENTER_CHANNELS) - 1)  # px, of which an image's side must be a multiple
 
 
 class Reward(Entry):
     """What steers a generator: scores of its own samples weigh them in its further training."""
 
-    scores: Literal["proxy", "readers"] = Field(
-        "proxy", description="Who scores: two classifiers, each of one half of the training patients; or a panel."
+    scores: Literal["proxy", "segmenter", "readers"] = Field(
+        "proxy",
+        description="Who scores: two classifiers, or of image and mask pairs two segmenters, each of one half of the "
+        "training patients; or a panel.",
     )
     target: Name | None = Field(None, description="proxy: the column whose value a sample should show.")
+    labels: Annotated[Name | None, OmittedWhen(None)] = Field(
+        None, description="proxy: the column that says what real images show, where target is doubtful; null: target."
+    )
     name: Name | None = Field(None, description="readers: the panel.")
     column: str | None = Field(None, description="readers: the question that steers, such as quality.")
     objective: Literal["match", "maximise"] = Field(
@@ -24,17 +34,21 @@ class Reward(Entry):
     anchor: float = Field(0.25, ge=0, le=10, description="Weight of the loss on real images, that on samples being 1.")
     stop: bool = Field(True, description="End where the samples' mean score has reached that of real images.")
     shuffled: bool = Field(False, description="Permute the scores among the samples: a negative control.")
-    proxy_steps: int = Field(300, ge=10, description="proxy: training steps of each classifier.")
+    proxy_steps: int = Field(300, ge=10, description="proxy, segmenter: training steps of each network.")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Reward":
-        own, other = ({"target"}, {"name", "column"}) if self.scores == "proxy" else ({"name", "column"}, {"target"})
+        needed = {"proxy": {"target"}, "segmenter": set[str](), "readers": {"name", "column"}}
+        own = needed[self.scores]
+        other = set[str]().union(*needed.values()) - own
         for key in sorted(own):
             if getattr(self, key) is None:
                 raise ValueError(f"{key}: missing; scores: {self.scores} needs it")
         for key in sorted(other):
             if getattr(self, key) is not None:
                 raise ValueError(f"{key}: not for scores: {self.scores}; leave it out")
+        if self.labels is not None and self.scores != "proxy":
+            raise ValueError(f"labels: not for scores: {self.scores}; leave it out")
         return self
 
 
@@ -46,6 +60,7 @@ class SteeredRound(BaseModel):
     real_score: float | None = None
     spread: float | None = None
     real_spread: float | None = None
+    recall: float | None = None
     copies: float | None = None
 
 

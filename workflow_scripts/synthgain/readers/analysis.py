@@ -9,7 +9,7 @@ from synthgain.readers.items import SYNTHETIC
 from synthgain.readers.options import Panel
 from synthgain.readers.questions import questions_of
 from synthgain.statistics.agreement import MEASURES, intra_reader_kappa, with_interval
-from synthgain.statistics.reading import BOUND, planning_table, telling
+from synthgain.statistics.reading import BOUND, leaning, planning_table, telling
 
 REALISM = "realism"
 
@@ -41,30 +41,45 @@ def agreement_table(panel: Panel, table: pd.DataFrame, rng: np.random.Generator)
 
 
 def telling_table(panel: Panel, table: pd.DataFrame, key: pd.DataFrame) -> pd.DataFrame:
-    """Return how well real is told from synthetic; `reader` is "all" in the pooled row.
+    """Return how well real is told from synthetic, and how readers lean; `reader` is "all" in the pooled row.
 
-    The pooled row is over images that every reader answered (readers and patients both random).
+    The pooled row is over images that every reader answered (readers and patients both random; the bias with a
+    t-interval over readers). A reader's own row has the interval of DeLong by patients.
     """
-    columns = ["reader", "images", "auroc", "low", "high", "equivalence_p", "bound"]
+    columns = ["reader", "images", "auroc", "low", "high", "equivalence_p", "bound", "hits", "false_alarms", "bias"]
+    columns += ["bias_low", "bias_high"]
+    scale = next((question for question in questions_of(panel) if question.name == REALISM), None)
+    if scale is None:
+        return pd.DataFrame(columns=columns)
+    middle = (scale.low + scale.high) / 2
     given = table[(table["question"] == REALISM) & ~table["repeat"]]
     answers = given.pivot(index="reader", columns="item", values="value")
     facts = key.set_index("item")
+    parts = [(str(reader), own.dropna().to_frame().T) for reader, own in answers.iterrows()]
+    if len(answers) > 1:
+        parts.append(("all", answers.dropna(axis=1)))
     rows = []
-    for reader, own in answers.iterrows():
-        seen = own.dropna()
-        synthetic = facts.loc[seen.index, "origin"].eq(SYNTHETIC).to_numpy()
-        if 0 < synthetic.sum() < len(synthetic):
-            found = telling(synthetic, seen.to_numpy(float)[None], facts.loc[seen.index, "patient_id"].to_numpy())
-            rows.append((str(reader), len(seen), found.pooled.difference, np.nan, np.nan, np.nan, BOUND))
-    common = answers.dropna(axis=1)
-    if len(answers) > 1 and common.shape[1]:
-        synthetic = facts.loc[common.columns, "origin"].eq(SYNTHETIC).to_numpy()
-        if 0 < synthetic.sum() < len(synthetic):
-            patients = facts.loc[common.columns, "patient_id"].to_numpy()
-            found = telling(synthetic, common.to_numpy(float), patients)
-            rows.append(
-                ("all", common.shape[1], found.pooled.difference, found.low, found.high, found.equivalence_p, BOUND)
+    for reader, seen in parts:
+        synthetic = facts.loc[seen.columns, "origin"].eq(SYNTHETIC).to_numpy()
+        if not 0 < synthetic.sum() < len(synthetic):
+            continue
+        values = seen.to_numpy(float)
+        found = telling(synthetic, values, facts.loc[seen.columns, "patient_id"].to_numpy())
+        lean = leaning(synthetic, values, middle)
+        shares = float(lean.hits.mean()), float(lean.false_alarms.mean())
+        rows.append(
+            (
+                reader,
+                seen.shape[1],
+                found.auroc,
+                found.low,
+                found.high,
+                found.equivalence_p,
+                BOUND,
+                *shares,
+                *lean.mean_bias(),
             )
+        )
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -144,7 +144,9 @@ def read_kit(folder: Path) -> tuple[KitFacts, Secret, pd.DataFrame]:
     facts = read_facts(folder)
     secret: Secret = read_json(folder / SECRET)
     key = read_table(folder / KEY)
-    if commitment((folder / KEY).read_bytes(), secret["nonce"]) != facts["key_sha256"]:
+    sealed = commitment((folder / KEY).read_bytes(), secret["nonce"])
+    # The kit's name, which pages and answers carry, is made of the seal: a change of both key and seal is found too.
+    if sealed != facts["key_sha256"] or sealed[:16] != facts["kit"]:
         raise SynthGainError(f"{folder / KEY}: not the key that {FACTS} was sealed with; its answers cannot be read")
     return facts, secret, key
 

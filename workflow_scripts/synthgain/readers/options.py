@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from synthgain.entry import Entry, Name, Share
+from synthgain.entry import Entry, Name, OmittedWhen, Share
 
 QuestionName = Literal["quality", "finding", "mask_fit", "prompt_fit", "realism"]
 Code = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){3}$")]
@@ -41,6 +41,26 @@ class Scale(Entry):
     high: int = Field(5, ge=2, le=9, description="Last step; one digit, so that a key answers.")
 
 
+class Impression(Entry):
+    """How a simulated reader answers a question."""
+
+    sensitivity: float = Field(
+        0.0, ge=0, le=6, description="d′: distance of what is asked about from the rest, in SDs of an impression."
+    )
+    bias: float = Field(0.0, ge=-4, le=4, description="Shift of all answers upwards, in SDs of an impression.")
+    agreement: float = Field(0.3, ge=0, lt=1, description="Correlation of two readers' impressions of an image.")
+    repeatability: float = Field(0.7, ge=0, le=1, description="Correlation of a reader's two impressions of an image.")
+
+    @model_validator(mode="after")
+    def _with_themselves_first(self) -> "Impression":
+        if self.repeatability < self.agreement:
+            raise ValueError(
+                f"repeatability: {self.repeatability:g} is below agreement ({self.agreement:g}); readers agree with "
+                "themselves at least as well as with each other"
+            )
+        return self
+
+
 class Panel(Entry):
     """A reader study: one page per reader, which works offline, and what is read of the answers."""
 
@@ -63,6 +83,11 @@ class Panel(Entry):
     repeats: float = Field(0.1, ge=0, le=0.5, description="Share of the images that a reader is shown twice.")
     undo: bool = Field(False, description="Readers may go back to an image that they have answered.")
     ratings: str | None = Field(None, description="Folder below the data root with the answers that readers sent back.")
+    simulated: Annotated[dict[QuestionName, Impression] | None, OmittedWhen(None)] = Field(
+        None,
+        description="Instead of `ratings`: simulated readers of known sensitivity, bias and agreement, per question, "
+        "such as {realism: {sensitivity: 1}}; to try a study out, or to know the answers.",
+    )
     codes: dict[str, Code] = Field(
         default_factory=dict,
         description="Closing codes that readers reported: {reader_1: 1f0c-…}; an answer file must match.",
@@ -81,6 +106,11 @@ class Panel(Entry):
                 raise ValueError(f"questions: {question!r} needs {key}: name what it asks about")
             if needed and question not in self.questions:
                 raise ValueError(f"{key}: given, but the question {question!r} is not asked")
+        for question in self.simulated or {}:
+            if question not in self.questions:
+                raise ValueError(f"simulated.{question}: the question is not asked")
+        if self.simulated is not None and (self.ratings is not None or self.codes):
+            raise ValueError("simulated: not beside `ratings` and `codes`, which are of people; drop one")
         for question in self.scales:
             if question not in self.questions:
                 raise ValueError(f"scales.{question}: the question is not asked")
@@ -89,3 +119,8 @@ class Panel(Entry):
             if reader not in names:
                 raise ValueError(f"codes.{reader}: the readers are reader_1 to reader_{self.readers}")
         return self
+
+    @property
+    def answers(self) -> bool:
+        """True where answers come, of people or simulated ones."""
+        return self.ratings is not None or self.simulated is not None

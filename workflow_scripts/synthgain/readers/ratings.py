@@ -3,17 +3,26 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from synthgain.entry import shown
 from synthgain.readers.kit import KitFacts, Secret
-from synthgain.readers.options import Panel
+from synthgain.readers.options import Code, Panel
 from synthgain.readers.questions import Question, questions_of
 from synthgain.readers.sealing import chain_start, chained, closing_code, reader_token
 from synthgain.runtime.errors import SynthGainError
 
+FORMAT = 1  # of an answer file; a page that writes another says so
 MOST_BYTES = 64 * 2**20  # of an answer file; 5,000 images with ten questions are 10 MB
+
+
+# What a page writes: no text of a file that others wrote can break the line of an error.
+Hex16 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
 
 
 class Answer(BaseModel):
@@ -22,13 +31,13 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     phase: int
-    position: int
-    item: str
+    position: int = Field(ge=0)
+    item: Hex16
     repeat: bool
-    question: str
+    question: Word
     value: int
-    milliseconds: int
-    digest: str
+    milliseconds: int = Field(ge=0, le=2**53)
+    digest: Digest
 
 
 class Answers(BaseModel):
@@ -36,11 +45,12 @@ class Answers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    panel: str
-    kit: str
-    reader: str
+    format: int = 1
+    panel: Word
+    kit: Hex16
+    reader: Word
     finished: bool
-    code: str
+    code: Code
     answers: list[Answer]
 
 
@@ -49,13 +59,24 @@ def read_answers(path: Path) -> Answers:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise SynthGainError(f"{path}: larger than {MOST_BYTES // 2**20} MB: no file that a reader's page exports")
-        return Answers.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))  # an editor may have put a mark in front
+        if isinstance(found, dict) and isinstance(form := found.setdefault("format", FORMAT), int) and form > FORMAT:
+            raise SynthGainError(
+                f"{path}: written by a page of format {form}, and this SynthGain reads {FORMAT}; use "
+                "the version that made "
+                "the kit"
+            )
+        return Answers.model_validate(found)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise SynthGainError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise SynthGainError(f"{path}: not answers of a reader's page ({place}: {first['msg']})") from None
+        place = shown(".".join(map(str, first["loc"])))
+        raise SynthGainError(
+            f"{path}: not answers of a reader's page, or changed since ({place}: {first['msg']}); ask "
+            "the reader to export "
+            "again"
+        ) from None
     except ValueError as error:
         raise SynthGainError(f"{path}: not valid JSON ({error}); ask the reader to export again") from None
 

@@ -198,9 +198,9 @@ class RatingFacts(Facts):
     """The manifest of what readers sent back; current: the images that they saw are those of now."""
 
     kit: str
-    key_sha256: str
     answers: int
     current: bool = True
+    simulated: bool = False
     files: dict[str, object]
 
 

@@ -1,7 +1,7 @@
 """Energy that a training run takes: NVML for NVIDIA GPUs, RAPL for the processor; None where one cannot be read.
 
 Both count the whole device, so whatever else runs on it at the time is counted too. A total is the sum of all parts
-of a run; one part that was not measured makes the total unknown, since part of an energy would look like thrift.
+of a run; one part that was not measured makes the total unknown: a part alone would understate it.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ def guard(table: pd.DataFrame, analysis: Analysis) -> tuple[pd.DataFrame, Guards
 
     A synthetic arm's *helps* becomes *inconclusive* where its baseline is under-trained (`real_long` beats it), or
     where `repeated` at the same ratio is not beaten although it must be: under `match: epochs`, and where repetition
-    alone gained. The other alarms only speak.
+    alone gained. The other alarms are informational.
     """
     guarded = table.assign(p_guard=np.nan)
     tests = {name: _own_rows(guarded, analysis, role) for name, role in ROLES.items()}

@@ -1,9 +1,10 @@
 """Real or synthetic: how well readers tell, whether that is chance, and how large a study must be to show it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from synthgain.statistics.delong import components, covariance
 from synthgain.statistics.obuchowski_rockette import Contrast, one_arm, t_quantile
@@ -18,6 +19,7 @@ READER_CORRELATION = 0.3
 class Telling:
     """How well readers tell synthetic from real images. values: AUROC per reader; pooled: over readers and patients.
 
+    One reader: a statement about this reader alone, with patients random (DeLong).
     equivalence_p: p of both one-sided tests (TOST) that the AUROC lies within CHANCE ± BOUND.
     """
 
@@ -26,6 +28,11 @@ class Telling:
     low: float
     high: float
     equivalence_p: float
+
+    @property
+    def auroc(self) -> float:
+        """The mean over readers."""
+        return self.pooled.difference
 
 
 def telling(synthetic: np.ndarray, answers: np.ndarray, patient: np.ndarray) -> Telling:
@@ -36,11 +43,45 @@ def telling(synthetic: np.ndarray, answers: np.ndarray, patient: np.ndarray) -> 
     """
     codes, patients = pd.factorize(patient)
     parts = components(synthetic.astype(float), answers, codes, len(patients))
-    pooled = one_arm(parts.auroc, covariance([parts]))
+    spread = covariance([parts])
+    pooled = one_arm(parts.auroc, spread)
+    if len(answers) == 1:
+        own = float(spread[0, 0])
+        pooled = replace(pooled, se=own**0.5, df=float("inf"), seed_variance=0.0, patient_variance=own)
     low, high = pooled.interval(0.95)
     above = pooled.p_value("greater", null=CHANCE - BOUND)
     below = pooled.p_value("less", null=CHANCE + BOUND)
     return Telling(parts.auroc, pooled, low, high, max(above, below))
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """How readers lean. hits, false_alarms: (R,) share of synthetic and of real images called synthetic; bias: (R,)."""
+
+    hits: np.ndarray
+    false_alarms: np.ndarray
+    bias: np.ndarray
+
+    def mean_bias(self) -> tuple[float, float, float]:
+        """Return the mean over readers with its 95 % t-interval, NaN for one reader."""
+        count, mean = len(self.bias), float(self.bias.mean())
+        if count < 2:
+            return mean, float("nan"), float("nan")
+        half = t_quantile(0.975, count - 1) * float(self.bias.std(ddof=1)) / count**0.5
+        return mean, mean - half, mean + half
+
+
+def leaning(synthetic: np.ndarray, answers: np.ndarray, middle: float) -> Leaning:
+    """Return how R readers lean to one of two answers. synthetic: (N,) 0/1; answers: (R, N); middle: of the scale.
+
+    Answers in the very middle count half. bias is (z(hits) + z(false alarms)) / 2, minus the criterion c of signal
+    detection: above 0 where too much is called synthetic. Half a count is added, so that no share is 0 or 1
+    (Hautus 1995, "Corrections for extreme proportions").
+    """
+    called = (np.sign(answers - middle) + 1) / 2
+    of_synthetic, of_real = called[:, synthetic == 1], called[:, synthetic != 1]
+    rates = [(part.sum(axis=1) + 0.5) / (part.shape[1] + 1) for part in (of_synthetic, of_real)]
+    return Leaning(of_synthetic.mean(axis=1), of_real.mean(axis=1), (ndtri(rates[0]) + ndtri(rates[1])) / 2)
 
 
 def power_of_equivalence(readers: int, images: int) -> float:

@@ -1,4 +1,4 @@
-"""What steering may do wrong, measured beside each round: scores above real ones, less spread, copies."""
+"""What steering may do wrong, measured beside each round: scores above real ones, less spread, less recall, copies."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from synthgain.data.pixels import to_signed
+from synthgain.evaluation.distances import NEIGHBOURS, prdc, squared_distances
 from synthgain.steering.scores import CrossFitted
 
 LEAST_SPREAD = 0.9  # of the spread within a class, of the unsteered samples or of real images, the smaller
 NEAREST_QUANTILE = 0.01  # of real images' distances: what lies nearer to a training image counts as a copy
 SIDE = 16  # px at which copies are sought
 MOST_COMPARED = 2000  # training images, for the quantile
+EXACT = "donot_use_mm_for_euclid_dist"  # by products, the distance of an image to itself is not 0
+RECALLED = 500  # images of each kind, for the recall
 TWO_SIGMA = 2.0
 
 
@@ -30,15 +33,20 @@ def measured(own: Drawn, real: Drawn, scorer: CrossFitted, channels: int) -> dic
     """Return what is printed of a round's samples.
 
     score, real_score: means in 0 … 1, the real one with the samples' shares of conditions; score_se; spread,
-    real_spread: mean over conditions of the root mean variance of features; copies: share of samples; samples.
+    real_spread: mean over conditions of the root mean variance of features; recall: share of real images that lie among
+    the samples; copies: share of samples; samples, recalled: how many.
     """
+    known = _scored(real)
+    views = [(j.features(own.images[:, :channels]), j.features(known.images[:, :channels])) for j in scorer.judges]
     values = scorer.unit(own.scores[np.isfinite(own.scores)])
     return {
         "score": float(values.mean()) if len(values) else float("nan"),
         "score_se": float(values.std() / max(len(values), 1) ** 0.5),
         "real_score": _like(real, own.condition, scorer),
-        "spread": _spread(own, scorer, channels),
-        "real_spread": _spread(real, scorer, channels),
+        "spread": float(np.mean([_spread(ours, own.condition) for ours, _ in views])),
+        "real_spread": float(np.mean([_spread(theirs, known.condition) for _, theirs in views])),
+        "recall": float(np.mean([_recall(ours, theirs) for ours, theirs in views])),
+        "recalled": float(min(RECALLED, len(own.scores), len(known.scores))),
         "copies": _copies(own.images[:, :channels], real.images[:, :channels]),
         "samples": float(len(own.scores)),
     }
@@ -59,6 +67,13 @@ def raised(before: dict[str, float], after: dict[str, float]) -> list[str]:
             f"less spread: within a class {after['spread'] / wanted:.2f} of what it was, or is in real images, below "
             f"{LEAST_SPREAD}"
         )
+    noise = (2 * before["recall"] * (1 - before["recall"]) / after["recalled"]) ** 0.5 if after["recalled"] else 0.0
+    if after["recall"] < before["recall"] - TWO_SIGMA * noise:
+        found.append(
+            f"recall down: {after['recall']:.3f} of the real images lie among the samples, "
+            f"{before['recall']:.3f} before; "
+            "kinds of images are lost"
+        )
     noise = (before["copies"] * (1 - before["copies"]) / before["samples"]) ** 0.5
     if after["copies"] > before["copies"] + TWO_SIGMA * noise + 1 / after["samples"]:
         found.append(f"copies up: {after['copies']:.3f} of the samples, {before['copies']:.3f} before")
@@ -75,26 +90,37 @@ def _like(real: Drawn, conditions: np.ndarray, scorer: CrossFitted) -> float:
     return total / weight if weight else float("nan")
 
 
-def _spread(own: Drawn, scorer: CrossFitted, channels: int) -> float:
-    """Return the mean over both judges and all conditions of the features' standard deviation within a condition."""
-    found = []
-    for judge in scorer.judges:
-        features = judge.features(own.images[:, :channels])
-        for condition in np.unique(own.condition):
-            inside = features[own.condition == condition]
-            if len(inside) > 1:
-                found.append(float(inside.var(axis=0, ddof=1).mean() ** 0.5))
+def _spread(features: np.ndarray, conditions: np.ndarray) -> float:
+    """Return the mean over conditions of the features' standard deviation within a condition; NaN without any."""
+    parts = [features[conditions == condition] for condition in np.unique(conditions)]
+    found = [float(part.var(axis=0, ddof=1).mean() ** 0.5) for part in parts if len(part) > 1]
     return float(np.mean(found)) if found else float("nan")
+
+
+def _recall(own: np.ndarray, real: np.ndarray) -> float:
+    """Return Kynkäänniemi's recall of equally many samples and real images; NaN where there are too few."""
+    count = min(RECALLED, len(own), len(real))
+    if count <= NEIGHBOURS:
+        return float("nan")
+    ours, theirs = (side[np.linspace(0, len(side) - 1, count).astype(int)] for side in (own, real))
+    pairs = squared_distances(theirs, theirs), squared_distances(ours, ours), squared_distances(theirs, ours)
+    return prdc(*pairs)["recall"]
+
+
+def _scored(drawn: Drawn) -> Drawn:
+    """Return those with a score; rows of unknown condition have none, and are no class of their own."""
+    known = np.flatnonzero(np.isfinite(drawn.scores))
+    return Drawn(drawn.images[torch.from_numpy(known)], drawn.scores[known], drawn.condition[known])
 
 
 def _copies(own: Tensor, real: Tensor) -> float:
     """Return the share of samples nearer to a training image than NEAREST_QUANTILE of these are to each other."""
     ours, theirs = _small(own), _small(real)
     some = theirs[torch.linspace(0, len(theirs) - 1, min(len(theirs), MOST_COMPARED)).long()]
-    distance = torch.cdist(some, theirs)
+    distance = torch.cdist(some, theirs, compute_mode=EXACT)
     distance[distance <= 0] = float("inf")  # itself, and twins
     limit = torch.quantile(distance.min(dim=1).values, NEAREST_QUANTILE)
-    return float((torch.cdist(ours, theirs).min(dim=1).values < limit).double().mean())
+    return float((torch.cdist(ours, theirs, compute_mode=EXACT).min(dim=1).values < limit).double().mean())
 
 
 def _small(images: Tensor) -> Tensor:

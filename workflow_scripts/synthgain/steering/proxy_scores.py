@@ -57,7 +57,7 @@ def scorer(run: Scored) -> CrossFitted:
     reward, data = run.reward, run.data
     images = data.images[:, : run.image_channels]
     target = str(reward.target)
-    return train_proxies(images, data.table, data.columns, target, reward.proxy_steps, run.device, run.seed_keys)
+    return train_proxies(images, run.real_table, data.columns, target, reward.proxy_steps, run.device, run.seed_keys)
 
 
 def train_proxies(
@@ -91,7 +91,7 @@ def train_proxies(
             )
         network = _train(images, rows, codes, len(levels), steps, device, integer_seed(step="proxy", half=half, **keys))
         made.append(Proxy(network, levels, target, device))
-    return CrossFitted(half_of, (made[0], made[1]), lambda odds: 1 / (1 + np.exp(-odds)))
+    return CrossFitted(half_of, (made[0], made[1]), lambda odds: 1 / (1 + np.exp(-odds)), images.shape[1])
 
 
 def codes_of(values: pd.Series, levels: list[object]) -> np.ndarray:

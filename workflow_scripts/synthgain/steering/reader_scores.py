@@ -101,7 +101,7 @@ def fit_heads(
     for half in (0, 1):
         model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
         heads.append(Head(extractor, model.fit(features[halves == half], ratings[halves == half])))
-    return CrossFitted(half_of, (heads[0], heads[1]), lambda scores: np.clip(scores, 0.0, 1.0))
+    return CrossFitted(half_of, (heads[0], heads[1]), lambda scores: np.clip(scores, 0.0, 1.0), images.shape[1])
 
 
 def correlation_bound(predicted: np.ndarray, ratings: np.ndarray) -> tuple[float, float]:

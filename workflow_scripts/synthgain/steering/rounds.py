@@ -133,10 +133,10 @@ class SteeredRun(DiffusionRun):
     def _begin(self, number: int) -> None:
         """Draw, score and weigh the samples of a round; number `rounds` is after the last step, without training."""
         images, table, parents = self._samples(number)
-        scores = self.scorer.score(images[:, : self.image_channels], table, "parent_patient_id")
-        real = self.scorer.score(self.data.images[:, : self.image_channels], self.data.table)
+        scores = self.scorer.score(images, table, "parent_patient_id")
+        real = self.scorer.score(self.data.images, self.real_table)
         drawn = Drawn(images, scores, self._conditions(table))
-        reals = Drawn(self.data.images, real, self._conditions(self.data.table))
+        reals = Drawn(self.data.images, real, self._conditions(self.real_table))
         row = {"step": float(self.starts[number]), **measured(drawn, reals, self.scorer, self.image_channels)}
         if len(self.rows_of_round) <= number:
             self.rows_of_round.append(row)
@@ -154,6 +154,12 @@ class SteeredRun(DiffusionRun):
         self.placed = PlacedData.of(extended, self.module.encoder, device, words)
         ones = np.ones(len(self.data))
         self.weights = torch.from_numpy(np.concatenate([ones, weights]).astype(np.float32)).to(device)
+
+    @property
+    def real_table(self) -> pd.DataFrame:
+        """The rows of the data, with `reward.labels` as their target where it is given."""
+        table, labels = self.data.table, self.reward.labels
+        return table if labels is None else table.assign(**{str(self.reward.target): table[labels]})
 
     @property
     def device(self) -> torch.device:

@@ -28,6 +28,10 @@ class Scored(Protocol):
     seed_keys: dict[str, str | int]
 
     @property
+    def real_table(self) -> pd.DataFrame:
+        """The rows of the data, with what real images show as their target where that is known better."""
+
+    @property
     def image_channels(self) -> int:
         """Channels of the image among what is drawn."""
 
@@ -50,12 +54,14 @@ class Judge(Protocol):
 class CrossFitted:
     """Two judges. half_of: {patient: 0 or 1}; judges[h] was fitted on half h and scores the other one.
 
-    unit: maps scores to 0 … 1, where means are compared and printed.
+    unit: maps scores to 0 … 1, where means are compared and printed. channels: how many of the planes are scored; None:
+    all, masks of pairs too.
     """
 
     half_of: pd.Series
     judges: tuple[Judge, Judge]
     unit: Callable[[np.ndarray], np.ndarray]
+    channels: int | None = None
 
     def score(self, images: Tensor, table: pd.DataFrame, patients: str = "patient_id") -> np.ndarray:
         """Return each image's score by the judge that did not see its patient (column `patients`): (N,) float64."""
@@ -64,7 +70,8 @@ class CrossFitted:
         for half in (0, 1):
             rows = np.flatnonzero(halves == half)
             if len(rows):
-                found[rows] = self.judges[1 - half].score(images[torch.from_numpy(rows)], table.iloc[rows])
+                planes = images[torch.from_numpy(rows), : self.channels]
+                found[rows] = self.judges[1 - half].score(planes, table.iloc[rows])
         return found
 
 

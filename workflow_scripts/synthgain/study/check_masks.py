@@ -151,7 +151,7 @@ def _panel_rates(study: Study, pool: Pool, rule: Filter, place: str) -> None:
         raise ValueError(
             f"{place}.filter.column: panel {rule.name!r} is not asked {rule.column!r}; {nearest(rule.column, asked)}"
         )
-    if panel.ratings is None:
+    if not panel.answers:
         raise ValueError(f"{place}.filter.name: readers.{rule.name}.ratings is missing: the folder of their answers")
     if max(study.replicates.generators, study.replicates.pools) > 1:
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from synthgain.data.templates import FINDINGS, fields_of
 from synthgain.data.votes import votes_of
 from synthgain.entry import nearest
+from synthgain.generators.steering_options import PROXY_NETWORKS, SEGMENTER_STEP
 from synthgain.pools.known_checks import known_problem
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import METRICS
@@ -126,11 +127,22 @@ def _check_steering(study: Study) -> None:
         if reward.target is not None:
             for dataset in generator.train_on.datasets:
                 _check_columns(study, dataset, [reward.target], f"{place}.target")
+                if reward.labels is not None:
+                    _check_columns(study, dataset, [reward.labels], f"{place}.labels")
         if reward.name is not None:
             _known(reward.name, study.readers, f"{place}.name")
             problem = panel_problem(study.readers[reward.name], reward.column or "")
             if problem:
                 raise ValueError(f"{place}.{problem}")
+        if reward.scores == "segmenter" and study.image.size % SEGMENTER_STEP:
+            raise ValueError(f"{place}.scores: segmenter needs image.size to be a multiple of {SEGMENTER_STEP}")
+        network = PROXY_NETWORKS.get(reward.scores)
+        if study.models and all(model.chosen.name == network for model in study.models.values()):
+            raise ValueError(
+                f"{place}: its proxies, what filters and every model that judges are of one network "
+                f"({network}), so that "
+                "what one overlooks all overlook; give models another network, or add such a model"
+            )
         if not reward.shuffled:
             problem = missing_neighbour(name, study.generators, study.pools)
             if problem:

@@ -47,7 +47,7 @@ def panel_problem(panel: Panel, column: str) -> str | None:
     asked = [question.name for question in questions_of(panel)]
     if column not in asked:
         return f"column: the panel is not asked {column!r}; {nearest(column, asked)}"
-    if panel.ratings is None:
+    if not panel.answers:
         return "name: its panel has no `ratings`, the folder of the readers' answers"
     counts = [*panel.items.pools.values(), *(panel.items.real.values() if panel.items.part == "train" else ())]
     rated = sum(round(panel.common * n) + panel.readers * (n - round(panel.common * n)) for n in counts)

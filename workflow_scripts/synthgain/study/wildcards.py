@@ -21,7 +21,7 @@ def wildcards_of_stages() -> dict[str, str]:
 
 
 def check_wildcards(plan: Planner, rule: str, wildcards: Mapping[str, str]) -> None:
-    """Raise SynthGainError, naming what there is, for the first wildcard whose value the study has not."""
+    """Raise SynthGainError, naming what there is, for the first wildcard whose value is not defined in the study."""
     plan = plan.at(look_folders(plan.study)[-1])
     for name, value in wildcards.items():
         known = _known(plan, rule, name, wildcards)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from synthgain.datasets.entries.base import COMMON, DatasetBase
-from synthgain.datasets.options import Column, Finding, PhantomOptions, StyleChoice, style_choice
+from synthgain.datasets.options import TRUTH, Column, Finding, PhantomOptions, StyleChoice, Truth, style_choice
 from synthgain.entry import OmittedWhen, Share
 
 STRUCTURES = ("lungs", "heart", "finding")
@@ -24,7 +24,12 @@ class PhantomDataset(DatasetBase):
     prevalence: dict[Finding, Share] = Field(default_factory=dict, description="Share of patients with each finding.")
     sex_ratio: Share | None = Field(None, description="Share of women.")
     age_range: tuple[float, float] | None = Field(None, description="Youngest and oldest age in years.")
-    missing: dict[Column, Share] = Field(default_factory=dict, description="Share of unknown values per column.")
+    missing: dict[Column | Truth, Share] = Field(
+        default_factory=dict, description="Share of unknown values per column."
+    )
+    mislabelled: Annotated[dict[Finding, Share], OmittedWhen({})] = Field(
+        default_factory=dict, description="Share of patients with a wrong label; the truth is in true_<finding>."
+    )
     first_patient: int = Field(0, ge=0, description="Number of the first patient.")
     effusion_side: Annotated[bool, OmittedWhen(False)] = Field(
         False, description="Add the covariate effusion_side: none, left or right, the patient's own."
@@ -43,7 +48,8 @@ class PhantomDataset(DatasetBase):
 
     @property
     def known_columns(self) -> set[str]:
-        return set(get_args(Column)) - (set() if self.effusion_side else {"effusion_side"})
+        side = set() if self.effusion_side else {"effusion_side"}
+        return {*get_args(Column), *(TRUTH + name for name in self.mislabelled)} - side
 
     @property
     def known_structures(self) -> set[str]:

@@ -87,6 +87,8 @@ class DiffusionGenerator(GeneratorBase):
             raise ValueError("reward: needs init_from, the generator that is steered")
         if self.output == "mask" or (self.mask_conditioned and self.mask_by == "controlnet"):
             raise ValueError("reward: for generators that draw images, and not for a control network")
+        if reward.scores == "segmenter" and self.output != "image+mask":
+            raise ValueError("reward.scores: segmenter scores pairs; give output: image+mask, or scores: proxy")
         if reward.target is not None and reward.target not in self.columns and self.prompt is None:
             raise ValueError(
                 f"reward.target: {reward.target!r} is not in condition_on, so nothing can be steered to it"

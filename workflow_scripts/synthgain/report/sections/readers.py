@@ -34,6 +34,16 @@ TELLING_COLUMNS = [
     Column("auroc", "AUROC (0.5: cannot tell)", "number", 3),
     Column(("low", "high"), "95 % interval", "interval", 3),
     Column("equivalence_p", "p of equivalence to chance", "p"),
+    Column("hits", "Synthetic called synthetic", "percent", optional=True),
+    Column("false_alarms", "Real called synthetic", "percent", optional=True),
+    Column("bias", "Bias (above 0: too much called synthetic)", "number", 2, optional=True),
+]
+SIMULATED_COLUMNS = [
+    Column("question", "Question"),
+    Column("measure", "Measure"),
+    Column("planted", "Planted", "number", 3),
+    Column("found", "Found", "number", 3),
+    Column(("low", "high"), "95 % interval", "interval", 3),
 ]
 AGREEMENT_COLUMNS = [
     Column("question", "Question"),
@@ -98,6 +108,12 @@ def _kit(name: str, readers: Readers) -> list[Block]:
 
 def _answers(name: str, readers: Readers) -> list[Block]:
     blocks: list[Block] = [Text(_told(readers.table("telling")))]
+    if readers.ratings is not None and readers.ratings.simulated:
+        blocks.insert(0, Text(f"{name}: these answers are simulated. No reader saw an image.", "warning"))
+        planted = readers.table("simulated").replace({"measure": MEASURES | {"auroc": "AUROC", "bias": "Bias"}})
+        blocks.append(
+            make_table(f"{name}: planted and found", planted, SIMULATED_COLUMNS, f"readers_{name}_simulated.csv")
+        )
     missing = readers.table("missing")
     lacking = missing[missing["answered"] < missing["asked"]]
     if len(lacking):

@@ -2,11 +2,10 @@
 
 import pandas as pd
 
+from synthgain.generators.steering_options import PROXY_NETWORKS, Reward
 from synthgain.report.blocks import Block, Column, Text, make_table
 from synthgain.report.facts import GeneratorFacts
 from synthgain.study.schema import Study
-
-PROXY_NETWORK = "small_cnn"  # of steering/proxy_scores.py
 
 
 def steering_blocks(study: Study, generators: dict[str, GeneratorFacts]) -> list[Block]:
@@ -22,6 +21,7 @@ def steering_blocks(study: Study, generators: dict[str, GeneratorFacts]) -> list
         Column("real_score", "Score of real images", "number", 3),
         Column("spread", "Spread within class", "number", 3),
         Column("real_spread", "Spread of real images", "number", 3),
+        Column("recall", "Recall", "number", 2),
         Column("copies", "Near copies", "percent", 1),
     ]
     blocks: list[Block] = [make_table("Steering, round by round", pd.DataFrame(rows), columns, "steering.csv")]
@@ -29,14 +29,20 @@ def steering_blocks(study: Study, generators: dict[str, GeneratorFacts]) -> list
         blocks += [Text(f"{name}: {alarm}.", "warning") for alarm in facts.alarms]
         if facts.stopped_at is not None:
             blocks.append(Text(f"{name} was steered to step {facts.stopped_at}: its samples score as real images do."))
-    alike = [name for name, model in study.models.items() if model.chosen.name == PROXY_NETWORK]
-    by_proxy = any(g.steered_by is not None and g.steered_by.scores == "proxy" for g in study.generators.values())
-    if by_proxy and alike:
-        blocks.append(
-            Text(
-                f"The proxies that steered and the model {alike[0]} that judges, and that may have filtered, are of "
-                f"one network ({PROXY_NETWORK}); what one of them overlooks, all may. Judge by another network too.",
-                "warning",
+    used = {PROXY_NETWORKS[r.scores] for r in rewards(study) if r.scores in PROXY_NETWORKS}
+    for name, model in study.models.items():
+        if model.chosen.name in used:
+            blocks.append(
+                Text(
+                    f"The proxies that steered and the model {name} that judges, and that may have filtered, are of "
+                    f"one network ({model.chosen.name}); what one of them overlooks, all may. Believe the other "
+                    "models.",
+                    "warning",
+                )
             )
-        )
     return blocks
+
+
+def rewards(study: Study) -> list[Reward]:
+    """Return what steers the generators of a study."""
+    return [generator.steered_by for generator in study.generators.values() if generator.steered_by is not None]

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file
 from synthgain.study.planner import Planner
 from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.pools import replicas_of
 
-RATINGS = "*.json"  # files that readers' pages export
-LATER = {"ratings", "codes"}  # keys that are given when the kit is out: they change no kit
+RATINGS = ".json"  # files that readers' pages export
+LATER = {"ratings", "codes", "simulated"}  # keys that are given when the kit is out: they change no kit
 
 
 def write_reader_kit(plan: Planner, panel: str) -> Draft:
@@ -37,11 +38,25 @@ def read_ratings(plan: Planner, panel: str) -> Draft:
 
 
 def answer_files(plan: Planner, panel: str) -> list[Path]:
-    """Return the answer files of a panel that lie below the data root, none where they have not come yet."""
+    """Return the answer files of a panel that lie below the data root, none where they have not come yet.
+
+    A CSV file may lie beside the JSON file of its name. SynthGainError names any other file: answers that are not read
+    must not be missed in silence.
+    """
     folder = plan.study.readers[panel].ratings
-    if folder is None or plan.root is None:
+    if folder is None or plan.root is None or not (plan.root / folder).is_dir():
         return []
-    return sorted(path for path in (plan.root / folder).glob(RATINGS) if path.is_file())
+    every = sorted(path for path in (plan.root / folder).iterdir() if not path.name.startswith((".", "Thumbs.db")))
+    found = [path for path in every if path.suffix.lower() == RATINGS and path.is_file()]
+    read = {path.stem.lower() for path in found}
+    for path in every:
+        if path not in found and not (path.suffix.lower() == ".csv" and path.stem.lower() in read):
+            raise SynthGainError(
+                f"readers.{panel}.ratings: {path.name!r} is not read, only the {RATINGS} files that "
+                "readers' pages save, since "
+                "they carry the chain of answers; ask for that file, or take this one out"
+            )
+    return found
 
 
 def panels(plan: Planner) -> list[Wildcards]:
@@ -55,7 +70,9 @@ def answered(plan: Planner) -> list[Wildcards]:
     return [
         {"panel": name}
         for name in plan.study.readers
-        if answer_files(plan, name) or (plan.root is None and (plan.folder / output.format(panel=name)).exists())
+        if plan.study.readers[name].simulated is not None
+        or answer_files(plan, name)
+        or (plan.root is None and (plan.folder / output.format(panel=name)).exists())
     ]
 
 
