@@ -58,6 +58,7 @@ ALLOWED = {
         "pools.options",
         "pools.passes",
         "speed.documents",
+        "speed.sizes",  # how many images a table has, asked where a study has clusters alone: it loads pandas
         "statistics.metric_registry",
     },
     # reads the user's files as the adapters do, and asks the planner and the forecast

@@ -11,6 +11,7 @@ from synthgain.report.figures.plan import gain_by_size
 from synthgain.report.figures.utility import gain_over_size
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import MainEndpoint
+from synthgain.study.ladder import ladder_arms
 from synthgain.study.load import parse_study
 from synthgain.study.roles import baseline_of, borrowed
 from synthgain.study.session import Session
@@ -40,6 +41,18 @@ def test_what_the_study_has_of_such_a_name_stays_and_a_rehearsal_has_the_same_ar
     study = laddered(arms__real_25=own)
     assert study.arms["real_25"].description == "ours"
     assert set(laddered(rehearsal=True).arms) == set(laddered().arms)
+
+
+def test_an_arm_that_is_a_rung_already_is_not_trained_twice_and_small_pools_are_as_large_as_needed() -> None:
+    ladder = {"pool": "drawn", "fractions": [0.25, 0.5, 1.0], "ratios": [0, 100]}
+    own = {"real": "hospital_a", "synthetic": "drawn", "ratios": [100, 200]}
+    study = parse_study(tiny(ladder=ladder, arms__own=own))
+    assert "with_100" not in study.arms
+    assert {"own", "with_25", "with_50"} <= set(ladder_arms(study.arms, study.pools, study.ladder))
+    assert study.pools["drawn_25"].replicas == 1 < study.pools["drawn"].replicas
+    other = laddered(arms__supplemented={"real": "hospital_a", "synthetic": "drawn", "ratios": [100]})
+    assert "with_100" in other.arms, "its ratios are others"
+    assert ladder_arms(study.arms, study.pools, None) == []
 
 
 @pytest.mark.parametrize(
@@ -79,7 +92,10 @@ def test_a_ladder_is_planned_and_who_has_none_plans_as_before(tmp_path: Path) ->
         ({"pool": "drawn", "fractions": [0.5, 0.5]}, r"ladder.*fractions: .* are not all different"),
         ({"pool": "drawn", "ratios": [0]}, r"ladder.*ratios: give one above 0"),
         ({"pool": "drawn", "fraction": [0.5]}, r"ladder.*did you mean 'fractions'"),
-        ({"pool": "drawn", "fractions": [0.5, 1.0], "ratios": [900]}, r"arms\.with_50\.ratios: 900 % is over the pool"),
+        (
+            {"pool": "drawn", "fractions": [0.5, 1.0], "ratios": [900]},
+            r"arms\.with_100\.ratios: 900 % is over the pool",
+        ),
     ],
 )
 def test_a_ladder_that_cannot_stand_is_one_line(ladder: dict[str, Any], said: str) -> None:
@@ -124,3 +140,5 @@ def test_gain_is_drawn_over_the_share_of_real_patients_a_line_per_ratio() -> Non
     assert list(first.get_ydata()) == [0.06, 0.01]
     assert not len(gain_by_size(comparisons, curve[curve["real_fraction"] == 1], chosen)), "one size is no ladder"
     assert not len(gain_by_size(comparisons, None, chosen))
+    assert set(gain_by_size(comparisons, curve, chosen, ["with_25", "with"])["arm"]) == {"with_25", "with"}
+    assert not len(gain_by_size(comparisons, curve, chosen, ["with_25"])), "an arm of another pool is no rung"

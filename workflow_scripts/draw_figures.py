@@ -55,7 +55,9 @@ def _statistics(job: Job) -> list[Plan]:
     if (folder / "learning_curve.json").exists():
         tables["learning_curve.json"] = pd.DataFrame(read_json(folder / "learning_curve.json"))
     chosen = MainEndpoint(**job.slice["endpoint"])
-    return statistics_plans(tables, chosen, job.slice["analysis"]["margin"], list(job.slice["arms"]))
+    return statistics_plans(
+        tables, chosen, job.slice["analysis"]["margin"], list(job.slice["arms"]), job.slice["ladder"]
+    )
 
 
 def _is_empty(path: Path) -> bool:

@@ -5,13 +5,15 @@ also a generator and a pool of these patients alone, so that no arm borrows from
 """
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, Share, nearest
+from synthgain.pools.options import Pool
 
 RECIPE = ("real", "real_fraction", "label_fraction", "synthetic")  # of an arm: whose films and labels it has
 
@@ -63,11 +65,13 @@ def expanded(config: Mapping[str, object], ladder: Ladder) -> dict[str, object]:
             drawn, trained = f"{ladder.pool}_{end}", f"{name}_{end}"
             own = {**copy.deepcopy(dict(generator)), "train_on": {**seen, "real_fraction": share}}
             _add(made, "generators", trained, own, ("train_on",))
-            _add(made, "pools", drawn, {**copy.deepcopy(dict(pool)), "from": trained}, ("from", "rows_of"))
+            enough = {"replicas": math.ceil(max(ratios) / 100)}  # an arm takes the children of its own rows alone
+            _add(made, "pools", drawn, {**copy.deepcopy(dict(pool)), "from": trained, **enough}, ("from", "rows_of"))
         real: dict[str, object] = {"real": pool.get("rows_of"), **({"real_fraction": share} if share < 1 else {})}
         if share < 1 or not any(_plain(arm, real) for arm in made["arms"].values()):
             _add(made, "arms", f"real_{end}", dict(real), RECIPE)
-        _add(made, "arms", f"with_{end}", {**real, "synthetic": drawn, "ratios": ratios}, RECIPE)
+        if share < 1 or not any(_supplemented(arm, real, drawn, ratios) for arm in made["arms"].values()):
+            _add(made, "arms", f"with_{end}", {**real, "synthetic": drawn, "ratios": ratios}, RECIPE)
     return {**config, **made}
 
 
@@ -102,6 +106,29 @@ def _plain(arm: object, real: Mapping[str, object]) -> bool:
     except ValidationError:  # said where the arms are read
         return False
     return read.plain and read.real == real["real"] and read.fraction == 1
+
+
+def _supplemented(arm: object, real: Mapping[str, object], pool: str, ratios: Sequence[int]) -> bool:
+    """True for an arm of all real images that has this pool at these ratios already."""
+    try:
+        read = Arm.model_validate(arm)
+    except ValidationError:
+        return False
+    bare = read.model_copy(update={"synthetic": None, "ratios": []})
+    return (
+        bare.plain
+        and (bare.real, bare.fraction, read.synthetic) == (real["real"], 1, pool)
+        and set(ratios) <= set(read.ratios)
+    )
+
+
+def ladder_arms(arms: Mapping[str, Arm], pools: Mapping[str, Pool], ladder: Ladder | None) -> list[str]:
+    """Return the arms with synthetic images that are rungs of the ladder; none without one."""
+    if ladder is None:
+        return []
+    drawn = {ladder.pool, *(f"{ladder.pool}_{_named(share)}" for share in ladder.fractions)}
+    real = pools[ladder.pool].rows_of
+    return [name for name, arm in arms.items() if arm.real == real and arm.synthetic in drawn]
 
 
 def _named(share: float) -> str:

@@ -41,11 +41,15 @@ def main_arm(comparisons: pd.DataFrame, chosen: MainEndpoint) -> tuple[str, floa
 
 
 def statistics_plans(
-    tables: Mapping[str, pd.DataFrame], chosen: MainEndpoint, margin: float | None, arms: Sequence[str]
+    tables: Mapping[str, pd.DataFrame],
+    chosen: MainEndpoint,
+    margin: float | None,
+    arms: Sequence[str],
+    ladder: Sequence[str] = (),
 ) -> list[Plan]:
     """Return the plans of every figure whose table is in `tables` (keys: file names in statistics/<model>/).
 
-    chosen: the main endpoint; arms: all arms in the study's order.
+    chosen: the main endpoint; arms: all arms in the study's order; ladder: those that are rungs of its ladder.
     """
     summary, comparisons = tables["summary.csv"], tables["comparisons.csv"]
     metric, label = chosen.metric, chosen.labels
@@ -96,7 +100,7 @@ def statistics_plans(
                 lambda: utility.forest(shown, metric, label, styles, margin),
             )
         )
-    sizes = gain_by_size(comparisons, tables.get("learning_curve.json"), chosen)
+    sizes = gain_by_size(comparisons, tables.get("learning_curve.json"), chosen, ladder)
     if len(sizes):
         plans.append(
             Plan(
@@ -131,10 +135,13 @@ def _against_baselines(comparisons: pd.DataFrame, baseline: str, main: tuple[str
     return rows[(rows["family"] != "control") | (rows["baseline"] == baseline) | of_main]
 
 
-def gain_by_size(comparisons: pd.DataFrame, curve: pd.DataFrame | None, chosen: MainEndpoint) -> pd.DataFrame:
+def gain_by_size(
+    comparisons: pd.DataFrame, curve: pd.DataFrame | None, chosen: MainEndpoint, ladder: Sequence[str] = ()
+) -> pd.DataFrame:
     """Return the main endpoint's rows of `comparisons.csv` with the `real_fraction` of each arm: none for one size.
 
-    curve: rows of `learning_curve.json`, which hold the cells of every size.
+    curve: rows of `learning_curve.json`, which hold the cells of every size; ladder: arms that are its rungs, so that
+    no arm of another pool stands among them.
     """
     if curve is None or not len(curve):
         return pd.DataFrame()
@@ -145,6 +152,8 @@ def gain_by_size(comparisons: pd.DataFrame, curve: pd.DataFrame | None, chosen: 
         & (comparisons["family"] != "control")
     ]
     sizes = curve[["arm", "ratio", "real_fraction"]].drop_duplicates()
+    if ladder:
+        own = own[own["arm"].isin(ladder)]
     found = own.merge(sizes, on=["arm", "ratio"])
     return found if found["real_fraction"].nunique() > 1 else found.iloc[:0]
 

@@ -1,18 +1,22 @@
 """Generators: images divided by appearance, training on training patients only, grids."""
 
+import math
+
+from synthgain.clusters.options import Clusters
 from synthgain.generators.family import TRAINING_SETTINGS, GeneratorBase
 from synthgain.generators.options import TrainOn
 from synthgain.generators.snapshots import round_ends, snapshot_steps
 from synthgain.pools.options import Sampling
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, STEERING, STEERING_SCORES
+from synthgain.runtime.errors import SynthGainError
 from synthgain.speed.documents import Term
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner
 from synthgain.study.roles import clusters_of, root_pool, trainings_of
 from synthgain.study.schema import Study
 from synthgain.study.stage import DRAWING, TORCH, Draft, Stage, Wildcard, Wildcards, one_gpu
-from synthgain.study.stages.data import training_rows
+from synthgain.study.stages.data import training_images, training_rows
 from synthgain.study.work import autoencoder_kind, decoded, encoded, input_size, passes, space_kind
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
@@ -23,8 +27,27 @@ GRID_COLUMNS = 8
 GRID_ROWS, LEVELS_A_COLUMN = 16, 2  # rows of draw_sample_grid: its most, and about how many a condition has
 
 
+def _check_size(plan: Planner, place: str, clusters: Clusters) -> None:
+    """Raise SynthGainError where there cannot be so many clusters, as far as the number of images is known by now."""
+    known = training_images(plan, clusters.of)
+    if known is None:
+        return
+    count = math.ceil(known)
+    if clusters.k > count:
+        raise SynthGainError(
+            f"{place}.k: {clusters.k} clusters of about {count} training images of {clusters.of!r}; take fewer clusters"
+        )
+    if clusters.rule == "refuse" and clusters.k * clusters.smallest > count:
+        raise SynthGainError(
+            f"{place}.smallest: {clusters.k} clusters of {clusters.smallest} images and more, of about {count} "
+            f"training images of {clusters.of!r}; take fewer clusters, or rule: merge"
+        )
+
+
 def cluster_images(plan: Planner, clusters: str) -> Draft:
     config = plan.study.clusters[clusters]
+    if not (plan.folder / plan.stages["cluster_images"].output.format(clusters=clusters)).exists():
+        _check_size(plan, f"clusters.{clusters}", config)
     return Draft(
         {
             "name": clusters,
