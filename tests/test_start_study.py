@@ -151,6 +151,7 @@ def test_images_with_masks_are_segmented(start: Any, tmp_path: Path) -> None:
     study = parse_study(parse_yaml(text))
     assert study.image.channels == 3
     assert study.models["segmenter"].structures == ["structure"]
+    assert "# ? mask: what do the masks show? It is called 'structure' here" in text
     assert "# ? analysis.margin: which difference of Dice is too small to matter" in text, (
         "only AUROC has a usual margin"
     )

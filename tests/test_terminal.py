@@ -1,6 +1,7 @@
 """What a person sees of a call, from Snakemake's own log records: no Snakemake is started here."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,17 @@ def test_stage_and_number_of_jobs_are_seen(terminal: Terminal) -> None:
     terminal.job(2, "prepare_dataset", "Reading data set b")
     told = [line.split("  ", 1)[1] for line in terminal.lines]
     assert told == ["planning", "tiny: 5 jobs to do, on 2 cores", "Reading data sets (2 jobs)"]
+
+
+def test_the_audit_is_named_with_the_number_of_images_left_out(tmp_path: Path) -> None:
+    page = tmp_path / "audit" / "audit.html"
+    page.parent.mkdir()
+    page.with_name("audit.json").write_text('{"datasets": {"a": {"quarantined": 2}, "b": {"quarantined": 0}}}')
+    terminal = Terminal(tmp_path, audits=(page,))
+    terminal.view.start(Try(1, "audit_datasets", "Auditing", ()))
+    terminal.view.facts = replace(terminal.view.facts, titles={**TITLES, "audit_datasets": "Auditing"})
+    terminal.view.finish(1)
+    assert any(line.endswith(f"{page}; 2 images left out, each with its reason there") for line in terminal.lines)
 
 
 def test_how_far_a_job_is_comes_from_its_log(terminal: Terminal) -> None:

@@ -180,6 +180,7 @@ def _masks(starter: Starter) -> list[str]:
     return lines
 
 
+_UNNAMED = "structure"
 _MOST_STRUCTURES = 8  # a mask of more grey values was smoothed or compressed
 
 
@@ -215,6 +216,8 @@ def _questions(starter: Starter) -> Sequence[str]:
     if starter.segments:
         asked.append("analysis.margin: which difference of Dice is too small to matter, and why?")
     for column, (structure, values) in starter.structures.items():
+        if structure.startswith(_UNNAMED):
+            asked.append(f"mask: what do the masks show? It is called {structure!r} here; replace the word everywhere")
         if len(values) > _MOST_STRUCTURES:
             asked.append(f"mask: the files of {column!r} hold {len(values)} grey values; is half of white the border?")
         elif len(values) > 1:
@@ -232,5 +235,5 @@ def structure_names(columns: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for column in columns:
         words = [word for word in named(column).split("_") if word not in ("mask", "masks", "file", "name", "path")]
-        names[column] = named("_".join(words) or "structure", names.values())
+        names[column] = named("_".join(words) or _UNNAMED, names.values())
     return names

@@ -85,7 +85,7 @@ class View:
             return
         if job.rule == "audit_datasets":
             for page in self.facts.audits:
-                self.say(f"the data sets are read and audited: {page}")
+                self.say(f"the data sets are read and audited: {page}{_left_out(page)}")
         self.done[job.rule] += 1
         if job.rule == "forecast_cost":
             self._look_ahead()
@@ -155,6 +155,14 @@ class View:
         took = f" in {duration(time.monotonic() - self._begin).removeprefix('about ')}" if self.planned else ""
         lines = [f"{self.facts.study}: done{took}"] if self.planned and not self.facts.quiet else []
         return [*lines, *self.facts.at_the_end()]
+
+
+def _left_out(page: Path) -> str:
+    """Say how many images the audit of this page found unreadable."""
+    audit = page.with_name("audit.json")
+    datasets = read_json(audit)["datasets"].values() if audit.exists() else ()
+    count = sum(int(facts["quarantined"]) for facts in datasets)
+    return f"; {_counted(count, 'image')} left out, each with its reason there" if count else ""
 
 
 def _counted(count: int, what: str) -> str:
