@@ -279,6 +279,11 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
             images = images.subset(known)
         if not len(images):
             return membership.not_applicable(f"no {name} image has masks of {', '.join(structures)}")
+        told = np.flatnonzero(generator.readable(images.table)) if hasattr(generator, "readable") else None
+        if told is not None and len(told) < len(images):  # a text with a word that no training image had
+            images, masks = images.subset(told), None if masks is None else masks[told]
+        if not len(images):
+            return membership.not_applicable(f"no {name} image has a text of words that the generator saw")
         rows = np.sort(rng.permutation(len(images))[: settings["images"]])
         drawn = images.subset(rows)
         levels, draws = membership.NOISE_LEVELS, settings["draws"]

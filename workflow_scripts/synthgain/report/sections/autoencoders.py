@@ -109,6 +109,9 @@ def gate_rows(found: Measured, gates: Gates) -> Iterator[Row]:
     scaling = f"{found.scaling:.2f}"
     what = "change by standardising and scaling back, grey levels"
     yield _row(what, scaling, f"≤ {MOST_SCALING:g}", found.scaling <= MOST_SCALING)
+    for how, gain in found.flips.items():
+        value = f"{gain:+.2f}"
+        yield _row(f"gain if images are {how} first, dB", value, f"≤ {gates.flips:g}", gain <= gates.flips, "flipped")
     shared = len(found.also_trained_on)
     yield _row("held-out images that it was trained on", str(shared), "0", not shared)
 
