@@ -218,6 +218,42 @@ def test_another_k_divides_trains_and_draws_anew() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"k": 900}, r"clusters\.looks\.k: 900 clusters of about \d+ training images of 'hospital_a'; take fewer"),
+        ({"k": 4, "smallest": 100}, r"clusters\.looks\.smallest: 4 clusters of 100 images and more, of about \d+"),
+    ],
+)
+def test_more_clusters_than_images_are_refused_while_planning(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SynthGainError, match=message) as error:
+        planner(clustered(**changes)).job("train_generator", generator="ddpm", index=0)
+    assert "\n" not in str(error.value)
+    if "smallest" in changes:  # they join until none is tiny
+        planner(clustered(**changes, rule="merge")).job("train_generator", generator="ddpm", index=0)
+
+
+def test_the_rows_of_a_table_say_how_many_clusters_there_can_be(tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    lines = ["image,mask,part", *(f"{n}.png,{n}.png,{'train' if n < 30 else 'test'}" for n in range(50))]
+    (tmp_path / "films/table.csv").write_text("\n".join(lines) + "\n")
+    table = {
+        "adapter": "table",
+        "table": "films/table.csv",
+        "patient_id": None,
+        "mask": [{"column": "mask", "name": "lesion"}],
+    }
+    for split, count in (({"train": 0.5, "validation": 0.25, "test": 0.25}, 25), ({"column": "part"}, 30)):
+        config = clustered()
+        config["datasets"]["films"] = {**table, "split": split}
+        config["clusters"]["others"] = {"of": "films", "k": 31}
+        study = parse_study(config, "config")
+        code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
+        plan = Planner(study, study.study, study.seed, code, Path("results"), tmp_path, STAGES)
+        with pytest.raises(SynthGainError, match=f"31 clusters of about {count} training images of 'films'"):
+            plan.job("cluster_images", clusters="others")
+
+
+@pytest.mark.parametrize(
     ("train_on", "message"),
     [
         ({"per": "lookz"}, "there is no 'lookz' in clusters; did you mean 'looks'?"),

@@ -42,12 +42,14 @@ ALLOWED = {
     # The config is made of the options of those who use them: declarations alone, without torch.
     "study": {
         "networks.options",
+        "networks.weight_folder",
         "clusters.options",
         "datasets.entries.base",
         "datasets.entries.table",
         "downstream.kinds",
         "downstream.options",
         "generators.autoencoders.options",
+        "generators.autoencoders.saved",
         "generators.family",
         "generators.options",
         "generators.snapshots",
@@ -58,6 +60,7 @@ ALLOWED = {
         "pools.options",
         "pools.passes",
         "speed.documents",
+        "speed.sizes",  # how many images a table has, asked where a study has clusters alone: it loads pandas
         "statistics.metric_registry",
     },
     # reads the user's files as the adapters do, and asks the planner and the forecast

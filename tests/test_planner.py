@@ -197,5 +197,5 @@ def test_other_pretrained_weights_train_anew(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_snapshot_that_is_not_kept_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SynthGainError, match="snapshot 4 of generator 'ddpm' is not kept; kept are 3, 6"):
+    with pytest.raises(SynthGainError, match="snapshot: 4 of generator 'ddpm' is not kept; kept are 3, 6"):
         identities(monkeypatch, pools__drawn__snapshot=4)

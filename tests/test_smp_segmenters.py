@@ -1,23 +1,33 @@
 """Segmenters of segmentation-models-pytorch: shapes, the encoder's normalisation, weights from a local file."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
+from studies import tiny
+from timm.models import get_pretrained_cfg
+from torch import nn
 
 from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.training import learning_rate
 from synthgain.networks import smp_segmenters
-from synthgain.networks.options import network_of
+from synthgain.networks.options import SMP_ENCODERS, network_of
 from synthgain.networks.pretrained import load_encoder
 from synthgain.runtime.errors import SynthGainError
+from synthgain.study.code import CodeDigests
+from synthgain.study.load import parse_study
+from synthgain.study.planner import Planner
+from synthgain.study.stages.table import STAGES
 from synthgain.study.training import Model
 
+ROOT = Path(__file__).parent.parent
 SMALL = "mobilenet_v2"
 BASE = {"task": "segmentation", "structures": ["polyp"], "steps": 6}
 
@@ -41,6 +51,66 @@ def test_the_encoder_gets_what_it_was_trained_with_or_what_the_study_gave_it() -
         scale, offset = smp_segmenters.scaling(normalisation)
         seen = (grey.flatten() * scale + offset).numpy()
         assert np.allclose(seen, expected, atol=1e-5), normalisation
+
+
+def named_by_timm(encoder: str) -> str:
+    """Return what timm calls the weights of an encoder; smp's own table of constants is on a server."""
+    if encoder == "mobilenet_v2":
+        return "mobilenetv2_100"
+    if encoder.startswith("efficientnet"):
+        return "tf_" + encoder.replace("-", "_")
+    return "legacy_" + encoder.replace("se_res", "seres") if encoder.startswith("se") else encoder
+
+
+def test_the_normalisation_is_timms_for_every_encoder() -> None:
+    scale, offset = smp_segmenters.scaling("encoder")
+    pixels = torch.rand(7, 3)
+    for encoder in SMP_ENCODERS:
+        wanted = get_pretrained_cfg(named_by_timm(encoder))
+        assert wanted is not None, encoder
+        theirs = (pixels - torch.tensor(wanted.mean)) / torch.tensor(wanted.std)
+        assert torch.allclose((2 * pixels - 1) * scale + offset, theirs, atol=1e-5), encoder
+
+
+@pytest.mark.parametrize(("larger", "smaller"), [("resnet34", "resnet18"), ("resnet152", "resnet101")])
+def test_encoder_weights_of_a_deeper_network_are_one_line(tmp_path: Path, larger: str, smaller: str) -> None:
+    """They hold every tensor that the smaller one needs."""
+    with torch.device("meta"):
+        shapes = {name: smp.encoders.get_encoder(name, weights=None).state_dict() for name in (larger, smaller)}
+    assert set(shapes[smaller]) < set(shapes[larger])
+    path = tmp_path / "weights.safetensors"
+    file = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in shapes[larger].items()}
+    save_file({**file, "fc.weight": torch.zeros(2, 2)}, path)
+    network = nn.Module()
+    network.encoder = smp.encoders.get_encoder(smaller, weights=None)
+    with pytest.raises(SynthGainError, match="has no place in the network; it is of another, larger one") as error:
+        load_encoder(network, path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_file_of_weights_is_the_declared_one(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"other")
+    config = tiny()
+    config["models"]["cnn"] |= {"network": "resnet18", "pretrained": "weights.safetensors"}
+    place = {"model": "cnn", "arm": "real", "ratio": 0, "chunk": 0}
+    before = planner(config, tmp_path).job("train_downstream", **place)
+    config["models"]["cnn"]["pretrained_sha256"] = hashlib.sha256(b"other").hexdigest()
+    assert planner(config, tmp_path).job("train_downstream", **place).identity == before.identity
+    config["models"]["cnn"]["pretrained_sha256"] = "0" * 64
+    with pytest.raises(
+        SynthGainError, match=r"models\.cnn\.pretrained: 'weights\.safetensors' has the SHA-256"
+    ) as error:
+        planner(config, tmp_path).job("train_downstream", **place)
+    assert "\n" not in str(error.value)
+    del config["models"]["cnn"]["pretrained"]
+    with pytest.raises(SynthGainError, match="pretrained_sha256: of which file"):
+        planner(config, tmp_path)
+
+
+def planner(config: dict[str, Any], root: Path) -> Planner:
+    code = CodeDigests(ROOT / "workflow_scripts", ROOT / "envs" / "requirements.lock")
+    study = parse_study(config, "config")
+    return Planner(study, study.study, study.seed, code, Path("results"), root, STAGES)
 
 
 def test_encoder_weights_are_read_from_a_local_file(tmp_path: Path) -> None:
@@ -73,8 +143,6 @@ def test_an_unknown_encoder_is_refused_while_planning() -> None:
 
 
 def test_every_encoder_that_may_be_named_is_one_of_the_package() -> None:
-    from synthgain.networks.options import SMP_ENCODERS
-
     assert set(SMP_ENCODERS) <= set(smp.encoders.get_encoder_names())
 
 

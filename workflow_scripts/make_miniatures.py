@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where they go: the data root")
     parser.add_argument("sets", nargs="*", help=f"of {', '.join(MINIATURES)}; default: all")
-    parser.add_argument("--patients", type=int, default=120, help="patients of each (120)")
+    parser.add_argument("--patients", type=int, default=120, help="patients, of a set of polyps frames, of each (120)")
     arguments = parser.parse_args()
     try:
         for name in arguments.sets:
@@ -29,7 +29,7 @@ def main() -> int:
                 raise SynthGainError(f"no miniature {name!r}; {nearest(name, MINIATURES)}")
         for number, name in enumerate(arguments.sets or MINIATURES):
             place = write_miniature(name, arguments.folder, KNOWN_LAYOUTS[name].folder, arguments.patients, number)
-            print(f"{place}: {name}, {arguments.patients} patients of the phantom")
+            print(f"{place}: {name}, {arguments.patients} patients of the phantom (of a set of polyps: drawn frames)")
     except SynthGainError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -23,7 +23,9 @@ img.pair{min-width:16rem}
 .note{color:#55626f}code{font-size:.9em;overflow-wrap:anywhere}.scroll{overflow-x:auto}
 </style></head><body>
 <h1>Data audit</h1>
-<p class="note">Near duplicates: correlation of small copies, above what unrelated patients of the same set reach.</p>
+<p class="note">Near duplicates: correlation of small copies, above what unrelated patients of the same set reach.
+Every image is compared with every other of its set: 24 seconds of one core for 40,000 images, by their square about
+three minutes for 120,000, in less than 1 GB; as much again where the set is divided.</p>
 <div class="scroll"><table><tr><th>data set</th><th>role</th><th class="n">images</th><th class="n">patients</th>
 <th class="n">quarantined</th><th class="n">duplicate groups</th><th class="n">near duplicates</th>
 <th>crosses the split</th></tr>

@@ -1,7 +1,8 @@
 """Small copies of published layouts with phantom films in them: for tests, and for users who wait for access.
 
-Columns, quirks and traps are those that the layouts' modules name, with their sources; the films are the phantom's, so
-that no patient's image is in a miniature. The first rows of each hold its traps, with values that tests know by heart.
+Columns, quirks and traps are those that the layouts' modules name, with their sources; the films are the phantom's (the
+polyps those of polyp_miniatures.py), so that no patient's image is in a miniature. The first rows of each hold its
+traps, with values that tests know by heart.
 """
 
 import gzip
@@ -21,6 +22,7 @@ from synthgain.datasets.layouts.chest_labels import CHEXPERT
 from synthgain.datasets.layouts.mimic_cxr_jpg import METADATA, SPLIT, TEST
 from synthgain.datasets.layouts.nih_cxr14 import SIDE
 from synthgain.datasets.layouts.padchest import TABLES as PADCHEST
+from synthgain.datasets.polyp_miniatures import POLYP_MINIATURES, draw_frames
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_text
 
@@ -51,11 +53,17 @@ class Films:
 
 
 def write_miniature(layout: str, root: Path, folder: str, patients: int, seed: int = 0) -> Path:
-    """Write a miniature of MINIATURES into `root / folder`, which must not be there yet, and return the folder."""
+    """Write a miniature of MINIATURES into `root / folder`, which must not be there yet, and return the folder.
+
+    patients: of a set of polyps the frames.
+    """
     place = root / folder
     if place.exists():
         raise SynthGainError(f"{place}: there already; a miniature is written into a new folder")
-    MINIATURES[layout](place, draw(patients, seed))
+    if layout in POLYP_MINIATURES:
+        POLYP_MINIATURES[layout](place, draw_frames(patients, seed))
+    else:
+        CHEST_MINIATURES[layout](place, draw(patients, seed))
     return place
 
 
@@ -299,7 +307,7 @@ def _siim_acr(place: Path, films: Films) -> None:
     write_text(place / "train-rle.csv", "\n".join(lines) + "\n")
 
 
-MINIATURES: Mapping[str, Callable[[Path, Films], None]] = {
+CHEST_MINIATURES: Mapping[str, Callable[[Path, Films], None]] = {
     "chexpert": _chexpert,
     "mimic_cxr_jpg": _mimic_cxr_jpg,
     "nih_cxr14": _nih_cxr14,
@@ -311,6 +319,7 @@ MINIATURES: Mapping[str, Callable[[Path, Films], None]] = {
     "shenzhen": _shenzhen,
     "montgomery": _montgomery,
 }
+MINIATURES = (*CHEST_MINIATURES, *POLYP_MINIATURES)
 
 
 def _chexmask(place: Path, films: Films, names: list[str]) -> None:

@@ -19,7 +19,8 @@ def load_pretrained(network: nn.Module, path: Path) -> dict[str, object]:
 
     The first convolution is summed over its input channels where the file has more of them (three equal
     grey channels give the same output). The last layer (the file's outputs differ) stays fresh. Raises
-    SynthGainError where the file is not readable or any other tensor is missing or of another shape.
+    SynthGainError where the file is not readable, any other tensor is missing or of another shape, or one is left over
+    in a part that the network has: ResNet-34's file holds all that ResNet-18 needs, and is of another network.
     """
     return _load(network, path, _last_layer(network))
 
@@ -48,6 +49,10 @@ def _load(network: nn.Module, path: Path, last: str | None) -> dict[str, object]
         if name not in given:
             raise SynthGainError(f"{path}: has no tensor {name!r}; it is of another network")
         chosen[name] = _fit(given[name], tensor, name, path)
+    parts = {name.partition(".")[0] for name in own if name.rpartition(".")[0] != last}
+    for name in given:
+        if name not in own and name.partition(".")[0] in parts and not name.endswith(COUNTER):
+            raise SynthGainError(f"{path}: tensor {name!r} has no place in the network; it is of another, larger one")
     network.load_state_dict(chosen, strict=False)
     fresh = sorted(set(own) - set(chosen))
     return {"sha256": sha256_file(path), "loaded": len(chosen), "left_fresh": fresh}

@@ -17,6 +17,7 @@ from synthgain.runtime.errors import SynthGainError
 # Columns of an imported table that say which image an image was made from, and in which replica it is.
 PARENTS = ("parent_image_id", "parent_patient_id")
 EXTRA = ("replica", *PARENTS)
+OF_PARENT = " patient of the parent"  # no column of a table is called so
 
 
 def draw(request: ShardRequest) -> Drawn:
@@ -25,14 +26,18 @@ def draw(request: ShardRequest) -> Drawn:
     options: those of a `table` data set (patient_id may be left out), and the names of its columns
     `replica`, `parent_image_id`, `parent_patient_id` where it has such. Without `replica`, the images in
     table order are cut into replicas as large as the training part of `rows_of`, or are all replica 1
-    where no `rows_of` is named. Raises SynthGainError for a replica that the table does not hold.
+    where no `rows_of` is named. With `rows_of`, children of its validation and test images are left out (counted in the
+    manifest) and a child is of its parent's patient. Raises SynthGainError for a replica that the table does not hold,
+    and for a parent that `rows_of` does not have.
     """
     root = os.environ.get("SYNTHGAIN_DATA")
     given = {name: value for name, value in request.options.items() if name in JobTable.model_fields}
     extra = {name: str(request.options[name]) for name in EXTRA if request.options.get(name)}
     options = {"patient_id": None, **given, "keep": list(extra.values())}
     prepared = prepare(options, request.image, request.keys.study, Path(root) if root else None, request.threads)
-    table = prepared.table
+    table, kept = prepared.table, np.arange(len(prepared.table))
+    if request.source is not None and "parent_image_id" in extra:
+        table, kept = _of_training(table, extra, request)
     number = None if "replica" not in extra else table[extra["replica"]]
     numbers = replica_numbers(len(table), number, None if request.training is None else len(request.training))
     chosen = np.flatnonzero(numbers == request.keys.replica)
@@ -43,10 +48,31 @@ def draw(request: ShardRequest) -> Drawn:
         )
     start, stop = shard_bounds(len(chosen), request.shard, request.shards)
     drawn = _synthetic_table(table.iloc[chosen].reset_index(drop=True), list(prepared.columns), extra, request)
-    inside = chosen[start:stop]
+    inside = kept[chosen[start:stop]]
     masks = None if prepared.masks is None else prepared.masks[inside]
-    facts = {"imported": prepared.facts, "quarantined": len(prepared.quarantine), "imported_images": len(table)}
+    facts: dict[str, object] = {"imported": prepared.facts, "quarantined": len(prepared.quarantine)}
+    facts |= {"imported_images": len(table), "of_other_parts": len(prepared.table) - len(table)}
     return Drawn(prepared.images[inside], drawn.iloc[start:stop], prepared.columns, masks, prepared.mask_names, facts)
+
+
+def _of_training(table: pd.DataFrame, extra: dict[str, str], request: ShardRequest) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the rows whose parent is a training image or unknown, with the parents' patients, and their places."""
+    source, training = request.rows_of()
+    parents = table[extra["parent_image_id"]].astype("str").map(id_text)
+    patients = source.table.assign(image_id=source.table["image_id"].astype(str)).set_index("image_id")["patient_id"]
+    missing = (parents != "") & ~parents.isin(patients.index)
+    if missing.any():
+        row = int(missing.to_numpy().argmax())
+        raise SynthGainError(
+            f"pools.{request.keys.pool}: image {table['image_id'].iloc[row]!r} names the parent {parents.iloc[row]!r}, "
+            f"which {request.dataset!r} does not have ({int(missing.sum())} of {len(table)} images do so); name its "
+            "image_id, or leave the cell empty"
+        )
+    inside = ((parents == "") | parents.isin(training["image_id"].astype(str))).to_numpy()
+    if "parent_patient_id" not in extra:
+        extra["parent_patient_id"] = OF_PARENT
+        table = table.assign(**{OF_PARENT: parents.map(patients).fillna("")})
+    return table[inside].reset_index(drop=True), np.flatnonzero(inside)
 
 
 def replica_numbers(count: int, given: pd.Series | None, block: int | None) -> np.ndarray:

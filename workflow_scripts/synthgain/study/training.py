@@ -54,6 +54,9 @@ class Model(Entry):
     pretrained_encoder: Annotated[str | None, OmittedWhen(None)] = Field(
         None, description="The same of the encoder alone of an smp_ segmenter, such as ImageNet's."
     )
+    pretrained_sha256: Annotated[str | None, OmittedWhen(None)] = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; another file is refused while planning."
+    )
     compile: bool = Field(False, description="Compile the network.")
     diverged: Annotated[Diverged, OmittedWhen("next_seed")] = Field(
         "next_seed",
@@ -101,6 +104,11 @@ class Model(Entry):
         return self.chosen.name
 
     @property
+    def weights_file(self) -> str | None:
+        """The file of weights that it starts from, of the whole network or of its encoder."""
+        return self.pretrained or self.pretrained_encoder
+
+    @property
     def labels(self) -> list[str]:
         """Targets or structures, whichever the task has."""
         return self.targets or self.structures
@@ -133,6 +141,8 @@ class Model(Entry):
             )
         if self.pretrained_encoder is not None and self.pretrained is not None:
             raise ValueError("give pretrained (the whole network) or pretrained_encoder, not both")
+        if self.pretrained_sha256 is not None and self.weights_file is None:
+            raise ValueError("pretrained_sha256: of which file? give pretrained or pretrained_encoder")
         return self
 
 

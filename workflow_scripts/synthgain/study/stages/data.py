@@ -6,7 +6,7 @@ from pathlib import Path
 from synthgain.registry import ADAPTERS
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, sha256_file
-from synthgain.speed.documents import Term
+from synthgain.speed.documents import SizeSource, Term
 from synthgain.study.planner import Planner
 from synthgain.study.schema import Study
 from synthgain.study.stage import Draft, Stage, Wildcards
@@ -175,6 +175,33 @@ def pixels(study: Study, planes: int, images: dict[str, float]) -> list[Term]:
 def _pixels(plan: Planner, dataset: str) -> list[Term]:
     """Images and masks of a whole data set."""
     return pixels(plan.study, len(plan.study.datasets[dataset].known_structures or ()), {f"{dataset}/all": 1.0})
+
+
+def size_facts(plan: Planner, name: str) -> dict[str, object]:
+    """What tells how many images a data set has: its manifests once it is read, before that the config or its table."""
+    config = plan.study.datasets[name]
+    read = plan.job("prepare_dataset", dataset=name)
+    facts: dict[str, object] = {"manifest": read.output, "identity": read.identity}
+    if config.split is not None:
+        split, divided = config.split, plan.job("split_dataset", dataset=name)
+        facts |= {"split_manifest": divided.output, "split_identity": divided.identity}
+        shares = {part: getattr(split, part) for part in ("train", "validation", "test")}
+        facts["shares"] = {part: share for part, share in shares.items() if share is not None}
+        if split.column is not None:
+            validation = {"validation": split.validation} if split.validation else {}
+            facts["column"] = {"name": split.column, "map": split.map, **validation}
+    return facts | config.counted(plan.root)
+
+
+def training_images(plan: Planner, name: str) -> float | None:
+    """Return about how many training images a data set has, as its manifests, folder, table or config tell it.
+
+    None where that is not known before it is read.
+    """
+    from synthgain.speed.sizes import dataset_sizes  # loads pandas, which planning has no other use for
+
+    source = SizeSource.model_validate(size_facts(plan, name))
+    return dataset_sizes(plan.folder, {name: source}, plan.root)[name].train
 
 
 STAGES = (

@@ -47,19 +47,26 @@ def train_downstream(plan: Planner, model: str, arm: str, ratio: Wildcard, chunk
 def model_slice(plan: Planner, model: str, augmentation: str) -> dict[str, object]:
     config = plan.study.models[model]
     return {
-        **config.dump(exclude={"description", "network", "augmentation", *TESTED_BY}),
+        **config.dump(exclude={"description", "network", "augmentation", "pretrained_sha256", *TESTED_BY}),
         "name": model,
         "task_module": config.task,
         "augmentation": _augmentation(config, augmentation),
-        "pretrained_sha256": plan.checksum(config.pretrained, f"models.{model}.pretrained"),
-        **_encoder_checksum(plan, model),
+        "pretrained_sha256": _checksum(plan, model, "pretrained"),
+        **({"encoder_sha256": _checksum(plan, model, "pretrained_encoder")} if config.pretrained_encoder else {}),
         "network": network_entry(config),
     }
 
 
-def _encoder_checksum(plan: Planner, model: str) -> dict[str, object]:
-    file = plan.study.models[model].pretrained_encoder
-    return {} if file is None else {"encoder_sha256": plan.checksum(file, f"models.{model}.pretrained_encoder")}
+def _checksum(plan: Planner, model: str, key: str) -> str | None:
+    """Return the SHA-256 of a file of weights; SynthGainError where it is missing, or another one than declared."""
+    config, place = plan.study.models[model], f"models.{model}.{key}"
+    found = plan.checksum(getattr(config, key), place)
+    if found is not None and config.pretrained_sha256 not in (None, found):
+        raise SynthGainError(
+            f"{place}: {config.weights_file!r} has the SHA-256 {found}, not that of pretrained_sha256; get the file "
+            "again, or declare this one"
+        )
+    return found
 
 
 def _arm(plan: Planner, arm: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from synthgain.speed.documents import (
 from synthgain.study.generation import family_of
 from synthgain.study.planner import Planner, look_folders
 from synthgain.study.stage import NUMBERS, TABLES, Draft, PlannedJob, Stage, Wildcards, one_gpu
-from synthgain.study.stages.data import used_datasets
+from synthgain.study.stages.data import size_facts, used_datasets
 from synthgain.study.stages.downstream import model_slice
 from synthgain.study.stages.evaluation import SNAPSHOT_SPACE
 from synthgain.study.stages.generators import network_facts
@@ -197,21 +197,6 @@ def _measured_spaces(plan: Planner) -> list[SpaceKind]:
     wanted += [clusters.space for clusters in plan.study.clusters.values()]
     options: dict[str, object] = {"size": input_size(plan.study)}
     return [SpaceKind(name=name, module=name, options=options) for name in MEASURED_SPACES if name in wanted]
-
-
-def size_facts(plan: Planner, name: str) -> dict[str, object]:
-    """What tells how many images a data set has: its manifests once it is read, before that the config or its table."""
-    config = plan.study.datasets[name]
-    read = plan.job("prepare_dataset", dataset=name)
-    facts: dict[str, object] = {"manifest": read.output, "identity": read.identity}
-    if config.split is not None:
-        split, divided = config.split, plan.job("split_dataset", dataset=name)
-        facts |= {"split_manifest": divided.output, "split_identity": divided.identity}
-        facts["shares"] = {part: getattr(split, part) for part in ("train", "validation", "test")}
-        if split.column is not None:
-            validation = {"validation": split.validation} if split.validation else {}
-            facts["column"] = {"name": split.column, "map": split.map, **validation}
-    return facts | config.counted(plan.root)
 
 
 def planned_outputs(plan: Planner) -> list[dict[str, str]]:
