@@ -330,6 +330,6 @@ def test_the_waterfall_goes_from_the_ceiling_to_the_generator() -> None:
     blocks = waterfall(study, ModelEvidence("cnn", tables={"comparisons": table}))
     shown = blocks[-1]
     assert isinstance(shown, Table)
-    assert [row[0] for row in shown.rows] == ["autoencoder ceiling", "generator"]
+    assert [row[0] for row in shown.rows] == ["real images", "autoencoder ceiling", "generator"]
     assert any(isinstance(block, Text) and "ceiling itself is below real" in block.text for block in blocks)
     assert waterfall(parse_study(tiny()), ModelEvidence("cnn", tables={"comparisons": table})) == []
