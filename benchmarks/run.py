@@ -21,12 +21,12 @@ for place in (ROOT / "benchmarks", ROOT / "workflow_scripts"):
 
 # In the order of the table; each is a module here with `measure(options) -> Row`.
 NAMES = (
-    "sampling", "accepted_quality", "pool_draws", "downstream_training", "generator_training", "job_overhead",
-    "planning", "memory", "tables", "waiting", "whole_sweep",
+    "sampling", "latents", "accepted_quality", "pool_draws", "downstream_training", "generator_training",
+    "job_overhead", "planning", "memory", "tables", "waiting", "whole_sweep",
 )  # fmt: skip
 
 # What compares on a GPU too.
-ON_GPU = ("sampling", "downstream_training", "generator_training")
+ON_GPU = ("sampling", "latents", "downstream_training", "generator_training")
 
 
 def main() -> None:

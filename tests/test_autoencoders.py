@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,6 +16,7 @@ from job_inputs import paths_of
 from studies import tiny
 from test_generator_training import weights_digest
 
+from synthgain.data.image_set import read_image_set, write_image_set
 from synthgain.generators.autoencoders import gates
 from synthgain.generators.autoencoders.folder import read_autoencoder
 from synthgain.generators.autoencoders.options import Autoencoder, Gates, Measured
@@ -28,6 +30,9 @@ from synthgain.runtime.command import Job
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_table, write_manifest, write_table
 from synthgain.study.load import parse_study
+from synthgain.study.session import Session
+
+ROOT = Path(__file__).parent.parent
 
 LONG = {"steps": 300, "batch_size": 16, "ema_decay": 0.97}
 
@@ -133,14 +138,40 @@ def test_a_scale_forgotten_at_decode_is_seen(trained: Path) -> None:
 
 
 def read_images(trained: Path) -> Any:
-    import numpy as np
-
     return np.load(trained.parents[1] / "datasets" / "toy" / "images.npy")
+
+
+@pytest.mark.parametrize(("how", "axis"), [("mirrored", 2), ("upside down", 1)])
+def test_flipped_training_images_are_seen(tmp_path: Path, how: str, axis: int) -> None:
+    """An autoencoder does best what it saw: held-out images that are flipped first come back better."""
+    found = {}
+    for name in ("upright", how):
+        run = tmp_path / name
+        inputs = write_data(run, patients=40)
+        folder = run / "datasets" / "toy"
+        images, facts = read_image_set(folder), json.loads((folder / "manifest.json").read_text())
+        side = 1 - np.arange(8) / 12  # darker to the right and below, as a heart is on one side
+        pixels = (images.images * side[:, None, None] * side[:, None]).astype(np.uint8)
+        trained = images.table["patient_id"].str[-2:].astype(int) < 20
+        if name == how:
+            pixels[trained] = np.flip(pixels[trained], axis)
+        columns, identity = images.columns, facts["identity"]
+        shutil.rmtree(folder)
+        write_image_set(folder, pixels, images.table.drop(columns="sha256"), columns, identity)
+        job = autoencoder_job(run, inputs, training=LONG | {"steps": 120})
+        train_family(job, prepare_run)
+        found[name] = measured(job.outputs[0].parent)
+    assert f"gain if images are {how} first, dB" in failed(found[how])
+    assert max(found[how].flips, key=lambda name: found[how].flips[name]) == how
+    assert not [what for what in failed(found["upright"]) if what.startswith("gain if")]
+    assert "flipped" in [row["passed"] for row in gate_rows(found[how], Gates())]
 
 
 def test_numbers_of_the_gates() -> None:
     image = torch.randint(0, 256, (2, 1, 16, 16), generator=torch.Generator().manual_seed(0)).float()
-    assert gates.psnr(image, image + 10) == pytest.approx(10 * torch.log10(torch.tensor(255**2 / 100)).item(), abs=1e-4)
+    assert gates.image_psnr(image, image + 10).mean().item() == pytest.approx(
+        10 * torch.log10(torch.tensor(255**2 / 100)).item(), abs=1e-4
+    )
     assert gates.ssim(image, image) == pytest.approx(1.0, abs=1e-5)
     assert gates.high_frequency_power(image, image) == pytest.approx(1.0)
     smooth = torch.nn.functional.avg_pool2d(image, 2).repeat_interleave(2, -1).repeat_interleave(2, -2)
@@ -198,9 +229,9 @@ def test_an_autoencoder_from_a_folder_is_measured_alike(
             {},
             r"no diffusion_pytorch_model\.safetensors in .*; old\.bin is a pickle",
         ),
-        (None, {"sha256": "0" * 64}, r"autoencoders\.vae\.sha256: .* has [0-9a-f]{64}, not the 0{64}"),
-        (None, {"latent_channels": 3}, r"autoencoders\.vae: latent_channels 3, but .* has 2"),
-        (None, {"downsampling": 4}, r"autoencoders\.vae: downsampling 4, but .* has 2"),
+        (None, {"sha256": "0" * 64}, r"autoencoders\.vae\.sha256: .* has SHA-256 [0-9a-f]{64}, not the 0{64}"),
+        (None, {"latent_channels": 3}, r"autoencoders\.vae: latent_channels 3 of the config, but .* has 2"),
+        (None, {"downsampling": 4}, r"autoencoders\.vae: downsampling 4 of the config, but .* has 2"),
     ],
 )
 def test_bad_folders_in_one_line(
@@ -213,6 +244,60 @@ def test_bad_folders_in_one_line(
         (tmp_path / "weights" / spoil).unlink()
     with pytest.raises(SynthGainError, match=message):
         read_autoencoder(job)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("config.json", "{", r"config\.json is not readable as JSON"),
+        ("config.json", "[]", r"config\.json holds no facts of a model, but a list"),
+        ("config.json", '{"_class_name": "VQModel"}', r"config\.json is of 'VQModel', wanted 'AutoencoderKL'"),
+        ("diffusion_pytorch_model.safetensors", "torn", r"weights cannot be read as an autoencoder \(.+\)"),
+    ],
+)
+def test_damaged_folders_in_one_line(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, said: str
+) -> None:
+    monkeypatch.setenv("SYNTHGAIN_DATA", str(tmp_path))
+    job = folder_job(tmp_path, trained)
+    (tmp_path / "weights" / name).write_text(text)
+    with pytest.raises(SynthGainError, match=said) as caught:
+        read_autoencoder(job)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_does_not_fit_is_refused_while_planning(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a study in colour, of other latents, of another checksum, of a pickle, of no folder at all."""
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(trained / "autoencoder", tmp_path / "vae")
+    (tmp_path / "pickle").mkdir()
+    (tmp_path / "pickle" / "config.json").write_text("{}")
+    (tmp_path / "pickle" / "diffusion_pytorch_model.bin").write_bytes(b"x")
+
+    def planned(image: int = 1, **entry: Any) -> None:
+        study = tiny(
+            image={"size": 32, "channels": image},
+            autoencoders__vae={"folder": "vae", "downsampling": 2, "latent_channels": 2, **entry},
+            generators__ddpm__autoencoder="vae",
+            generators__ddpm__network={"block_out_channels": [16, 32]},
+            data_root=str(tmp_path),
+        )
+        (plan,) = Session(study, ROOT, Path("results")).planners.values()
+        plan.job("write_report")
+
+    planned()
+    with pytest.raises(SynthGainError, match=r"autoencoders\.vae: channels 3 of image and masks, but .* has 1"):
+        planned(image=3)
+    with pytest.raises(SynthGainError, match=r"autoencoders\.vae: latent_channels 8 of the config, but .* has 2"):
+        planned(latent_channels=8)
+    with pytest.raises(SynthGainError, match=r"autoencoders\.vae\.sha256: vae/diffusion_.* not the 0{64}"):
+        planned(sha256="0" * 64)
+    with pytest.raises(SynthGainError, match=r"autoencoders\.vae\.folder: no such folder: .*/elsewhere"):
+        planned(folder="elsewhere")
+    with pytest.raises(SynthGainError, match=r"diffusion_pytorch_model\.bin is a pickle, which is never opened"):
+        planned(folder="pickle")
 
 
 def test_bad_entries_in_one_line() -> None:
@@ -245,6 +330,6 @@ def test_the_waterfall_goes_from_the_ceiling_to_the_generator() -> None:
     blocks = waterfall(study, ModelEvidence("cnn", tables={"comparisons": table}))
     shown = blocks[-1]
     assert isinstance(shown, Table)
-    assert [row[0] for row in shown.rows] == ["autoencoder ceiling", "generator"]
+    assert [row[0] for row in shown.rows] == ["real images", "autoencoder ceiling", "generator"]
     assert any(isinstance(block, Text) and "ceiling itself is below real" in block.text for block in blocks)
     assert waterfall(parse_study(tiny()), ModelEvidence("cnn", tables={"comparisons": table})) == []

@@ -14,6 +14,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # {benchmark: what is made smaller than even its small mode}; `memory` stands in test_memory.py
 CUTS = {
     "sampling": {"STEPS": 2, "BATCH": 4},
+    "latents": {"SIZE": 32, "BATCH": {"cpu": 1}},
     "accepted_quality": {"TRAINING": {"small": 2}, "CLASSIFIER": {"small": 2}, "IMAGES": {"small": 24}, "DDPM": 100},
     "pool_draws": {},
     "downstream_training": {"SMALL_STEPS": 2},

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +15,15 @@ from synthgain.evaluation.distances import (
     kernel_distance_p,
     kernel_matrix,
 )
-from synthgain.evaluation.resampling import disjoint_halves, jackknife_se, largest_half, patient_groups
+from synthgain.evaluation.fidelity import Side, measure_space
+from synthgain.evaluation.resampling import (
+    disjoint_halves,
+    images_a_side,
+    jackknife_se,
+    largest_half,
+    patient_groups,
+    spread_order,
+)
 
 
 def _features(count: int, dimensions: int, seed: int) -> np.ndarray:
@@ -159,6 +168,52 @@ def test_kid_is_unbiased_with_any_number_of_images_per_patient():
         blind.append(kernel_distance(kernel, 100))
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(40)
     assert np.mean(blind) > 10 * np.std(blind) / np.sqrt(40)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.integers(0, 1000))
+def test_an_order_spreads_over_patients_first(images: list[int], seed: int) -> None:
+    patients = np.repeat(np.arange(len(images)), images)
+    order = spread_order(patients, np.random.default_rng(seed))
+    assert sorted(order) == list(range(len(patients)))
+    for n in range(1, len(patients) + 1):
+        counts = np.bincount(patients[order[:n]], minlength=len(images))
+        assert all(
+            count == min(counts.max(), most) or counts.max() - count == 1
+            for count, most in zip(counts, images, strict=True)
+        )
+
+
+def test_one_image_of_each_patient_where_there_are_enough() -> None:
+    patients = np.repeat(np.arange(40), 5)
+    assert images_a_side([patients], 300, 20) == [20]
+    first, second = disjoint_halves(patients, 20, np.random.default_rng(0))
+    assert len(np.unique(patients[np.concatenate([first, second])])) == 40
+    assert images_a_side([patients], 300, 21) == [98]  # else all of them: 200 images but for a patient cut in two
+    assert images_a_side([patients, 100 + np.arange(30)], 300, 20) == [35, 30]
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_no_measure_of_the_same_law_is_off_its_floor_however_many_images_a_patient_has(images: int) -> None:
+    """Images of one patient are alike: with all of them the Fréchet distance is 3 SD below its floor, Vendi 6 above."""
+    rng, off = np.random.default_rng(images), []
+    for _ in range(8):
+        people, drawn = rng.normal(size=(80, 12)), rng.normal(size=(320, 12))
+        real = 0.8 * np.repeat(people, images, axis=0) + 0.6 * rng.normal(size=(80 * images, 12))
+        patients, everyone = np.repeat(np.arange(80), images), {"all": np.ones(320, dtype=bool)}
+        half = len(patients) // 2
+        references = {
+            "held_out": Side(real[:half], patients[:half], {"all": everyone["all"][:half]}),
+            "train": Side(real[half:], patients[half:], {"all": everyone["all"][:half]}),
+        }
+        limits = {"n": 300, "minimum": 20, "floor_splits": 5}
+        synthetic = Side(drawn, 100 + np.arange(320), everyone)
+        rows = pd.DataFrame(measure_space("x", False, synthetic, references, lambda **_: rng, limits))
+        rows = rows[rows["reference"] == "held_out"].set_index("metric")
+        assert set(rows["n"]) == {40}
+        off.append((rows["value"] - rows["floor"]) / np.hypot(rows["floor_sd"], (rows["high"] - rows["low"]) / 3.92))
+    mean = pd.concat(off, axis=1).mean(axis=1)
+    assert mean.abs().max() < 1.2, mean
 
 
 def test_one_image_per_patient_is_the_plain_distance():

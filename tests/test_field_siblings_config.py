@@ -11,7 +11,7 @@ from studies import tiny
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.load import parse_study
-from synthgain.study.yaml_files import read_yaml
+from synthgain.study.yaml_files import parse_yaml, read_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 Place = tuple[str | int, ...]
@@ -80,3 +80,16 @@ def test_what_a_job_would_find_hours_later_is_refused_while_planning(changes: di
     with pytest.raises(SynthGainError, match=message) as caught:
         parse_study(tiny(**changes))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["!!set {x, y}", "!!binary aGk=", "!!omap [a: 1]", "!!pairs [a: 1]", "!!python/tuple [1]"]
+)
+def test_yaml_of_other_kinds_than_text_lists_and_maps_is_refused_with_its_line(value: str) -> None:
+    with pytest.raises(SynthGainError, match=r"^line 2: ") as caught:
+        parse_yaml(f"a: 1\nlevels: {value}")
+    assert "\n" not in str(caught.value)
+
+
+def test_equals_signs_are_text() -> None:
+    assert parse_yaml("delimiter: =\nother: {<<: {a: 1}, b: 2}") == {"delimiter": "=", "other": {"a": 1, "b": 2}}

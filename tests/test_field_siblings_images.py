@@ -62,9 +62,17 @@ def test_a_jpeg_whose_end_is_zeros_is_left_out(tmp_path: Path, name: str) -> Non
     whole = picture(noise, "JPEG")
     (tmp_path / name).write_bytes(whole + b"\0" * 100)  # padded to a block: nothing is lost
     assert read_pixels(tmp_path / name).values.shape == (64, 64)
-    half = len(whole) // 2
-    (tmp_path / name).write_bytes(whole[:half] + b"\0" * half)  # a download that was cut off, on a disk that made room
-    with pytest.raises(UnreadableImage, match="its last scan has no end"):
+    (tmp_path / name).write_bytes(whole + b"film \xff\xda of a phone")  # what follows the end is no matter
+    assert read_pixels(tmp_path / name).values.shape == (64, 64)
+    preview = picture(noise[:8, :8], "JPEG")  # in a segment of the file, with an end of its own
+    whole = whole[:2] + b"\xff\xef" + (len(preview) + 2).to_bytes(2, "big") + preview + whole[2:]
+    (tmp_path / name).write_bytes(whole)
+    assert read_pixels(tmp_path / name).values.shape == (64, 64)
+    half = 2 * len(whole) // 3
+    (tmp_path / name).write_bytes(
+        whole[:half] + b"\0" * (len(whole) - half)
+    )  # a download that was cut off, on a disk that made room
+    with pytest.raises(UnreadableImage, match="its scans have no end"):
         read_pixels(tmp_path / name)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from synthgain.datasets.entries.folder import FolderDataset
@@ -15,6 +16,7 @@ from synthgain.datasets.folder_layout import alike, folder_source, paired_masks,
 from synthgain.datasets.split import SplitColumn, split_from_column
 from synthgain.runtime.errors import SynthGainError
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "your_data.md"
 IMAGE = {"size": 16, "channels": 1, "fit": "pad", "intensity": "none"}
 SICK = {"sick": {"column": "class", "map": {"Normal": 0, "TB positive": 1}}}
 
@@ -264,3 +266,16 @@ def test_no_image_and_a_folder_that_holds_itself_are_one_line(tmp_path: Path) ->
     (tmp_path / "My Films/a/loop").symlink_to(tmp_path / "My Films")
     with pytest.raises(SynthGainError, match="a link to a folder that holds it"):
         read_layout(tmp_path / "My Films")
+
+
+def test_the_example_of_the_document_reads_as_it_stands(tmp_path: Path) -> None:
+    (block,) = [text.partition("```")[0] for text in DOCUMENT.read_text().split("```yaml\n")[1:]]
+    entry = yaml.safe_load(block)["datasets"]["ours"]
+    draw(
+        tmp_path,
+        *(f"{entry['folder']}/{name}/patient{n // 2}_{n}.png" for n in range(4) for name in ("NORMAL", "PNEUMONIA")),
+    )
+    got = prepare(FolderDataset.model_validate(entry).job_options("ours"), IMAGE, 0, tmp_path)
+    assert got.table["pneumonia"].value_counts().to_dict() == {0.0: 4, 1.0: 4}
+    assert set(got.table["patient_id"]) == {"patient0", "patient1"}
+    assert got.quarantine.empty

@@ -94,9 +94,12 @@ def test_the_packaged_sentence_model() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "no pickle is opened"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "gpt2"}'), "model type 'gpt2'"),
-        (lambda folder: (folder / "config.json").unlink(), "config.json: missing"),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+            "is a pickle, which is never opened",
+        ),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "gpt2"}'), "a model of type 'gpt2'"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
     ],
     ids=["pickle", "another model", "no config"],
 )
@@ -118,7 +121,8 @@ def test_a_missing_folder_and_another_checksum(tmp_path: Path, monkeypatch: pyte
         opened({"kind": "folder", "folder": "model"}, 77)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(SynthGainError, match="the study says abc"):
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(SynthGainError, match="not the abc that was given"):
         opened({"kind": "folder", "folder": "model", "sha256": "abc"}, 77)
 
 

@@ -42,12 +42,14 @@ ALLOWED = {
     # The config is made of the options of those who use them: declarations alone, without torch.
     "study": {
         "networks.options",
+        "networks.weight_folder",
         "clusters.options",
         "datasets.entries.base",
         "datasets.entries.table",
         "downstream.kinds",
         "downstream.options",
         "generators.autoencoders.options",
+        "generators.autoencoders.saved",
         "generators.family",
         "generators.options",
         "generators.snapshots",

@@ -11,10 +11,12 @@ import torch
 from evaluation_run import IDENTITY, make_job, pictures, write_pool, write_real
 from pixel_samples import PixelSamples
 from safetensors.torch import save_file
+from scipy.stats import spearmanr
 from torch import nn
 
 from relate_fidelity import relate_fidelity
 from score_pool import score_pool
+from synthgain.evaluation import relation
 from synthgain.evaluation.agreement import agreement
 from synthgain.evaluation.membership import denoising_losses, membership_rows
 from synthgain.evaluation.relation import relate
@@ -196,6 +198,20 @@ def test_a_relation_is_found_where_there_is_one() -> None:
     assert list(found.index) == ["spearman"]
     none = relate(*_points(10, 0.0), np.random.default_rng(0)).set_index("method")
     assert none.loc["spearman", "low"] < 0 < none.loc["spearman", "high"]
+
+
+def test_replicates_of_a_pool_are_no_points_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pools gain by luck that all their replicates share: a correlation over pools and replicates rejects half."""
+    monkeypatch.setattr(relation, "RESAMPLES", 4)  # of the interval, which is not read here
+    random, rejected, naive, runs = np.random.default_rng(2), 0, 0, 150
+    fidelity, gains = _points(12, 0.0)
+    for _ in range(runs):
+        luck = dict(zip(fidelity["configuration"], random.normal(size=12), strict=True))
+        drawn = gains.assign(gain=gains["configuration"].map(luck) + 0.3 * random.normal(size=len(gains)))
+        rejected += bool(relate(fidelity, drawn, random)["p"].iloc[0] < 0.05)
+        naive += spearmanr(drawn["configuration"].str[1:].astype(float), drawn["gain"]).pvalue < 0.05
+    assert rejected <= runs * 0.05 + 3 * np.sqrt(runs * 0.05 * 0.95)
+    assert naive > runs * 0.2
 
 
 def test_few_configurations_say_too_few() -> None:

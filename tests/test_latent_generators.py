@@ -1,6 +1,9 @@
 """Diffusion in an autoencoder's latents: the same family, loop, sampler and gates as in pixels."""
 
 import json
+import re
+import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 import torch
 from autoencoder_jobs import autoencoder_job
 from devices import DEVICE
-from generator_jobs import CONTROLLED_NETWORK, TINY_NETWORK, training_job, write_data
+from generator_jobs import CONTROLLED_NETWORK, TINY_NETWORK, start_script, training_job, write_data
 from job_inputs import paths_of
 from studies import tiny
 from test_generator_training import kill_after, weights_digest
@@ -148,28 +151,38 @@ def _kept(seen: list[torch.Tensor], network: Any, clean: torch.Tensor, level: to
     return network(clean, level).square().mean(dim=(1, 2, 3))
 
 
-def test_samples_with_plain_diffusers(trained: Path) -> None:
+def test_the_example_of_the_docs_draws_with_plain_diffusers(trained: Path) -> None:
     """Twenty lines without a word of ours but the vector of the condition."""
-    from diffusers import AutoencoderKL, EDMDPMSolverMultistepScheduler, UNet2DModel
+    (example,) = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "text.md").read_text(), re.DOTALL)
+    assert len(example.strip().splitlines()) <= 20
+    assert "synthgain" not in example
+    table = pd.DataFrame({"finding": [1.0] * 8})
+    given: dict[str, Any] = {"folder": trained, "vector": load_generator(trained).encode_conditions(table)["vector"]}
+    torch.manual_seed(0)
+    exec(example, given)
+    ours = drawn(trained, table)
+    assert given["images"].shape == ours.shape
+    assert float(given["images"].mean()) == pytest.approx(float(ours.mean()), abs=0.2)
 
-    network = UNet2DModel.from_pretrained(trained / "network")
-    scheduler = EDMDPMSolverMultistepScheduler.from_pretrained(trained / "scheduler")
-    autoencoder = AutoencoderKL.from_pretrained(trained / "autoencoder")
-    vector = load_generator(trained).encode_conditions(pd.DataFrame({"finding": [1.0] * 8}))["vector"]
-    scheduler.set_timesteps(8)
-    x = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(0)) * scheduler.init_noise_sigma
-    with torch.inference_mode():
-        for time in scheduler.timesteps:
-            output = network(scheduler.scale_model_input(x, time), time, class_labels=vector).sample
-            x = scheduler.step(output, time, x).prev_sample
-        mean, sd = (
-            torch.tensor(v).reshape(1, -1, 1, 1)
-            for v in (autoencoder.config.latents_mean, autoencoder.config.latents_std)
-        )
-        images = autoencoder.decode(x * sd + mean).sample
-    ours = drawn(trained, pd.DataFrame({"finding": [1.0] * 8}))
-    assert images.shape == ours.shape
-    assert float(images.mean()) == pytest.approx(float(ours.mean()), abs=0.2)
+
+def test_a_process_that_is_killed_and_started_again_ends_in_the_same_bits(run: tuple[Path, dict[str, str]]) -> None:
+    """SIGKILL, at whatever step it was: the next process goes on from the last state."""
+    steps = {"steps": 400, "save_every": 5, "batch_size": 16}
+    whole, killed = (latent_job(run, name, training=steps) for name in ("undisturbed", "shot"))
+    killed.slice["generator"] = whole.slice["generator"]  # part of the seeds
+    train_family(whole)
+    process = start_script(killed)
+    while not list(killed.state_folder().rglob("step-*.json")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.outputs[0].exists()
+    again = start_script(killed)
+    said = again.communicate()[1]
+    assert again.returncode == 0, said
+    assert re.search(r"resumed at step [1-9]", said), said
+    assert weights_digest(whole) == weights_digest(killed)
 
 
 def test_masks_steer_latents_concatenated_or_by_a_control_network(

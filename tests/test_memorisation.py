@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from job_inputs import inputs_at, paths_of
 from PIL import Image
 from scipy.stats import beta
 
-from check_memorisation import check_memorisation
+from check_memorisation import _identical, check_memorisation
 from synthgain.evaluation.candidates import draw_pairs_picture
 from synthgain.evaluation.inputs import parents
 from synthgain.evaluation.memorisation import ALPHA, LEVEL, Copies, judge, near_exact
@@ -268,6 +269,21 @@ def test_copies_in_a_pool_of_twins_are_held_against_the_twins_among_real_patient
     assert (alike["state"], alike["exceeded"]) == ("undecided", False)
     assert "No copying" not in alike["sentence"]
     assert judged(3, 5, 0.9, space="efficientnet_lite0")["state"] == "within limit"
+
+
+def test_an_identical_copy_decides_though_a_real_patient_has_a_twin() -> None:
+    """A twin is nearly the same picture; a synthetic image that is the same to the bit is not explained by it."""
+    row = {"rule": "nearest", "space": "pixels", "rate": 0.0, "null_rate": 0.0, "flagged": 0, "n": 120}
+    row |= {"threshold": 0.9, "excess": 0.0, "low": -0.001, "high": 0.001, "p_adjusted": 1.0}
+    gate = judge([row], 0.01, [], [Copies("pixels", 6, 120, 1, 736, 0.3, identical=5)])
+    assert (gate["state"], gate["exceeded"], gate["none_found"]) == ("copies found", True, False)
+    assert "5 of them equal a training image to the bit, which no held-out image does" in gate["sentence"]
+    names = {"train": ["a", "b", "c"], "test": ["d"], "validation": ["e"]}
+    parts: dict[str, Any] = {k: SimpleNamespace(table=pd.DataFrame({"sha256": v})) for k, v in names.items()}
+    pool: Any = SimpleNamespace(table=pd.DataFrame({"sha256": ["x", "a", "a", "y"]}))
+    assert _identical(pool, parts) == 2
+    parts["test"].table["sha256"] = ["b"]  # patients share pictures here: equal bits prove nothing
+    assert _identical(pool, parts) == 0
 
 
 def test_a_rate_that_could_not_be_computed_is_no_reassurance() -> None:

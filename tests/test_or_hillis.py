@@ -123,7 +123,37 @@ def test_an_interval_grows_towards_truths_with_more_errors():
     plain = found.se * orh.t_quantile(0.95, found.df)
     assert high == pytest.approx(found.difference + plain)
     assert low < found.difference - 1.2 * plain
+    t = orh.t_quantile(0.95, found.df)
+    assert (found.difference - low) ** 2 == pytest.approx(t * t * (found.se**2 + (found.difference - low) * 1.5 / 200))
     assert found.p_value(null=low) == pytest.approx(0.1, abs=1e-6)
     assert found.p_value(null=high) == pytest.approx(0.1, abs=1e-6)
     few = orh.linear(np.full(5, 0.01), np.full((5, 5), 1e-4), influence=np.r_[0.01, np.zeros(99)])
     assert few.df == pytest.approx(6)  # one patient carries it all: 2·3·(Σu²)²/Σu⁴
+
+
+def test_an_interval_grows_where_the_arm_that_errs_more_would_err_still_more():
+    """Variances in proportion to errors: the skew of a long tail may not be drawn, the means of both arms are."""
+    arm, baseline = np.full(5, 0.99), np.full(5, 0.97)
+    covariance = np.kron(np.diag([1e-5, 3e-5]), np.ones((5, 5)))
+    plain = orh.compare(arm, baseline, covariance)
+    found = orh.compare(arm, baseline, covariance, ends=(0, 1))
+    assert (found.difference, found.se, found.df) == (plain.difference, plain.se, plain.df)
+    one = 4e-5 / 0.04 * 0.96 / 0.98  # e (1 − e) at the mean error of .02
+    assert found.drift == pytest.approx(one**2 * 0.02 / 4e-5)
+    (low, high), (plain_low, plain_high) = found.interval(), plain.interval()
+    assert low == pytest.approx(plain_low)  # towards fewer errors: never shorter than the plain one
+    assert high > plain_high + 0.0005
+    assert found.p_value(null=high) == pytest.approx(0.05, abs=1e-6)
+    assert found.p_value() == pytest.approx(plain.p_value())
+    other = orh.compare(baseline, arm, np.kron(np.diag([3e-5, 1e-5]), np.ones((5, 5))), ends=(0, 1)).interval()
+    assert other == pytest.approx((-high, -low))
+    below = orh.compare(1 - arm, 1 - baseline, covariance, ends=(0, 1)).interval()  # errors counted, not successes
+    assert below == pytest.approx((-high, -low))
+    assert orh.compare(arm, arm, covariance, ends=(0, 1)).drift == 0
+    distances = orh.compare(
+        np.full(5, 2.0), np.full(5, 4.0), np.kron(np.diag([1.0, 3.0]), np.ones((5, 5))), ends=(0, np.inf)
+    )
+    assert distances.drift == pytest.approx((4 / 6) ** 2 * -2 / 4)
+    shared = np.kron([[1e-5, 1.6e-5], [1.6e-5, 3e-5]], np.ones((5, 5)))
+    close = orh.compare(arm, baseline, shared, ends=(0, 1))
+    assert close.drift == pytest.approx(np.sqrt(one * one * 8e-6 / 4e-5))  # errors that both arms share

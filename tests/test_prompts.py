@@ -112,9 +112,12 @@ def test_a_wrong_template_is_one_line(template: str, said: str) -> None:
         {"template": "a", "column": "b"},
         {"column": "a", "findings": "one"},
         {"template": ""},
+        {"template": " ."},
+        {"template": "{findings}", "none": " "},
+        {"template": "{sex}", "words": {"F": ""}},
         {"template": "a", "of": "x"},
     ],
-    ids=range(5),
+    ids=range(8),
 )
 def test_wrong_keys_are_refused(keys: dict) -> None:
     with pytest.raises(ValidationError):
@@ -124,7 +127,7 @@ def test_wrong_keys_are_refused(keys: dict) -> None:
 def test_words_and_vocabulary() -> None:
     assert words_of("63-year old; Pleural Effusion.") == ["6", "3", "-", "year", "old", ";", "pleural", "effusion", "."]
     vocabulary = vocabulary_of(["a b.", "B c"])
-    assert vocabulary == sorted({"a", "b", "c", ".", *"0123456789"})
+    assert vocabulary == sorted({"a", "b", "c", ".", ",", "and", *"0123456789"})
 
 
 def test_a_row_alone_is_what_it_is_among_others() -> None:

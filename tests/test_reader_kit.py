@@ -141,37 +141,85 @@ def test_a_page_holds_nothing_that_tells(kit: Path) -> None:
                 assert image.mode == "L"
 
 
-def test_length_position_and_structure_tell_real_from_synthetic_no_better_than_chance(tmp_path: Path) -> None:
+# What somebody who looks into a page may hold against an image without looking at it.
+def clues(data: dict, item: str, phase: str, place: int, repeat: bool) -> list[float]:
+    content, names = data["items"][item], list(data["items"])
+    pages = [base64.b64decode(address.split(",")[1]) for address in (content["image"], *content["masks"].values())]
+    chunks = [float(png.count(name)) for png in pages for name in (b"IHDR", b"IDAT", b"tEXt", b"tIME", b"pHYs")]
+    heads = [float(int.from_bytes(png[16:29], "big") % 2**31) for png in pages]  # IHDR
+    streams = [float(int.from_bytes(png[41:46], "big") % 2**31) for png in pages]  # how the first block is stored
+    lengths = [float(len(png)) for png in pages] + [float(len(content["image"])), float(len(content["prompt"]))]
+    order = [float(sorted(content).index(key)) for key in content]
+    seen = [entry[0] for entry in data["phases"][phase]]
+    digits = [float(int(item[start : start + 4], 16)) for start in range(0, 16, 4)]
+    places = [float(place), float(names.index(item)), float(seen.count(item)), float(repeat)]
+    return [*chunks, *heads, *streams, *lengths, *order, *digits, *places]
+
+
+@pytest.mark.parametrize("kind", ["linear", "forest"])
+def test_nothing_but_the_pixels_tells_real_from_synthetic_better_than_chance(kind: str, large: tuple) -> None:
+    from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import cross_val_predict
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     from synthgain.statistics.delong import components, covariance
 
-    panel = Panel.model_validate(
-        {"items": {"real": {"hospital_a": 150}, "pools": {"sampled": 150}}, "readers": 1, "repeats": 0}
-    )
-    real, pools = (
-        {"hospital_a": shown(400, "film", smooth=False)},
-        {"sampled": shown(400, "made", smooth=True, parents=200)},
-    )
-    write_kit(tmp_path / "kit", "panel", panel, real, pools, seed=3)
-    facts, _, key = read_kit(tmp_path / "kit")
-    data = data_of(tmp_path / "kit" / facts["pages"]["reader_1"])
-    synthetic = key.set_index("item")["origin"].eq("synthetic")
-    rows = []
+    data, synthetic = large
+    rows, truth, owner = [], [], []
     for phase in ("1", "2"):
-        for place, (item, _) in enumerate(data["phases"][phase]):
-            address = data["items"][item]["image"]
-            png = base64.b64decode(address.split(",")[1])
-            rows.append([len(address), len(png), png.count(b"IDAT"), place, int(item, 16) / 2**64, synthetic[item]])
-    found = np.array(rows, dtype=float)
-    features = (found[:, :-1] - found[:, :-1].mean(axis=0)) / np.maximum(found[:, :-1].std(axis=0), 1e-9)
-    truth = found[:, -1]
-    scores = cross_val_predict(LogisticRegression(), features, truth, cv=10, method="decision_function")
-    parts = components(truth, scores[None], np.arange(len(truth)) % 300, 300)
+        for place, (item, repeat) in enumerate(data["phases"][phase]):
+            rows.append(clues(data, item, phase, place, repeat))
+            truth.append(float(synthetic[item]))
+            owner.append(item)
+    made = {
+        "linear": make_pipeline(StandardScaler(), LogisticRegression()),
+        "forest": RandomForestClassifier(60, min_samples_leaf=5, random_state=0),
+    }
+    groups = pd.factorize(pd.Series(owner))[0]
+    scores = cross_val_predict(
+        made[kind], np.array(rows), np.array(truth), groups=groups, cv=GroupKFold(5), method="predict_proba"
+    )
+    parts = components(np.array(truth), scores[None, :, 1], groups, groups.max() + 1)
     half = 1.96 * np.sqrt(covariance([parts])[0, 0])
     assert abs(parts.auroc[0] - 0.5) <= half + 0.02, parts.auroc
-    assert len(set(found[:, 0])) == 1
+    assert half < 0.1
+    assert len({len(data["items"][item]["image"]) for item in data["items"]}) == 1
+
+
+def test_the_clues_find_a_compressed_encoder(large: tuple) -> None:
+    """The hunt itself can fail: with compressed PNGs the length alone tells."""
+    data, synthetic = large
+    lengths = {}
+    for item, content in data["items"].items():
+        with PIL.Image.open(io.BytesIO(base64.b64decode(content["image"].split(",")[1]))) as image:
+            file = io.BytesIO()
+            image.save(file, "PNG")
+        lengths[item] = len(file.getvalue())
+    of_synthetic = [length for item, length in lengths.items() if synthetic[item]]
+    of_real = [length for item, length in lengths.items() if not synthetic[item]]
+    assert max(of_synthetic) < min(of_real)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict[str, bool]]:
+    """The data of a reader's page of 300 images, and which of them are synthetic."""
+    panel = Panel.model_validate(
+        {
+            "items": {"real": {"hospital_a": 150}, "pools": {"sampled": 150}},
+            "questions": ["quality", "mask_fit", "prompt_fit", "realism"],
+            "structures": ["lungs"],
+            "readers": 2,
+            "common": 0.5,
+        }
+    )
+    real, pools = shown(700, "film", smooth=False), shown(700, "made", smooth=True, parents=350)
+    folder = tmp_path_factory.mktemp("large") / "kit"
+    write_kit(folder, "panel", panel, {"hospital_a": real}, {"sampled": pools}, seed=3)
+    facts, _, key = read_kit(folder)
+    data = data_of(folder / facts["pages"]["reader_1"])
+    return data, key.set_index("item")["origin"].eq("synthetic").to_dict()
 
 
 def test_a_kit_is_never_overwritten(kit: Path) -> None:

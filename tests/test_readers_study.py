@@ -204,6 +204,13 @@ def test_a_csv_file_beside_its_json_file_and_hidden_files_are_left_alone(tmp_pat
     assert list(run.planner().job("read_ratings", panel="panel").slice["ratings"]) == ["panel-reader_1.JSON"]
 
 
+def test_a_panel_whose_name_tells_readers_what_it_is_about_is_refused_while_planning() -> None:
+    for name in ("real_or_fake", "turing_test", "synthetic"):
+        with pytest.raises(SynthGainError, match="readers see this name on their files"):
+            parse_study(copy.deepcopy(STUDY) | {"readers": {name: PANEL}})
+    parse_study(copy.deepcopy(STUDY) | {"readers": {"realism_panel": PANEL}})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -16,7 +16,9 @@ from studies import tiny
 from test_latent_generators import LATENT_STUDY
 
 from check_memorisation import check_memorisation
-from synthgain.evaluation.memorisation import ALPHA, LEVEL
+from evaluate_snapshots import Search
+from synthgain.evaluation.inputs import read_real
+from synthgain.evaluation.memorisation import ALPHA, LEVEL, PIXELS, RECONSTRUCTIONS
 from synthgain.generators.autoencoders.training import prepare_run
 from synthgain.generators.training import train_family
 from synthgain.networks.autoencoder import load_latents
@@ -93,6 +95,20 @@ def test_blur_alone_is_no_copying(run: Path) -> None:
     assert not gate["exceeded"]
     assert not scores["copy_reconstructions"].any()
     assert (rates.loc[rates["rule"] != "nearest is parent", "p_adjusted"] > LEVEL).all()
+
+
+def test_snapshots_are_searched_alike(run: Path) -> None:
+    real = read_real(make_job(run, "snapshots/ldm/0/manifest.json", {}), ["a"])
+    parts = {part: real.subset(real.rows_of(part)) for part in ("train", "validation", "test")}
+    space = load_latents(run / "autoencoders" / "vae" / "autoencoder")
+    through = {part: replace(images, arrays=[space.reconstruct(images.pixels())]) for part, images in parts.items()}
+    rows, copies = parts["train"].table.iloc[:PLANTED], through["train"].pixels(np.arange(PLANTED))
+    patients = rows["patient_id"].to_numpy(dtype=str)
+    for name, train, found in ((PIXELS, parts["train"], 0), (RECONSTRUCTIONS, through["train"], PLANTED)):
+        rates, (drawn, held_out) = Search(through | {"train": train}, rows).rates_and_copies(copies, patients, name)
+        assert drawn.flags.sum() == found
+        assert not held_out.flags.any()
+        assert {rate.space for rate in rates} == {name}
 
 
 def test_the_plan_searches_pools_of_latents_alone_and_never_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from job_inputs import inputs_at, new_job, paths_of
@@ -25,9 +26,10 @@ from synthgain.report.sections.checklist import STANDARDS, completeness, fill
 from synthgain.report.sections.fidelity import relation_sentence
 from synthgain.report.sections.methods import methods
 from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
+from synthgain.report.tables import at_floor
 from synthgain.report.vocabulary import listed
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_json
+from synthgain.runtime.files import read_json, write_manifest
 from synthgain.runtime.protocols import read_protocols
 from synthgain.study.code import CodeDigests
 from synthgain.study.schema import Study
@@ -347,6 +349,32 @@ def test_first_screen_answers_belief_and_safety(html: str, tmp_path: Path) -> No
     assert (belief, safety) == ("bad", "open")
     assert "1 of 3 controls raised an alarm. A pilot only: 5 replicates." in why
     assert "no pool was searched" in answer
+
+
+def test_diverged_trainings_of_each_arm_are_on_the_first_page(html: str, tmp_path: Path) -> None:
+    assert "Diverged trainings" not in html
+    run = make_run(tmp_path)
+    lost = {"0": {"diverged": [{"attempt": 0, "step": 7}]}, "1": {"diverged": [{}, {}], "at_chance": True}}
+    for path in (run / "downstream" / MODEL / "supplemented" / "300").rglob("manifest.json"):
+        manifest = read_json(path)
+        replicates = {n: facts | lost.get(n, {}) for n, facts in manifest["replicates"].items()}
+        write_manifest(path, manifest["identity"], [], replicates=replicates)
+    first = Page(written(run).split('id="controls"')[0].split("<main")[1]).text
+    line = "Diverged trainings of supplemented: 2 of 10 (1 trained again with the next seed, 1 counted at chance)."
+    assert line in first
+    assert first.count("Diverged trainings") == 1
+
+
+def test_at_the_floor_by_the_error_of_the_value_and_of_the_floor() -> None:
+    rows = pd.DataFrame(
+        {"value": [5.0, 4.1, 4.1, 4.1, 3.9, 4.1], "floor": 3.0, "floor_sd": [1, 0.3, 0.3, 0.5, 0.3, 0.3]}
+    )
+    error = 0.5 * 1.959964 * np.array([0, 1, 0, 0, 1, np.nan])  # half of the interval of a value with an SD of 0.5
+    rows = rows.assign(low=rows["value"] - error, high=rows["value"] + error)
+    # two SDs of the floor alone; of both together; of the floor alone too far; a wider floor; nearer; without interval
+    assert list(at_floor(rows)) == [True, True, False, False, True, False]
+    mirrored = rows.assign(value=6 - rows["value"], low=6 - rows["high"], high=6 - rows["low"])
+    assert list(at_floor(mirrored)) == list(at_floor(rows))  # below the floor is no merit
 
 
 def test_every_stage_has_its_place(run: Path, html: str) -> None:

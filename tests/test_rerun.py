@@ -39,9 +39,11 @@ AFTER = {
 
 
 def table(part: int = 0) -> dict[str, str]:
-    """Return {change: rules} of one of the tables of docs/rerun.md: the first, of pairs, clusters, or readers."""
+    """Return {change: rules} of a table of docs/rerun.md: the first, of pairs, clusters, readers, or latents."""
     whole = (ROOT / "docs" / "rerun.md").read_text(encoding="utf-8")
-    text = re.split("## Image and mask pairs|## Clusters and styling|## Steering and readers", whole)[part]
+    text = re.split(
+        "## Image and mask pairs|## Clusters and styling|## Steering and readers|## Texts and latents", whole
+    )[part]
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.MULTILINE)
     return {change: rules for change, rules in rows if change not in ("change", "---")}
 

@@ -216,5 +216,5 @@ def test_proxies_learn_from_the_checked_labels_and_only_checked_images_are_what_
     assert (made.real_table["finding"] != made.data.table["finding"])[known].mean() == pytest.approx(IGNORED, abs=0.08)
     scores = scorer(made).score(made.data.images, made.real_table)
     assert np.isnan(scores[~known]).all()
-    assert (scores[known] > 0).mean() > 0.95
-    assert (scorer(made).score(made.data.images, made.data.table) > 0).mean() < 0.9
+    assert (scores[known] > 0).mean() > 0.9
+    assert (scorer(made).score(made.data.images, made.data.table) > 0).mean() < 0.85  # of the labels a quarter is wrong

@@ -90,6 +90,15 @@ def test_guidance_and_a_negative_prompt(trained: Path) -> None:
         brightness(trained, ["brigth"])
 
 
+def test_rows_with_a_word_that_it_never_saw_are_known(trained: Path) -> None:
+    """Held-out images may have a level or a finding of which no training image told; lists of findings are readable."""
+    generator = load_generator(trained)
+    table = pd.DataFrame({"prompt": ["A disc seen PA. bright.", "A square seen PA. bright.", "A disc, and bright."]})
+    assert generator.readable(table).tolist() == [True, False, True]
+    comma = generator.text.config.vocabulary.index(",") + 1
+    assert not generator.text.embedding.weight[comma].any()  # no training text held one, so it says nothing
+
+
 def test_what_the_manifest_says_and_what_is_saved(trained: Path) -> None:
     facts = json.loads((trained / "manifest.json").read_text())
     assert facts["text"] is True

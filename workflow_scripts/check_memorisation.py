@@ -58,7 +58,11 @@ def check_memorisation(job: Job) -> None:
     rows = [rate.row(len(rates), rng) for rate in rates] + _parent_row(scores, pool, parts["train"])
     judged = [row for row in rows if row["rule"] != "nearest is parent"]
     chance, tests = random_generator(**keys, of="copies"), len(rates) + len(pairs)
-    copies = [memorisation.count_copies(space, *sides, tests, chance) for space, sides in pairs.items()]
+    same = _identical(pool, parts)
+    copies = [
+        memorisation.count_copies(space, *sides, tests, chance, same if space == memorisation.PIXELS else 0)
+        for space, sides in pairs.items()
+    ]
     leaks = _membership(job, parts)
     progress.advance(note="membership")
     gate = memorisation.judge(judged, settings["limit"], _barred(job, pool), copies)
@@ -105,6 +109,12 @@ def _search_pixels(
     scores["similarity_parent_pixels"] = np.float32(np.nan)
     scores.loc[rows, "similarity_parent_pixels"] = space.pairwise(pool.pixels(rows), train.pixels()[positions])
     return scores, rules, near, found
+
+
+def _identical(pool: Images, parts: Mapping[str, Images]) -> int:
+    """How many synthetic images equal a training image to the bit; 0 where a held-out image of a patient does too."""
+    train, held_out = parts["train"], (parts["test"], parts["validation"])
+    return 0 if any(_same_file(images, train).any() for images in held_out) else int(_same_file(pool, train).sum())
 
 
 def _search_reconstructions(
@@ -279,6 +289,11 @@ def _membership(job: Job, parts: Mapping[str, Images]) -> list[dict[str, Any]]:
             images = images.subset(known)
         if not len(images):
             return membership.not_applicable(f"no {name} image has masks of {', '.join(structures)}")
+        told = np.flatnonzero(generator.readable(images.table)) if hasattr(generator, "readable") else None
+        if told is not None and len(told) < len(images):  # a text with a word that no training image had
+            images, masks = images.subset(told), None if masks is None else masks[told]
+        if not len(images):
+            return membership.not_applicable(f"no {name} image has a text of words that the generator saw")
         rows = np.sort(rng.permutation(len(images))[: settings["images"]])
         drawn = images.subset(rows)
         levels, draws = membership.NOISE_LEVELS, settings["draws"]

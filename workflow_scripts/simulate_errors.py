@@ -13,7 +13,7 @@ from typing import Any
 
 from synthgain.runtime.files import read_json, write_json
 from synthgain.seeds import random_generator
-from synthgain.statistics import error_rates, simulation
+from synthgain.statistics import error_cases, error_rates, simulation
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     if not arguments.table:
         runs = simulation.DECLARED_RUNS
         todo: list[tuple[str, str, Any, int, Callable[..., dict[str, Any]]]] = [
-            *(("verdict", "case", case, case.runs, error_rates.error_rates) for case in error_rates.CASES),
+            *(("verdict", "case", case, case.runs, error_rates.error_rates) for case in error_cases.CASES),
             *(("results", "setting", setting, runs, simulation.rejection_rates) for setting in simulation.SETTINGS),
         ]
         for table, key, setting, count, measure in todo:
@@ -35,7 +35,7 @@ def main() -> None:
                 same = [at for at, old in enumerate(found[table]) if old[key]["name"] == setting.name]
                 found[table] = [old for at, old in enumerate(found[table]) if at not in same] + [row]
                 write_json(arguments.output, found)
-        for table, key, order in (("verdict", "case", error_rates.CASES), ("results", "setting", simulation.SETTINGS)):
+        for table, key, order in (("verdict", "case", error_cases.CASES), ("results", "setting", simulation.SETTINGS)):
             places = {entry.name: at for at, entry in enumerate(order)}
             rows = [row for row in found[table] if row[key]["name"] in places]
             found[table] = sorted(rows, key=lambda row: places[row[key]["name"]])

@@ -36,6 +36,10 @@ class Prompt(Entry):
     def _template_or_column(self) -> "Prompt":
         if (self.template is None) == (self.column is None):
             raise ValueError("give a template or a column")
+        said = {"template": self.template, "none": self.none, **{f"words.{k}": text for k, text in self.words.items()}}
+        for name, text in said.items():
+            if text is not None and not text.strip(" .,;"):
+                raise ValueError(f"{name}: {text!r} holds no word; give one, or leave {name} out")
         if self.column is not None and (self.findings != "all" or self.of is not None or self.say_absent):
             raise ValueError("column: its text is taken as it is; findings, of and say_absent are for templates")
         return self

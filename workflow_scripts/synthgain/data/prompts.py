@@ -57,7 +57,8 @@ def texts_of(
         if prompt.column not in table:
             raise SynthGainError(f"prompt: the table has no column {prompt.column!r}")
         texts = ["" if pd.isna(cell) else " ".join(str(cell).split()) for cell in table[prompt.column]]
-        return Texts(_checked(texts, table), (), np.zeros((len(table), 0), bool))
+        mend = f"leave out rows without a text in {prompt.column!r} (the data set's `where`), or fill it"
+        return Texts(_checked(texts, table, mend), (), np.zeros((len(table), 0), bool))
     findings = findings_of(prompt, columns)
     lacking = [name for name in fields_of(prompt, "prompt") if name != FINDINGS and name not in table]
     lacking += [name for name in findings if name not in table]
@@ -70,7 +71,7 @@ def texts_of(
         told = {name: _value(cells[name], name, prompt) for name in fields_of(prompt, "prompt") if name != FINDINGS}
         told[FINDINGS] = _phrase(values[row], named[row], findings, prompt, order)
         prompts.append(_filled(str(prompt.template), told))
-    return Texts(_checked(prompts, table), findings, named)
+    return Texts(_checked(prompts, table, "let the template name something that is always known"), findings, named)
 
 
 def relabelled(table: pd.DataFrame, texts: Texts, prompt: Prompt) -> pd.DataFrame:
@@ -89,14 +90,17 @@ def relabelled(table: pd.DataFrame, texts: Texts, prompt: Prompt) -> pd.DataFram
     return made.assign(**{COLUMN: texts.prompts})
 
 
+ALWAYS = frozenset("0123456789") | {",", "and"}  # what numbers and lists of findings are made of
+
+
 def words_of(text: str) -> list[str]:
     """Return a text's words in lower case: runs of letters, single digits, and punctuation marks."""
     return re.findall(r"[^\W\d_]+|\d|[^\w\s]", text.lower())
 
 
 def vocabulary_of(texts: Collection[str]) -> list[str]:
-    """Return the closed vocabulary of these texts, sorted; all digits are in it."""
-    return sorted({word for text in texts for word in words_of(text)} | set("0123456789"))
+    """Return the closed vocabulary of these texts, sorted; digits and what joins findings are always in it."""
+    return sorted({word for text in texts for word in words_of(text)} | ALWAYS)
 
 
 def _named(values: np.ndarray, prompt: Prompt, replica: int) -> np.ndarray:
@@ -163,10 +167,10 @@ def _plain(text: str | None) -> str:
     return "" if text is None else text.replace("{", "{{").replace("}", "}}")
 
 
-def _checked(prompts: list[str], table: pd.DataFrame) -> list[str]:
+def _checked(prompts: list[str], table: pd.DataFrame, mend: str) -> list[str]:
     for row, text in enumerate(prompts):
         if not text or len(text) > MAX_CHARACTERS:
             image = table["image_id"].iloc[row] if "image_id" in table else f"row {row}"
-            what = "is empty: name something that is always known" if not text else f"is longer than {MAX_CHARACTERS}"
+            what = f"is longer than {MAX_CHARACTERS} characters" if text else f"is empty: {mend}"
             raise SynthGainError(f"{image}: its prompt {what}")
     return prompts

@@ -55,7 +55,7 @@ class StyleChoice(Options, Style):
     @model_validator(mode="before")
     @classmethod
     def _known_base(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("base", "a") not in STYLES:
+        if isinstance(data, dict) and data.get("base", "a") not in list(STYLES):  # a list, say, is no key
             raise ValueError(f"base: unknown style {data['base']!r}; {nearest(str(data['base']), STYLES)}")
         return data
 
@@ -71,7 +71,7 @@ def style_choice(value: Any) -> str | StyleChoice | None:
     if value is None or isinstance(value, StyleChoice):
         return value
     if not isinstance(value, dict):
-        if value not in STYLES:
+        if value not in list(STYLES):
             raise ValueError(f"unknown style {value!r}; {nearest(str(value), STYLES)}")
         return str(value)
     return StyleChoice.model_validate(value)

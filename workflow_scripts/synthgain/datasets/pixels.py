@@ -43,8 +43,19 @@ def check_size(width: int, height: int, what: str = "") -> None:
 
 
 def check_scans(data: bytes, what: str = "") -> None:
-    """Raise UnreadableImage for a JPEG stream of more than MAX_SCANS scans, and for one that ends within its last."""
+    """Raise UnreadableImage for a JPEG stream of more than MAX_SCANS scans, and for one without an end."""
     if data.count(_SCAN) > MAX_SCANS:
         raise UnreadableImage(f"{what}JPEG of {data.count(_SCAN):,} scans (limit {MAX_SCANS})")
-    if data.rfind(_END) < data.rfind(_SCAN):
-        raise UnreadableImage(f"{what}not a whole JPEG file (its last scan has no end)")
+    if data.find(_END, _first_scan(data)) < 0:
+        raise UnreadableImage(f"{what}not a whole JPEG file (its scans have no end)")
+
+
+def _first_scan(data: bytes) -> int:
+    """Return where the picture of a JPEG begins, behind its segments, of which one may hold a preview with an end.
+
+    What follows the end (the film of a phone's picture) is not looked at.
+    """
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place : place + 2] != _SCAN:
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big") if data[place + 1 : place + 2] != b"\xff" else 1
+    return place

@@ -1,7 +1,8 @@
 """Fidelity and diversity of a pool in one feature space: every number with its real-versus-real floor.
 
-Protocol: equal n everywhere; the reference is real and held out; the floor is the mean over patient-disjoint
-splits of all real images at the same n (Stein 2023, Woodland 2024 on why a lone FID says little).
+Protocol: equal n everywhere, one image of each patient where there are enough; the reference is real and held out; the
+floor is the mean over patient-disjoint splits of all real images at the same n (Stein 2023, Woodland 2024 on why a lone
+FID says little).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +22,21 @@ from synthgain.evaluation.distances import (
 )
 from synthgain.evaluation.diversity import vendi_score
 from synthgain.evaluation.inputs import members_of
-from synthgain.evaluation.resampling import Z_95, disjoint_halves, jackknife_se, largest_half, patient_groups
+from synthgain.evaluation.resampling import (
+    Z_95,
+    disjoint_halves,
+    images_a_side,
+    jackknife_se,
+    patient_groups,
+    spread_order,
+)
 
 COLUMNS = (
     "space", "reference", "group", "metric", "n", "value", "low", "high", "floor", "floor_sd", "excess", "p", "note",
 )  # fmt: skip
 METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "vendi")
+BIASED = ("fd", "vendi")  # at small n: of alike images more than of as many independent ones
+SEVERAL = "too few patients for one image of each: the floor is too far off, read kid"
 SHARE = (0.0, 1.0)
 SCALES = {
     "precision": SHARE, "recall": SHARE, "coverage": SHARE, "ms_ssim": SHARE, "ms_ssim_cross": SHARE,
@@ -104,7 +114,7 @@ def measure_space(
     for group in synthetic.groups:
         drawn = {"space": space, "group": group}
         results: dict[str, list[Row]] = {}
-        n = common_size(synthetic, references, group, limits["n"])
+        n = common_size(synthetic, references, group, limits["n"], limits["minimum"])
         floors: dict[int, np.ndarray] = {}  # the floor joins all references: one per size
         for name, reference in references.items():
             if n[name] < limits["minimum"]:
@@ -126,17 +136,24 @@ def measure_space(
     return rows
 
 
-def common_size(synthetic: Side, references: Mapping[str, Side], group: str, limit: int) -> dict[str, int]:
-    """Images a side for each reference: what synthetic, reference and the floor can all give.
+def common_size(
+    synthetic: Side, references: Mapping[str, Side], group: str, limit: int, minimum: int
+) -> dict[str, int]:
+    """Images a side for each reference: what synthetic, reference and the floor can all give (`images_a_side`).
 
     Where every reference has a fair number, the smallest of them is used for all, so that they compare.
     """
-    members = [side.members(group) for side in references.values()]
-    everyone = np.concatenate([side.patients[rows] for side, rows in zip(references.values(), members, strict=True)])
-    most = min(limit, len(synthetic.members(group)), largest_half(everyone))
-    sizes = {name: min(most, len(rows)) for name, rows in zip(references, members, strict=True)}
+    patients = [side.patients[side.members(group)] for side in references.values()]
+    most = min(limit, len(synthetic.members(group)))
+    sizes = dict(zip(references, images_a_side(patients, most, minimum), strict=True))
     smallest = min(sizes.values())
     return dict.fromkeys(sizes, smallest) if 2 * smallest >= max(sizes.values()) else sizes
+
+
+def sample(side: Side, group: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Row positions of n images of a group, of as many patients as there are."""
+    members = side.members(group)
+    return members[spread_order(side.patients[members], rng)][:n]
 
 
 def floor_values(
@@ -166,8 +183,7 @@ def empty_row(note: str, **keys: object) -> Row:
 def _against(
     synthetic: Side, reference: Side, group: str, n: int, floors: np.ndarray, rng: np.random.Generator
 ) -> list[Row]:
-    ours = rng.permutation(synthetic.members(group))[:n]
-    theirs = rng.permutation(reference.members(group))[:n]
+    ours, theirs = sample(synthetic, group, n, rng), sample(reference, group, n, rng)
     x_patients, y_patients = synthetic.patients[ours], reference.patients[theirs]
     features = np.concatenate([synthetic.features[ours], reference.features[theirs]])
     owners = owners_apart(x_patients, y_patients)
@@ -179,11 +195,13 @@ def _against(
         se = jackknife_se(lambda a, b: compare(pairs, a, n + b), *groups)
     p = kernel_distance_p(pairs.kernel, n, owners, rng)
     dimensions = pairs.features.shape[1]
-    wide = n < 2 * dimensions
+    wide, several = n < 2 * dimensions, len(np.unique(y_patients)) < n
     rows = []
     for position, metric in enumerate(METRICS):
         floor, floor_sd = floors[:, position].mean(), floors[:, position].std(ddof=1)
         note = f"n < 2 x {dimensions} dimensions: read with kid" if metric == "fd" and wide else ""
+        if several and metric in BIASED:
+            note = "; ".join([*([note] if note else []), SEVERAL])
         rows.append(
             {
                 "metric": metric,

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.stats import wasserstein_distance
 
-from synthgain.evaluation.fidelity import EVERYONE, Row, Side, common_size, empty_row
+from synthgain.evaluation.fidelity import EVERYONE, Row, Side, common_size, empty_row, sample
 from synthgain.evaluation.inputs import Images, Masks, pool_masks, real_masks
 from synthgain.evaluation.resampling import Z_95, disjoint_halves, jackknife_se, patient_groups
 from synthgain.runtime.command import Job
@@ -102,7 +102,7 @@ def measure_masks(
     """
     rows: list[Row] = []
     for group in synthetic.groups:
-        n = common_size(synthetic, references, group, limits["n"])
+        n = common_size(synthetic, references, group, limits["n"], limits["minimum"])
         for name, reference in references.items():
             place = {"space": SPACE, "reference": name, "group": group, "n": n[name]}
             if n[name] < limits["minimum"]:
@@ -146,8 +146,7 @@ def _floors(references: Mapping[str, Side], group: str, n: int, splits: int, rng
 def _against(
     synthetic: Side, reference: Side, group: str, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    ours = rng.permutation(synthetic.members(group))[:n]
-    theirs = rng.permutation(reference.members(group))[:n]
+    ours, theirs = sample(synthetic, group, n, rng), sample(reference, group, n, rng)
     first, second = synthetic.features[ours], reference.features[theirs]
     se = np.full(len(MEASURES), np.nan)
     if group == EVERYONE:

@@ -142,6 +142,7 @@ class Copies:
 
     twins of held_out real images are as near to a training image of another patient. p: one-sided, adjusted, of a rate
     above theirs among images of the same kinds; 1 where there are no twins and nothing is to be compared.
+    identical: of the found ones, those that equal a training image to the bit; 0 where a held-out image does too.
     """
 
     space: str
@@ -150,11 +151,12 @@ class Copies:
     twins: int
     held_out: int
     p: float = 1.0
+    identical: int = 0
 
     @property
     def beyond_twins(self) -> bool:
-        """True if real images do not explain them: none is so near, or far fewer are."""
-        return self.found > 0 and (self.twins == 0 or self.p < LEVEL)
+        """True if real images do not explain them: none is so near (or the same to the bit), or far fewer are."""
+        return self.found > 0 and (self.twins == 0 or self.identical > 0 or self.p < LEVEL)
 
     @property
     def certain(self) -> bool:
@@ -175,14 +177,18 @@ class Copies:
         if self.twins == 0:
             return f"{ours} are near-exact copies of training images, and none of {theirs} is"
         text = f"{ours} are near-exact copies of training images, as are {self.twins} of {theirs}, twins of others"
+        if self.identical:
+            return f"{text}; {self.identical} of them equal a training image to the bit, which no held-out image does"
         return text if self.beyond_twins else f"{text}: the rates do not differ beyond chance"
 
 
-def count_copies(space: str, pool: Flagged, real: Flagged, rules: int, rng: np.random.Generator) -> Copies:
+def count_copies(
+    space: str, pool: Flagged, real: Flagged, rules: int, rng: np.random.Generator, identical: int = 0
+) -> Copies:
     """Count near-exact copies. pool, real: their flags; rules: how many tests share the level (Bonferroni)."""
     found, twins = int(pool.flags.sum()), int(real.flags.sum())
     p = min(1.0, rules * matched_excess(pool, real, rng).p) if found and twins else 1.0
-    return Copies(space, found, len(pool.flags), twins, len(real.flags), p)
+    return Copies(space, found, len(pool.flags), twins, len(real.flags), p, identical)
 
 
 def judge(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from synthgain.evaluation.fidelity import empty_row
 from synthgain.evaluation.inputs import Images
-from synthgain.evaluation.resampling import disjoint_halves, largest_half
+from synthgain.evaluation.resampling import disjoint_halves, images_a_side, spread_order
 from synthgain.runtime.command import logger
 
 PACKAGES = ("radiomics", "frd_score")
@@ -30,7 +30,7 @@ def measure_radiomics(
     The floor is real against other patients' real images at the same n, mean over `floor_splits`.
     """
     reason = _missing()
-    n = min(len(synthetic), len(held_out), largest_half(held_out.patients), limits["n"], MOST_IMAGES)
+    [n] = images_a_side([held_out.patients], min(len(synthetic), limits["n"], MOST_IMAGES), limits["minimum"])
     if reason is None and n < limits["minimum"]:
         reason = f"{n} images a side are fewer than {limits['minimum']}"
     if reason is not None:
@@ -41,7 +41,7 @@ def measure_radiomics(
         first, second = disjoint_halves(held_out.patients, n, rng)
         floors.append(radiomics_distance(held_out.pixels(first), held_out.pixels(second)))
     value = radiomics_distance(
-        synthetic.pixels(rng.permutation(len(synthetic))[:n]), held_out.pixels(rng.permutation(len(held_out))[:n])
+        synthetic.pixels(rng.permutation(len(synthetic))[:n]), held_out.pixels(spread_order(held_out.patients, rng)[:n])
     )
     floor = float(np.mean(floors))
     measured = {"value": value, "floor": floor, "floor_sd": float(np.std(floors, ddof=1)), "excess": value - floor}

@@ -1,6 +1,6 @@
 """Resampling by patient: floors, intervals of a statistic of two sets, intervals of a difference of rates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import norm
@@ -16,6 +16,21 @@ def patient_order(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.argsort(rank, kind="stable")
 
 
+def spread_order(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return row positions in random order, the first row of every patient before the second of any.
+
+    Images of one patient are alike: n rows of n patients tell more of a law than n rows of few, and measures that are
+    biased at small n (a Fréchet distance, the number of distinct images) are those of n independent images.
+    """
+    order = rng.permutation(len(patients))
+    _, code = np.unique(patients[order], return_inverse=True)
+    by_patient = np.argsort(code, kind="stable")
+    first = np.searchsorted(code[by_patient], code[by_patient])
+    occurrence = np.empty(len(order), dtype=np.int64)
+    occurrence[by_patient] = np.arange(len(order)) - first
+    return np.asarray(order[np.argsort(occurrence, kind="stable")])
+
+
 def largest_half(patients: np.ndarray) -> int:
     """Largest n for which two sides of n images without a common patient exist for any patient order."""
     _, counts = np.unique(patients, return_counts=True)
@@ -23,12 +38,29 @@ def largest_half(patients: np.ndarray) -> int:
 
 
 def disjoint_halves(patients: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (n,) arrays of row positions that share no patient. Raises ValueError where n is too large."""
+    """Return two (n,) arrays of row positions that share no patient; one row of each where there are 2n patients.
+
+    Raises ValueError where n is too large.
+    """
+    if 2 * n <= len(np.unique(patients)):
+        spread = spread_order(patients, rng)
+        return spread[:n], spread[n : 2 * n]
     if n > largest_half(patients):
         raise ValueError(f"{n} images a side need more than the {len(patients)} images at hand")
     order = patient_order(patients, rng)
     rest = order[n:]
     return order[:n], rest[patients[rest] != patients[order[n - 1]]][:n]
+
+
+def images_a_side(sides: Sequence[np.ndarray], most: int, minimum: int) -> list[int]:
+    """How many rows each reference and a floor from all of them can give, at most `most`: one of each patient.
+
+    sides: patient per row of each reference. Where that is fewer than `minimum` in any, all rows count: measures that
+    are biased at small n are then further from their floor than they should be.
+    """
+    everyone = np.concatenate(sides)
+    single = [min(most, len(np.unique(everyone)) // 2, len(np.unique(side))) for side in sides]
+    return single if min(single) >= minimum else [min(most, largest_half(everyone), len(side)) for side in sides]
 
 
 def patient_groups(patients: np.ndarray, rng: np.random.Generator, groups: int = JACKKNIFE_GROUPS) -> np.ndarray:

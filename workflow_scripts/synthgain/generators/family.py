@@ -15,6 +15,7 @@ from synthgain.entry import Entry, Name
 from synthgain.generators.options import GeneratorTraining, TrainOn
 from synthgain.generators.steering_options import Reward
 from synthgain.networks.options import Network
+from synthgain.networks.text_options import FromFolder
 
 MASK = "mask"  # among the conditions: the image's mask
 # Change nothing that a training makes but the rows of its log: no part of a job's slice (`synthgain.runtime.settings`).
@@ -44,6 +45,11 @@ class GeneratorBase(Entry):
     @property
     def prompt_name(self) -> str | None:
         """The study's prompt that it is told, None for a family or a generator without text."""
+        return None
+
+    @property
+    def text_folder(self) -> FromFolder | None:
+        """The local folder whose frozen encoder reads the prompt, None for another encoder or without text."""
         return None
 
     @property

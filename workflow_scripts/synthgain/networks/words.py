@@ -107,5 +107,9 @@ class WordEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 def build(prompts: Sequence[str], vocabulary: Sequence[str], dimension: int, options: dict[str, int]) -> WordEncoder:
     """Return an encoder with fresh weights for these words. `prompts` are those of training: the longest must fit."""
     made = WordEncoder(list(vocabulary), dimension, **options)
-    made.inputs_of(sorted(set(prompts)))
+    seen = made.inputs_of(sorted(set(prompts))).unique()
+    unseen = torch.ones(len(made.embedding.weight), dtype=torch.bool)
+    unseen[seen] = False
+    with torch.no_grad():
+        made.embedding.weight[unseen] = 0.0  # what no training text holds says nothing, in place of something random
     return made

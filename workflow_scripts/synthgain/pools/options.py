@@ -83,6 +83,8 @@ class Sampling(Entry):
     def _interval_rises(self) -> "Sampling":
         if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
             raise ValueError(f"guidance_interval: give [lowest, highest], not {list(self.guidance_interval)}")
+        if self.negative_prompt is not None and not self.negative_prompt.strip():
+            raise ValueError("negative_prompt: is empty; leave it out, and guidance leads away from the null prompt")
         if self.negative_prompt is not None and self.guidance_scale == 1.0:
             raise ValueError("negative_prompt: does nothing without guidance; give guidance_scale above 1")
         if self.guidance_rescale and self.guidance_scale == 1.0:

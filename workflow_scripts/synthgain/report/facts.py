@@ -79,7 +79,6 @@ class RunFacts(Facts):
 
     diverged: list[Failure] = []
     at_chance: bool = False
-
     steps: int | None = None
     seconds: float | None = None
     real_exposures: int | None = None
@@ -309,13 +308,14 @@ class SlopeFacts(Facts):
 
 
 class FitFacts(Facts):
-    """A fitted dose–response."""
+    """A fitted dose–response. best: the curve; picked: the best ratio (`statistics.best_ratio`)."""
 
     arm: str
     dataset: str
     label: str
     replicates: int
     slope: SlopeFacts = SlopeFacts()
+    picked: dict[str, float] | None = None
     best: str | None = inside("curves", "best")
 
 

@@ -122,8 +122,8 @@ def _row(endpoint: Endpoint, patients: int, pair: Pair, analysis: Analysis) -> d
 def rules_of(name: str, analysis: Analysis) -> Rules:
     """What was declared for a metric. The margin is that of the primary metric: 0.02 of AUROC is not 0.02 of Brier."""
     margin = analysis.margin if name in analysis.primary_metrics() else None
-    higher, ends = higher_is_better(name), (0.0, 1.0 if metric(name).bounded else np.inf)
-    return Rules(analysis.alpha, margin, higher, oriented(analysis.alternative, higher), ends)
+    higher = higher_is_better(name)
+    return Rules(analysis.alpha, margin, higher, oriented(analysis.alternative, higher), metric(name).ends)
 
 
 def oriented(alternative: str, higher: bool) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import curve_fit
 
+from synthgain.statistics.best_ratio import BestRatio
 from synthgain.statistics.obuchowski_rockette import Contrast
 
 MIN_RATIOS_FOR_CURVES = 5  # the zero ratio included; fewer points cannot tell a power law from a line
@@ -63,6 +64,7 @@ class DoseFit(TypedDict):
     ratios: list[int]
     replicates: int
     slope: Slope
+    picked: NotRequired[BestRatio]
     curves: NotRequired[Curves]
     intervals: NotRequired[dict[str, list[float]]]
 

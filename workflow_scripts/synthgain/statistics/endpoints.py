@@ -1,7 +1,7 @@
 """Endpoints: one metric on one label of one test set, for all runs, with its covariance over patients."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 import numpy as np
@@ -42,6 +42,11 @@ class Endpoint:
     draws: np.ndarray | None = None
     information: Kinds = ()
     influence: np.ndarray | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the metric's scale ends."""
+        return metric_of(self.metric).ends
 
 
 @dataclass(frozen=True)
@@ -150,11 +155,12 @@ def _moved(
     """What each label's metric would be on this test set with thresholds of other validation patients: (B, R) each."""
     if fitted.draws is None:
         return None
-    everyone = np.ones((1, panel.patients))
+    everyone = np.ones((1, 1))
+    whole = replace(panel, patient=np.zeros_like(panel.patient), patient_ids=panel.patient_ids[:1])  # only totals count
     return [
         np.concatenate(
             [
-                ratio_draws(compute(panel, k, panel.scores[:, k] >= moved[:, k, None]), everyone)
+                ratio_draws(compute(whole, k, panel.scores[:, k] >= moved[:, k, None]), everyone)
                 for moved in fitted.draws
             ]
         )

@@ -136,7 +136,7 @@ def judge_runs(
     first, second = units.averaging @ arm, units.averaging @ baseline
     of_units = None if influence is None else blocks @ influence
     contrast = orh.compare(
-        first, second, blocks @ covariance @ blocks.T, units.strata, mean_influence(of_units, units.strata)
+        first, second, blocks @ covariance @ blocks.T, units.strata, mean_influence(of_units, units.strata), rules.ends
     )
     reason = "" if contrast.varies else "neither units nor patients vary"
     return judge(contrast, (float(first.mean()), float(second.mean())), rules, units.too_few, reason)

@@ -47,6 +47,10 @@ class Estimated(Protocol):
     def influence(self) -> np.ndarray | None:
         """(R, K) of each patient, None where not known."""
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Where the metric's scale ends, None where its variance does not follow from that."""
+
 
 def look_at(pairs: Sequence[Pair], panel: Panel, labels: Sequence[int], analysis: Analysis) -> list[Pair]:
     """Return the pairs with what their predictions show: equal ones, flat ones; labels: the estimable ones."""
@@ -85,7 +89,7 @@ def contrast_of(endpoint: Estimated, pair: Pair, units: Units) -> tuple[Contrast
     matrix = blocks @ endpoint.covariance[np.ix_(both, both)] @ blocks.T
     first, second = units.averaging @ endpoint.values[arm], units.averaging @ endpoint.values[baseline]
     influence = None if endpoint.influence is None else mean_influence(blocks @ endpoint.influence[both], units.strata)
-    contrast = orh.compare(first, second, matrix, units.strata, influence)
+    contrast = orh.compare(first, second, matrix, units.strata, influence, endpoint.ends)
     reason = _obstacle(endpoint, pair, contrast)
     if reason in ("", COPIES):
         return contrast, reason

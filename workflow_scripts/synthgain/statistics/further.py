@@ -6,6 +6,7 @@ import pandas as pd
 from synthgain.statistics import delong, dose_response, learning_curve
 from synthgain.statistics import obuchowski_rockette as orh
 from synthgain.statistics.analysis import Analysis, Primary
+from synthgain.statistics.best_ratio import best_ratio
 from synthgain.statistics.documents import SeedInterval
 from synthgain.statistics.dose_response import DoseFit
 from synthgain.statistics.endpoints import Endpoint, Resamples
@@ -101,7 +102,8 @@ def dose_response_of(
         x = np.array(ratios)
         cells = np.stack(runs, axis=1)
         points.append(dose_response.point_rows(key, arm, x, values))
-        contrast, slopes = _combined(endpoint, cells, dose_response.slope_weights(x), pair_units(own[0], analysis))
+        units = pair_units(own[0], analysis)
+        contrast, slopes = _combined(endpoint, cells, dose_response.slope_weights(x), units)
         means = values.mean(axis=0)[np.argsort(x)]
         fit: DoseFit = {
             "arm": arm,
@@ -112,6 +114,9 @@ def dose_response_of(
             "replicates": len(values),
             "slope": dose_response.slope_test(slopes, contrast, means, analysis.confidence),
         }
+        picked = best_ratio(endpoint, own, units, random.spawn(1)[0])
+        if picked is not None:
+            fit["picked"] = picked
         if len(x) >= dose_response.MIN_RATIOS_FOR_CURVES and 0 in ratios:
             averaging = np.zeros((len(runs), len(endpoint.values)))
             for row, run in zip(averaging, runs, strict=True):

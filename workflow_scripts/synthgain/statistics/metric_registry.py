@@ -36,6 +36,11 @@ class Metric:
     computed_by: str = "synthgain.statistics.metric_parts"
     function: str = ""
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the scale ends."""
+        return 0.0, 1.0 if self.bounded else float("inf")
+
 
 _ranked = partial(
     Metric, task=CLASSIFICATION, needs="scores", own_variance=True, computed_by="synthgain.statistics.endpoints"

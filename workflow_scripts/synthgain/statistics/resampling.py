@@ -8,6 +8,8 @@ MAX_JACKKNIFE_GROUPS = 200  # beyond it patients are left out in groups; the var
 
 def patient_sums(values: np.ndarray, codes: np.ndarray, patients: int) -> np.ndarray:
     """Sum the columns of (R, N) values by patient code (N,) in 0 … patients-1: (R, P) float64."""
+    if patients == 1:
+        return values.sum(axis=1, keepdims=True, dtype=np.float64)
     sums = np.zeros((len(values), patients))
     if len(codes):
         order = np.argsort(codes, kind="stable")

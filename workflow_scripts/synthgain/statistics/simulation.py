@@ -19,7 +19,9 @@ class Setting:
     patient_sd: patient effect shared by all models; arm_patient_sd: patient effect of each arm (why two arms differ on
     one test set without a true difference); image_sd: image effect shared by all models; residual_sd: what is
     left per model; seed_sd: spread over training seeds of an arm's signal. generators, generator_sd: replicate i of the
-    first arm uses generator i mod `generators`, whose signals have this spread.
+    first arm uses generator i mod `generators`, whose signals have this spread. mixed_share: share of patients with
+    positive and negative images. tails: degrees of freedom of Student's t (scaled to the SD) for the patient effects of
+    an arm, 0 for normal ones. common_seed_sd: spread over training seeds that both arms share (the initial weights …).
     """
 
     name: str
@@ -36,6 +38,9 @@ class Setting:
     seed_sd: float = 0.08
     generators: int = 1
     generator_sd: float = 0.0
+    mixed_share: float = 0.0
+    tails: int = 0
+    common_seed_sd: float = 0.0
 
 
 DECLARED_RUNS = 4000  # fixed beforehand: the 95 % interval of a rate of 0.05 is then about ±0.007
@@ -71,15 +76,27 @@ def simulate(setting: Setting, random: np.random.Generator, arms: int = 2, shift
     patient = np.repeat(np.arange(setting.patients), images)
     truth = positive[patient].astype(np.float64)
     count = len(patient)
+    if setting.mixed_share:
+        mixed = (random.random(setting.patients) < setting.mixed_share)[patient]
+        truth = np.where(mixed, random.random(count) < setting.positive_share, truth)
     shared = setting.patient_sd * random.normal(size=setting.patients)[patient]
     shared = shared + setting.image_sd * random.normal(size=count)
-    of_arm = setting.arm_patient_sd * random.normal(size=(arms, 1, setting.patients))[:, :, patient]
+    of_arm = setting.arm_patient_sd * _effects(setting.tails, (arms, 1, setting.patients), random)[:, :, patient]
     signal = setting.signal + setting.seed_sd * random.normal(size=(arms, setting.replicates, 1))
+    if setting.common_seed_sd:
+        signal = signal + setting.common_seed_sd * random.normal(size=(setting.replicates, 1))
     signal[0] += setting.effect
     if shift is not None:
         signal[0] += shift[:, None]
     residual = setting.residual_sd * random.normal(size=(arms, setting.replicates, count))
     return Scores(truth, patient, signal * truth + shared + of_arm + residual)
+
+
+def _effects(tails: int, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """Standardised normal effects, or of heavier tails."""
+    if not tails:
+        return random.normal(size=shape)
+    return random.standard_t(tails, size=shape) * np.sqrt((tails - 2) / tails)
 
 
 def p_values(scores: Scores) -> dict[str, float]:
@@ -138,10 +155,15 @@ def markdown_table(results: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def probabilities(latent: np.ndarray) -> np.ndarray:
+    """Probabilities of latent scores by the logistic function, 0.5 at 1."""
+    return 1 / (1 + np.exp(-(latent - 1)))
+
+
 def prediction_table(
     scores: Scores, arm: int, dataset: str, label: str, ratio: int = 0, part: str = "test"
 ) -> pd.DataFrame:
-    """One arm's simulated scores as a predictions table (probabilities by the logistic function)."""
+    """One arm's simulated scores as a predictions table."""
     _, replicates, count = scores.scores.shape
     frames = []
     for replicate in range(replicates):
@@ -156,7 +178,7 @@ def prediction_table(
                     "patient_id": [f"{dataset}-{part}-p{code}" for code in scores.patient],
                     "label": label,
                     "truth": scores.truth.astype(np.float32),
-                    "score": (1 / (1 + np.exp(-(scores.scores[arm, replicate] - 1)))).astype(np.float32),
+                    "score": probabilities(scores.scores[arm, replicate]).astype(np.float32),
                 }
             )
         )

@@ -40,7 +40,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class GroupMetric:
-    """values: (R,); covariance (R, R) and draws (B, R) over patients; information, influence: as an Endpoint's."""
+    """values: (R,); covariance (R, R) and draws (B, R) over patients; else as an Endpoint's (ends None: unknown)."""
 
     label: str
     values: np.ndarray
@@ -48,6 +48,7 @@ class GroupMetric:
     draws: np.ndarray
     information: Kinds
     influence: np.ndarray | None = None
+    ends: tuple[float, float] | None = (0.0, 1.0)
 
 
 def group_codes(panel: Panel, table: pd.DataFrame, column: str) -> tuple[np.ndarray, list[str]]:
@@ -200,7 +201,7 @@ def _gap(groups: list[GroupMetric]) -> GroupMetric:
     values = np.ptp([group.values for group in groups], axis=0)
     draws = np.ptp([group.draws for group in groups], axis=0)
     kinds = tuple(kind for group in groups for kind in group.information)  # each group needs its own
-    return GroupMetric(groups[0].label, values, bootstrap_covariance(draws), draws, kinds)
+    return GroupMetric(groups[0].label, values, bootstrap_covariance(draws), draws, kinds, ends=None)
 
 
 def _apart(group: GroupMetric, rest: GroupMetric) -> GroupMetric:

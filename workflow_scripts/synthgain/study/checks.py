@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -303,9 +304,19 @@ def _no_circle(kind: str, links: dict[str, str | None]) -> None:
             here = links.get(here)
 
 
+# Words in a panel's name that give the question of the second phase away.
+TELLING = {"real", "fake", "synthetic", "synth", "generated", "artificial", "turing", "gan", "diffusion"}
+
+
 def _check_readers(study: Study) -> None:
     for name, panel in study.readers.items():
         place = f"readers.{name}"
+        telling = TELLING & set(re.split(r"[^a-z]+", name.lower()))
+        if telling:
+            raise ValueError(
+                f"{place}: readers see this name on their files, and {min(telling)!r} tells them too early what it is "
+                "about; take another, such as panel"
+            )
         for dataset in panel.items.real:
             _known(dataset, study.datasets, f"{place}.items.real")
             if study.datasets[dataset].split is None and panel.items.part != "test":

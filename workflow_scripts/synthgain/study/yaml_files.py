@@ -49,6 +49,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _refuse_tag(loader: _Loader, node: yaml.Node) -> object:
+    raise yaml.constructor.ConstructorError(
+        None, None, f"{node.tag.replace(_TAG, '!!')} is not for studies; write a list, a map or text", node.start_mark
+    )
+
+
+for _kind in ("binary", "set", "omap", "pairs"):  # bytes, or what has no order: a study is text, lists and maps
+    _Loader.add_constructor(_TAG + _kind, _refuse_tag)
+for _kind in ("value", "merge"):  # a plain `=` or `<<` that is no key
+    _Loader.yaml_constructors[_TAG + _kind] = _Loader.yaml_constructors[_TEXT]
+
+
 class Repeated(SynthGainError):
     """A key given twice, which YAML and JSON would pass over in silence."""
 

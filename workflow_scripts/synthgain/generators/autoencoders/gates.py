@@ -12,6 +12,8 @@ LEVELS = 255.0
 HALF_NYQUIST = 0.25  # cycles per pixel
 SSIM_WINDOW = 11  # px (Wang et al. 2004); less for smaller images
 MOST = 2000  # images measured
+# Ways in which training images may have been turned by mistake, as axes of (N, C, H, W).
+FLIPS = {"mirrored": (3,), "upside down": (2,), "turned by 180°": (2, 3)}
 
 
 def measure(space: LatentSpace, images: Tensor) -> Measured:
@@ -22,12 +24,12 @@ def measure(space: LatentSpace, images: Tensor) -> Measured:
     images = images[:MOST]
     parts = [_one_batch(space, part) for part in images.split(BATCH)]
     decoded, unscaled, mean, sd = (torch.cat(side) for side in zip(*parts, strict=True))
-    levels = (decoded * (LEVELS / 2) + LEVELS / 2).round().clamp(0, LEVELS)
-    real = images.float()
+    real, levels = images.float(), _levels(decoded)
+    own = image_psnr(real, levels)
     between, within = mean.var(dim=(0, 2, 3)), sd.square().mean(dim=(0, 2, 3))
     return Measured(
         images=len(images),
-        psnr=psnr(real, levels),
+        psnr=float(own.mean()),
         ssim=ssim(real, levels),
         power=high_frequency_power(real, levels),
         signal=_numbers(between / (between + within)),
@@ -35,13 +37,32 @@ def measure(space: LatentSpace, images: Tensor) -> Measured:
         sd=_numbers((between + within).sqrt()),
         scaling=float((decoded - unscaled).abs().mean()) * LEVELS / 2,
         clipped=float((decoded.abs() > 1 + 1 / LEVELS).float().mean()),
+        flips={name: _gain(space, images.flip(axes), own) for name, axes in FLIPS.items()},
     )
 
 
-def psnr(real: Tensor, found: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images (N,C,H,W) in grey levels: the mean over images."""
+def image_psnr(real: Tensor, found: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB (N,) of images (N,C,H,W) in grey levels."""
     error = (real - found).square().flatten(1).mean(1).clamp_min(1e-12)
-    return float((10 * torch.log10(LEVELS**2 / error)).mean())
+    return 10 * torch.log10(LEVELS**2 / error)
+
+
+def _gain(space: LatentSpace, flipped: Tensor, own: Tensor) -> float:
+    """Return by how many dB these flipped images (N,C,H,W) uint8 come back better than upright: `own`, (N,).
+
+    Less two standard errors: what was seen upright in training comes back better so. An autoencoder that was trained on
+    flipped images is found by what it does best.
+    """
+    parts = [
+        space.decode(space.posterior(to_signed(part).to(space.mean.device))[0]).cpu() for part in flipped.split(BATCH)
+    ]
+    gain = image_psnr(flipped.float(), _levels(torch.cat(parts))) - own
+    return float(gain.mean() - 2 * gain.std(correction=0) / len(gain) ** 0.5)
+
+
+def _levels(signed: Tensor) -> Tensor:
+    """Return images in [-1, 1] as grey levels 0 … 255."""
+    return (signed * (LEVELS / 2) + LEVELS / 2).round().clamp(0, LEVELS)
 
 
 def ssim(real: Tensor, found: Tensor) -> float:

@@ -1,10 +1,10 @@
 """Options of autoencoders that a study sets and a job reads. Declarations alone."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from synthgain.entry import Entry, Name, Share
+from synthgain.entry import Entry, Name, OmittedWhen, Share
 from synthgain.generators.options import DataSlice, LoopTraining, TrainOn
 from synthgain.networks.options import Count, Counts
 
@@ -36,6 +36,9 @@ class Gates(Entry):
     mean: float = Field(0.1, gt=0, description="Largest mean of a standardised latent channel.")
     sd: float = Field(0.1, gt=0, description="Largest difference of its standard deviation from 1.")
     clipped: Share = Field(0.05, description="Largest share of decoded pixels that are clipped.")
+    flips: Annotated[float, OmittedWhen(0.05)] = Field(
+        0.05, gt=0, description="Largest gain in dB of PSNR where held-out images are flipped first."
+    )
 
 
 class Autoencoder(Entry):
@@ -85,6 +88,7 @@ class Measured(BaseModel):
     """What was measured of an autoencoder on held-out patients; signal, mean, sd: of each latent channel.
 
     scaling: what standardising the latents and scaling them back changes, in grey levels: nothing, if it is right.
+    flips: by how many dB of PSNR images come back better if they are flipped first, less two standard errors.
     """
 
     images: int
@@ -96,4 +100,5 @@ class Measured(BaseModel):
     sd: list[float]
     clipped: float
     scaling: float
+    flips: dict[str, float] = {}
     also_trained_on: list[str] = []

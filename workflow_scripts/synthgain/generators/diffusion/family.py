@@ -11,7 +11,7 @@ from synthgain.generators.options import GeneratorTraining
 from synthgain.generators.steering_options import Reward
 from synthgain.networks.generator_options import UNet, UNetCondition
 from synthgain.networks.options import Network, by_name, network_of
-from synthgain.networks.text_options import TextEncoder, UNetText
+from synthgain.networks.text_options import FromFolder, TextEncoder, UNetText
 
 NETWORKS = by_name(UNet, UNetCondition, UNetText)  # the first is the default
 # Of ln sigma for standardised latents, which have less to say of coarse structure than pixels (NVIDIA's EDM2 uses the
@@ -115,6 +115,10 @@ class DiffusionGenerator(GeneratorBase):
         return self.formulation.model_copy(
             update={key: value for key, value in LATENT_LEVELS.items() if key not in self.formulation.model_fields_set}
         )
+
+    @property
+    def text_folder(self) -> FromFolder | None:
+        return self.text_encoder if isinstance(self.text_encoder, FromFolder) else None
 
     @property
     def prompt_name(self) -> str | None:

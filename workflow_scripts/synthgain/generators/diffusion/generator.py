@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import diffusers
+import numpy as np
 import pandas as pd
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -210,6 +211,14 @@ class DiffusionGenerator:
             masks = checked_masks(masks, len(table), self.structures, self.image_shape[-1])
         return self._condition(torch.from_numpy(values), torch.from_numpy(null), masks, words)
 
+    def readable(self, table: pd.DataFrame) -> np.ndarray:
+        """Return which rows it can be told of (N,) bool: not those whose text has a word that it never saw."""
+        if self.text is None or self.prompting is None:
+            return np.ones(len(table), dtype=bool)
+        prompts = self.prompting.prompts_of(table)
+        known = {prompt: _reads(self.text, prompt) for prompt in set(prompts)}
+        return np.array([known[prompt] for prompt in prompts], dtype=bool)
+
     def null_condition(self, n: int, prompt: str | None = None) -> Condition:
         """Return the condition of `n` samples of which nothing is known but the `prompt`, if any.
 
@@ -267,6 +276,14 @@ def load(
         _prompting(saved),
         latents=_latents(folder, place) if saved.autoencoder is not None else None,
     )
+
+
+def _reads(text: TextEncoder, prompt: str) -> bool:
+    try:
+        text.inputs_of([prompt])
+    except SynthGainError:
+        return False
+    return True
 
 
 def _latents(folder: Path, device: torch.device) -> "LatentSpace":

@@ -15,6 +15,7 @@ LEAD = (
     "images went through it and back; the limits are the study's (autoencoders.<name>.gates)."
 )
 MOST_SCALING = 0.5  # grey levels: rounding and the seams of tiles; a forgotten scale is far above
+REAL = "real images"  # where the steps begin
 CEILING, ORACLE, GENERATOR = "autoencoder ceiling", "oracle", "generator"
 STEPS = (CEILING, ORACLE, GENERATOR)
 KNOWN_STEPS = {"reconstructed": CEILING, "oracle": ORACLE}
@@ -62,6 +63,9 @@ def waterfall(study: Study, model: ModelEvidence) -> list[Block]:
     rows = rows.assign(step=rows["arm"].map(steps))
     order = rows["step"].map(STEPS.index).to_numpy()
     rows = rows.iloc[order.argsort(kind="stable")]
+    starts = rows[["baseline", "baseline_mean"]].drop_duplicates()
+    starts = starts.assign(step=REAL, arm=starts["baseline"], mean=starts["baseline_mean"])
+    shown = pd.concat([starts[["step", "arm", "mean"]], rows], ignore_index=True)
     harmed = rows[(rows["step"] == CEILING) & (rows["high"] < 0)]
     text = "Utility against the baseline, step by step: what reconstructions lack, no generator in these latents has."
     blocks: list[Block] = [Text(text)]
@@ -72,13 +76,14 @@ def waterfall(study: Study, model: ModelEvidence) -> list[Block]:
         )
     columns = [
         Column("step", "Step"),
-        *(Column(key, key.capitalize()) for key in ("arm", "ratio", "baseline")),
-        Column("baseline_mean", "Baseline", "number"),
+        Column("arm", "Arm"),
+        Column("ratio", "Ratio", "count"),
+        Column("baseline", "Baseline"),
         Column("mean", "Mean", "number"),
         Column("difference", "Difference", "signed"),
         Column(("low", "high"), "Interval", "signed_interval"),
     ]
-    return [*blocks, make_table(f"Where utility is lost, {model.name}", rows, columns, f"waterfall_{model.name}.csv")]
+    return [*blocks, make_table(f"Where utility is lost, {model.name}", shown, columns, f"waterfall_{model.name}.csv")]
 
 
 def _step(study: Study, pool: str | None) -> str | None:
@@ -103,12 +108,15 @@ def gate_rows(found: Measured, gates: Gates) -> Iterator[Row]:
         yield _row(what, f"{share:.3f}", f"≥ {gates.signal:g}", not dead, "dead channel" if dead else "no")
     for channel, (mean, sd) in enumerate(zip(found.mean, found.sd, strict=True)):
         what, passed = f"standardised latent channel {channel}", abs(mean) <= gates.mean and abs(sd - 1) <= gates.sd
-        yield _row(what, f"mean {mean:.2f}, sd {sd:.2f}", f"0 ± {gates.mean:g}, 1 ± {gates.sd:g}", passed)
+        yield _row(what, f"mean {_number(mean)}, sd {_number(sd)}", f"0 ± {gates.mean:g}, 1 ± {gates.sd:g}", passed)
     clipped = f"{100 * found.clipped:.2g} %"
     yield _row("clipped pixels", clipped, f"≤ {100 * gates.clipped:g} %", found.clipped <= gates.clipped)
     scaling = f"{found.scaling:.2f}"
     what = "change by standardising and scaling back, grey levels"
     yield _row(what, scaling, f"≤ {MOST_SCALING:g}", found.scaling <= MOST_SCALING)
+    for how, gain in found.flips.items():
+        value = _number(gain)
+        yield _row(f"gain if images are {how} first, dB", value, f"≤ {gates.flips:g}", gain <= gates.flips, "flipped")
     shared = len(found.also_trained_on)
     yield _row("held-out images that it was trained on", str(shared), "0", not shared)
 
@@ -127,6 +135,11 @@ def sentence(name: str, found: Measured, rows: list[Row]) -> str:
 
 def _row(what: str, value: str, limit: str, passed: bool, otherwise: str = "no") -> Row:
     return {"what": what, "value": value, "limit": limit, "passed": "yes" if passed else otherwise}
+
+
+def _number(value: float) -> str:
+    """Return two decimals, with a real minus and without a negative zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _all(rows: list[Row]) -> bool:

@@ -1,5 +1,7 @@
 """What is behind the verdict: fitted curves, real-image equivalents, power, subgroups, thresholds, calibration."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -53,8 +55,17 @@ def _fits(model: ModelEvidence) -> list[Block]:
         "Slopes per replicate, tested over seeds and patients. Constant: no dose–response is shown, which is no "
         "evidence that there is none; the interval says what remains possible."
     )
-    table = pd.DataFrame(rows)
-    return [make_table("Dose–response, fitted", table, columns, "dose_response_fits.csv", note=note)]
+    table = make_table("Dose–response, fitted", pd.DataFrame(rows), columns, "dose_response_fits.csv", note=note)
+    return [*(Text(best_sentence(fit.arm, fit.dataset, fit.picked)) for fit in model.fits if fit.picked), table]
+
+
+def best_sentence(arm: str, dataset: str, best: Mapping[str, float]) -> str:
+    """The best of several ratios, beside what luck gives; best: a `statistics.best_ratio.BestRatio`."""
+    return (
+        f"Best ratio of {arm} on {dataset}, picked after looking: {best['ratio']:g} %, {signed(best['difference'])}. "
+        f"Without a true difference at any ratio the best would be {signed(best['by_chance'])} on average. Of all "
+        f"its ratios together (max-T): p = {p_value(best['p'])}."
+    )
 
 
 def _equivalents(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:

@@ -11,6 +11,7 @@ from synthgain.report.vocabulary import POLICIES
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
 from synthgain.statistics.readings import GAIN, GAIN_AND_SHIFT, LOSS, LOSS_AND_SHIFT, NEITHER, RARE, SHIFT, UNKNOWN
 
+DIGITS = 3  # of a wide table
 MEANINGS = {
     GAIN: "it ranks better, and its operating point is not shown to have moved",
     GAIN_AND_SHIFT: "it ranks better, and its operating point has moved as well: read the rates at a fitted threshold",
@@ -33,16 +34,16 @@ def shift_blocks(model: ModelEvidence, chosen: MainEndpoint, level: str) -> list
         for prefix, where in (("", "at 0.5"), ("fitted_", "fitted"))
         for rate in ("sensitivity", "specificity")
         for column in (
-            Column(f"{prefix}{rate}", f"{rate.capitalize()}, {where}", "signed"),
-            Column((f"{prefix}{rate}_low", f"{prefix}{rate}_high"), f"{level} interval", "signed_interval"),
+            Column(f"{prefix}{rate}", f"{rate.capitalize()}, {where}", "signed", DIGITS),
+            Column((f"{prefix}{rate}_low", f"{prefix}{rate}_high"), f"{level} interval", "signed_interval", DIGITS),
         )
     ]
     columns = [
         *PLACE,
-        Column("auroc", "AUROC", "signed"),
-        Column(("auroc_low", "auroc_high"), f"{level} interval", "signed_interval"),
-        *rates,
         Column("reading", "Reading"),
+        Column("auroc", "AUROC", "signed", DIGITS),
+        Column(("auroc_low", "auroc_high"), f"{level} interval", "signed_interval", DIGITS),
+        *rates,
     ]
     note = (
         "Changes against the baseline. Gain or loss: adjusted p of AUROC below alpha. Shift: at the "

@@ -177,7 +177,7 @@ def _outside(model: ModelEvidence, chosen: MainEndpoint, level: str) -> list[Blo
     columns = [
         *ARM,
         Column("baseline", "Against", optional=True),
-        Column("sites", "Outside sites"),
+        Column("sites", "Outside sites", optional=True),
         Column("difference", "Mean difference", "signed"),
         Column(("low", "high"), f"{level} interval", "signed_interval"),
         Column("p", "p", "p"),
@@ -187,7 +187,10 @@ def _outside(model: ModelEvidence, chosen: MainEndpoint, level: str) -> list[Blo
         Column("highest_site", "at"),
         Column("reason", "Why not", optional=True),
     ]
-    note = "The mean counts each site once; its interval is about these sites, not about hospitals in general."
+    named = "; ".join(dict.fromkeys(rows["sites"]))
+    note = (
+        f"{named}: the mean counts each site once; its interval is about these sites, not about hospitals in general."
+    )
     title = f"Outside sites together: {metric_label(chosen.metric)}"
     strong = (rows["arm"] == chosen.arm) & (rows["ratio"] == chosen.ratio)
     return [*failed, folded(result_table(title, rows, columns, "sites.csv", note, strong))]

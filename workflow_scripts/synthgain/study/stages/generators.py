@@ -1,11 +1,14 @@
 """Generators: images divided by appearance, training on training patients only, grids."""
 
 import math
+from pathlib import Path
 
 from synthgain.clusters.options import Clusters
+from synthgain.generators.autoencoders.saved import WEIGHTS, check_saved
 from synthgain.generators.family import TRAINING_SETTINGS, GeneratorBase
 from synthgain.generators.options import TrainOn
 from synthgain.generators.snapshots import round_ends, snapshot_steps
+from synthgain.networks.weight_folder import TEXT_WEIGHTS, check_checksum, check_text_folder
 from synthgain.pools.options import Sampling
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, FAMILY_TRAINING, NETWORKS, SPACES, STEERING, STEERING_SCORES
@@ -21,8 +24,9 @@ from synthgain.study.work import autoencoder_kind, decoded, encoded, input_size,
 
 # Sampling of the grids that show a generator's progress: small, and apart from any pool.
 GRID_SAMPLING: dict[str, object] = {"solver": "dpmpp_2m", "steps": 18}
-AUTOENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"  # in a folder as diffusers writes it
-MOST_MEASURED = 2000  # held-out images on which an autoencoder is measured (generators/autoencoders/gates.py)
+# Held-out images on which an autoencoder is measured, and how often each goes through: as it is, without the scale, and
+# flipped in three ways (generators/autoencoders/gates.py).
+MOST_MEASURED, MEASURED_PASSES = 2000, 5
 GRID_COLUMNS = 8
 GRID_ROWS, LEVELS_A_COLUMN = 16, 2  # rows of draw_sample_grid: its most, and about how many a condition has
 
@@ -63,13 +67,12 @@ def cluster_images(plan: Planner, clusters: str) -> Draft:
 def train_autoencoder(plan: Planner, autoencoder: str) -> Draft:
     config = plan.study.autoencoders[autoencoder]
     train_on = config.train_on or TrainOn(datasets=seen_by_users(plan.study, autoencoder))
-    place = f"autoencoders.{autoencoder}.folder"
-    weights = None if config.folder is None else plan.checksum(f"{config.folder}/{AUTOENCODER_WEIGHTS}", place)
+    weights = None if config.folder is None else _saved_weights(plan, autoencoder)
     return Draft(
         {
             "autoencoder": autoencoder,
             **config.dump(include={"folder", "output", "structures", "downsampling", "latent_channels"}),
-            "sha256": config.sha256 or weights,
+            "sha256": weights,
             "network": config.network.dump(),
             "training": None if config.training is None else config.training.dump(exclude=TRAINING_SETTINGS),
             "train_on": train_on.dump(),
@@ -78,6 +81,33 @@ def train_autoencoder(plan: Planner, autoencoder: str) -> Draft:
         },
         training_rows(train_on.datasets),
     )
+
+
+def _saved_weights(plan: Planner, autoencoder: str) -> str | None:
+    """Return the checksum of an autoencoder's weights; SynthGainError where its folder will not do."""
+    config, place, image = plan.study.autoencoders[autoencoder], f"autoencoders.{autoencoder}", plan.study.image
+    if plan.root is not None:
+        channels = image.channels + len(config.structures)
+        folder = plan.root / str(config.folder)
+        check_saved(folder, place, channels, config.latent_channels, config.downsampling)
+    file = f"{config.folder}/{WEIGHTS}"
+    return _same_checksum(plan, file, config.sha256, place)
+
+
+def _text_weights(plan: Planner, config: GeneratorBase, place: str) -> dict[str, object]:
+    """Return the checksum of a text encoder that lies in a folder; nothing for another one."""
+    encoder = config.text_folder
+    if encoder is None:
+        return {}
+    if plan.root is not None:
+        check_text_folder(plan.root / encoder.folder, f"{place}.folder")
+    return {"text_weights": _same_checksum(plan, f"{encoder.folder}/{TEXT_WEIGHTS}", encoder.sha256, place)}
+
+
+def _same_checksum(plan: Planner, file: str, wanted: str | None, place: str) -> str | None:
+    found = plan.checksum(file, f"{place}.folder")
+    check_checksum(Path(file), str(found), wanted, f"{place}.sha256")
+    return found
 
 
 def seen_by_users(study: Study, autoencoder: str) -> list[str]:
@@ -103,6 +133,7 @@ def train_generator(plan: Planner, generator: str, index: Wildcard) -> Draft:
             "index": int(index),
             **network_facts(config),
             **prompt,
+            **_text_weights(plan, config, f"generators.{generator}.text_encoder"),
             "training": training,
             "train_on": train_on,
             "init_from": config.init_from,
@@ -259,8 +290,8 @@ def _autoencoder_steps(plan: Planner, autoencoder: str) -> list[Term]:
     held_out = {f"{name}/{part}": 1.0 for name in seen for part in ("validation", "test")}
     terms = [
         encoded(autoencoder, {f"{name}/train": 1.0 for name in seen}),
-        encoded(autoencoder, held_out, 2, MOST_MEASURED),
-        decoded(autoencoder, 2, held_out, MOST_MEASURED),
+        encoded(autoencoder, held_out, MEASURED_PASSES, MOST_MEASURED),
+        decoded(autoencoder, MEASURED_PASSES, held_out, MOST_MEASURED),
     ]
     training = config.training
     if training is not None:
