@@ -158,7 +158,7 @@ def test_shipped_studies_of_pairs_plan_to_their_report(name: str) -> None:
     config = json.loads(text.replace('"polyp"', '"lungs"').replace('"tb"', '"opacity"'))
     for dataset, entry in config["datasets"].items():
         split = {"split": entry["split"]} if "split" in entry else {}
-        config["datasets"][dataset] = {"adapter": "phantom", "patients": 40, **split}
+        config["datasets"][dataset] = {"adapter": "phantom", "patients": 400, **split}
     for model in config["models"].values():
         model.pop("pretrained_encoder", None)  # a file of the user's
     study = parse_study(config)
