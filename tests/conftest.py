@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from workshop import ROOT, Workshop, new_workshop
 
+import synthgain  # noqa: F401
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Our package keeps transformers out of jobs (its `__init__.py`); torchmetrics, which tests compare with, asks for it.
+if sys.modules.get("transformers", ...) is None:
+    del sys.modules["transformers"]
 # No test asserts a wall time: a busy machine is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

@@ -114,7 +114,7 @@ def test_a_wrong_template_is_one_line(template: str, said: str) -> None:
         {"template": ""},
         {"template": " ."},
         {"template": "{findings}", "none": " "},
-        {"template": "{sex}", "words": {"F": ""}},
+        {"template": "{sex}", "words": {"F": " "}},
         {"template": "a", "of": "x"},
     ],
     ids=range(8),
@@ -122,6 +122,14 @@ def test_a_wrong_template_is_one_line(template: str, said: str) -> None:
 def test_wrong_keys_are_refused(keys: dict) -> None:
     with pytest.raises(ValidationError):
         Prompt.model_validate(keys)
+
+
+def test_an_empty_word_says_nothing_of_a_level_or_a_finding() -> None:
+    silent = Prompt(template="{sex} patient. {findings}[, of {age}].", words={"M": "", "F": "female", "opacity": ""})
+    assert texts_of(TABLE.iloc[[0, 1]], COLUMNS, silent).prompts == [
+        "female patient.",  # its one finding is not said, and "no finding" would be wrong
+        "pleural effusion, of 61.",
+    ]
 
 
 def test_words_and_vocabulary() -> None:

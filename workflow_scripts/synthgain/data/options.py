@@ -29,14 +29,19 @@ class Prompt(Entry):
     none: str = Field("no finding", description="What stands for the findings of a row in which all are absent.")
     words: dict[str, str] = Field(
         default_factory=dict,
-        description="Words for columns and levels: {pleural_effusion: pleural effusion, F: female}.",
+        description="Words for columns and levels: {pleural_effusion: pleural effusion, F: female}; an empty text says "
+        "nothing of it.",
     )
 
     @model_validator(mode="after")
     def _template_or_column(self) -> "Prompt":
         if (self.template is None) == (self.column is None):
             raise ValueError("give a template or a column")
-        said = {"template": self.template, "none": self.none, **{f"words.{k}": text for k, text in self.words.items()}}
+        said = {
+            "template": self.template,
+            "none": self.none,
+            **{f"words.{k}": text for k, text in self.words.items() if text},
+        }
         for name, text in said.items():
             if text is not None and not text.strip(" .,;"):
                 raise ValueError(f"{name}: {text!r} holds no word; give one, or leave {name} out")

@@ -121,12 +121,13 @@ def _phrase(
     """Return the words for a row's findings; None where nothing is known of them."""
     if prompt.findings == "none" or not len(values):
         return None
-    positive = [_said(name, prompt) for name, here in zip(findings, named, strict=True) if here]
+    positive = [text for name, here in zip(findings, named, strict=True) if here and (text := _said(name, prompt))]
     if order is not None:
         positive = [positive[i] for i in order.permutation(len(positive))]
     absent = []
     if prompt.say_absent:
-        absent = ["no " + _said(name, prompt) for name, value in zip(findings, values, strict=True) if value == 0]
+        said = [_said(name, prompt) for name, value in zip(findings, values, strict=True) if value == 0]
+        absent = ["no " + text for text in said if text]
     if not positive and not absent:
         return prompt.none if (values == 0).all() else None
     parts = [*positive, *absent]
