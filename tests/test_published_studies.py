@@ -143,7 +143,7 @@ def test_prakash_is_rehearsed_to_its_report(sets: Path, tmp_path: Path, monkeypa
     config["models"]["densenet"] |= {"network": "small_cnn", "batch_size": 8, "precision": "float32"}
     page = run_study(config, ROOT, Path("results")).read_text(encoding="utf-8")
     assert page.rstrip().endswith("</html>")
-    for words in ("text_and_moved_mask", "Gates of vae", "Where utility is lost", "chest radiograph"):
+    for words in ("text_and_moved_mask", "Gates of vae", "prevalence per part", "chest radiograph"):
         assert words in page, words
 
 

@@ -19,12 +19,13 @@ from simulated_run import config, make_run, report_job, restate
 from synthgain.report.blocks import Column, interval, make_table, number, p_value, plain_table, signed
 from synthgain.report.costs import StageFacts, device_hours, read_benchmarks, rule_times, synthesis_hours
 from synthgain.report.embedding import inline_svg
-from synthgain.report.evidence import Measured, gather
-from synthgain.report.facts import GateFacts, MeasuredFacts
+from synthgain.report.evidence import DatasetEvidence, Measured, gather
+from synthgain.report.facts import DatasetFacts, GateFacts, MeasuredFacts
 from synthgain.report.page import TEMPLATES
 from synthgain.report.sections.checklist import STANDARDS, completeness, fill
 from synthgain.report.sections.fidelity import relation_sentence
 from synthgain.report.sections.methods import methods
+from synthgain.report.sections.study import _parts
 from synthgain.report.sections.verdicts import ALARMS, answers, banners, headlines
 from synthgain.report.tables import at_floor
 from synthgain.report.vocabulary import listed
@@ -630,3 +631,11 @@ def test_twins_on_both_sides_of_a_given_split_are_said_first(tmp_path: Path) -> 
     page = job.outputs[0].read_text()
     banner = page.index("3 pairs of equal or nearly equal images lie on two sides of the split")
     assert banner < page.index("<h2>", page.index("<h2>") + 1)  # beside the verdict, before every section
+
+
+def test_a_table_with_a_column_of_its_own_for_parts_is_counted_by_the_split() -> None:
+    table = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["p", "q"], "part": ["old", "old"]})
+    split = pd.DataFrame({"image_id": ["a", "b"], "part": ["train", "test"]})
+    dataset = DatasetEvidence(DatasetFacts(identity=""), table, table.iloc[:0])
+    assert [(row["part"], row["images"]) for row in _parts("chexpert", dataset, split)] == [("train", 1), ("test", 1)]
+    assert [row["part"] for row in _parts("chexpert", dataset, None)] == ["test"]

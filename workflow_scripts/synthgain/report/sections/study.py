@@ -146,7 +146,7 @@ def _data(evidence: Evidence) -> Section:
 
 
 def _parts(name: str, dataset: DatasetEvidence, split: pd.DataFrame | None) -> list[dict[str, object]]:
-    table = dataset.table
+    table = dataset.table.drop(columns="part", errors="ignore")  # published lists come with a column of that name
     if split is not None:
         table = table.merge(split[["image_id", "part"]], on="image_id", how="left")
     else:
