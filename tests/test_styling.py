@@ -153,7 +153,7 @@ def test_a_pool_that_is_not_measured_needs_no_judge() -> None:
     config = styled()
     config["evaluation"] |= {"fidelity": {"spaces": ["efficientnet_lite0"]}, "pools": ["plain"]}
     config["pools"]["plain"] = {name: value for name, value in config["pools"]["drawn"].items() if name != "styling"}
-    parse_study(config, "config")
+    assert parse_study(config, "config").pools["drawn"].styling is not None
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_compressed_frame_of_another_size_is_refused_before_it_is_decoded(
         (dicom(GREY, Rows=65535, Columns=65535), "header promises 65535 × 65535"),
         (dicom(GREY, NumberOfFrames=100_000_000), "holds 100000000 frames"),
         (dicom(GREY, NumberOfFrames=2), "holds 2 frames"),
-        (dicom(GREY, JPEGBaseline8Bit, b"\xff\xd8\xff\xd9"), "no whole compressed frame"),
+        (dicom(GREY, JPEGBaseline8Bit, b"\xff\xd8\xff\xd9"), "DICOM holds a JPEG whose scans have no end"),
         (dicom(GREY, JPEG2000, wavelet()[:30]), "no whole compressed frame"),
         (dicom(GREY, JPEG2000, b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\4jp2c"), "no whole compressed frame"),
         (dicom(GREY, RLELossless, run_length_frame() + bytes(100_000)), "more compressed data than its image"),

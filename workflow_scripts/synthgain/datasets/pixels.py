@@ -47,7 +47,7 @@ def check_scans(data: bytes, what: str = "") -> None:
     if data.count(_SCAN) > MAX_SCANS:
         raise UnreadableImage(f"{what}JPEG of {data.count(_SCAN):,} scans (limit {MAX_SCANS})")
     if data.find(_END, _first_scan(data)) < 0:
-        raise UnreadableImage(f"{what}not a whole JPEG file (its scans have no end)")
+        raise UnreadableImage(f"{what}JPEG whose scans have no end")
 
 
 def _first_scan(data: bytes) -> int:
