@@ -89,6 +89,7 @@ def rehearse(study: Study) -> Study:
             if given.inpainting is not None:
                 pool["inpainting"]["jump_length"] = min(given.inpainting.jump_length, max(1, steps - 1))
     for panel in data["readers"].values():
+        panel["common"] = 1.0  # a rehearsal has few patients, and no image is shown of one twice
         for counts in (panel["items"]["real"], panel["items"]["pools"]):
             counts.update({place: min(count, REHEARSED_ITEMS) for place, count in counts.items()})
     for model in data["models"].values():
