@@ -270,7 +270,7 @@ addEventListener("load", async () => {
   for (const button of document.querySelectorAll("#text button")) button.click();
   const [answers, csv] = await Promise.all(files);
   const code = document.querySelector(".code").textContent;
-  document.body.dataset.found = JSON.stringify({answers, csv, told, reloaded: sessionStorage.reloaded, code, copy: sessionStorage.copy});
+  document.body.dataset.found = JSON.stringify({answers, csv, told, code, ...sessionStorage});
 });
 </script></body>"""
 

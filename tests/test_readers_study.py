@@ -305,7 +305,7 @@ def test_a_pool_filtered_by_readers_waits_for_their_ratings(run: Run) -> None:
             r"items.pools: 'liked' is filtered by what this panel says; show 'drawn'",
         ),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_filters_on_ratings_that_cannot_be_are_refused_while_planning(change: dict, panel: dict, said: str) -> None:
     with pytest.raises(SynthGainError, match=said):

@@ -167,6 +167,11 @@ def test_a_rehearsal_steers_in_one_short_round():
     assert (reward.rounds, reward.samples) == (1, 64)
 
 
+def test_a_rehearsal_of_a_generator_that_readers_steer_trains_it_unsteered():
+    study = parse_study(tiny(**STEERED | by_readers(), rehearsal=True))
+    assert study.generators["tuned"].steered_by is None
+
+
 class Means:
     """An extractor of toy features: the mean grey of each quarter."""
 

@@ -80,7 +80,7 @@ def _check_numbers(
 ) -> None:
     """No patient is shown twice, so a kit needs as many of them as images, parents of synthetic ones included."""
     asked: dict[tuple[str, str], int] = {}
-    shown = [(name, panel.items.part, count) for name, count in panel.items.real.items()]
+    shown: list[tuple[str, str, int]] = [(name, panel.items.part, count) for name, count in panel.items.real.items()]
     for pool, count in panel.items.pools.items():
         if pool in copied and (source := copied[pool]) is not None:
             shown.append((source, "train", count))

@@ -96,7 +96,7 @@ def _what_the_scores_did(study: Study, steered: Mapping[str, Steering]) -> list[
         if other not in told and (high < 0 or low > 0):
             told.add(other)
             texts.append(Text(COSTS.format(other, -shuffled) if high < 0 else GIVES.format(other, shuffled), "warning"))
-        if not done - half > 0:
+        if done - half <= 0:  # not where older runs noted too little
             texts.append(Text(f"{place}: it is not shown that the scores did anything.", "warning"))
     if not rows:
         return []
