@@ -214,7 +214,7 @@ def test_every_control_prints_its_interval_and_none_passes_by_being_bad(run: Pat
     worse = "– not informative (significantly worse than the baseline itself). real_strong against real: "
     assert strong < -0.1
     assert f"{worse}{signed(strong)}" in controls
-    assert "– not checked (no such arm)" in controls
+    assert "– not checked (no such arm for this comparison)" in controls
     assert "passed" not in controls
 
 
