@@ -109,8 +109,9 @@ def statistics_plans(
                 "dose",
                 "Gain over the number of real patients",
                 f"Difference in {name} from the real arm of the same patients on {chosen.test_set}, a line per way of "
-                f"making the images and ratio, with its {CI}. A gain that vanishes towards the right says that the set is enough; the table of "
-                "real-image equivalents has the exchange rate. Exploratory.",
+                f"making the images and ratio, with its {CI}. A gain that vanishes towards the right "
+                "says that the set is enough; the table of real-image equivalents has the exchange rate. "
+                "Exploratory.",
                 lambda: utility.gain_over_size(sizes, metric, margin),
             )
         )

@@ -266,5 +266,5 @@ def _difference_axis(axes: Axes, rows: pd.DataFrame, metric: str, margin: float 
         axes.axvspan(-margin, margin, color=MARGIN_BAND, zorder=0)
     side = "right of 0: better" if higher_is_better(metric) else "lower is better"
     axes.set_xlabel(f"difference in {metric_label(metric)} from {usual or 'the baseline'} ({side})")
-    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))  # as many as the width takes
     quiet_grid(axes, "x")
