@@ -74,6 +74,7 @@ def test_the_audit_shows_members_sizes_and_a_picture_per_cluster(tmp_path: Path)
     for number in range(3):  # the pictures of the report, whole
         assert base64.b64encode((folder / f"cluster-{number}.png").read_bytes()).decode() in page
     assert page.count("<td") == 3 * 5
+    assert ">0.0<" not in page
     assert 'href="looks.csv"' in page
     members = pd.read_csv(tmp_path / "audit/clusters/looks.csv")
     assert members.columns.tolist() == ["image_id", "cluster", "trained_with", "distance"]

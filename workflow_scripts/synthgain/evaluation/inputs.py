@@ -163,6 +163,8 @@ def groups_of(
     for name in by:
         values, spec = table[name], columns[name]
         if spec["kind"] == "continuous":
+            if np.isnan(cuts[name]):  # nothing is known of it
+                continue
             number = values.to_numpy(np.float64, na_value=np.nan)
             groups[f"{name}<{cuts[name]:g}"] = number < cuts[name]
             groups[f"{name}>={cuts[name]:g}"] = number >= cuts[name]
@@ -179,12 +181,16 @@ def members_of(groups: Mapping[str, np.ndarray], group: str, count: int) -> np.n
 
 
 def median_cuts(table: pd.DataFrame, by: Sequence[str], columns: Columns, where: str) -> dict[str, float]:
-    """Median of each continuous column of `by`; SynthGainError for a column that the data set lacks."""
+    """Median of each continuous column of `by`, NaN where nothing is known of it.
+
+    SynthGainError for a column that the data set lacks.
+    """
     for name in by:
         if name not in columns:
             raise SynthGainError(f"{where}.by: no column {name!r} in the data set; columns are {', '.join(columns)}")
     continuous = [name for name in by if columns[name]["kind"] == "continuous"]
-    return {name: float(np.nanmedian(table[name].to_numpy(np.float64, na_value=np.nan))) for name in continuous}
+    known = {name: table[name].dropna().to_numpy(np.float64) for name in continuous}
+    return {name: float(np.median(values)) if len(values) else float("nan") for name, values in known.items()}
 
 
 def strata(table: pd.DataFrame, columns: Columns) -> np.ndarray:

@@ -12,6 +12,7 @@ from synthgain.study.stages.forecast import closure
 _OF_THE_POOL = ("source", "replica", "parent_image_id", "parent_patient_id")  # options that the adapter lacks
 BESIDE = (
     "audit_clusters",
+    "check_weights",
     "draw_sample_grid",
     "export_pool",
 )  # stages that the report does not need: where they were asked for

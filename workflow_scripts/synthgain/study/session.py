@@ -31,6 +31,7 @@ from synthgain.study.stage import Acceptance, PlannedJob
 from synthgain.study.stages.forecast import planned_outputs
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.table import STAGES
+from synthgain.study.stages.weights import from_files
 from synthgain.study.wildcards import check_wildcards
 from synthgain.study.yaml_files import Place
 
@@ -285,7 +286,9 @@ def _targets(plan: Planner, kind: str) -> list[str]:
     if kind == "protocol":
         return [PROTOCOL]
     if kind == "audit":
-        return [STAGES["audit_datasets"].output, *[STAGES["audit_clusters"].output] * bool(study.clusters)]
+        also = {"audit_clusters": bool(study.clusters), "check_weights": from_files(study)}
+        rules = ["audit_datasets", *(rule for rule, wanted in also.items() if wanted)]
+        return [STAGES[rule].output for rule in rules]
     if kind == "plan":
         return [STAGES["forecast_cost"].output]
     if kind == "samples":

@@ -7,9 +7,9 @@ from synthgain.report.evidence import Evidence
 from synthgain.report.tables import result_table
 
 COLUMNS = [
-    Column("cluster", "Cluster"),
+    Column("cluster", "Cluster", "id"),
     Column("images", "Images", "count"),
-    Column("trained_with", "Trained with cluster"),
+    Column("trained_with", "Trained with cluster", "id"),
     Column("training_images", "Images its generator sees", "count"),
     Column("mean_distance", "Mean distance to its centre", "number"),
 ]
