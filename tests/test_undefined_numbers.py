@@ -25,7 +25,7 @@ def test_an_interval_of_draws_none_of_which_is_defined_is_none() -> None:
     assert np.isnan(percentile_interval(np.full(100, np.nan), 0.95)).all()
     assert np.isnan(percentile_interval(np.empty(0), 0.95)).all()
     draws = np.append(np.arange(101.0), [np.nan] * 20)
-    assert percentile_interval(draws, 0.9) == (5, 95)
+    assert percentile_interval(draws, 0.9) == pytest.approx((5, 95))
 
 
 def test_a_column_of_which_nothing_is_known_makes_no_groups() -> None:
