@@ -22,8 +22,8 @@ from synthgain.report.failures import failed_tables
 from synthgain.report.figures.style import arm_label
 from synthgain.report.sections.operating_points import shift_blocks
 from synthgain.report.tables import PLACE, TEST_SET, folded, result_table
-from synthgain.statistics.learning_curve import UNBOUNDED
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
+from synthgain.statistics.readings import UNBOUNDED
 
 GAP = "gap"
 
