@@ -44,6 +44,10 @@ three minutes for 120,000, in less than 1 GB; as much again where the set is div
 <td class="n">{{ b.shared_patient_ids }}</td></tr>{% endfor %}</table></div>
 {% for name, ids in excluded.items() %}<p class="bad">{{ ids | length }} test images of {{ name }} equal an image that
 another data set is trained on; the statistics leave them out.</p>{% endfor %}{% endif %}
+{% if clusters %}<h2>Appearance clusters</h2><p>Training images divided by what they look like
+({{ clusters | join(", ") }}): sizes, members and a picture of each are in
+<a href="clusters/clusters.html">clusters/clusters.html</a>, which is written once the images are divided.</p>
+{% endif %}
 {% for name, d in datasets.items() %}
 <h2 id="{{ loop.index }}">{{ name }}</h2>
 <p>{{ d.images }} images of {{ d.shape | join(" × ") }};
@@ -112,11 +116,14 @@ alt="{{ p.first }} beside {{ p.second }}" src="{{ picture }}"><br>{% endfor %}
 
 
 def audit_page(
-    audit: Mapping[str, Any], sheets: Mapping[str, bytes], pairs: Mapping[str, Sequence[bytes]] | None = None
+    audit: Mapping[str, Any],
+    sheets: Mapping[str, bytes],
+    pairs: Mapping[str, Sequence[bytes]] | None = None,
+    clusters: Sequence[str] = (),
 ) -> str:
     """Return the page; `sheets` holds PNG bytes per data set, embedded, `pairs` a picture for each of its first pairs.
 
-    All names are escaped.
+    clusters: names of the study's appearance clusters, whose page is linked. All names are escaped.
     """
     datasets = {name: {**facts, "class_rows": _class_rows(facts)} for name, facts in audit["datasets"].items()}
     embedded = {name: _address(png) for name, png in sheets.items()}
@@ -128,6 +135,7 @@ def audit_page(
         excluded=audit["excluded"],
         sheets=embedded,
         pairs=side_by_side,
+        clusters=clusters,
     )
 
 

@@ -72,6 +72,13 @@ class Impression(Entry):
         return self
 
 
+# Columns of a kit's key and of ratings, beside which the key holds what is known of each finding.
+TAKEN = (
+    *("origin", "source", "row", "image_id", "patient_id", "for", "item", "sha256"),
+    *("reader", "phase", "position", "repeat", "question", "value", "seconds"),
+)
+
+
 class Panel(Entry):
     """A reader study: one page per reader, which works offline, and what is read of the answers."""
 
@@ -125,6 +132,9 @@ class Panel(Entry):
                 raise ValueError(f"questions: {question!r} needs {key}: name what it asks about")
             if needed and question not in self.questions:
                 raise ValueError(f"{key}: given, but the question {question!r} is not asked")
+        taken = [name for name in self.findings if name in TAKEN]
+        if taken:
+            raise ValueError(f"findings: {taken[0]!r} is a column of keys or ratings; give the target another name")
         for question in self.simulated or {}:
             if question not in self.questions:
                 raise ValueError(f"simulated.{question}: the question is not asked")
