@@ -157,9 +157,7 @@ def write_mimic(folder: Path, count: int, patients: int) -> list[str]:
     people = people.assign(gender=np.where(people["subject_id"] % 2 == 0, "M", "F"), anchor_age=60, anchor_year=2145)
     people.to_csv(folder / "patients.csv.gz", index=False)
     people[["subject_id"]].assign(race="WHITE").to_csv(folder / "admissions.csv.gz", index=False)
-    return [
-        f"files/p{str(p)[:2]}/p{p}/s{s}/{film}.jpg" for p, s, film in zip(patient, study, films, strict=True)
-    ]
+    return [f"files/p{str(p)[:2]}/p{p}/s{s}/{film}.jpg" for p, s, film in zip(patient, study, films, strict=True)]
 
 
 WRITERS = {"chexpert": write_chexpert, "mimic_cxr_jpg": write_mimic}

@@ -87,7 +87,7 @@ def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:
     quarantine = job.inputs.datasets[name].folder() / "quarantine.csv"
     listed = pd.read_csv(quarantine, dtype=str, keep_default_na=False)
     tested = entry.get("role", "test") == "test" or "tested" in entry
-    films = entry["films"] if "films" in entry else ""
+    films = str({"films": "", **entry}["films"])
     return AuditedSet(
         name, data.images, data.parts, listed, films=films, tested=tested, accepted="shares_films" in entry
     )

@@ -1,4 +1,4 @@
-"""What the data sets of a study share: films, by name and by pixels, and patients. A test on them is no external test."""
+"""What the data sets of a study share: films, by name and by pixels, and patients. No test on them is external."""
 
 import re
 from collections.abc import Iterator
@@ -64,7 +64,12 @@ class Between:
             "exact_listed": [[ids[row], others[other]] for row, other in self.equal[:LISTED]],
             "near_duplicates": None if self.near is None else len(near),
             "near_listed": [
-                {"first": ids[film.first], "second": others[film.second], "similarity": film.similarity, "how": film.how}
+                {
+                    "first": ids[film.first],
+                    "second": others[film.second],
+                    "similarity": film.similarity,
+                    "how": film.how,
+                }
                 for film in near[:LISTED]
             ],
             "equal_names": len(self.named),
