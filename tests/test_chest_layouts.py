@@ -426,6 +426,7 @@ def test_many_rows_are_read(tmp_path: Path) -> None:
     table = pd.DataFrame({name: ["1.0"] * rows for name in columns})
     table["Path"] = [path.format(i) for i in range(rows)]
     table["Frontal/Lateral"] = "Frontal"
+    table["Sex"] = "Male"
     table.to_csv(tmp_path / "train.csv", index=False)
     found = chexpert.rows(tmp_path, ALL)
     assert len(found) == rows
