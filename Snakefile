@@ -14,6 +14,7 @@ include: "rules/common.smk"
 include: "rules/protocol.smk"
 include: "rules/forecast.smk"
 include: "rules/data.smk"
+include: "rules/weights.smk"
 include: "rules/generators.smk"
 include: "rules/pools.smk"
 include: "rules/downstream.smk"
@@ -66,7 +67,7 @@ rule plan:
         " --results results --cores {params.cores} --log {log:q}"
 
 
-# The data sets as read: tables, duplicates, contact sheets.
+# The data sets as read: tables, duplicates, contact sheets, appearance clusters.
 rule audit:
     input:
         targets("audit"),
@@ -75,7 +76,7 @@ rule audit:
 # What takes long waits for this receipt, and no later audit makes it out of date (Session.after_audit).
 rule confirm_audit:
     input:
-        f"{RUN}/audit/audit.json",
+        lambda wildcards: targets("audit", wildcards.run),
     output:
         touch(f"{RUN}/audit/receipt"),
     message:

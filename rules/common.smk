@@ -75,9 +75,9 @@ def script(rule, folder="{wildcards.run}"):
     )
 
 
-def targets(kind):
+def targets(kind, run=None):
     try:
-        return session.targets(kind)
+        return session.targets(kind, run)
     except SynthGainError as problem:
         raise refused(problem) from None
 

@@ -1,4 +1,4 @@
-# Data sets: read and prepared, divided by patient, audited.
+# Data sets: read and prepared, divided by patient, audited, with appearance clusters beside them.
 
 
 rule prepare_dataset:
@@ -67,3 +67,27 @@ rule audit_datasets:
         "Auditing the data sets"
     shell:
         script("audit_datasets")
+
+
+rule audit_clusters:
+    input:
+        clusters=needs("audit_clusters", "clusters"),
+    output:
+        f"{RUN}/audit/clusters/manifest.json",
+        report(
+            f"{RUN}/audit/clusters/clusters.html",
+            category="Data",
+            caption="../workflow_scripts/synthgain/report/captions/clusters.rst",
+        ),
+    log:
+        log_of("audit_clusters"),
+    benchmark:
+        benchmark_of("audit_clusters")
+    conda:
+        "../envs/environment.yaml"
+    params:
+        job=job("audit_clusters"),
+    message:
+        "Showing the appearance clusters"
+    shell:
+        script("audit_clusters")

@@ -10,7 +10,10 @@ from synthgain.runtime.command import job_of
 from synthgain.study.session import Session
 from synthgain.study.stages.forecast import closure
 
-FURTHER_OUTPUTS = {"audit_datasets": ["audit.html"]}  # beside the first output of a rule
+FURTHER_OUTPUTS = {
+    "audit_datasets": ["audit.html"],
+    "audit_clusters": ["clusters.html"],
+}  # beside the first output of a rule
 
 
 def run_study(

@@ -31,10 +31,11 @@ REWARD = {
 MORE = BASE | {"steps": 200, "learning_rate": 2e-3, "snapshots": [100]}
 
 
-def write_discs(run: Path, name: str = "discs", ignored: float = IGNORED) -> dict[str, str]:
+def write_discs(run: Path, name: str = "discs", ignored: float = IGNORED, overlap: float = 0.0) -> dict[str, str]:
     """Write a data set, all of whose patients train; a share `ignored` of its images shows the other finding.
 
-    What an image shows is in `true_finding`, unknown for a third of them.
+    What an image shows is in `true_finding`, unknown for a third of them. overlap: SD of the brightness of a finding's
+    discs, in grey levels.
     """
     findings = (np.arange(PATIENTS) % 2).astype(np.float32)
     shown = np.where(np.random.default_rng(3).random(PATIENTS) < ignored, 1 - findings, findings)
@@ -48,8 +49,11 @@ def write_discs(run: Path, name: str = "discs", ignored: float = IGNORED) -> dic
             "true_finding": np.where(np.arange(PATIENTS) % 3 == 2, np.nan, shown).astype(np.float32),
         }
     )
+    images = disc_images(shown, SIZE, seed=1).astype(float)
+    shift = np.random.default_rng(4).normal(0, overlap, (PATIENTS, 1, 1, 1))
+    images = np.where(images > 20, np.clip(images + shift, 30, 255), images).round().astype(np.uint8)  # 20: background
     columns = {"finding": COLUMNS["finding"], "true_finding": COLUMNS["finding"]}
-    write_image_set(run / "datasets" / name, disc_images(shown, SIZE, seed=1), table, columns, f"data-{name}")
+    write_image_set(run / "datasets" / name, images, table, columns, f"data-{name}")
     split = table[["image_id", "patient_id"]].assign(part="train")
     write_table(run / "splits" / name / "split.parquet", split, f"split-{name}")
     write_manifest(run / "splits" / name / "manifest.json", f"split-{name}", ["split.parquet"])

@@ -336,6 +336,8 @@ def test_the_waterfall_goes_from_the_ceiling_to_the_generator() -> None:
     names = {"ratio": 100, "baseline": "real", "metric": "auroc", "dataset": "hospital_a", "label": "macro"}
     numbers = {"baseline_mean": 0.9, "mean": 0.85, "difference": -0.05, "low": -0.08, "high": -0.02}
     table = pd.DataFrame([{"arm": arm, **names, **numbers} for arm in ("supplemented", "repeated", "ceiling")])
+    head = table[table["arm"] == "supplemented"].assign(baseline="repeated")  # a head-to-head, not a step
+    table = pd.concat([table, head], ignore_index=True)
     blocks = waterfall(study, ModelEvidence("cnn", tables={"comparisons": table}))
     shown = blocks[-1]
     assert isinstance(shown, Table)

@@ -1,5 +1,6 @@
 """Appearance clusters: images divided, a generator on each, pools drawn from their own, the gate by cluster."""
 
+import base64
 import copy
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pool_sources import call, job_line, shard_slice
 from sklearn.metrics import adjusted_rand_score
 from studies import tiny
 
+from audit_clusters import audit_clusters
 from check_memorisation import check_memorisation
 from cluster_images import cluster_images
 from draw_pool_shard import draw_pool_shard
@@ -23,12 +25,14 @@ from synthgain.clusters.appearance import divide, joined, mask_facts
 from synthgain.clusters.options import Clusters
 from synthgain.data.clusters import read_clusters
 from synthgain.data.image_set import read_image_set
+from synthgain.datasets.audit_page import audit_page
 from synthgain.generators.training import train_family
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, read_json, read_manifest, write_manifest, write_table
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
+from synthgain.study.session import Session
 from synthgain.study.stages.table import STAGES
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +62,39 @@ def test_planted_appearances_are_recovered(tmp_path: Path) -> None:
     manifest = read_manifest(folder / "manifest.json")
     assert {"clusters.parquet", "sizes.csv", "cluster-0.png", "cluster-2.png"} <= set(manifest["files"])
     assert len(table) == 45  # training images alone
+
+
+def test_the_audit_shows_members_sizes_and_a_picture_per_cluster(tmp_path: Path) -> None:
+    inputs, folder = divided(tmp_path, write_planted(tmp_path, np.arange(45) % 3))
+    part = {"study": "tiny", "clusters": {"looks": {"of": "toy", "k": 3}}}
+    output = "audit/clusters/manifest.json"
+    call(audit_clusters, job_line(tmp_path, output, part, inputs, "i" * 32))
+    assert set(read_manifest(tmp_path / output)["files"]) == {"clusters.html", "looks.csv"}
+    page = (tmp_path / "audit/clusters/clusters.html").read_text()
+    for number in range(3):  # the pictures of the report, whole
+        assert base64.b64encode((folder / f"cluster-{number}.png").read_bytes()).decode() in page
+    assert page.count("<td") == 3 * 5
+    assert ">0.0<" not in page
+    assert 'href="looks.csv"' in page
+    members = pd.read_csv(tmp_path / "audit/clusters/looks.csv")
+    assert members.columns.tolist() == ["image_id", "cluster", "trained_with", "distance"]
+    known = read_clusters(folder, "looks").table.set_index("image_id")["cluster"]
+    assert members.set_index("image_id")["cluster"].to_dict() == known.to_dict()
+
+
+def test_the_page_of_the_audit_links_that_of_the_clusters() -> None:
+    nothing: dict[str, Any] = {"datasets": {}, "between": [], "excluded": {}}
+    assert 'href="clusters/clusters.html"' in audit_page(nothing, {}, clusters=["looks"])
+    assert "clusters.html" not in audit_page(nothing, {})
+
+
+def test_clusters_are_made_and_shown_before_anything_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = ["results/tiny/audit/audit.json", "results/tiny/audit/clusters/manifest.json"]
+    assert Session(clustered(), ROOT, Path("results")).targets("audit", "tiny") == wanted
+    assert Session(tiny(), ROOT, Path("results")).targets("audit") == wanted[:1]
+    receipt = (ROOT / "Snakefile").read_text().split("rule confirm_audit:")[1].split("output:")[0]
+    assert 'targets("audit", wildcards.run)' in receipt
 
 
 def points(*sizes: int) -> np.ndarray:

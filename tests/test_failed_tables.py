@@ -24,8 +24,9 @@ from synthgain.report.sections import study as study_sections
 from synthgain.runtime.command import Terminated
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json, write_json, write_manifest
-from synthgain.statistics import inputs, learning_curve, segmentation, stage
+from synthgain.statistics import inputs, segmentation, stage
 from synthgain.statistics.analysis import read_analysis
+from synthgain.statistics.readings import UNBOUNDED
 from synthgain.statistics.stage import Inputs, analyse
 
 MODEL = "cnn"
@@ -201,7 +202,7 @@ def test_a_slope_that_cannot_be_told_from_0_leaves_the_range_open() -> None:
     assert found["fraction"] == pytest.approx(4.0)
     assert found["low"] == 0
     assert np.isinf(found["high"])
-    assert found["note"] == learning_curve.UNBOUNDED
+    assert found["note"] == UNBOUNDED
 
 
 def test_a_study_with_a_flat_real_curve_is_analysed() -> None:

@@ -31,6 +31,7 @@ ALLOWED = {
     "report": {
         "statistics.metric_registry",
         "statistics.readings",
+        "clusters.options",
         "datasets.entries.base",
         "downstream.options",
         "generators.autoencoders.options",

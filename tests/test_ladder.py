@@ -11,10 +11,10 @@ from synthgain.report.figures.plan import gain_by_size
 from synthgain.report.figures.utility import gain_over_size
 from synthgain.runtime.errors import SynthGainError
 from synthgain.statistics.metric_registry import MainEndpoint
-from synthgain.study.ladder import ladder_arms
 from synthgain.study.load import parse_study
 from synthgain.study.roles import baseline_of, borrowed
 from synthgain.study.session import Session
+from synthgain.study.size_lines import size_lines
 
 
 def laddered(**changes: Any) -> Any:
@@ -48,11 +48,10 @@ def test_an_arm_that_is_a_rung_already_is_not_trained_twice_and_small_pools_are_
     own = {"real": "hospital_a", "synthetic": "drawn", "ratios": [100, 200]}
     study = parse_study(tiny(ladder=ladder, arms__own=own))
     assert "with_100" not in study.arms
-    assert {"own", "with_25", "with_50"} <= set(ladder_arms(study.arms, study.pools, study.ladder))
+    assert {"own", "with_25", "with_50"} <= set(size_lines(study))
     assert study.pools["drawn_25"].replicas == 1 < study.pools["drawn"].replicas
     other = laddered(arms__supplemented={"real": "hospital_a", "synthetic": "drawn", "ratios": [100]})
     assert "with_100" in other.arms, "its ratios are others"
-    assert ladder_arms(study.arms, study.pools, None) == []
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,8 @@ def cells() -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_gain_is_drawn_over_the_share_of_real_patients_a_line_per_ratio() -> None:
     comparisons, curve = cells()
     chosen = MainEndpoint("auroc", "macro", "a")
-    rows = gain_by_size(comparisons, curve, chosen)
+    lines = {"with_25": "with", "with": "with"}
+    rows = gain_by_size(comparisons, curve, chosen, lines)
     assert dict(zip(zip(rows["arm"], rows["ratio"], strict=True), rows["real_fraction"], strict=True)) == {
         ("with_25", 100): 0.25, ("with_25", 300): 0.25, ("with", 100): 1.0, ("with", 300): 1.0,
     }  # fmt: skip
@@ -138,7 +138,39 @@ def test_gain_is_drawn_over_the_share_of_real_patients_a_line_per_ratio() -> Non
     assert [label.get_text() for label in axes.get_xticklabels()] == ["25", "100"]
     first = next(line for line in axes.get_lines() if line.get_label() == "100 %")
     assert list(first.get_ydata()) == [0.06, 0.01]
-    assert not len(gain_by_size(comparisons, curve[curve["real_fraction"] == 1], chosen)), "one size is no ladder"
-    assert not len(gain_by_size(comparisons, None, chosen))
-    assert set(gain_by_size(comparisons, curve, chosen, ["with_25", "with"])["arm"]) == {"with_25", "with"}
-    assert not len(gain_by_size(comparisons, curve, chosen, ["with_25"])), "an arm of another pool is no rung"
+    assert not len(gain_by_size(comparisons, curve[curve["real_fraction"] == 1], chosen, lines)), (
+        "one size is no ladder"
+    )
+    assert not len(gain_by_size(comparisons, None, chosen, lines))
+    assert not len(gain_by_size(comparisons, curve, chosen, {"with_25": "with"})), "an arm of another pool is no rung"
+
+
+def test_arms_of_another_recipe_have_a_line_of_their_own() -> None:
+    """A pretrained generator beside one from random weights: one line through both would be of neither."""
+    start = tiny()["generators"]["ddpm"]
+    changes: dict[str, Any] = {
+        "generators__unlabelled": {**start, "train_on": {"datasets": ["hospital_a"], "label_fraction": 0}}
+    }
+    for share in (100, 25):
+        seen = {"datasets": ["hospital_a"], "label_fraction": share / 100}
+        changes |= {
+            f"generators__scratch_{share}": {**start, "train_on": seen},
+            f"generators__tuned_{share}": {**start, "train_on": seen, "init_from": "unlabelled"},
+        }
+        for kind in ("scratch", "tuned"):
+            changes[f"pools__{kind}_{share}"] = {"from": f"{kind}_{share}", "rows_of": "hospital_a", "replicas": 2}
+            changes[f"arms__{kind}_with_{share}"] = {
+                "real": "hospital_a", "synthetic": f"{kind}_{share}", "label_fraction": share / 100, "ratios": [200]
+            }  # fmt: skip
+    lines = size_lines(parse_study(tiny(arms__real_25={"real": "hospital_a", "label_fraction": 0.25}, **changes)))
+    assert lines == {
+        "scratch_with_100": "scratch_with_100", "scratch_with_25": "scratch_with_100",
+        "tuned_with_100": "tuned_with_100", "tuned_with_25": "tuned_with_100",
+    }  # fmt: skip
+    comparisons, curve = cells()
+    both = pd.concat([comparisons, comparisons.assign(arm="tuned_" + comparisons["arm"])])
+    sizes = pd.concat([curve, curve.assign(arm="tuned_" + curve["arm"])])
+    own = {"with_25": "with", "with": "with", "tuned_with_25": "tuned_with", "tuned_with": "tuned_with"}
+    (axes,) = gain_over_size(gain_by_size(both, sizes, MainEndpoint("auroc", "macro", "a"), own), "auroc", None).axes
+    shown = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert shown == {f"{name} {ratio}\u00a0%" for name in ("with", "tuned_with") for ratio in (100, 300)}

@@ -256,6 +256,7 @@ addEventListener("load", async () => {
     if (!at("reading").hidden) {
       if (!picture) continue;
       if (state.phase === 1 && /synthetic/i.test(document.body.innerText)) told += 1;
+      if (state.position === 3 && !sessionStorage.copy) { at("copy").click(); sessionStorage.copy = await files.pop(); }
       if (state.phase === 1 && state.position === 6 && !sessionStorage.reloaded) {
         press("1"); sessionStorage.reloaded = "1"; location.reload(); return;
       }
@@ -269,7 +270,7 @@ addEventListener("load", async () => {
   for (const button of document.querySelectorAll("#text button")) button.click();
   const [answers, csv] = await Promise.all(files);
   const code = document.querySelector(".code").textContent;
-  document.body.dataset.found = JSON.stringify({answers, csv, told, reloaded: sessionStorage.reloaded, code});
+  document.body.dataset.found = JSON.stringify({answers, csv, told, code, ...sessionStorage});
 });
 </script></body>"""
 
@@ -316,6 +317,10 @@ def test_a_whole_reading_by_the_keyboard(reading: tuple[dict, list[str], list[st
     counts = missing_answers(PANEL, secret, table).set_index("reader")
     assert counts.loc["reader_1", "answered"] == counts.loc["reader_1", "asked"] == 30 * 5
     assert counts.loc["reader_2", "answered"] == 0
+    (tmp_path / "copy.json").write_text(found["copy"], encoding="utf-8")
+    copy = read_answers(tmp_path / "copy.json")
+    assert not copy.finished
+    assert len(ratings(PANEL, facts, secret, key, {"copy.json": copy})) == 3 * 4
     quality = table[table["question"] == "quality"].sort_values("position")
     np.testing.assert_array_equal(quality["value"], np.arange(30) % 6)
 
@@ -456,6 +461,8 @@ def _first(**changes: object) -> Callable[[dict], dict]:
     ("change", "said"),
     [
         (_with(format=2), "written by a page of format 2, and this SynthGain reads 1"),
+        (_with(format=0), "written by a page of format 0, and this SynthGain reads 1"),
+        (_with(panel="other"), "says panel 'other', and kit [0-9a-f]{16} is of 'panel'"),
         (_with(version=2), "not answers of a reader's page, or changed since .version: "),
         (_with(reader="Reader_1"), "'Reader_1' is no reader of kit"),
         (_with(reader="reader_1\n"), "reader: String should match"),
@@ -470,7 +477,7 @@ def _first(**changes: object) -> Callable[[dict], dict]:
         (_first(item="../../etc"), r"answers\.0\.item"),
         (_first(note="mine"), r"answers\.0\.note"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_file_that_no_page_wrote_is_refused_in_one_line(change, said: str, kit: Path, tmp_path: Path) -> None:
     with pytest.raises(SynthGainError, match=said) as caught:
@@ -486,6 +493,32 @@ def test_a_file_cut_short_and_one_with_a_mark_in_front(kit: Path, tmp_path: Path
         read_answers(tmp_path / "a.json")
     (tmp_path / "a.json").write_text(text, encoding="utf-8-sig")
     assert ratings(PANEL, *read_kit(kit), {"a.json": read_answers(tmp_path / "a.json")}).shape[0] == 150
+
+
+def test_a_reader_who_saved_before_the_first_image_has_no_answers(kit: Path, tmp_path: Path) -> None:
+    facts, secret, _ = read_kit(kit)
+    start = chain_start(facts["kit"], "reader_1", reader_token(secret["secret"], facts["kit"], "reader_1"))
+    none = {**answered(kit, "reader_1", until=1), "answers": [], "code": closing_code(start)}
+    table = taken(kit, tmp_path, a=none, b=answered(kit, "reader_2"))
+    assert set(table["reader"]) == {"reader_2"}
+    with pytest.raises(SynthGainError, match=r"no answers of readers were found \(a\.json\)"):
+        taken(kit, tmp_path, a=none)
+
+
+@pytest.mark.parametrize("name", [FACTS, SECRET, KEY])
+@pytest.mark.parametrize("content", [None, b"", b"{}"], ids=["gone", "empty", "hollow"])
+def test_a_damaged_kit_is_one_line_that_does_not_advise_to_make_it_again(
+    name: str, content: bytes | None, kit: Path, tmp_path: Path
+) -> None:
+    for one in (KEY, SECRET, FACTS):
+        (tmp_path / one).write_bytes((kit / one).read_bytes())
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    fault = "missing" if content is None else "damaged"
+    with pytest.raises(SynthGainError, match=rf"{name}: {fault}; a kit cannot be made again: restore its folder"):
+        read_kit(tmp_path)
 
 
 def test_a_key_changed_together_with_its_seal_is_noticed(kit: Path, tmp_path: Path) -> None:

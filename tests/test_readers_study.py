@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from prepare_dataset import prepare_dataset
 from read_ratings import read_ratings
 from split_dataset import split_dataset
 from synthgain.readers.kit import read_kit
+from synthgain.readers.options import Panel
 from synthgain.report.blocks import Facts, Text
 from synthgain.report.evidence import _readers
 from synthgain.report.sections.readers import readers_section
@@ -26,7 +28,7 @@ from synthgain.runtime.files import read_json, read_table
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
 from synthgain.study.stages.table import STAGES
-from write_reader_kit import write_reader_kit
+from write_reader_kit import _real, write_reader_kit
 
 PANEL = {
     "items": {"real": {"hospital_a": 12}, "pools": {"drawn": 12}},
@@ -223,14 +225,51 @@ def test_a_panel_whose_name_tells_readers_what_it_is_about_is_refused_while_plan
         ({"items": {"real": {"hospital_b": 9}, "pools": {"drawn": 9}}}, "say part: test"),
         ({"questions": ["qualty"]}, "readers.panel.questions"),
         ({"items": {"real": {"hospital_a": 1}, "pools": {"drawn": 9}}}, "1 images; give 2 to 5000"),
+        ({"items": {"real": {"hospital_a": 9}, "pools": {}}}, "readers.panel.items.pools: is empty; give at least 1"),
+        ({"items": {"real": {}, "pools": {"drawn": 9}}}, "readers.panel.items.real: is empty"),
+        (
+            {"items": {"real": {"hospital_a": 300}, "pools": {"drawn": 9}}},
+            r"readers.panel.items: 309 patients of data set 'hospital_a' \(train\) are needed.*it has at most \d+; ask",
+        ),
+        ({"common": 0.0, "readers": 50}, "1200 patients of data set 'hospital_a'"),
+        ({"findings": ["age"]}, "readers.panel.findings: 'age' is a number; name a label"),
+        ({"ratings": "../sent"}, r"ratings: '../sent' must be a folder below the data root"),
+        ({"ratings": "/sent"}, r"ratings: '/sent' must be a folder below the data root"),
+        ({"ratings": ""}, r"ratings: '' must be a folder below the data root"),
+        ({"codes": {"reader_1": "1f0c"}}, r"codes.reader_1: '1f0c' is no closing code; a page shows one such as"),
+        (
+            {"questions": ["prompt_fit"], "findings": []},
+            r"questions: prompt_fit: its pools need one prompt, the same \(drawn: none\)",
+        ),
     ],
-    ids=range(6),
+    ids=range(16),
 )
 def test_what_leads_nowhere_is_refused_while_planning(change: dict, said: str) -> None:
     study = copy.deepcopy(STUDY)
     study["readers"]["panel"] = {**study["readers"]["panel"], **change}
     with pytest.raises(SynthGainError, match=said):
         parse_study(study)
+
+
+def test_two_panels_in_one_folder_of_answers_are_refused_while_planning() -> None:
+    with pytest.raises(
+        SynthGainError, match=r"readers.second.ratings: the folder of 'panel'; give each panel a folder"
+    ):
+        parse_study(copy.deepcopy(STUDY) | {"readers": {"panel": PANEL, "second": PANEL | {"ratings": "sent/"}}})
+
+
+def test_a_code_that_was_read_out_may_come_in_capitals() -> None:
+    panel = Panel.model_validate(PANEL | {"codes": {"reader_1": " 1F0C-92AB-0D4E-77C1 "}})
+    assert panel.codes == {"reader_1": "1f0c-92ab-0d4e-77c1"}
+
+
+def test_real_images_are_told_as_the_synthetic_ones_are(run: Run) -> None:
+    job = run.job("write_reader_kit")
+    told = {"template": "{age} year old. {findings}."}
+    shown = _real(replace(job, slice=job.slice | {"prompt": told}), "hospital_a", "train")
+    assert "opacity" in " ".join(shown.table["prompt"])
+    assert shown.table["prompt"].str.contains("year old").all()
+    assert "prompt" not in _real(job, "hospital_a", "train").table
 
 
 LIKED = {"of": "drawn", "filter": {"scores": "readers", "name": "panel", "column": "quality", "threshold": 0.5}}
@@ -256,6 +295,7 @@ def test_a_pool_filtered_by_readers_waits_for_their_ratings(run: Run) -> None:
     [
         ({"name": "panels"}, {}, r"pools.liked.filter.name: there is no panel 'panels'; did you mean 'panel'"),
         ({"name": None}, {}, r"pools.liked.filter.name: name the panel"),
+        ({"threshold": 3}, {}, r"liked.filter.threshold: 3; the scores of readers are ranks from 0 to 1"),
         ({"column": "qualty"}, {}, r"filter.column: panel 'panel' is not asked 'qualty'; did you mean 'quality'"),
         ({}, {"ratings": None}, r"readers.panel.ratings is missing"),
         ({}, {"items": {"real": {"hospital_a": 9}, "pools": {"liked": 9}}}, r"see liked, not 'drawn'"),
@@ -265,7 +305,7 @@ def test_a_pool_filtered_by_readers_waits_for_their_ratings(run: Run) -> None:
             r"items.pools: 'liked' is filtered by what this panel says; show 'drawn'",
         ),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_filters_on_ratings_that_cannot_be_are_refused_while_planning(change: dict, panel: dict, said: str) -> None:
     with pytest.raises(SynthGainError, match=said):

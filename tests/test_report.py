@@ -214,8 +214,17 @@ def test_every_control_prints_its_interval_and_none_passes_by_being_bad(run: Pat
     worse = "– not informative (significantly worse than the baseline itself). real_strong against real: "
     assert strong < -0.1
     assert f"{worse}{signed(strong)}" in controls
-    assert "– not checked (no such arm)" in controls
+    assert "– not checked (no such arm for this comparison)" in controls
     assert "passed" not in controls
+
+
+def test_controls_of_a_model_without_a_declared_comparison_are_not_called_missing(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    verdict = read_json(run / "statistics" / MODEL / "verdict.json")
+    restate(run / "statistics" / MODEL, "verdict.json", {**verdict, "comparisons": []})
+    controls = Page(written(run).split('<section id="controls"')[1].split("</section>")[0]).text
+    assert "No primary comparison was declared for this model" in controls
+    assert "no such arm" not in controls
 
 
 def test_a_verdict_that_is_not_estimable_says_why_in_its_table(tmp_path: Path) -> None:

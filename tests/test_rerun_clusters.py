@@ -52,7 +52,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
 
 def planned(config: dict[str, Any]) -> Plan:
     ((_, plan),) = Session(config, ROOT, Path("results")).planners.items()
-    for rule in ("write_report", "write_protocol"):
+    for rule in ("write_report", "write_protocol", "audit_clusters"):
         plan.job(rule)
     return {job.output: (job.rule, job.parameter()) for job in plan.jobs()}
 

@@ -53,6 +53,11 @@ def test_a_generator_of_texts_has_a_row_for_each_of_its_commonest_prompts() -> N
     with_columns = [name for name, _ in prompt_groups(prompts, table, COLUMNS[1:2], 0)]
     assert with_columns == ["a disc.", "b.", "c.", "view = AP", "view = PA"]
     assert prompt_groups(None, table, [], 0)[0][0] == "all"
+    ages = [f"{age} years. no finding." for age in range(20, 60) for _ in range(3)]
+    varied = prompt_groups([*ages, "30 years. effusion.", "31 years. edema."], pd.DataFrame(index=range(122)), [], 0)
+    assert {"30 years. effusion.", "31 years. edema."} <= {name for name, _ in varied[:3]}, (
+        "not one finding at ten ages"
+    )
     many = prompt_groups([f"{number}." for number in range(50)], pd.DataFrame(index=range(50)), [], 0)
     assert len(many) == MOST_PROMPTS
     assert [name for name, _ in many] != sorted((name for name, _ in many), key=lambda name: int(name[:-1]))

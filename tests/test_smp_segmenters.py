@@ -10,20 +10,23 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from job_inputs import new_job
 from safetensors.torch import save_file
 from studies import tiny
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from check_weights import check_weights
 from synthgain.downstream.options import TrainingModel
 from synthgain.downstream.training import learning_rate
 from synthgain.networks import smp_segmenters
 from synthgain.networks.options import SMP_ENCODERS, network_of
-from synthgain.networks.pretrained import load_encoder
+from synthgain.networks.pretrained import load_encoder, load_pretrained
 from synthgain.runtime.errors import SynthGainError
 from synthgain.study.code import CodeDigests
 from synthgain.study.load import parse_study
 from synthgain.study.planner import Planner
+from synthgain.study.session import Session
 from synthgain.study.stages.table import STAGES
 from synthgain.study.training import Model
 
@@ -164,3 +167,57 @@ def test_planning_imports_no_segmenter() -> None:
     code = "import sys, synthgain.study.schema; sys.exit('segmentation_models_pytorch' in sys.modules)"
     folder = Path(__file__).parent.parent / "workflow_scripts"
     assert subprocess.run([sys.executable, "-c", code], cwd=folder, check=False).returncode == 0
+
+
+def filled(run: Path, file: str, key: str = "pretrained_encoder", **spaces: Any) -> None:
+    """Run check_weights for an smp_unet with `file` of the data root `run`."""
+    network = {"module": "smp_segmenters", "options": {"name": "smp_unet", "encoder": SMALL}}
+    model = {"key": key, "file": file, "sha256": "", "network": network, "channels": 3, "outputs": 1, "size": 64}
+    part = {"models": {"unet": model}, "spaces": spaces.get("spaces", [])}
+    place = run / "audit/weights/manifest.json"
+    check_weights(new_job(part, {}, "code", "i" * 32, run, [place]))
+
+
+def test_weights_of_another_network_are_known_before_anything_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNTHGAIN_DATA", str(tmp_path))
+    encoder = smp_segmenters.build(3, 1, 64, name="smp_unet", encoder=SMALL).encoder
+    save_file(encoder.state_dict(), tmp_path / "right.safetensors")
+    save_file({"conv1.weight": torch.zeros(8, 3, 7, 7)}, tmp_path / "other.safetensors")
+    filled(tmp_path, "right.safetensors")
+    assert (tmp_path / "audit/weights/manifest.json").exists()
+    wanted = r"^models\.unet\.pretrained_encoder: .*other\.safetensors: has no tensor .*; it is of another network$"
+    with pytest.raises(SynthGainError, match=wanted):
+        filled(tmp_path, "other.safetensors")
+    (tmp_path / "own.pt").write_bytes(b"no program")
+    own = {"name": "dino", "module": "torchscript", "options": {"label": "dino"}, "weights": "own.pt"}
+    with pytest.raises(SynthGainError, match=r"^evaluation\.fidelity: .*own\.pt: not a TorchScript file"):
+        filled(tmp_path, "right.safetensors", spaces=[own])
+
+
+def test_a_segmenter_takes_the_weights_of_the_whole_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends in a convolution: no layer stays fresh."""
+    monkeypatch.setenv("SYNTHGAIN_DATA", str(tmp_path))
+    network = smp_segmenters.build(3, 1, 64, name="smp_unet", encoder=SMALL)
+    save_file(network.state_dict(), tmp_path / "whole.safetensors")
+    filled(tmp_path, "whole.safetensors", "pretrained")
+    two = smp_segmenters.build(3, 2, 64, name="smp_unet", encoder=SMALL)
+    with pytest.raises(SynthGainError, match="has shape"):
+        load_pretrained(two, tmp_path / "whole.safetensors")
+
+
+def test_the_check_of_weights_comes_with_the_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"other")
+    config = tiny(data_root=str(tmp_path))
+    config["models"]["cnn"] |= {"network": "resnet18", "pretrained": "weights.safetensors"}
+    session = Session(config, ROOT, Path("results"))
+    assert session.targets("audit")[1:] == ["results/tiny/audit/weights/manifest.json"]
+    ((_, plan),) = session.planners.items()
+    assert plan.job("check_weights").slice["models"]["cnn"]["key"] == "pretrained"
+    config = tiny(data_root=str(tmp_path))
+    config["evaluation"]["fidelity"]["torchscript"] = {"dino": {"weights": "dino.pt"}}
+    ((_, plan),) = Session(config, ROOT, Path("results")).planners.items()
+    with pytest.raises(SynthGainError, match=r"^evaluation\.fidelity\.torchscript\.dino\.weights: 'dino\.pt' not in"):
+        plan.job("check_weights")

@@ -45,6 +45,7 @@ PANEL = {
 }
 OTHER_NETWORK = {"models__cnn__network": "resnet18"}  # than that of the proxies
 STEERED = OTHER_NETWORK | {
+    "datasets__hospital_a__patients": 600,  # enough to be rated
     "generators__longer": MORE,
     "generators__tuned": MORE | {"reward": REWARD},
     "generators__permuted": MORE | {"reward": REWARD | {"shuffled": True}},
@@ -96,8 +97,19 @@ def test_a_steered_generator_keeps_the_end_of_every_round_and_costs_its_own_samp
         ),
         ({"generators__tuned__reward__labels": "true_opacity"}, r"reward.labels: data set 'hospital_a' has no column"),
         ({"generators__tuned__reward__rounds": 9}, r"reward.rounds: 9 rounds of 4 steps"),
+        ({"generators__tuned__reward__target": "age"}, r"reward.target: 'age' of data set 'hospital_a' is a number"),
+        ({"generators__tuned__reward__labels": "age"}, r"reward.labels: 'age' of data set 'hospital_a' is a number"),
+        ({"generators__tuned__reward__labels": "opacity"}, r"reward.labels: is the target itself; leave it out"),
+        (
+            {"generators__tuned__reward__anchor": 10, "generators__tuned__training__batch_size": 4},
+            r"reward.anchor: 10 leaves no own sample in a batch of 4; lower it",
+        ),
+        (
+            {"generators__tuned__reward__anchor": 0.1, "generators__tuned__training__batch_size": 4},
+            r"reward.anchor: 0.1 is less than half a real image in a batch of 4",
+        ),
     ],
-    ids=range(16),
+    ids=range(21),
 )
 def test_steering_that_shows_nothing_or_cannot_be_is_refused_while_planning(changes, said):
     with pytest.raises(SynthGainError, match=said):
@@ -133,8 +145,16 @@ def test_readers_steer_by_their_ratings_and_the_images_that_they_saw():
             by_readers(items={"real": {"hospital_a": 100}, "pools": {"steered": 100}}),
             r"readers.panel.items.pools: 'steered' is of 'tuned', which this panel steers",
         ),
+        (
+            by_readers(items={"real": {"hospital_a": 100}, "pools": {"others": 100}})
+            | {
+                "generators__other": {k: v for k, v in MORE.items() if k != "init_from"},
+                "pools__others": {"from": "other", "rows_of": "hospital_a"},
+            },
+            r"reward.name: 'panel' rates no images of 'ddpm', whose samples it would score",
+        ),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_readers_who_cannot_steer_are_refused_while_planning(changes, said):
     with pytest.raises(SynthGainError, match=said):
@@ -145,6 +165,11 @@ def test_a_rehearsal_steers_in_one_short_round():
     study = parse_study(tiny(**STEERED, rehearsal=True))
     reward = study.generators["tuned"].steered_by
     assert (reward.rounds, reward.samples) == (1, 64)
+
+
+def test_a_rehearsal_of_a_generator_that_readers_steer_trains_it_unsteered():
+    study = parse_study(tiny(**STEERED | by_readers(), rehearsal=True))
+    assert study.generators["tuned"].steered_by is None
 
 
 class Means:

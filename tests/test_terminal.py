@@ -9,12 +9,13 @@ import pytest
 from snakemake.logging import ColorizingTextHandler
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from synthgain.runtime import command
 from synthgain.runtime.command import Progress
 from synthgain.speed.documents import Cost, Forecast
 from synthgain.terminal import failures, handler, outlook
 from synthgain.terminal.failures import Failure, Try, failure, summary
 from synthgain.terminal.handler import RunHandler, install, screenful
-from synthgain.terminal.outlook import Outlook, duration
+from synthgain.terminal.outlook import Left, Outlook, duration
 from synthgain.terminal.view import Facts, View
 
 SCREEN = 12  # lines within which the clear one must be
@@ -116,10 +117,48 @@ def test_how_far_a_job_is_comes_from_its_log(terminal: Terminal) -> None:
 def test_progress_is_written_as_it_is_read(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with caplog.at_level(logging.INFO, "synthgain"):
         Progress("train cnn", 4).advance(4)
-    log = tmp_path / "a.log"
-    job = Try(1, "train_downstream", "Training cnn", (log,))
-    log.write_text(f"2026-01-01 10:00:00,000 INFO {caplog.messages[-1]}\n")
-    assert job.share() == "100 %"
+    assert read_back(tmp_path, caplog.messages).done == 1
+
+
+def read_back(folder: Path, messages: list[str]) -> Try:
+    """Return a job that has written these messages, as the terminal sees it."""
+    log = folder / "unet-real-0-3.log"
+    log.unlink(missing_ok=True)
+    job = Try(1, "train_downstream", "Training unet", (log,))
+    writes(log, *(f"INFO {message}" for message in messages))
+    job.look()
+    return job
+
+
+def test_a_job_of_several_parts_says_how_far_it_is_as_a_whole(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(Progress, "_outer", None)
+    told = []
+    with caplog.at_level(logging.INFO, "synthgain"):
+        for replicate in (2, 3):  # an earlier run has finished 0 and 1
+            with command.part_of_job(replicate, 4):
+                bar = Progress(f"unet, replicate {replicate}", 10)
+                bar.advance(5)
+                told.append(read_back(tmp_path, caplog.messages))
+                inner = Progress("images for its next step", 10)  # a tenth of the part
+                inner.advance(5)
+                told.append(read_back(tmp_path, caplog.messages))
+    assert [job.done for job in told] == [0.62, 0.64, 0.88, 0.89]
+    assert {job.earlier for job in told} == {0.5}
+    assert told[0].group == ("train_downstream", "unet real")
+
+
+def test_a_training_that_goes_on_says_what_was_done_before(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Progress, "_outer", None)
+    with caplog.at_level(logging.INFO, "synthgain"):
+        Progress("generator ddpm", 200, 120).advance(80)
+    job = read_back(tmp_path, caplog.messages)
+    assert (job.earlier, job.done) == (0.6, 1.0)
+    assert "(60 %) done before" in caplog.messages[0]
 
 
 def cost(rule: str, jobs: int, seconds: float, after: list[int]) -> Cost:
@@ -134,16 +173,93 @@ class Groups:
 
 
 def test_the_forecast_is_of_what_is_left() -> None:
-    whole = {"prepare_dataset": 2, "train_downstream": 10}
+    whole = Left({"prepare_dataset": 2, "train_downstream": 10})
     ahead = Outlook(Groups(), whole, cores=2)  # type: ignore[arg-type]
     assert ahead.words(whole, sends=False) == "about 8 minutes on these 2 cores (17 processor minutes), 1.2 GB of disk"
-    half = ahead.words({"train_downstream": 5}, sends=False)
+    half = ahead.words(Left({"train_downstream": 5}), sends=False)
     assert half == "about 4 minutes on these 2 cores (8 processor minutes), 500.0 MB of disk"
     assert not ahead.unknown(whole)
     assert "with 2 jobs at once" in ahead.words(whole, sends=True)
     assert ahead.share(whole) == 0
-    assert ahead.share({"train_downstream": 5}) == pytest.approx(260 / 510)
-    assert ahead.share({}) == 1
+    assert ahead.share(Left({"train_downstream": 5})) == pytest.approx(260 / 510)
+    assert ahead.share(Left({})) == 1
+
+
+class Generators:
+    """Two generators, one ten times as dear as the other, and what is trained on their images."""
+
+    runs = 1
+    groups = (
+        cost("train_generator", 1, 800, []).model_copy(update={"name": "large"}),
+        cost("train_generator", 1, 80, []).model_copy(update={"name": "small"}),
+        cost("train_downstream", 10, 200, [0, 1]),
+    )
+
+
+LARGE, SMALL = ("train_generator", "large"), ("train_generator", "small")
+ALL = {"train_generator": 2, "train_downstream": 10}
+
+
+def going(done: dict[tuple[str, str], float], downstream: int = 10) -> Left:
+    """Return what is left while these generators run, so much of each being done."""
+    return Left({"train_downstream": downstream}, dict.fromkeys(done, 1), {name: [1 - of] for name, of in done.items()})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds since the call began, as `time.monotonic` gives them."""
+    now = [0.0]
+    monkeypatch.setattr(outlook.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_share_of_the_work_and_the_time_to_go_follow_a_job_that_runs_long(clock: list[float]) -> None:
+    ahead = Outlook(Generators(), Left(ALL), cores=1)  # type: ignore[arg-type]
+    seen = [ahead.share(going({LARGE: of, SMALL: 0.0})) for of in (0.0, 0.25, 0.5, 1.0)]
+    assert seen == pytest.approx([0, 200 / 1080, 400 / 1080, 800 / 1080])
+    assert ahead.share(going({LARGE: 0.0, SMALL: 0.5})) == pytest.approx(40 / 1080)
+    clock[0] = 440.0
+    assert ahead.seconds(going({LARGE: 0.5, SMALL: 0.5})) == pytest.approx(640)
+
+
+def test_what_the_longest_job_still_takes_bounds_the_time_to_go_of_jobs_in_parallel(clock: list[float]) -> None:
+    ahead = Outlook(Generators(), Left(ALL), cores=8)  # type: ignore[arg-type]
+    assert ahead.seconds(Left(ALL)) == pytest.approx(820)  # the large generator, then one training
+    clock[0] = 400.0
+    assert ahead.seconds(going({LARGE: 0.5, SMALL: 0.5})) == pytest.approx(420)
+    assert ahead.share(going({LARGE: 0.5, SMALL: 1.0})) == pytest.approx(400 / 820)
+
+
+def test_what_an_earlier_call_has_done_of_a_job_is_no_work_and_no_speed_of_this_one(clock: list[float]) -> None:
+    ahead = Outlook(Generators(), Left(ALL), cores=1)  # type: ignore[arg-type]
+    resumed = {LARGE: [0.75]}
+    assert ahead.share(going({LARGE: 0.75, SMALL: 0.0}), resumed) == 0
+    clock[0] = 200.0  # it has gone on for as long as forecast
+    assert ahead.share(going({LARGE: 1.0, SMALL: 0.0}), resumed) == pytest.approx(200 / 480)
+    assert ahead.seconds(going({LARGE: 1.0, SMALL: 0.0}), resumed) == pytest.approx(280)
+    alone = Outlook(Generators(), Left({"train_generator": 1}, {SMALL: 1}), cores=8)  # type: ignore[arg-type]
+    assert alone.share(Left({}, {LARGE: 1}, {LARGE: [0.25]}), resumed) == 0
+
+
+def test_percent_and_time_to_go_are_those_of_the_logs(tmp_path: Path, clock: list[float]) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.view.facts = replace(terminal.view.facts, titles={**TITLES, "train_generator": "Training generators"})
+    terminal.begin(train_generator=2, train_downstream=10)
+    for number, name in ((1, "large-0"), (2, "small-0")):
+        log = tmp_path / f"{name}.log"
+        log.touch()
+        terminal.view.start(Try(number, "train_generator", "Training a generator", (log,)))
+    view = terminal.view
+    view._outlook = Outlook(Generators(), view.left(), cores=2)  # type: ignore[arg-type]
+    assert view.status() == "0 of 12 jobs, 0 % of the work, about 14 minutes to go: Training generators 0/2"
+    writes(
+        tmp_path / "large-0.log", "INFO [large] 10/20 (50 %) done before", "INFO [large] 15/20 (75 %) about 2:00 to go"
+    )
+    # This call needs 420 s: what was left of the large generator, and a training after it; 240 s are to go.
+    clock[0] = 180.0
+    assert "43 % of the work, about 4 minutes to go" in view.status()
+    view.finish(1)
+    assert view.left().running == {SMALL: [1.0]}
 
 
 def test_a_forecast_that_leaves_a_stage_out_says_so(tmp_path: Path) -> None:
@@ -158,19 +274,19 @@ def test_a_forecast_that_leaves_a_stage_out_says_so(tmp_path: Path) -> None:
     terminal.begin(prepare_dataset=2, train_downstream=10)
     assert "forecast: at least 17 minutes on these 2 cores" in terminal.lines[-2]
     assert terminal.lines[-1].endswith("warning: that leaves out Training models: model cnn: no memory")
-    done = Outlook(whole, {"prepare_dataset": 2}, cores=2)
-    assert done.words({"prepare_dataset": 2}, sends=False).startswith("about 17 minutes"), "what is done does not count"
+    done = Outlook(whole, Left({"prepare_dataset": 2}), cores=2)
+    assert done.words(Left({"prepare_dataset": 2}), sends=False).startswith("about 17 minutes"), (
+        "what is done does not count"
+    )
 
 
-def test_time_to_go_follows_the_speed_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(outlook.time, "monotonic", lambda: clock[0])
-    whole = {"prepare_dataset": 2, "train_downstream": 10}
+def test_time_to_go_follows_the_speed_so_far(clock: list[float]) -> None:
+    whole = Left({"prepare_dataset": 2, "train_downstream": 10})
     ahead = Outlook(Groups(), whole, cores=2)  # type: ignore[arg-type]
     clock[0] = 3.0
     assert ahead.seconds(whole) == 510
     clock[0] = 2 * 260.0  # half of the work in twice the time
-    assert ahead.seconds({"train_downstream": 5}) == pytest.approx(2 * 250)
+    assert ahead.seconds(Left({"train_downstream": 5})) == pytest.approx(2 * 250)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ FAIL_ON = ["patients", "exact_duplicates", "impossible_labels"]
 
 
 def audit_datasets(job: Job) -> None:
-    """Slice: datasets [{name, split, role, learned, balanced}], fail_on, max_crossing_share, seed.
+    """Slice: datasets [{name, split, role, learned, balanced, …}], fail_on, clusters: names, seed.
 
     learned: targets of which the training part needs two classes; balanced: {pool: target shares} of its rows. films:
     the published collection that it is from; tested: models are tested on it though it is divided; shares_films: why
@@ -53,12 +53,12 @@ def audit_datasets(job: Job) -> None:
     for name, png in sheets.items():
         with atomic_path(folder / f"{name}.png") as temporary:
             temporary.write_bytes(png)
-    page = audit_page(audit, sheets, {one.name: _pair_pngs(one, facts[one.name]["near_duplicates"]) for one in sets})
+    pairs = {one.name: _pair_pngs(one, facts[one.name]["near_duplicates"]) for one in sets}
+    page = audit_page(audit, sheets, pairs, settings.get("clusters", ()))
     kept = job.state_folder() / "audit.html"  # declared outputs of a failed job are deleted, this is not
     write_text(kept, page)
     fail_on = settings.get("fail_on")
-    limit = float(settings.get("max_crossing_share", 1))
-    check_findings(audit, FAIL_ON if fail_on is None else fail_on, limit, str(kept))
+    check_findings(audit, FAIL_ON if fail_on is None else fail_on, 1, str(kept))
     for text in check_overlaps(shared, str(kept)):
         logger.warning("[audit] %s", text)
     for one, entry in zip(sets, settings["datasets"], strict=True):

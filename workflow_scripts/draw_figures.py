@@ -56,7 +56,7 @@ def _statistics(job: Job) -> list[Plan]:
         tables["learning_curve.json"] = pd.DataFrame(read_json(folder / "learning_curve.json"))
     chosen = MainEndpoint(**job.slice["endpoint"])
     return statistics_plans(
-        tables, chosen, job.slice["analysis"]["margin"], list(job.slice["arms"]), job.slice["ladder"]
+        tables, chosen, job.slice["analysis"]["margin"], list(job.slice["arms"]), job.slice["size_lines"]
     )
 
 

@@ -3,7 +3,9 @@
 Masks that are drawn, or conditioned on, show as contours.
 """
 
+import re
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,7 @@ def prompts_of(generator: Generator, table: pd.DataFrame) -> list[str] | None:
 def prompt_groups(
     prompts: list[str] | None, table: pd.DataFrame, columns: list[dict[str, Any]], seed: int
 ) -> list[tuple[str, np.ndarray]]:
-    """Return (prompt, row positions) of the commonest prompts, then `condition_groups`; without texts the latter alone.
+    """Return (prompt, row positions) of `varied_prompts`, then `condition_groups`; without texts the latter alone.
 
     Prompts that are equally common stand in a random order, the same each time.
     """
@@ -99,8 +101,28 @@ def prompt_groups(
     order = random_generator(study=seed, step="sample grid prompts").permutation(len(prompts))
     counts = pd.Series(prompts).iloc[order].value_counts(sort=False).sort_values(ascending=False, kind="stable")
     said = np.array(prompts)
-    groups = [(str(text), np.flatnonzero(said == text)) for text in counts.index[:MOST_PROMPTS]]
+    groups = [(text, np.flatnonzero(said == text)) for text in varied_prompts(counts, MOST_PROMPTS)]
     return groups + (condition_groups(table, columns) if columns else [])
+
+
+def varied_prompts(counts: pd.Series, most: int) -> list[str]:
+    """Return the commonest prompt, then those that say most of what is not shown yet, at most so many.
+
+    counts: images by prompt, the commonest first. Each word counts as often as it is said in all; digits do not: with
+    ages in them, the commonest prompts alone would be one finding at ten ages.
+    """
+    words = {str(text): set(re.findall(r"[^\W\d_]+", str(text).lower())) for text in counts.index}
+    said = Counter({word: 0 for found in words.values() for word in found})
+    for text, count in counts.items():
+        said.update(dict.fromkeys(words[str(text)], int(count)))
+    chosen, seen = list[str](), set[str]()
+    while words and len(chosen) < most:
+        text = (
+            next(iter(words)) if not chosen else max(words, key=lambda text: sum(said[w] for w in words[text] - seen))
+        )
+        chosen.append(text)
+        seen |= words.pop(text)
+    return chosen
 
 
 def draw_grid(path: Path, names: list[str], rows: list[tuple[Panels, Panels]], title: str, legend: list[str]) -> None:

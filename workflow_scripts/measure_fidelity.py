@@ -10,7 +10,7 @@ import torch
 from synthgain.device import chosen_device
 from synthgain.evaluation.features import cached_features, open_extractor
 from synthgain.evaluation.fidelity import COLUMNS, HELD_OUT, TRAIN, Row, Side, measure_space
-from synthgain.evaluation.inputs import Images, groups_of, median_cuts, parents, read_pool, read_real
+from synthgain.evaluation.inputs import PART, Images, groups_of, median_cuts, parents, read_pool, read_real
 from synthgain.evaluation.pixel_diversity import measure_pixels
 from synthgain.evaluation.radiomics import measure_radiomics
 from synthgain.networks.extractors import Extractor
@@ -70,7 +70,7 @@ def _side(images: Images, extractor: Extractor, job: Job, by: list[str], cuts: d
 
 
 def _owners(images: Images) -> np.ndarray:
-    return images.patients if "part" in images.table else parents(images.table)
+    return images.patients if PART in images.table else parents(images.table)
 
 
 def _groups(images: Images, by: list[str], cuts: dict[str, float]) -> dict[str, np.ndarray]:

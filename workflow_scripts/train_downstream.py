@@ -21,7 +21,7 @@ from synthgain.downstream.training import DivergedError, Progressed, Trainer, lo
 from synthgain.entry import checked
 from synthgain.networks.pretrained import load_encoder, load_pretrained
 from synthgain.runtime.checkpoints import Checkpoints, tensor_digest
-from synthgain.runtime.command import Job, StopSignal, logger, run_script
+from synthgain.runtime.command import Job, StopSignal, logger, part_of_job, run_script
 from synthgain.runtime.files import atomic_path, read_manifest, write_manifest
 
 FINISHED = "finished"  # a replicate's result in its state folder: weights, log and facts
@@ -35,14 +35,16 @@ def train_downstream(job: Job) -> None:
     make_deterministic(device)
     cell: Cell | None = None
     finished = {}
-    for replicate in job.slice["replicates"]:
+    replicates = job.slice["replicates"]
+    for number, replicate in enumerate(replicates):
         identity = replicate_identity(job, replicate)
         # Next to the chunks, so that another cut of replicates into jobs finds what is finished.
         folder = job.state_folder().parents[1] / f"replicate-{replicate}"
         kept = Checkpoints(folder, identity)
         if kept.find(FINISHED) is None:
             cell = cell or read_cell(job)
-            train_replicate(job, cell, replicate, kept, device, stop)
+            with part_of_job(number, len(replicates)):
+                train_replicate(job, cell, replicate, kept, device, stop)
         finished[replicate] = folder / FINISHED
     publish(job, finished)
 

@@ -3,7 +3,10 @@
 import numpy as np
 
 from synthgain.data.image_set import ImageStore, job_dataset
+from synthgain.data.options import Prompt
+from synthgain.data.prompts import COLUMN, texts_of
 from synthgain.data.replicas import read_replicas
+from synthgain.entry import checked
 from synthgain.readers.kit import Shown, kit_folder, read_facts, write_kit
 from synthgain.readers.options import Panel
 from synthgain.runtime.command import Job, logger, run_script
@@ -11,7 +14,10 @@ from synthgain.runtime.files import digest, write_manifest
 
 
 def write_reader_kit(job: Job) -> None:
-    """Slice: panel, config (its entry without what comes later), seed. Inputs: data sets, splits, replicas."""
+    """Slice: panel, config (its entry without what comes later), seed; prompt where `prompt_fit` is asked.
+
+    Inputs: data sets, splits, replicas.
+    """
     name, panel = job.slice["panel"], Panel.from_slice(job.slice["config"])
     real = {dataset: _real(job, dataset, panel.items.part) for dataset in panel.items.real}
     pools = {pool: _pool(job, pool) for pool in panel.items.pools}
@@ -32,9 +38,11 @@ def _real(job: Job, name: str, part: str) -> Shown:
     dataset = job_dataset(job, name)
     rows, images = dataset.part(part), dataset.images
     masks = None if images.masks is None else ImageStore([images.masks], rows)
-    return Shown(
-        images.table.iloc[rows].reset_index(drop=True), ImageStore([images.images], rows), masks, images.mask_names
-    )
+    table = images.table.iloc[rows].reset_index(drop=True)
+    if "prompt" in job.slice:
+        prompt = checked(Prompt, job.slice["prompt"], "prompt", of_slice=True)
+        table[COLUMN] = texts_of(table, images.columns, prompt).prompts
+    return Shown(table, ImageStore([images.images], rows), masks, images.mask_names)
 
 
 def _pool(job: Job, name: str) -> Shown:

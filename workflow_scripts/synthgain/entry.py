@@ -188,6 +188,8 @@ def first_problem(error: ValidationError, config: object) -> tuple[list[str], st
         message += f", not {shown(str(problem['input']))}"
     elif problem["type"] == "missing":
         message = "is missing"
+    elif problem["type"] == "too_short" and not problem["input"]:
+        message = f"is empty; give at least {context['min_length']}"
     if error.error_count() > 1:
         message += f" (and {error.error_count() - 1} more)"
     keys = [shown(str(part)) for part in _keys(problem["loc"], config, problem["type"] == "missing")[1]]

@@ -27,7 +27,6 @@ from synthgain.datasets.values import (
 )
 from synthgain.runtime.errors import SynthGainError
 
-RESERVED = ("image_id", "patient_id", "site", "origin", "sha256")
 MAX_LEVEL = 200  # characters: a level's name stands in tables and figures; longer cells are free text
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:([ '\u00a0\u2009\u202f\u2019_.,])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?")
 _OTHER_DECIMAL = {".": re.compile(r"[+-]?[0-9]+,[0-9]+"), ",": re.compile(r"[+-]?[0-9]+\.[0-9]+")}
@@ -318,7 +317,5 @@ def _hint(cell: str) -> str:
 
 
 def _check_name(name: str, result: Columns, file: str) -> None:
-    if name in RESERVED or name.startswith("has_mask_"):
-        raise SynthGainError(f"{file}: a target or covariate cannot be named {name!r}; choose another name")
     if name in result.values:
         raise SynthGainError(f"{file}: {name!r} is declared twice among targets, covariates and constants")

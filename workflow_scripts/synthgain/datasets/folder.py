@@ -20,7 +20,9 @@ from synthgain.entry import checked
 from synthgain.runtime.errors import SynthGainError
 
 LISTED = 20  # names of a finding that the manifest lists; counts are always whole
-IMAGE_ID, PATIENT = "path of the image", "patient in the path"  # no user's column is called so
+# No user's column is called so.
+IMAGE_ID, PATIENT = "path of the image", "patient in the path"
+FOUND, DESCRIBED = "file that is there", "file that the metadata name"
 
 
 def prepare(options: Mapping[str, object], image: Geometry, seed: int, root: Path | None, threads: int = 1) -> Prepared:
@@ -64,7 +66,7 @@ def with_metadata(layout: FolderLayout, folder: Path, name: str) -> pd.DataFrame
     """Return a text table of one row per image, and the columns of the metadata that name it.
 
     A metadata file names files by their path from its own folder. A row whose file is not there stays a row, with ""
-    in `found`; an image that no row names has "" in `described`. Columns of the metadata stand for those of folders
+    in FOUND; an image that no row names has "" in DESCRIBED. Columns of the metadata stand for those of folders
     of the same name.
     """
     rows = pd.DataFrame(layout.rows, dtype=object)
@@ -76,11 +78,10 @@ def with_metadata(layout: FolderLayout, folder: Path, name: str) -> pd.DataFrame
         return rows
     described = pd.concat([_metadata(path, folder, name) for path in layout.tables], ignore_index=True).fillna("")
     rows = rows.drop(columns=[column for column in described if column in own])
-    whole = described.merge(rows, on=IMAGE_ID, how="outer", sort=True, suffixes=("_described", "")).fillna("")
-    whole["found"] = whole[FILE]
-    whole["described"] = whole[f"{FILE}_described"]
-    whole[FILE] = whole[FILE].where(whole[FILE] != "", whole["described"])
-    return whole.drop(columns=f"{FILE}_described")
+    described, rows = described.rename(columns={FILE: DESCRIBED}), rows.rename(columns={FILE: FOUND})
+    whole = described.merge(rows, on=IMAGE_ID, how="outer", sort=True).fillna("")
+    whole[FILE] = whole[FOUND].where(whole[FOUND] != "", whole[DESCRIBED])
+    return whole
 
 
 def _metadata(path: str, folder: Path, name: str) -> pd.DataFrame:
@@ -105,7 +106,7 @@ def _required(layout: FolderLayout, options: JobFolder) -> dict[str, str]:
     reads = {column.column for column in columns} | set(options.keep)
     reasons = {CLASS: "lies in no class folder", SPLIT: "lies in no folder of a part (train, val, test)"}
     found = {level: reason for level, reason in reasons.items() if level in reads and level in layout.levels}
-    described = {"found": "file not found", "described": "no row of the metadata names it"}
+    described = {FOUND: "file not found", DESCRIBED: "no row of the metadata names it"}
     return {**described, **found} if layout.tables else found
 
 

@@ -15,11 +15,12 @@ from synthgain.runtime.errors import SynthGainError
 
 BLOCK = 256  # images whose masks are in memory at once
 HELD_OUT = ("validation", "test")
+DATASET, PART = "data set of the row", "part of the split"  # no user's column is called so
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images with their table, still on disk; real ones have a column `part`.
+    """Images with their table, still on disk; real ones have the columns DATASET and PART.
 
     arrays: (n, H, W, C) uint8 pieces, memory-mapped. columns: {name: {role, kind, levels?}}.
     """
@@ -46,7 +47,7 @@ class Images:
 
     def rows_of(self, *parts: str) -> np.ndarray:
         """Row positions of these parts of the split."""
-        return np.flatnonzero(self.table["part"].isin(parts).to_numpy())
+        return np.flatnonzero(self.table[PART].isin(parts).to_numpy())
 
     def subset(self, rows: np.ndarray) -> "Images":
         """These rows as Images of their own (pixels copied)."""
@@ -56,7 +57,7 @@ class Images:
 def read_real(job: Job, names: Sequence[str]) -> Images:
     """Read data sets with their splits, joined; a data set without a split is all test."""
     sets = [job_dataset(job, name) for name in names]
-    tables = [data.images.table.assign(dataset=data.name, part=data.parts) for data in sets]
+    tables = [data.images.table.assign(**{DATASET: data.name, PART: data.parts}) for data in sets]
     columns = {name: spec for data in sets for name, spec in data.images.columns.items()}
     return Images([data.images.images for data in sets], pd.concat(tables, ignore_index=True), columns)
 
@@ -122,12 +123,12 @@ def pool_masks(job: Job, pool: str, index: int) -> Masks | None:
 
 
 def masks_of_rows(job: Job, table: pd.DataFrame, structures: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a table of real images (with its column `dataset`) that have a mask of every structure, and the masks.
+    """Rows of a table of real images (with its column DATASET) that have a mask of every structure, and the masks.
 
     Returns positions (n,) int64 and (n, H, W, K) uint8 in {0, 1}, planes in the order of `structures`.
     """
     rows, planes = [np.zeros(0, np.int64)], []
-    for name, part in table.reset_index(drop=True).groupby("dataset", sort=False):
+    for name, part in table.reset_index(drop=True).groupby(DATASET, sort=False):
         images = job_dataset(job, str(name), with_split=False).images
         if images.masks is None or not set(structures) <= set(images.mask_names):
             continue
@@ -163,6 +164,8 @@ def groups_of(
     for name in by:
         values, spec = table[name], columns[name]
         if spec["kind"] == "continuous":
+            if np.isnan(cuts[name]):  # nothing is known of it
+                continue
             number = values.to_numpy(np.float64, na_value=np.nan)
             groups[f"{name}<{cuts[name]:g}"] = number < cuts[name]
             groups[f"{name}>={cuts[name]:g}"] = number >= cuts[name]
@@ -179,12 +182,16 @@ def members_of(groups: Mapping[str, np.ndarray], group: str, count: int) -> np.n
 
 
 def median_cuts(table: pd.DataFrame, by: Sequence[str], columns: Columns, where: str) -> dict[str, float]:
-    """Median of each continuous column of `by`; SynthGainError for a column that the data set lacks."""
+    """Median of each continuous column of `by`, NaN where nothing is known of it.
+
+    SynthGainError for a column that the data set lacks.
+    """
     for name in by:
         if name not in columns:
             raise SynthGainError(f"{where}.by: no column {name!r} in the data set; columns are {', '.join(columns)}")
     continuous = [name for name in by if columns[name]["kind"] == "continuous"]
-    return {name: float(np.nanmedian(table[name].to_numpy(np.float64, na_value=np.nan))) for name in continuous}
+    known = {name: table[name].dropna().to_numpy(np.float64) for name in continuous}
+    return {name: float(np.median(values)) if len(values) else float("nan") for name, values in known.items()}
 
 
 def strata(table: pd.DataFrame, columns: Columns) -> np.ndarray:

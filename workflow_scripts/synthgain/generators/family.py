@@ -67,6 +67,23 @@ class GeneratorBase(Entry):
         """True if the generator draws an image for a given mask."""
         return MASK in self.condition_on
 
+    def trains_like(self, other: "GeneratorBase") -> bool:
+        """True for two generators that differ in nothing that trains but what steers them."""
+        own, others = (
+            (g.family, g.init_from, g.train_on, g.condition_on, g.structures, g.output, g.network, g.training.steps)
+            for g in (self, other)
+        )
+        return own == others
+
+    def shuffled_neighbour(self, generators: Mapping[str, "GeneratorBase"]) -> str | None:
+        """Return which of `generators` is steered as this one is, but by shuffled scores; None without one."""
+        if self.steered_by is None:
+            return None
+        wanted = self.steered_by.model_copy(update={"shuffled": True})
+        return next(
+            (n for n, other in generators.items() if self.trains_like(other) and other.steered_by == wanted), None
+        )
+
 
 Config = TypeVar("Config", bound=GeneratorBase)
 

@@ -49,14 +49,26 @@ class Reward(Entry):
                 raise ValueError(f"{key}: not for scores: {self.scores}; leave it out")
         if self.labels is not None and self.scores != "proxy":
             raise ValueError(f"labels: not for scores: {self.scores}; leave it out")
+        if self.labels is not None and self.labels == self.target:
+            raise ValueError("labels: is the target itself; leave it out")
         return self
+
+    def real_slots(self, batch_size: int) -> int:
+        """Return how many places of a batch hold real images."""
+        return round(batch_size * self.anchor / (1 + self.anchor))
 
 
 class SteeredRound(BaseModel):
-    """Samples of a steered generator at a step; scores in 0 … 1, copies a share. None: could not be computed."""
+    """Samples of a steered generator at a step; scores in 0 … 1, copies a share. None: could not be computed.
+
+    samples: how many were scored; effective: how many of them count in the round's training, by their weights.
+    """
 
     step: int
     score: float | None = None
+    score_se: float | None = None
+    samples: float | None = None
+    effective: float | None = None
     real_score: float | None = None
     spread: float | None = None
     real_spread: float | None = None

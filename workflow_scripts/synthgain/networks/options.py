@@ -31,6 +31,21 @@ class NetworkChoice(BaseModel):
     options: dict[str, object] = {}
 
 
+class FilledNetwork(BaseModel):
+    """A network that a file of weights fills, as a slice has it. key: of the model's config, that names the file;
+
+    file: relative to the data root; channels, outputs, size (px): what the network is built for.
+    """
+
+    key: str
+    file: str
+    sha256: str
+    network: NetworkChoice
+    channels: int
+    outputs: int
+    size: int
+
+
 class Network(Options):
     """A network and its options; `module` builds it."""
 

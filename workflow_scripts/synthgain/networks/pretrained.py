@@ -18,7 +18,7 @@ def load_pretrained(network: nn.Module, path: Path) -> dict[str, object]:
     """Copy the tensors of `path` into `network` and return facts: {sha256, loaded, left_fresh}.
 
     The first convolution is summed over its input channels where the file has more of them (three equal
-    grey channels give the same output). The last layer (the file's outputs differ) stays fresh. Raises
+    grey channels give the same output). A classifier's last layer (the file's outputs differ) stays fresh. Raises
     SynthGainError where the file is not readable, any other tensor is missing or of another shape, or one is left over
     in a part that the network has: ResNet-34's file holds all that ResNet-18 needs, and is of another network.
     """
@@ -80,5 +80,9 @@ def _fit(given: torch.Tensor, wanted: torch.Tensor, name: str, path: Path) -> to
     raise SynthGainError(f"{path}: tensor {name!r} has shape {tuple(given.shape)}, wanted {tuple(wanted.shape)}")
 
 
-def _last_layer(network: nn.Module) -> str:
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+def _last_layer(network: nn.Module) -> str | None:
+    """Return the layer that gives a classifier's outputs; None for a segmenter, which ends in a convolution."""
+    name, module = [(n, m) for n, m in network.named_modules() if next(m.parameters(recurse=False), None) is not None][
+        -1
+    ]
+    return name if isinstance(module, nn.Linear) else None

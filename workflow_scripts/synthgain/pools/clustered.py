@@ -9,6 +9,7 @@ from synthgain.data.clusters import read_clusters
 from synthgain.pools.counts import SUMMED, added
 from synthgain.pools.shards import Drawn, ShardRequest
 from synthgain.registry import POOL_SOURCES
+from synthgain.runtime.command import part_of_job
 from synthgain.runtime.loading import load
 
 
@@ -36,11 +37,12 @@ def draw(request: ShardRequest) -> Drawn:
     source = load(POOL_SOURCES, options["draws"])
     whole = request.table_of(rows).reset_index(drop=True)
     places, parts = [], []
-    for number in np.unique(numbers):
+    present = np.unique(numbers)
+    for which, number in enumerate(present):
         places.append(np.flatnonzero(numbers == number))
-        parts.append(
-            source.draw(_of_cluster(request, int(number), frozenset(rows["image_id"][places[-1]].astype(str))))
-        )
+        members = frozenset(rows["image_id"][places[-1]].astype(str))
+        with part_of_job(which, len(present)):
+            parts.append(source.draw(_of_cluster(request, int(number), members)))
     order = np.argsort(np.concatenate(places), kind="stable")
     drawn = pd.concat([part.table for part in parts], ignore_index=True).iloc[order].reset_index(drop=True)
     extra = {name: drawn[name] for name in drawn.columns if name not in whole}

@@ -6,10 +6,10 @@ stay what it was.
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -135,20 +135,38 @@ def write_kit(
 
 def read_facts(folder: Path) -> KitFacts:
     """Return what may be told of a kit."""
-    manifest = read_json(folder / FACTS)
+    manifest = _stored(folder / FACTS, read_json, KitFacts.__required_keys__)
     return cast("KitFacts", {key: manifest[key] for key in KitFacts.__required_keys__})
 
 
 def read_kit(folder: Path) -> tuple[KitFacts, Secret, pd.DataFrame]:
-    """Return a kit's facts, secret and key. SynthGainError where the key is not the one that was sealed."""
+    """Return a kit's facts, secret and key.
+
+    SynthGainError where one is gone or damaged, or the key is not the one that was sealed.
+    """
     facts = read_facts(folder)
-    secret: Secret = read_json(folder / SECRET)
-    key = read_table(folder / KEY)
+    secret: Secret = _stored(folder / SECRET, read_json, Secret.__required_keys__)
+    key: pd.DataFrame = _stored(folder / KEY, read_table, {"item"})
     sealed = commitment((folder / KEY).read_bytes(), secret["nonce"])
     # The kit's name, which pages and answers carry, is made of the seal: a change of both key and seal is found too.
     if sealed != facts["key_sha256"] or sealed[:16] != facts["kit"]:
         raise SynthGainError(f"{folder / KEY}: not the key that {FACTS} was sealed with; its answers cannot be read")
     return facts, secret, key
+
+
+Held = TypeVar("Held", bound=Container[str])
+
+
+def _stored(path: Path, read: Callable[[Path], Held], names: Iterable[str]) -> Held:
+    """Return what a file of a kit holds: these names at least. No run makes it again, whatever a reader says."""
+    try:
+        found = read(path)
+    except SynthGainError:
+        found = None
+    if found is None or any(name not in found for name in names):
+        fault = "damaged" if path.exists() else "missing"
+        raise SynthGainError(f"{path}: {fault}; a kit cannot be made again: restore its folder from a copy")
+    return found
 
 
 def _check(panel: Panel, real: Mapping[str, Shown], pools: Mapping[str, Shown]) -> None:

@@ -1,13 +1,24 @@
 """Config of a reader study: which images, which questions, how many readers."""
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from synthgain.entry import Entry, Name, OmittedWhen, Share
+from synthgain.entry import Entry, Name, OmittedWhen, Share, shown
 
 QuestionName = Literal["quality", "finding", "mask_fit", "prompt_fit", "realism"]
-Code = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){3}$")]
+CODE = r"^[0-9a-f]{4}(-[0-9a-f]{4}){3}$"
+Code = Annotated[str, StringConstraints(pattern=CODE)]
+
+
+def _code(value: object) -> object:
+    """A code that was read out may come back in capitals."""
+    code = str(value).strip().lower()
+    if not re.fullmatch(CODE, code):
+        raise ValueError(f"{shown(str(value))!r} is no closing code; a page shows one such as 1f0c-92ab-0d4e-77c1")
+    return code
 
 
 class Items(Entry):
@@ -61,6 +72,13 @@ class Impression(Entry):
         return self
 
 
+# Columns of a kit's key and of ratings, beside which the key holds what is known of each finding.
+TAKEN = (
+    *("origin", "source", "row", "image_id", "patient_id", "for", "item", "sha256"),
+    *("reader", "phase", "position", "repeat", "question", "value", "seconds"),
+)
+
+
 class Panel(Entry):
     """A reader study: one page per reader, which works offline, and what is read of the answers."""
 
@@ -88,11 +106,19 @@ class Panel(Entry):
         description="Instead of `ratings`: simulated readers of known sensitivity, bias and agreement, per question, "
         "such as {realism: {sensitivity: 1}}; to try a study out, or to know the answers.",
     )
-    codes: dict[str, Code] = Field(
+    codes: dict[str, Annotated[str, BeforeValidator(_code)]] = Field(
         default_factory=dict,
         description="Closing codes that readers reported: {reader_1: 1f0c-…}; an answer file must match.",
     )
     seed: int = Field(0, description="Draws another choice of images.")
+
+    @field_validator("ratings")
+    @classmethod
+    def _a_folder_of_its_own(cls, value: str | None) -> str | None:
+        parts = PurePath(value).parts if value is not None else ("",)
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise ValueError(f"{shown(str(value))!r} must be a folder below the data root, without '..'")
+        return value
 
     @model_validator(mode="after")
     def _questions_have_what_they_need(self) -> "Panel":
@@ -106,6 +132,9 @@ class Panel(Entry):
                 raise ValueError(f"questions: {question!r} needs {key}: name what it asks about")
             if needed and question not in self.questions:
                 raise ValueError(f"{key}: given, but the question {question!r} is not asked")
+        taken = [name for name in self.findings if name in TAKEN]
+        if taken:
+            raise ValueError(f"findings: {taken[0]!r} is a column of keys or ratings; give the target another name")
         for question in self.simulated or {}:
             if question not in self.questions:
                 raise ValueError(f"simulated.{question}: the question is not asked")
@@ -119,6 +148,11 @@ class Panel(Entry):
             if reader not in names:
                 raise ValueError(f"codes.{reader}: the readers are reader_1 to reader_{self.readers}")
         return self
+
+    def images_of(self, count: int) -> int:
+        """Return how many images of a source all readers see together, of whom each sees `count`."""
+        common = round(self.common * count)
+        return common + self.readers * (count - common)
 
     @property
     def answers(self) -> bool:

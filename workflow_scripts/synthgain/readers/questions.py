@@ -25,6 +25,11 @@ class Question:
         return asdict(self)
 
 
+def _as_title(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
 def questions_of(panel: Panel) -> list[Question]:
     """Return the questions in the order in which they are asked."""
     made: list[Question] = []
@@ -37,9 +42,7 @@ def questions_of(panel: Panel) -> list[Question]:
             made.append(Question(name, FIRST, "Image quality", low, high, "unusable", "excellent"))
         elif name == "finding":
             made += [
-                Question(
-                    f"finding.{finding}", FIRST, finding.replace("_", " "), low, high, "surely absent", "surely there"
-                )
+                Question(f"finding.{finding}", FIRST, _as_title(finding), low, high, "surely absent", "surely there")
                 for finding in panel.findings
             ]
         elif name == "mask_fit":

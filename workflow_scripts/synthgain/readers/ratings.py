@@ -60,7 +60,7 @@ def read_answers(path: Path) -> Answers:
         if path.stat().st_size > MOST_BYTES:
             raise SynthGainError(f"{path}: larger than {MOST_BYTES // 2**20} MB: no file that a reader's page exports")
         found = json.loads(path.read_text(encoding="utf-8-sig"))  # an editor may have put a mark in front
-        if isinstance(found, dict) and isinstance(form := found.setdefault("format", FORMAT), int) and form > FORMAT:
+        if isinstance(found, dict) and isinstance(form := found.setdefault("format", FORMAT), int) and form != FORMAT:
             raise SynthGainError(
                 f"{path}: written by a page of format {form}, and this SynthGain reads {FORMAT}; use "
                 "the version that made "
@@ -96,6 +96,8 @@ def ratings(
             raise SynthGainError(
                 f"{name}: answers to kit {sent.kit}, and this is {facts['kit']}; take it out of the folder"
             )
+        if sent.panel != facts["panel"]:
+            raise SynthGainError(f"{name}: says panel {sent.panel!r}, and kit {sent.kit} is of {facts['panel']!r}")
         if sent.reader not in secret["orders"]:
             raise SynthGainError(f"{name}: {sent.reader!r} is no reader of kit {facts['kit']}")
         if sent.reader in senders:
@@ -108,10 +110,13 @@ def ratings(
         if code is not None and code != sent.code:
             raise SynthGainError(f"{name}: its code is {sent.code}, and {sent.reader} reported {code}")
         _check_order(name, sent, secret["orders"][sent.reader], questions_of(panel))
+        if not sent.answers:  # saved before the first image was read
+            continue
         rows = pd.DataFrame([answer.model_dump(exclude={"digest"}) for answer in sent.answers])
         tables.append(rows.assign(reader=sent.reader))
     if not tables:
-        raise SynthGainError("no answers of readers were found")
+        listed = ", ".join(files) or "no file"
+        raise SynthGainError(f"no answers of readers were found ({listed}); ask them to read, and to save at the end")
     joined = pd.concat(tables, ignore_index=True)
     joined["seconds"] = joined.pop("milliseconds") / 1000
     return joined[["reader", "phase", "position", "item", "repeat", "question", "value", "seconds"]]

@@ -119,8 +119,9 @@ def held_against(panel: Panel, key: pd.DataFrame, agreement: pd.DataFrame, telli
     rows = []
     for question in questions_of(panel):
         truth = truth_of(question, key)
+        share = float(truth[~np.isnan(truth)].mean()) if not np.isnan(truth).all() else float("nan")
         impression = _impression(panel, question)
-        known = known_answers(impression, question.low, question.high, float(np.nanmean(truth)))
+        known = known_answers(impression, question.low, question.high, share)
         own = agreement[(agreement["question"] == question.name) & (agreement["measure"] == "fleiss_kappa")]
         rows.append(own.assign(planted=known.kappa, found=own["value"]))
         if question.name == "realism":

@@ -141,7 +141,7 @@ def form_value(row: pd.Series, column: Column) -> str:
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "–"
     forms = {
-        "count": lambda: f"{float(value):,.0f}".replace(",", "\u202f"),
+        "count": lambda: f"{float(value):,.0f}".replace(",", "\u202f").replace("-", "−"),
         "id": lambda: f"{value:g}" if isinstance(value, float) else str(value),
         "number": lambda: number(value, column.digits),
         "signed": lambda: signed(value, column.digits),

@@ -9,11 +9,11 @@ import pandas as pd
 from synthgain.data.image_set import read_split
 from synthgain.report.audit_facts import AuditFacts
 from synthgain.report.blocks import Picture, Text
+from synthgain.report.cluster_evidence import ClusterEvidence, cluster_evidence
 from synthgain.report.costs import StageFacts, read_benchmarks
 from synthgain.report.embedding import inline_svg, png_address
 from synthgain.report.facts import (
     AutoencoderFacts,
-    ClusterFacts,
     DatasetFacts,
     FitFacts,
     ForecastFacts,
@@ -128,15 +128,6 @@ class Readers:
 
 
 @dataclass
-class ClusterEvidence:
-    """Appearance clusters of a data set: their manifest, sizes.csv and a picture of each."""
-
-    facts: ClusterFacts
-    sizes: pd.DataFrame
-    pictures: list[Picture]
-
-
-@dataclass
 class Evidence:
     """All that was found of a study.
 
@@ -231,20 +222,10 @@ def gather(job: Job) -> Evidence:
         relations=_measured(job.inputs.relations),
         snapshots=_measured(job.inputs.snapshots),
         forecast=_facts(ForecastFacts, job.inputs.forecast.only) if job.inputs.forecast else None,
-        clusters={str(name): _clusters(str(name), entry) for name, entry in job.inputs.clusters.items()},
+        clusters={str(name): cluster_evidence(str(name), entry) for name, entry in job.inputs.clusters.items()},
         autoencoders={str(name): _facts(AutoencoderFacts, entry) for name, entry in job.inputs.autoencoders.items()},
         readers={str(name): _readers(job, str(name), entry) for name, entry in job.inputs.kits.items()},
     )
-
-
-def _clusters(name: str, made: Input) -> ClusterEvidence:
-    facts, folder = _facts(ClusterFacts, made), made.folder()
-    sizes = pd.read_csv(folder / "sizes.csv")
-    pictures = []
-    for number, file in enumerate(sorted(file for file in facts.files if file.endswith(".png"))):
-        title = f"Clusters {name}: cluster {number}"
-        pictures.append(Picture(title, "Random members; outlines: their masks.", address=png_address(folder / file)))
-    return ClusterEvidence(facts, sizes, pictures)
 
 
 def _readers(job: Job, name: str, kit: Input) -> Readers:

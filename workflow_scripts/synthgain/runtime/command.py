@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import digest, remove_parts
@@ -25,6 +25,8 @@ from synthgain.runtime.seals import Sealing
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 PROGRESS_SECONDS = 5.0
+WHOLE = (0.0, 1.0)  # where a part of the job begins, and how much it is
+_PARTS = [WHOLE]
 TERMINAL = "SYNTHGAIN_TERMINAL"  # "warnings": how far a job is stands in its log alone
 
 logger = logging.getLogger("synthgain")
@@ -63,16 +65,33 @@ class Job:
 
 
 class Progress:
-    """Prints `[what] done/total (share) note, about m:ss to go` every few seconds, and at the end."""
+    """Prints `[what] done/total (share) note, about m:ss to go` every few seconds, and at the end.
+
+    The share is that of `what`, and beside it that of the whole job where `part_of_job` or another Progress, in one of
+    whose units this one runs, says that the job has more parts.
+    """
+
+    _outer: ClassVar["Progress | None"] = None  # the last that ran inside no other
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         self.what, self.total, self.done = what, total, done
         self._first = done
         self._start = time.monotonic()
         self._last = self._start
+        self._part = _PARTS[-1]
+        outer = Progress._outer
+        low, width = self._part
+        if outer is not None and outer._part is self._part and outer.what != what and outer.done < outer.total:
+            self._span, self._kept = (low + width * outer.done / outer.total, width / outer.total), False
+        else:
+            self._span, Progress._outer = (low, width), self
+            self._kept = outer is None and self._of_job() > 0
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count `count` more units done; print if it is time to."""
+        if self._kept:  # by an earlier run: how far this one is does not tell how fast
+            self._kept = False
+            logger.info("[%s] %d/%d (%s) done before", self.what, self.done, self.total, self._shares())
         self.done += count
         now = time.monotonic()
         if self.done < self.total and now - self._last < PROGRESS_SECONDS:
@@ -83,8 +102,26 @@ class Progress:
         left = elapsed / fresh * (self.total - self.done)
         note = f"{note}, " if note else ""
         tail = f"about {_clock(left)} to go" if self.done < self.total else f"done in {_clock(elapsed)}"
-        share = 100 * self.done // max(self.total, 1)
-        logger.info("[%s] %d/%d (%d %%) %s%s", self.what, self.done, self.total, share, note, tail)
+        logger.info("[%s] %d/%d (%s) %s%s", self.what, self.done, self.total, self._shares(), note, tail)
+
+    def _of_job(self) -> float:
+        low, width = self._span
+        return low + width * self.done / max(self.total, 1)
+
+    def _shares(self) -> str:
+        own = f"{100 * self.done // max(self.total, 1)} %"
+        return own if self._span == WHOLE else f"{own}, {100 * self._of_job():.0f} % of the job"
+
+
+@contextlib.contextmanager
+def part_of_job(number: int, count: int) -> Iterator[None]:
+    """Within, a Progress is of part `number` (from 0) of `count` equal ones of the job, or of the part around it."""
+    low, width = _PARTS[-1]
+    _PARTS.append((low + width * number / count, width / count))
+    try:
+        yield
+    finally:
+        _PARTS.pop()
 
 
 class StopSignal:
@@ -124,6 +161,7 @@ def run_script(work: Callable[[Job], None], arguments: list[str] | None = None) 
     parsed = _parse(arguments)
     _set_up_logging(parsed.log)
     code = 0
+    Progress._outer = None  # an earlier job's, of the same process
     if arguments is None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds, so that temporary files are removed
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:

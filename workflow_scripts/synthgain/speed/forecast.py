@@ -106,16 +106,20 @@ def by(costs: Sequence[Cost], key: Literal["rule", "arm"]) -> list[Cost]:
     return [added([cost for cost in costs if getattr(cost, key) == value], **{key: value}) for value in values if value]
 
 
-def wall_seconds(costs: Sequence[Cost], cores: int, share: Sequence[float] | None = None) -> dict[str, float]:
+def wall_seconds(
+    costs: Sequence[Cost], cores: int, share: Sequence[float] | None = None, longest: Sequence[float] | None = None
+) -> dict[str, float]:
     """Return {work, path}: two bounds below which no run of the groups can come, in seconds, on `cores` cores.
 
     work: all core seconds over the cores; path: the longest chain of jobs that wait for each other (of one group
-    counts its longest job). share: of each group's jobs still to run.
+    counts its longest job). share: of each group's jobs still to run; longest: how much of its longest job
+    is, by default all of it.
     """
     share = share or [1.0] * len(costs)
+    longest = longest or [1.0] * len(costs)
     work = sum(s * cost.seconds * min(cost.threads, cores) for cost, s in zip(costs, share, strict=True)) / cores
     ends: list[float] = []
-    for cost, part in zip(costs, share, strict=True):
+    for cost, part, left in zip(costs, share, longest, strict=True):
         start = max((ends[number] for number in cost.after), default=0.0)
-        ends.append(start + (cost.longest_seconds if part else 0.0))
+        ends.append(start + (cost.longest_seconds * left if part else 0.0))
     return {"work": work, "path": max(ends, default=0.0)}

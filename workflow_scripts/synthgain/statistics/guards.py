@@ -23,6 +23,7 @@ NOT_INFORMATIVE, NOT_ESTIMABLE, NOT_CHECKED = "not informative", "not estimable"
 LOUDEST = (ALARM, OPEN, PASSED, NOT_ESTIMABLE, NOT_INFORMATIVE, NO_GAIN)
 UNDER_TRAINED, UNBEATEN = "its baseline is under-trained", "repeated real images are not beaten"
 ROLES = {"a_a": "repeated", "under_trained": "real_long", "negative_control": "negative_control"}
+BESIDE = {"step_matched_control": "repeated", "strong_augmentation": "real_strong"}  # held against the declared arm
 COMPETITORS = ("under_trained",)  # of ROLES: one that is worse than the baseline says nothing
 
 
@@ -63,12 +64,19 @@ def guard(table: pd.DataFrame, analysis: Analysis) -> tuple[pd.DataFrame, Guards
 
 
 def _without_rows(alarms: dict[str, Alarm], analysis: Analysis) -> list[str]:
-    """Guards whose arm is in the study, though nothing of it could be compared on the declared endpoints."""
-    roles = {**ROLES, "step_matched_control": "repeated", "strong_augmentation": "real_strong"}
+    """Guards whose arm is in the study, though nothing of it could be compared on the declared endpoints.
+
+    A competitor counts where it is one of the declared arm: `repeated` of all patients is none for an arm of a quarter.
+    """
+    roles = dict(ROLES)
     if any(arm.match == "epochs" for arm in analysis.arms.values()):
         del roles["a_a"]  # there repeated images are no A/A arm
     there = {analysis.role(arm) for arm in analysis.arms} if analysis.primaries else set()
-    return [name for name, role in roles.items() if role in there and alarms[name]["state"] == NOT_CHECKED]
+    found = [name for name, role in roles.items() if role in there]
+    beside = {analysis.arms[primary.arm].baseline for primary in analysis.primaries}
+    beside_them = {analysis.role(name) for name, arm in analysis.arms.items() if arm.baseline in beside}
+    found += [name for name, role in BESIDE.items() if role in beside_them]
+    return [name for name in found if alarms[name]["state"] == NOT_CHECKED]
 
 
 def _alarm(tested: list[Tested]) -> Alarm:

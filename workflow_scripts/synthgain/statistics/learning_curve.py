@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthgain.statistics.obuchowski_rockette import NO_SPREAD, Contrast, t_quantile
+from synthgain.statistics.readings import UNBOUNDED
 
 MOST = 100.0  # times the real patients: a larger number says that the curve is flat, and no more
 NO_SLOPE = "not estimable: no positive slope, more real patients do not raise the metric here"
 TOO_FLAT = f"not estimable: more than {MOST:g} times the real patients, far beyond the measured curve"
-UNBOUNDED = "without a bound: that more real patients raise the metric here is not shown"
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ def ratio_draws(parts: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray)
 
 
 def percentile_interval(draws: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Percentile bootstrap interval of (B,) draws."""
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    """Percentile bootstrap interval of (B,) draws, those that are not defined (NaN) left out; NaN where none is."""
+    tail, known = (1 - confidence) / 2, draws[~np.isnan(draws)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [tail, 1 - tail])
     return float(low), float(high)

@@ -57,6 +57,9 @@ def scorer(run: Scored) -> CrossFitted:
     reward, data = run.reward, run.data
     images = data.images[:, : run.image_channels]
     target = str(reward.target)
+    said, known = (sorted(table[target].dropna().unique().tolist()) for table in (run.real_table, data.table))
+    if not set(said) <= set(known):
+        raise SynthGainError(f"reward.labels {reward.labels!r} has the values {said}, and {target!r} has {known}")
     return train_proxies(images, run.real_table, data.columns, target, reward.proxy_steps, run.device, run.seed_keys)
 
 

@@ -43,7 +43,7 @@ from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed, random_generator
 from synthgain.steering.alarms import Drawn, measured, raised
 from synthgain.steering.scores import CrossFitted
-from synthgain.steering.weights import match_weights, maximise_weights
+from synthgain.steering.weights import effective, match_weights, maximise_weights
 
 SAMPLING = Sampling(solver="dpmpp_2m", steps=18, compile=False)
 IMAGES, TABLE = "images.npy", "samples.parquet"
@@ -80,7 +80,7 @@ class SteeredRun(DiffusionRun):
     @property
     def anchors(self) -> int:
         """Slots of a batch that hold real images."""
-        return round(self.options.batch_size * self.reward.anchor / (1 + self.reward.anchor))
+        return self.reward.real_slots(self.options.batch_size)
 
     def start(self) -> None:
         super().start()
@@ -123,8 +123,6 @@ class SteeredRun(DiffusionRun):
     def _with_samples(self, rows: Tensor, own: Tensor) -> Tensor:
         """Return `rows` with samples in all slots but the first `anchors`: rows of the data with samples behind."""
         size = self.options.batch_size - self.anchors
-        if size < 1:
-            return rows
         keys = {**self.seed_keys, "round": self.round}
         batch = torch.from_numpy(PassOrder(self.reward.samples, size, keys).batch(self.step)) + len(self.data)
         is_sample = own >= self.anchors
@@ -138,16 +136,18 @@ class SteeredRun(DiffusionRun):
         drawn = Drawn(images, scores, self._conditions(table))
         reals = Drawn(self.data.images, real, self._conditions(self.real_table))
         row = {"step": float(self.starts[number]), **measured(drawn, reals, self.scorer, self.image_channels)}
+        self.round = number
+        if number < self.reward.rounds:
+            weights = self._weights(scores, real, drawn.condition, reals.condition)
+            row["effective"] = effective(weights)
         if len(self.rows_of_round) <= number:
             self.rows_of_round.append(row)
-        self.round = number
         reached = row["score"] >= row["real_score"]
         if self.stopped is None and self.reward.stop and reached and number < self.reward.rounds:
             self.stopped = self.starts[number]
             logger.info("steering ends at step %d: the samples score as real images do", self.stopped)
         if number >= self.reward.rounds:
             return
-        weights = self._weights(scores, real, drawn.condition, reals.condition)
         extended = _joined(self.data, images, table, parents)
         words = None if self.words is None else torch.cat([self.words, self.words[torch.from_numpy(parents)]])
         device = self.accelerator.device

@@ -30,6 +30,12 @@ def maximise_weights(scores: np.ndarray) -> np.ndarray:
     return np.minimum(raw / raw.mean(), LARGEST)
 
 
+def effective(weights: np.ndarray) -> float:
+    """Return of how many samples the weights (N,) leave the information: (Σw)² / Σw² (Kish 1965, "Survey sampling")."""
+    total = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / total if total else 0.0
+
+
 def _shares(edges: np.ndarray, scores: np.ndarray) -> np.ndarray:
     counts = np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1) + 1.0
     return np.asarray(counts / counts.sum())

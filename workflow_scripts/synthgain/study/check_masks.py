@@ -151,6 +151,11 @@ def _panel_rates(study: Study, pool: Pool, rule: Filter, place: str) -> None:
         raise ValueError(
             f"{place}.filter.column: panel {rule.name!r} is not asked {rule.column!r}; {nearest(rule.column, asked)}"
         )
+    if rule.threshold is not None and not 0 <= rule.threshold <= 1:
+        raise ValueError(
+            f"{place}.filter.threshold: {rule.threshold:g}; the scores of readers are ranks from 0 to 1, whatever the "
+            "scale of the question"
+        )
     if not panel.answers:
         raise ValueError(f"{place}.filter.name: readers.{rule.name}.ratings is missing: the folder of their answers")
     if max(study.replicates.generators, study.replicates.pools) > 1:

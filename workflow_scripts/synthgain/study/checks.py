@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,14 @@ from synthgain.statistics.metric_registry import METRICS
 from synthgain.study.check_autoencoders import Parts, check_autoencoders, latent_size
 from synthgain.study.check_clusters import check_clusters
 from synthgain.study.check_masks import check_masks
+from synthgain.study.check_panels import check_panels, reward_problem
 from synthgain.study.check_styling import check_styling
 from synthgain.study.neighbours import missing_neighbour, panel_problem
-from synthgain.study.roles import baseline_of, borrowed, is_plain, root_pool, source_dataset
+from synthgain.study.roles import baseline_of, borrowed, is_plain, prompt_of, root_pool, source_dataset
 
 if TYPE_CHECKING:
     from synthgain.networks.options import Network
+    from synthgain.readers.options import Panel
     from synthgain.study.schema import Primary, Study
 
 
@@ -135,6 +136,15 @@ def _check_steering(study: Study) -> None:
             problem = panel_problem(study.readers[reward.name], reward.column or "")
             if problem:
                 raise ValueError(f"{place}.{problem}")
+            rated = {root_pool(study, pool).from_ for pool in study.readers[reward.name].items.pools}
+            if _origin(study, name) not in {_origin(study, one) for one in rated if one is not None}:
+                raise ValueError(
+                    f"{place}.name: {reward.name!r} rates no images of {generator.init_from!r}, whose samples it would "
+                    "score; add a pool that it draws to items.pools"
+                )
+        problem = reward_problem(generator, study.datasets)
+        if problem:
+            raise ValueError(f"{place}.{problem}")
         if reward.scores == "segmenter" and study.image.size % SEGMENTER_STEP:
             raise ValueError(f"{place}.scores: segmenter needs image.size to be a multiple of {SEGMENTER_STEP}")
         network = PROXY_NETWORKS.get(reward.scores)
@@ -148,6 +158,12 @@ def _check_steering(study: Study) -> None:
             problem = missing_neighbour(name, study.generators, study.pools)
             if problem:
                 raise ValueError(f"{place}: {problem}")
+
+
+def _origin(study: Study, name: str) -> str:
+    """Return the generator that a generator goes back to, through `init_from`."""
+    start = study.generators[name].init_from
+    return name if start is None else _origin(study, start)
 
 
 def _check_arms(study: Study) -> None:
@@ -304,31 +320,15 @@ def _no_circle(kind: str, links: dict[str, str | None]) -> None:
             here = links.get(here)
 
 
-# Words in a panel's name that give the question of the second phase away.
-TELLING = {"real", "fake", "synthetic", "synth", "generated", "artificial", "turing", "gan", "diffusion"}
-
-
 def _check_readers(study: Study) -> None:
+    copied = {pool: source_dataset(study, pool) for pool in study.pools}
+    check_panels(study.readers, study.datasets, copied)
     for name, panel in study.readers.items():
         place = f"readers.{name}"
-        telling = TELLING & set(re.split(r"[^a-z]+", name.lower()))
-        if telling:
-            raise ValueError(
-                f"{place}: readers see this name on their files, and {min(telling)!r} tells them too early what it is "
-                "about; take another, such as panel"
-            )
-        for dataset in panel.items.real:
-            _known(dataset, study.datasets, f"{place}.items.real")
-            if study.datasets[dataset].split is None and panel.items.part != "test":
-                raise ValueError(f"{place}.items.part: {dataset!r} has no split, so all of it is test; say part: test")
-            _check_columns(study, dataset, panel.findings, f"{place}.findings")
-            known = study.datasets[dataset].known_structures
-            lacking = [s for s in panel.structures if known is not None and s not in known]
-            if lacking:
-                hint = nearest(lacking[0], known or ())
-                raise ValueError(f"{place}.structures: data set {dataset!r} has no masks of {lacking[0]!r}; {hint}")
         for pool in panel.items.pools:
             _known(pool, study.pools, f"{place}.items.pools")
+        _check_what_pools_show(study, panel, place)
+        for pool in panel.items.pools:
             drawn_by = root_pool(study, pool).from_
             while drawn_by is not None:
                 reward = study.generators[drawn_by].steered_by
@@ -344,6 +344,19 @@ def _check_readers(study: Study) -> None:
                         f"{study.pools[here].of!r}"
                     )
                 here = study.pools[here].of
+
+
+def _check_what_pools_show(study: Study, panel: Panel, place: str) -> None:
+    """Masks and texts that are asked about must come with the images; texts by one rule, so that they tell nothing."""
+    roots = {pool: root_pool(study, pool) for pool in panel.items.pools}
+    for pool, root in roots.items():
+        lacking = [s for s in panel.structures if root.from_ and s not in study.generators[root.from_].structures]
+        if lacking:
+            raise ValueError(f"{place}.structures: pool {pool!r} is drawn without masks of {lacking[0]!r}; drop one")
+    told = {pool: prompt_of(study, root) for pool, root in roots.items()}
+    if "prompt_fit" in panel.questions and (None in told.values() or len(set(told.values())) > 1):
+        listed = ", ".join(f"{pool}: {prompt or 'none'}" for pool, prompt in told.items())
+        raise ValueError(f"{place}.questions: prompt_fit: its pools need one prompt, the same ({listed})")
 
 
 def _check_overlaps(study: Study) -> None:

@@ -10,7 +10,12 @@ from synthgain.study.stage import LOOK, NUMBERS, PlannedJob
 from synthgain.study.stages.forecast import closure
 
 _OF_THE_POOL = ("source", "replica", "parent_image_id", "parent_patient_id")  # options that the adapter lacks
-BESIDE = ("draw_sample_grid", "export_pool")  # stages that the report does not need: where they were asked for
+BESIDE = (
+    "audit_clusters",
+    "check_weights",
+    "draw_sample_grid",
+    "export_pool",
+)  # stages that the report does not need: where they were asked for
 
 
 def plan_all(plan: Planner, results: Path) -> list[PlannedJob]:

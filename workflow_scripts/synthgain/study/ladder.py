@@ -13,7 +13,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from synthgain.downstream.options import Arm
 from synthgain.entry import Entry, Name, Share, nearest
-from synthgain.pools.options import Pool
 
 RECIPE = ("real", "real_fraction", "label_fraction", "synthetic")  # of an arm: whose films and labels it has
 
@@ -31,7 +30,7 @@ class Ladder(Entry):
 
     @model_validator(mode="after")
     def _different(self) -> "Ladder":
-        if len({_named(share) for share in self.fractions}) < len(self.fractions):
+        if len({named_share(share) for share in self.fractions}) < len(self.fractions):
             raise ValueError(f"fractions: {self.fractions} are not all different")
         if not any(self.ratios):
             raise ValueError("ratios: give one above 0")
@@ -60,7 +59,7 @@ def expanded(config: Mapping[str, object], ladder: Ladder) -> dict[str, object]:
         raise ValueError(f"ladder.pool: its generator {name!r} must train on all patients, from random weights")
     ratios = [ratio for ratio in ladder.ratios if ratio]
     for share in ladder.fractions:
-        drawn, end = ladder.pool, _named(share)
+        drawn, end = ladder.pool, named_share(share)
         if share < 1:
             drawn, trained = f"{ladder.pool}_{end}", f"{name}_{end}"
             own = {**copy.deepcopy(dict(generator)), "train_on": {**seen, "real_fraction": share}}
@@ -122,15 +121,6 @@ def _supplemented(arm: object, real: Mapping[str, object], pool: str, ratios: Se
     )
 
 
-def ladder_arms(arms: Mapping[str, Arm], pools: Mapping[str, Pool], ladder: Ladder | None) -> list[str]:
-    """Return the arms with synthetic images that are rungs of the ladder; none without one."""
-    if ladder is None:
-        return []
-    drawn = {ladder.pool, *(f"{ladder.pool}_{_named(share)}" for share in ladder.fractions)}
-    real = pools[ladder.pool].rows_of
-    return [name for name, arm in arms.items() if arm.real == real and arm.synthetic in drawn]
-
-
-def _named(share: float) -> str:
+def named_share(share: float) -> str:
     """Return a share in percent as it stands in names: 25, 2_5."""
     return f"{100 * share:g}".replace(".", "_")

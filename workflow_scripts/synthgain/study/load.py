@@ -78,8 +78,11 @@ def rehearse(study: Study) -> Study:
             autoencoder["training"].update(steps=min(autoencoder["training"]["steps"], sizes.generator_steps))
     for generator in data["generators"].values():
         generator["training"].update(steps=min(generator["training"]["steps"], sizes.generator_steps), snapshots=None)
-        if generator.get("reward") is not None:
-            generator["reward"].update(rounds=1, samples=REHEARSED_SAMPLES, proxy_steps=sizes.model_steps)
+        reward = generator.get("reward")
+        if reward is not None and reward["scores"] == "readers":
+            generator["reward"] = None  # nobody has rated the images of a rehearsal
+        elif reward is not None:
+            reward.update(rounds=1, samples=REHEARSED_SAMPLES, proxy_steps=sizes.model_steps)
     for name, pool in data["pools"].items():
         given = study.pools[name]
         # What was not set stays so: some pools refuse keys that mean nothing to them.
@@ -89,6 +92,7 @@ def rehearse(study: Study) -> Study:
             if given.inpainting is not None:
                 pool["inpainting"]["jump_length"] = min(given.inpainting.jump_length, max(1, steps - 1))
     for panel in data["readers"].values():
+        panel["common"] = 1.0  # a rehearsal has few patients, and no image is shown of one twice
         for counts in (panel["items"]["real"], panel["items"]["pools"]):
             counts.update({place: min(count, REHEARSED_ITEMS) for place, count in counts.items()})
     for model in data["models"].values():

@@ -20,17 +20,16 @@ def missing_neighbour(name: str, generators: Mapping[str, GeneratorBase], pools:
     own = generators[name]
     reward = own.steered_by
     assert reward is not None
-    alike = [other for other in generators.values() if _same_training(own, other)]
+    alike = [other for other in generators.values() if own.trains_like(other)]
     if not any(other.steered_by is None for other in alike):
         return (
             f"the unsteered neighbour is missing: add a generator like {name!r} without reward (init_from: "
             f"{own.init_from}, training.steps: {own.training.steps}), so that more training is not taken for steering"
         )
-    permuted = reward.model_copy(update={"shuffled": True})
-    if not any(other.steered_by == permuted for other in alike):
+    if own.shuffled_neighbour(generators) is None:
         return (
-            f"the shuffled neighbour is missing: add a generator like {name!r} with reward.shuffled: true, which must "
-            "do nothing"
+            f"the shuffled neighbour is missing: add a generator like {name!r} with reward.shuffled: true, to tell "
+            "what the scores do from what training on own samples does"
         )
     plain = (key for key, other in generators.items() if other.steered_by is None and other in alike)
     unsteered = {own.init_from, *plain}
@@ -50,22 +49,13 @@ def panel_problem(panel: Panel, column: str) -> str | None:
     if not panel.answers:
         return "name: its panel has no `ratings`, the folder of the readers' answers"
     counts = [*panel.items.pools.values(), *(panel.items.real.values() if panel.items.part == "train" else ())]
-    rated = sum(round(panel.common * n) + panel.readers * (n - round(panel.common * n)) for n in counts)
+    rated = sum(panel.images_of(n) for n in counts)
     if rated < LEAST_RATED:
         return (
             f"name: the panel rates {rated} images of training patients; below {LEAST_RATED}, ratings filter a pool "
             "(filter: {scores: readers}) and do not steer"
         )
     return None
-
-
-def _same_training(own: GeneratorBase, other: GeneratorBase) -> bool:
-    """True for two generators that differ in nothing that trains but their reward."""
-    facts = [
-        (g.family, g.init_from, g.train_on, g.condition_on, g.structures, g.output, g.network, g.training.steps)
-        for g in (own, other)
-    ]
-    return facts[0] == facts[1]
 
 
 def _drawn_by(pools: Mapping[str, Pool], name: str) -> str | None:

@@ -31,6 +31,7 @@ from synthgain.study.stage import Acceptance, PlannedJob
 from synthgain.study.stages.forecast import planned_outputs
 from synthgain.study.stages.generators import snapshots_of
 from synthgain.study.stages.table import STAGES
+from synthgain.study.stages.weights import from_files
 from synthgain.study.wildcards import check_wildcards
 from synthgain.study.yaml_files import Place
 
@@ -147,10 +148,11 @@ class Session:
         facts = {PACK: str(pack.path), "digest": pack.keep(text), "code": job.code, "identity": job.identity}
         return canonical_json(facts)
 
-    def targets(self, kind: str) -> list[str]:
-        """Return the files of a named target: protocol, audit, plan, samples, exports or report."""
-        # All seeds of a study are the same work: the forecast of one stands for all.
-        planners = dict(list(self.planners.items())[:1]) if kind == "plan" else self.planners
+    def targets(self, kind: str, run: str | None = None) -> list[str]:
+        """Return the files of a named target: protocol, audit, plan, samples, exports or report; of one run or all."""
+        planners = self.planners if run is None else {run: self.planners[run]}
+        if kind == "plan":  # all seeds of a study are the same work: the forecast of one stands for all
+            planners = dict(list(planners.items())[:1])
         found = [f"{self.results}/{run}/{path}" for run, plan in planners.items() for path in _targets(plan, kind)]
         if kind == "report" and self.study.study_seeds is not None:
             found.append(f"{self.results}/{self.study.study}/calibration.html")
@@ -284,7 +286,9 @@ def _targets(plan: Planner, kind: str) -> list[str]:
     if kind == "protocol":
         return [PROTOCOL]
     if kind == "audit":
-        return [STAGES["audit_datasets"].output]
+        also = {"audit_clusters": bool(study.clusters), "check_weights": from_files(study)}
+        rules = ["audit_datasets", *(rule for rule, wanted in also.items() if wanted)]
+        return [STAGES[rule].output for rule in rules]
     if kind == "plan":
         return [STAGES["forecast_cost"].output]
     if kind == "samples":

@@ -10,18 +10,25 @@ from synthgain.runtime.files import no_space_left
 TAIL_BYTES = 1 << 16
 LONGEST = 600  # characters of one line on the terminal
 ERROR_LINE = re.compile(r"(?:^|ERROR )error: (.+)$")
+# As `runtime.command.Progress` writes it.
+PROGRESS = re.compile(r"\] \d+/\d+ \((?P<share>\d+) %(?:, (?P<of_job>\d+) % of the job)?\)(?P<before> done before$)?")
 SLURM_STATE = re.compile(r"SLURM status is: '(\w+)'|status[: ]+'?(OUT_OF_MEMORY|TIMEOUT|NODE_FAIL|CANCELLED|FAILED)")
 
 
 @dataclass
 class Try:
-    """A job that runs. number: Snakemake's; what: in words; logs: its files; start: their sizes when it began."""
+    """A job that runs. number: Snakemake's; what: in words; logs: its files; start: their sizes when it began.
+
+    done, earlier: how much of it is done, and was before this call, as far as it was seen (0 … 1).
+    """
 
     number: int
     rule: str
     what: str
     logs: tuple[Path, ...]
     start: dict[Path, int] = field(default_factory=dict)
+    done: float | None = None
+    earlier: float = 0.0
 
     def __post_init__(self) -> None:
         self.start = {log: _size(log) for log in self.logs}
@@ -39,10 +46,23 @@ class Try:
                 continue
         return lines
 
-    def share(self) -> str:
-        """Return how far the job says it is, such as "32 %", or nothing."""
-        found = [match[1] for line in self.said() if (match := re.search(r"\] \d+/\d+ \((\d+ %)\)", line))]
-        return found[-1] if found else ""
+    def look(self) -> float | None:
+        """Return how much of itself the job says is done, 0 … 1; None as long as it has not said so.
+
+        What an earlier run had done of it is kept as `earlier`.
+        """
+        for line in self.said():
+            match = PROGRESS.search(line)
+            if match is not None:
+                self.done = int(match["of_job"] or match["share"]) / 100
+                self.earlier = self.done if match["before"] else self.earlier
+        return self.done
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """The job's group in the forecast: its rule, and the names among its wildcards, as its log has them."""
+        parts = self.logs[0].stem.split("-") if self.logs else []
+        return self.rule, " ".join(part for part in parts if not part.isdigit() and parts != ["all"])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a person sees of a call while it runs: the stage, how far, how long to go, and at the end what became of it."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import read_json
 from synthgain.speed.documents import Forecast
 from synthgain.terminal.failures import Failure, Try, failure, summary
-from synthgain.terminal.outlook import Outlook, duration
+from synthgain.terminal.outlook import Group, Left, Outlook, duration
 
 BETWEEN_SECONDS = 30.0  # between lines that say how far
 SHOWN_STAGES = 3  # in one line
@@ -50,11 +50,26 @@ class View:
     _begin: float = field(default_factory=time.monotonic)
     _last: float = 0.0
     _begun: set[str] = field(default_factory=set)
+    _groups: dict[int, Group] = field(default_factory=dict)  # of every job that was started and has not failed
+    _earlier: dict[int, tuple[Group, float]] = field(default_factory=dict)  # what was done of a job before this call
 
-    @property
-    def left(self) -> dict[str, int]:
-        """Return {rule: jobs to go}."""
-        return {rule: count - self.done[rule] for rule, count in self.planned.items()}
+    def left(self) -> Left:
+        """Return what is to go, by the jobs that ended and by what the running ones say in their logs."""
+        waiting = self.planned - self.done - Counter(job.rule for job in self.running.values())
+        running: dict[Group, list[float]] = defaultdict(list)
+        for job in self.running.values():
+            share = job.look()
+            running[job.group].append(1.0 - (share or 0.0))
+            if share is not None:
+                self._earlier.setdefault(job.number, (job.group, job.earlier))
+        return Left(waiting, Counter(self._groups.values()), running)
+
+    def earlier(self) -> dict[Group, list[float]]:
+        """Return which shares of this call's jobs were done before it, as far as they have been seen."""
+        found: dict[Group, list[float]] = defaultdict(list)
+        for group, share in self._earlier.values():
+            found[group] += [share] if share else []
+        return found
 
     def say(self, text: str) -> None:
         """Print a line with the time, unless the call is a quiet one."""
@@ -73,6 +88,7 @@ class View:
     def start(self, job: Try) -> None:
         """A job starts, or is handed to the cluster."""
         self.running[job.number] = job
+        self._groups[job.number] = job.group
         if job.rule in self.facts.titles and job.rule not in self._begun:
             self._begun.add(job.rule)
             self.say(f"{self.facts.titles[job.rule]} ({_counted(self.planned[job.rule], 'job')})")
@@ -96,6 +112,7 @@ class View:
         if self.stopped:
             return
         job = self.running.pop(number, None) or Try(number, rule, rule, tuple(Path(log) for log in logs))
+        self._groups.pop(number, None)
         self.failed[number] = failure(job, told, logs)
         why = f": {self.failed[number].line}" if self.facts.sends else ""  # on this machine the job has said it itself
         self.say(f"failed: {job.what}{why}")
@@ -109,8 +126,9 @@ class View:
         """Return how far, how long to go, and which stages are running."""
         parts = [f"{self.done.total()} of {_counted(self.planned.total(), 'job')}"]
         if self._outlook is not None:
-            parts.append(f"{100 * self._outlook.share(self.left):.0f} % of the work")
-            parts.append(f"{duration(self._outlook.seconds(self.left))} to go")
+            left, earlier = self.left(), self.earlier()
+            parts.append(f"{100 * self._outlook.share(left, earlier):.0f} % of the work")
+            parts.append(f"{duration(self._outlook.seconds(left, earlier))} to go")
         return ", ".join(parts) + self._stages()
 
     def _stages(self) -> str:
@@ -121,8 +139,8 @@ class View:
                 jobs.setdefault(job.rule, []).append(job)
         told = []
         for rule in sorted(jobs, key=lambda rule: -len(jobs[rule]))[:SHOWN_STAGES]:
-            share = jobs[rule][0].share() if len(jobs[rule]) == 1 else ""
-            now = f", this one {share}" if share else ""
+            share = jobs[rule][0].look() if len(jobs[rule]) == 1 else None
+            now = "" if share is None else f", this one {100 * share:.0f} %"
             told.append(f"{self.facts.titles[rule]} {self.done[rule]}/{self.planned[rule]}{now}")
         return ": " + "; ".join(told) if told else ""
 
@@ -134,9 +152,11 @@ class View:
                     forecast = Forecast.model_validate(read_json(path))
                 except (SynthGainError, ValueError):  # of another version: the jobs are counted all the same
                     return
-                self._outlook = Outlook(forecast, self.left, self.facts.cores)
-                self.say(f"forecast: {self._outlook.words(self.left, self.facts.sends)}")
-                unknown = self._outlook.unknown(self.left)
+                left = self.left()
+                self._earlier = {number: (job.group, 0.0) for number, job in self.running.items() if job.done}
+                self._outlook = Outlook(forecast, left, self.facts.cores)
+                self.say(f"forecast: {self._outlook.words(left, self.facts.sends)}")
+                unknown = self._outlook.unknown(left)
                 if unknown:
                     stages = ", ".join(self.facts.titles[rule] for rule in unknown)
                     self.say(f"warning: that leaves out {stages}: {next(iter(unknown.values()))}")

@@ -71,6 +71,11 @@ class DatasetBase(Entry):
         return None
 
     @property
+    def known_continuous(self) -> set[str]:
+        """Columns of numbers, as far as they are known before its files are read."""
+        return set()
+
+    @property
     def has_patients(self) -> bool:
         """False where no patient is named, so that the split is by image."""
         return True

@@ -14,6 +14,12 @@ Encoding = Literal[
 ]
 Level = Annotated[int, Field(ge=0, le=65535)]
 
+# Columns of every image table, and of a pool's: a target or covariate of that name would be lost beside them.
+RESERVED = (
+    *("image_id", "patient_id", "site", "origin", "sha256", "prompt", "copy", "replica", "seed"),
+    *("parent_image_id", "parent_patient_id", "mask_parent_id", "mask_transform"),
+)
+
 
 class TableFormat(Entry):
     """How the file of a table is written, where it does not say so itself."""
@@ -176,6 +182,20 @@ class RowOptions(Entry):
         "read. Where they disagree on a target: refuse leaves the image out; agree makes the target unknown; any takes "
         "1 if any row says so, and joins mask files; majority takes what most rows say, unknown in a tie.",
     )
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "RowOptions":
+        labels = self.multilabel.labels if self.multilabel is not None else ()
+        for key, names in (
+            ("targets", self.targets),
+            ("covariates", self.covariates),
+            ("constants", self.constants),
+            ("multilabel.labels", labels),
+        ):
+            taken = [name for name in names if name in RESERVED or name.startswith("has_mask_")]
+            if taken:
+                raise ValueError(f"{key}: a target or covariate cannot be named {taken[0]!r}; choose another name here")
+        return self
 
     @model_validator(mode="after")
     def _any_is_of_binary(self) -> "RowOptions":

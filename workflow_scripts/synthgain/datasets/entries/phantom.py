@@ -55,6 +55,10 @@ class PhantomDataset(DatasetBase):
     def known_structures(self) -> set[str]:
         return set(STRUCTURES)
 
+    @property
+    def known_continuous(self) -> set[str]:
+        return {"age"}
+
     def counted(self, root: Path | None) -> dict[str, object]:
         return {"images": self.patients * sum(self.images_per_patient) / 2}
 

@@ -23,6 +23,11 @@ class RowsDataset(RowOptions, DatasetBase):
     def known_structures(self) -> set[str]:
         return {mask.name for mask in self.mask}
 
+    @property
+    def known_continuous(self) -> set[str]:
+        columns = {**self.targets, **self.covariates}
+        return {name for name, column in columns.items() if column.kind == "continuous"}
+
     def job_options(self, name: str) -> dict[str, object]:
         site = {} if self.site is not None else {"site": {"column": "site", "otherwise": name}}
         return {**super().job_options(name), **site}

@@ -45,11 +45,12 @@ def statistics_plans(
     chosen: MainEndpoint,
     margin: float | None,
     arms: Sequence[str],
-    ladder: Sequence[str] = (),
+    size_lines: Mapping[str, str] | None = None,
 ) -> list[Plan]:
     """Return the plans of every figure whose table is in `tables` (keys: file names in statistics/<model>/).
 
-    chosen: the main endpoint; arms: all arms in the study's order; ladder: those that are rungs of its ladder.
+    chosen: the main endpoint; arms: all arms in the study's order; size_lines: those that differ in their share of
+    patients alone, and the name of their line.
     """
     summary, comparisons = tables["summary.csv"], tables["comparisons.csv"]
     metric, label = chosen.metric, chosen.labels
@@ -100,16 +101,17 @@ def statistics_plans(
                 lambda: utility.forest(shown, metric, label, styles, margin),
             )
         )
-    sizes = gain_by_size(comparisons, tables.get("learning_curve.json"), chosen, ladder)
+    sizes = gain_by_size(comparisons, tables.get("learning_curve.json"), chosen, size_lines or {})
     if len(sizes):
         plans.append(
             Plan(
                 "gain_by_size.svg",
                 "dose",
                 "Gain over the number of real patients",
-                f"Difference in {name} from the real arm of the same patients on {chosen.test_set}, a line per ratio, "
-                f"with its {CI}. A gain that vanishes towards the right says that the set is enough; the table of "
-                "real-image equivalents has the exchange rate. Exploratory.",
+                f"Difference in {name} from the real arm of the same patients on {chosen.test_set}, a line per way of "
+                f"making the images and ratio, with its {CI}. A gain that vanishes towards the right "
+                "says that the set is enough; the table of real-image equivalents has the exchange rate. "
+                "Exploratory.",
                 lambda: utility.gain_over_size(sizes, metric, margin),
             )
         )
@@ -136,12 +138,12 @@ def _against_baselines(comparisons: pd.DataFrame, baseline: str, main: tuple[str
 
 
 def gain_by_size(
-    comparisons: pd.DataFrame, curve: pd.DataFrame | None, chosen: MainEndpoint, ladder: Sequence[str] = ()
+    comparisons: pd.DataFrame, curve: pd.DataFrame | None, chosen: MainEndpoint, lines: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Return the main endpoint's rows of `comparisons.csv` with the `real_fraction` of each arm: none for one size.
+    """Return the main endpoint's rows of `comparisons.csv` with `real_fraction` and `line`: none for one size.
 
-    curve: rows of `learning_curve.json`, which hold the cells of every size; ladder: arms that are its rungs, so that
-    no arm of another pool stands among them.
+    curve: rows of `learning_curve.json`, which hold the cells of every size; lines: arm → line, so that no arm of
+    another recipe stands on it.
     """
     if curve is None or not len(curve):
         return pd.DataFrame()
@@ -152,9 +154,9 @@ def gain_by_size(
         & (comparisons["family"] != "control")
     ]
     sizes = curve[["arm", "ratio", "real_fraction"]].drop_duplicates()
-    if ladder:
-        own = own[own["arm"].isin(ladder)]
+    own = own[own["arm"].isin(list(lines))]
     found = own.merge(sizes, on=["arm", "ratio"])
+    found = found.assign(line=found["arm"].map(dict(lines)))
     return found if found["real_fraction"].nunique() > 1 else found.iloc[:0]
 
 

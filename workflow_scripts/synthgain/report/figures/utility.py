@@ -95,7 +95,7 @@ def _dose_panel(axes: Axes, rows: pd.DataFrame, baseline: str, styles: ArmStyles
     arms = [arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline]
     for place, arm in enumerate(arms):
         own = rows[rows["arm"] == arm].sort_values("ratio")
-        shift = 0.04 * (place - (len(arms) - 1) / 2)  # keeps overlapping intervals apart
+        shift = min(0.04, 0.4 / len(arms)) * (place - (len(arms) - 1) / 2)  # keeps overlapping intervals apart
         x = ratio_position(own["ratio"].to_numpy()) + shift
         mean = own["mean"].to_numpy(dtype=float)
         error = np.clip([mean - own["low"], own["high"] - mean], 0, None)
@@ -214,22 +214,21 @@ def forest(comparisons: pd.DataFrame, metric: str, label: str, styles: ArmStyles
 
 
 def gain_over_size(rows: pd.DataFrame, metric: str, margin: float | None) -> Figure:
-    """Difference with interval against the share of the real training patients, a line per ratio.
+    """Difference with interval against the share of the real training patients, a line per recipe and ratio.
 
-    rows: of `gain_by_size` (ratio, real_fraction, difference, low, high). Several arms of one ratio and size are
-    drawn beside each other, and the line goes through their mean.
+    rows: of `gain_by_size` (line, ratio, real_fraction, difference, low, high).
     """
     figure = new_figure(6.2, 3.6)
     axes = figure.subplots()
-    ratios = sorted(rows["ratio"].unique())
-    styles = ArmStyles([f"{ratio:g}" for ratio in ratios])
-    for place, ratio in enumerate(ratios):
-        own, look = rows[rows["ratio"] == ratio].sort_values("real_fraction"), styles(f"{ratio:g}")
-        x = 100 * own["real_fraction"] * (1 + SIDESTEP * (place - (len(ratios) - 1) / 2))
+    cells = list(rows.groupby(["line", "ratio"], sort=True))
+    several = rows["line"].nunique() > 1
+    names = [arm_label(line, ratio) if several else f"{ratio:g} %" for (line, ratio), _ in cells]
+    styles = ArmStyles(names)
+    for place, (name, (_, cell)) in enumerate(zip(names, cells, strict=True)):
+        own, look = cell.sort_values("real_fraction"), styles(name)
+        x = 100 * own["real_fraction"] * (1 + SIDESTEP * (place - (len(cells) - 1) / 2))
         axes.vlines(x, own["low"], own["high"], color=look["color"], linewidth=1.4)
-        axes.plot(x, own["difference"], marker=look["marker"], color=look["color"], linestyle="none", markersize=6)
-        mean = own.assign(x=x).groupby("real_fraction")[["x", "difference"]].mean()
-        axes.plot(mean["x"], mean["difference"], color=look["color"], linestyle=look["linestyle"], label=f"{ratio:g} %")
+        axes.plot(x, own["difference"], markersize=6, label=name, **look)
     axes.axhline(0, color=MUTED, linewidth=1)
     if margin is not None:
         axes.axhspan(-margin, margin, color=MARGIN_BAND, zorder=0)
@@ -267,5 +266,5 @@ def _difference_axis(axes: Axes, rows: pd.DataFrame, metric: str, margin: float 
         axes.axvspan(-margin, margin, color=MARGIN_BAND, zorder=0)
     side = "right of 0: better" if higher_is_better(metric) else "lower is better"
     axes.set_xlabel(f"difference in {metric_label(metric)} from {usual or 'the baseline'} ({side})")
-    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))  # as many as the width takes
     quiet_grid(axes, "x")

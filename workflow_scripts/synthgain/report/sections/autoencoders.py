@@ -7,7 +7,7 @@ import pandas as pd
 from synthgain.generators.autoencoders.options import Gates, Measured
 from synthgain.report.blocks import Block, Column, Section, Text, make_table
 from synthgain.report.evidence import Evidence, ModelEvidence
-from synthgain.study.roles import main_endpoint, root_pool
+from synthgain.study.roles import baseline_of, main_endpoint, root_pool
 from synthgain.study.schema import Study
 
 LEAD = (
@@ -60,6 +60,8 @@ def waterfall(study: Study, model: ModelEvidence) -> list[Block]:
     endpoint = main_endpoint(study, model.name)
     at = (found["metric"] == endpoint.metric) & (found["dataset"] == endpoint.test_set)
     rows = found[at & (found["label"] == endpoint.labels) & found["arm"].isin(steps)]
+    own = [baseline_of(study, arm) == baseline for arm, baseline in zip(rows["arm"], rows["baseline"], strict=True)]
+    rows = rows[own]  # each step against its own baseline: heads with other controls are in their table
     rows = rows.assign(step=rows["arm"].map(steps))
     order = rows["step"].map(STEPS.index).to_numpy()
     rows = rows.iloc[order.argsort(kind="stable")]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from synthgain.report.blocks import (
@@ -24,6 +23,7 @@ from synthgain.report.figures.style import arm_label
 from synthgain.report.sections.operating_points import shift_blocks
 from synthgain.report.tables import PLACE, TEST_SET, folded, result_table
 from synthgain.statistics.metric_registry import MainEndpoint, metric_label
+from synthgain.statistics.readings import UNBOUNDED
 
 GAP = "gap"
 
@@ -83,6 +83,9 @@ def _equivalents(model: ModelEvidence, chosen: MainEndpoint) -> list[Block]:
         Column("note", "Why not", optional=True),
     ]
     shown = rows.assign(extrapolated=rows["extrapolated"].map({True: "yes: a direction only", False: "no"}))
+    unbounded = rows["note"].fillna("").str.startswith(UNBOUNDED)
+    shown[["fraction", "extra_patients"]] = shown[["fraction", "extra_patients"]].mask(unbounded)  # a division by noise
+    shown.loc[unbounded, "extrapolated"] = ""
     table = result_table("Real-image equivalents", rows, columns, "equivalents.csv", shown=shown)
     return [*(Text(equivalent_sentence(row)) for _, row in _main_cells(rows, chosen).iterrows()), folded(table)]
 
@@ -97,14 +100,12 @@ def _main_cells(rows: pd.DataFrame, chosen: MainEndpoint) -> pd.DataFrame:
 def equivalent_sentence(row: pd.Series) -> str:
     """Return what an arm is worth in real patients, in one sentence."""
     arm = arm_label(str(row["arm"]), float(row["ratio"]))
-    if pd.isna(row["fraction"]):
-        note = row.get("note")
+    note = row.get("note")
+    if pd.isna(row["fraction"]) or (isinstance(note, str) and note.startswith(UNBOUNDED)):
         return f"{arm}: worth in real patients {note if isinstance(note, str) and note else 'not estimable'}."
     ends = interval(row["low"], row["high"], 2)
     if pd.isna(row["high"]):
         ends = f"{number(row['low'], 2)} upwards, without a bound that can be told"
-    if str(row.get("note", "")).startswith("without a bound") or (np.isinf(row["high"]) and row["low"] == 0):
-        ends = "without a bound: that more real patients raise the metric here is not shown"
     times = number(row["fraction"], 2)
     text = f"On {row['dataset']}, {arm} reached what about {times} times the real patients would reach"
     extra = row["extra_patients"]

@@ -22,7 +22,7 @@ RATE_COLUMNS = [
     Column(("low", "high"), "95 % interval", "percent_interval"),
 ]
 CLUSTER_COLUMNS = [
-    Column("cluster", "Cluster"),
+    Column("cluster", "Cluster", "id"),
     Column("training_images", "Images its generator saw", "count"),
     Column("images", "Images drawn", "count"),
     Column("flagged", "Flagged by any rule", "count"),

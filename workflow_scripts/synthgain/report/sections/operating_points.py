@@ -65,7 +65,8 @@ def shift_blocks(model: ModelEvidence, chosen: MainEndpoint, level: str) -> list
     tables = [result_table(title, main, columns, "shift_or_gain.csv", note)] if len(main) else []
     rest = rows.drop(main.index)
     if len(rest):
-        title = "Shift or gain: every test set and label"
+        others = list(dict.fromkeys(rest["dataset"]))  # a column that says the same in all rows is left out
+        title = f"Shift or gain, {others[0]}" if len(others) == 1 else "Shift or gain: every other test set"
         tables.append(result_table(title, rest, columns, "shift_or_gain_all.csv", note))
     return [*failed, *said, *(folded(table) for table in tables)]
 

@@ -153,11 +153,10 @@ def _data(evidence: Evidence) -> Section:
 
 
 def _parts(name: str, dataset: DatasetEvidence, split: pd.DataFrame | None) -> list[dict[str, object]]:
-    table = dataset.table.drop(columns="part", errors="ignore")  # published lists come with a column of that name
+    table = dataset.table  # whose own columns may have any name, `part` among them
+    parts = pd.Series("test", index=table.index)
     if split is not None:
-        table = table.merge(split[["image_id", "part"]], on="image_id", how="left")
-    else:
-        table = table.assign(part="test")
+        parts = table["image_id"].map(split.set_index("image_id")["part"])
     binary = [
         column
         for column in dataset.facts.column_order or dataset.facts.columns
@@ -165,7 +164,7 @@ def _parts(name: str, dataset: DatasetEvidence, split: pd.DataFrame | None) -> l
     ]
     rows = []
     for part in PARTS:
-        own = table[table["part"] == part]
+        own = table[parts == part]
         if len(own):
             shares = {f"{column} %": 100 * float(own[column].mean()) for column in binary}
             rows.append(

@@ -80,7 +80,10 @@ def _all_metrics(model: ModelEvidence, level: str) -> list[Block]:
 def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
     alarms = model.verdict.alarms
     states, copying = [], model.verdict.copying
+    judged = bool(model.verdict.comparisons) or evidence.rehearsal
     for name, (check, _) in ALARMS.items():
+        if not judged and name not in (MEMORISATION, UNREACHED):
+            continue
         alarm = alarms.get(name, NOT_CHECKED)
         if name == MEMORISATION:
             quiet = gate_answer(evidence) if copying.checked else "– not checked (no arm's pool was searched)"
@@ -94,6 +97,10 @@ def _controls(evidence: Evidence, model: ModelEvidence, level: str) -> Section:
         states.append((check, "rehearsal: not judged" if evidence.rehearsal else state))
     rows = _on(model.table("comparisons"), family="control")
     blocks: list[Block] = [Facts(states)]
+    if not judged:
+        blocks.insert(
+            0, Text("No primary comparison was declared for this model: its controls are arms like any other.")
+        )
     if len(rows):
         blocks.append(folded(result_table("Controls, compared", rows, comparison_columns(level), "controls.csv")))
     if not evidence.rehearsal:

@@ -23,7 +23,7 @@ STATES = {
     "no gain": "– no gain to compare",
     "not informative": "– not informative (significantly worse than the baseline itself)",
     "not estimable": "– not estimable",
-    "not checked": "– not checked (no such arm)",
+    "not checked": "– not checked (no such arm for this comparison)",
 }
 SHORT = {"open": "not beaten", "no gain": "without a gain to compare"}
 GOOD, BAD, OPEN = "good", "bad", "open"

@@ -79,9 +79,20 @@ def audit_datasets(plan: Planner) -> Draft:
                     **_asked_of(plan.study, name),
                 }
                 for name in used
-            ]
+            ],
+            **({"clusters": list(plan.study.clusters)} if plan.study.clusters else {}),
         },
         whole_datasets(plan.study, used),
+    )
+
+
+def audit_clusters(plan: Planner) -> Draft:
+    if not plan.study.clusters:
+        raise KeyError("clusters")
+    options = {name: config.dump(exclude={"description"}) for name, config in plan.study.clusters.items()}
+    return Draft(
+        {"study": plan.study.study, "clusters": options},
+        {"clusters": [{"clusters": name} for name in plan.study.clusters]},
     )
 
 
@@ -237,5 +248,12 @@ STAGES = (
         audit_datasets,
         {"datasets": "prepare_dataset", "splits": "split_dataset"},
         shown=lambda plan: [{}],
+    ),
+    Stage(
+        "audit_clusters",
+        "Showing the clusters",
+        "audit/clusters/manifest.json",
+        audit_clusters,
+        {"clusters": "cluster_images"},
     ),
 )

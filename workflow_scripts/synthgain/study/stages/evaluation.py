@@ -1,7 +1,5 @@
 """What is measured on pools: fidelity, memorisation, labels and masks, snapshots; does fidelity predict usefulness?"""
 
-from typing import NotRequired, TypedDict
-
 from synthgain.pools.options import Sampling
 from synthgain.pools.passes import evaluations
 from synthgain.registry import FAMILIES, MASK_CHECKS, NETWORKS, SPACES, TASKS
@@ -23,6 +21,7 @@ from synthgain.study.stages.measured import (
     segmented,
 )
 from synthgain.study.stages.pools import replicas_of, weights_of
+from synthgain.study.stages.weights import SpaceEntry, inception_space, torchscript_spaces
 from synthgain.study.work import decoded, drawn, encoded, first_model, input_size, passes, space_kind
 
 MEMBERSHIP_DRAWS = 4  # noise draws per image and level: the loss of one draw is mostly noise
@@ -39,10 +38,8 @@ def measure_fidelity(plan: Planner, pool: str, index: Wildcard) -> Draft:
     assert fidelity is not None, pool
     rows = reference_dataset(plan.study, pool)
     spaces, trained, modules = _spaces(plan, judging(plan.study, pool, fidelity.spaces), rows, int(index))
-    for name, config in fidelity.torchscript.items():
-        file: SpaceEntry = {"name": name, "module": "torchscript", "options": config.options(name)}
-        spaces.append({**file, "weights": config.weights, "sha256": config.sha256})
-        modules.append(SPACES["torchscript"])
+    own = torchscript_spaces(fidelity)
+    spaces, modules = [*spaces, *own], [*modules, *[SPACES["torchscript"]] * len(own)]
     masks = {"masks": {"module": "mask_shape", "structures": segmented(plan)}} if segmented(plan) else {}
     modules += [MASK_CHECKS["mask_shape"]] if masks else []
     return Draft(
@@ -198,18 +195,6 @@ def relate_fidelity(plan: Planner, model: str) -> Draft:
     )
 
 
-class SpaceEntry(TypedDict):
-    """A feature space as slices hold it: what its module builds it of; trained, replicate: whose weights it has."""
-
-    name: str
-    module: str
-    options: dict[str, object]
-    weights: NotRequired[str | None]
-    sha256: NotRequired[str | None]
-    trained: NotRequired[list[str | int]]
-    replicate: NotRequired[int]
-
-
 def _spaces(
     plan: Planner, names: list[str], rows: str, index: int
 ) -> tuple[list[SpaceEntry], list[Wildcards], list[str]]:
@@ -233,7 +218,7 @@ def _spaces(
             entry["trained"], entry["replicate"] = _cell_key(trained), index
         elif name == "inception":
             fidelity = plan.study.evaluation.fidelity
-            entry["weights"] = fidelity.inception_weights if fidelity else None
+            entry = inception_space(fidelity) if fidelity else entry
         else:
             entry["options"] = {"size": input_size(plan.study)}
         spaces.append(entry)

@@ -5,6 +5,7 @@ from pathlib import Path
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import sha256_file
 from synthgain.study.planner import Planner
+from synthgain.study.roles import prompt_of, root_pool
 from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import whole_datasets
 from synthgain.study.stages.pools import replicas_of
@@ -16,8 +17,12 @@ LATER = {"ratings", "codes", "simulated"}  # keys that are given when the kit is
 def write_reader_kit(plan: Planner, panel: str) -> Draft:
     config = plan.study.readers[panel]
     pools = [place for pool in config.items.pools for place in replicas_of(plan, pool, 0)]
+    slice_ = {"panel": panel, "config": config.dump(exclude=LATER), "seed": plan.seed}
+    if "prompt_fit" in config.questions:  # real images are told as the synthetic ones are
+        name = prompt_of(plan.study, root_pool(plan.study, next(iter(config.items.pools))))
+        slice_["prompt"] = plan.study.prompts[str(name)].dump()
     return Draft(
-        {"panel": panel, "config": config.dump(exclude=LATER), "seed": plan.seed},
+        slice_,
         {**whole_datasets(plan.study, config.items.real), "replicas": pools},
     )
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from synthgain.registry import FAMILY_PROSE
-from synthgain.study.ladder import ladder_arms
 from synthgain.study.planner import Planner
 from synthgain.study.roles import main_endpoint, role_of, trainings_of, without_patients
 from synthgain.study.schema import UNTOLD
+from synthgain.study.size_lines import size_lines
 from synthgain.study.stage import Draft, Stage, Wildcards
 from synthgain.study.stages.data import training_rows
 from synthgain.study.stages.generators import snapshots_of, trainings
@@ -30,7 +30,7 @@ def draw_figures(plan: Planner, model: str) -> Draft:
             "endpoint": asdict(main_endpoint(study, model)),
             "pools": [{"pool": n, "rows_of": d, **_parents(plan, n)} for n, d in zip(shown_pools, rows, strict=True)],
             "generators": {name: len(trainings_of(study, name)) for name in study.generators},
-            "ladder": ladder_arms(study.arms, study.pools, study.ladder),
+            "size_lines": size_lines(study),
             "rehearsal": study.rehearsal,
             "seed": plan.seed,
         },

@@ -12,10 +12,11 @@ from synthgain.study.stages import (
     readers,
     report,
     statistics,
+    weights,
 )
 
 _FILES = (
-    *(protocol, forecast, data, generators, pools, downstream, evaluation, statistics, readers, report),
+    *(protocol, forecast, data, weights, generators, pools, downstream, evaluation, statistics, readers, report),
     calibration,
 )
 STAGES = {stage.name: stage for file in _FILES for stage in file.STAGES}
