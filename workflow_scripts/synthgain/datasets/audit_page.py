@@ -46,7 +46,8 @@ three minutes for 120,000, in less than 1 GB; as much again where the set is div
 <td class="n {{ 'bad' if b.equal_names }}">{{ b.equal_names }}</td>
 <td class="n">{{ b.shared_patient_ids }}</td><td>{{ b.collection or "none known" }}</td></tr>{% endfor %}</table></div>
 {% for b in between %}{% for film in b.near_listed[:5] %}<p><code>{{ film.first }}, {{ film.second }}</code>
-{{ film.similarity }}: {{ film.how }}</p>{% endfor %}{{ more(b.near_listed | length, 5, "audit/audit.json") }}{% endfor %}
+{{ film.similarity }}: {{ film.how }}</p>{% endfor %}
+{{ more(b.near_listed | length, 5, "audit/audit.json") }}{% endfor %}
 {% for name, ids in excluded.items() %}<p class="bad">{{ ids | length }} test images of {{ name }} are in another data
 set's training part, as they are or changed, or of a patient who is; the statistics leave them out.</p>{% endfor %}
 {% endif %}
