@@ -175,21 +175,28 @@ def null_rows(judge: Mapping[str, Judge], films: np.ndarray, real: np.ndarray) -
     return found
 
 
+Side = tuple[np.ndarray, np.ndarray]  # truth and score of rows
+
+
 def auroc_difference(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], patients: np.ndarray, seed: int = 0
+    labels: Sequence[tuple[Side, Side]], patients: np.ndarray, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Return the difference of two AUROCs (truth, score) of the same rows, and its 95 % interval over patients."""
+    """Return the difference of two AUROCs of the same rows, mean over labels, and its 95 % interval over patients."""
+
+    def mean(of: np.ndarray) -> float:
+        return float(np.mean([np.subtract(*(auroc(t[of], s[of]) for t, s in sides)) for sides in labels]))
+
     _, code = np.unique(patients, return_inverse=True)
     random, found = np.random.default_rng(seed), []
     for _ in range(RESAMPLES):
         times = np.bincount(random.integers(code.max() + 1, size=code.max() + 1), minlength=code.max() + 1)[code]
-        found.append(np.subtract(*(auroc(np.repeat(t, times), np.repeat(s, times)) for t, s in (first, second))))
+        found.append(mean(np.repeat(np.arange(len(code)), times)))
     low, high = np.quantile(found, [0.025, 0.975])
-    return auroc(*first) - auroc(*second), float(low), float(high)
+    return mean(np.arange(len(code))), float(low), float(high)
 
 
 def agreement_rows(run: Path, pools: Sequence[str], labels: Sequence[str]) -> list[dict[str, object]]:
-    """Return a row per label: AUROC of the judge on the first pool's films less that on the second's."""
+    """Return a row per label and for their mean: AUROC of the judge on the first pool's films less the second's."""
     tables = []
     for pool in pools:
         manifests = sorted((run / "pools" / pool / "0").glob("replica-*/manifest.json"))
@@ -199,14 +206,18 @@ def agreement_rows(run: Path, pools: Sequence[str], labels: Sequence[str]) -> li
         tables.append(table.merge(scores, on="image_id", validate="one_to_one"))
     first, second = tables
     assert (first["parent_image_id"] == second["parent_image_id"]).all()
-    found: list[dict[str, object]] = []
+    of_label: dict[str, tuple[Side, Side]] = {}
     for label in labels:
-        sides = [(table[label].to_numpy(float), table[f"score_{label}"].to_numpy(float)) for table in tables]
-        value, low, high = auroc_difference(sides[0], sides[1], first["parent_patient_id"].to_numpy())
+        ours, theirs = ((table[label].to_numpy(float), table[f"score_{label}"].to_numpy(float)) for table in tables)
+        of_label[label] = ours, theirs
+    found: list[dict[str, object]] = []
+    for name, chosen in [*((label, [sides]) for label, sides in of_label.items()), ("mean", [*of_label.values()])]:
+        value, low, high = auroc_difference(chosen, first["parent_patient_id"].to_numpy())
+        levels = {pool: np.mean([auroc(*sides[at]) for sides in chosen]) for at, pool in enumerate(pools)}
         found.append(
             {
-                "label": label, **{pool: auroc(*side) for pool, side in zip(pools, sides, strict=True)},
-                "difference": value, "low": low, "high": high, "met": max(-low, high) <= AGREEMENT,
+                "label": name, **levels, "difference": value, "low": low, "high": high,
+                "met": max(-low, high) <= AGREEMENT,
             }
         )  # fmt: skip
     return found

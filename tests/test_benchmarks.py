@@ -79,13 +79,15 @@ def test_words_and_numbers_agree_only_where_both_keep_the_labels():
     words, random = importlib.import_module("words"), np.random.default_rng(0)
     truth, patients = random.integers(2, size=2000).astype(float), np.repeat(np.arange(1000), 2)
     kept = truth + random.normal(scale=0.7, size=2000)
-    value, low, high = words.auroc_difference(
-        (truth, kept), (truth, kept + random.normal(scale=0.01, size=2000)), patients
-    )
+    near = (truth, kept), (truth, kept + random.normal(scale=0.01, size=2000))
+    value, low, high = words.auroc_difference([near], patients)
     assert low <= value <= high
     assert max(-low, high) <= words.AGREEMENT
-    value, low, high = words.auroc_difference((truth, kept), (truth, random.permutation(kept)), patients)
+    lost = (truth, kept), (truth, random.permutation(kept))
+    value, low, high = words.auroc_difference([lost], patients)
     assert low > words.AGREEMENT
+    both = words.auroc_difference([near, lost], patients)[0]
+    assert abs(2 * both - value - words.auroc_difference([near], patients)[0]) < 1e-9, "the mean over labels"
 
 
 def test_the_null_prompt_must_give_the_marginals():
