@@ -10,17 +10,10 @@ from PIL import Image
 
 from synthgain.data.image_set import ImageSet, write_image_set
 from synthgain.datasets import duplicates
-from synthgain.datasets.audit import (
-    AuditedSet,
-    audit_between,
-    audit_one,
-    check_findings,
-    excluded_images,
-    with_copies,
-)
+from synthgain.datasets.audit import AuditedSet, audit_one, check_findings, with_copies
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import COLUMNS, OUTLINES, SIDE, contact_sheet
-from synthgain.datasets.duplicates import exact_groups, near_pairs, nearest, small_copies
+from synthgain.datasets.duplicates import exact_groups, near_pairs, small_copies
 from synthgain.datasets.mask_area import area_strata, mask_areas, strata_of
 from synthgain.runtime.errors import SynthGainError
 
@@ -127,8 +120,7 @@ def test_small_sets_are_not_calibrated_and_constant_images_do_not_correlate() ->
     few = pd.Series([str(i) for i in range(10)])
     assert near_pairs(chests(10, 1), few, few).threshold is None
     images = np.zeros((3, 32, 32, 1), np.uint8)
-    best, _ = nearest(small_copies(images), small_copies(images), np.arange(3), np.arange(3))
-    assert (best == 0).all()
+    assert (small_copies(images) == 0).all()
 
 
 def test_each_image_has_its_nearest_whatever_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,25 +138,6 @@ def test_each_image_has_its_nearest_whatever_the_tiles(monkeypatch: pytest.Monke
     values, found = duplicates.nearest_many(copies, np.zeros(150, int), 3)
     assert (values == -1).all()
     assert (found == -1).all()
-
-
-def test_nearest_passes_over_equal_groups() -> None:
-    copies = small_copies(chests(30, 3))
-    groups = np.repeat(np.arange(15), 2)
-    best, index = nearest(copies, copies, groups, groups)
-    correlation = np.corrcoef(copies)
-    correlation[groups[:, None] == groups[None, :]] = -2
-    assert np.allclose(best, correlation.max(axis=1), atol=1e-4)
-    assert (groups[index] != groups).all()
-
-
-def test_between_sets(sets: list[AuditedSet]) -> None:
-    thresholds = tuple(audit_one(one)["near_duplicates"]["threshold"] for one in sets)
-    facts = audit_between(sets[0], sets[1], thresholds)
-    assert facts["exact_listed"] == [["a20", "b5"]]
-    assert [(pair["first"], pair["second"]) for pair in facts["near_listed"]] == [("a21", "b6")]
-    assert facts["shared_patients_listed"] == ["p7"]
-    assert excluded_images(sets) == {"b": ["b5"]}
 
 
 def test_findings_stop_the_run(sets: list[AuditedSet]) -> None:

@@ -19,7 +19,7 @@ from test_generator_training import weights_digest
 from synthgain.data.image_set import read_image_set, write_image_set
 from synthgain.generators.autoencoders import gates
 from synthgain.generators.autoencoders.folder import read_autoencoder
-from synthgain.generators.autoencoders.options import Autoencoder, Gates, Measured
+from synthgain.generators.autoencoders.options import Autoencoder, AutoencoderTraining, Gates, Measured
 from synthgain.generators.autoencoders.training import AutoencoderRun, prepare_run
 from synthgain.generators.training import train_family
 from synthgain.networks.autoencoder import LatentSpace, load_latents
@@ -43,8 +43,9 @@ def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def trained_with(run: Path, **training: Any) -> Path:
-    job = autoencoder_job(run, write_data(run, patients=40), training=LONG | training)
+def trained_with(run: Path, size: int = 8, **training: Any) -> Path:
+    data, image = write_data(run, patients=40, size=size), {"size": size, "channels": 1}
+    job = autoencoder_job(run, data, image=image, training=LONG | training)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHGAIN_DEVICE", DEVICE)
         train_family(job, prepare_run)
@@ -114,13 +115,21 @@ def test_killed_and_resumed_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_a_kl_weight_too_high_kills_channels_and_they_are_named(tmp_path: Path) -> None:
-    """The divergence is summed over the latent, the error a mean over pixels: so this weight is far too high."""
-    found = measured(trained_with(tmp_path, kl_weight=3e-2))
-    dead = [what for what in failed(found) if what.startswith("signal share of latent channel")]
+def test_a_kl_weight_a_hundred_times_too_high_kills_channels_and_they_are_named(tmp_path: Path) -> None:
+    """At 16 px and more: the divergence is summed over the latent, the error a mean over pixels (docs/text.md)."""
+    recipe = AutoencoderTraining(steps=1).kl_weight
+    alive, found = (
+        measured(trained_with(tmp_path / str(times), size=16, kl_weight=times * recipe)) for times in (1, 100)
+    )
+    assert not dead_channels(alive)
+    dead = dead_channels(found)
     assert dead
     assert "dead channel" in [row["passed"] for row in gate_rows(found, Gates())]
     assert dead[0] in sentence("vae", found, list(gate_rows(found, Gates())))
+
+
+def dead_channels(found: Measured) -> list[str]:
+    return [what for what in failed(found) if what.startswith("signal share of latent channel")]
 
 
 def test_a_scale_forgotten_at_decode_is_seen(trained: Path) -> None:

@@ -82,7 +82,10 @@ def test_from_table_to_audit(root: Path, tmp_path: Path) -> None:
     prepare_dataset(prepare_job(run))
     prepare_dataset(prepare_job(run, "b"))  # the same images as another hospital: its test set must lose some
     split_dataset(split_job(run))
-    audit_datasets(audit_job(run))
+    with pytest.raises(SynthGainError, match="60 of the 60 test images of 'b' are films or patients of 'a' too"):
+        audit_datasets(audit_job(run))
+    wanted = [{"name": "a", "split": True, "role": "training"}, {"name": "b", "split": False, "shares_films": "seen"}]
+    audit_datasets(audit_job(run, datasets=wanted))
     data = read_image_set(run / "datasets/a", "data-a")
     assert data.images.shape == (60, 32, 32, 1)
     split = read_table(run / "splits/a/split.parquet", "split-a")

@@ -158,7 +158,7 @@ def test_samples_of_one_gan_per_image_as_the_docs_have_them(tmp_path, monkeypatc
     write_miniature("hyperkvasir", tmp_path, KNOWN_LAYOUTS["hyperkvasir"].folder, patients=24)
     lines, parents = [header], sorted(path.stem for path in (tmp_path / "segmented-images/images").iterdir())
     for sample in (1, 2):
-        images, masks = draw_frames(len(parents), seed=sample)
+        images, masks = draw_frames(len(parents), sample, "singan")
         for parent, image, mask in zip(parents, images, masks, strict=True):
             for kind, pixels in (("images", image), ("masks", mask.astype(np.uint8) * 255)):
                 (tmp_path / "singan" / kind).mkdir(parents=True, exist_ok=True)

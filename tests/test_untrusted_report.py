@@ -186,7 +186,9 @@ def audited(by: str) -> str:
         "passed_over": {"count": 1, "listed": [by]}, "masks": {by: masks}, "numbers": {by: number},
         "quarantine": [{"image": by, "reason": by}],
     }  # fmt: skip
-    between = [{"first": by, "second": by, "exact_duplicates": 1, "near_duplicates": None, "shared_patient_ids": 1}]
+    film = {"first": by, "second": by, "similarity": 0.95, "how": by}
+    pair = {"first": by, "second": by, "exact_duplicates": 1, "near_duplicates": None, "near_listed": [film]}
+    between = [{**pair, "shared_patient_ids": 1, "equal_names": 1, "collection": by}]
     return audit_page({"datasets": {by: facts}, "between": between, "excluded": {by: [by]}}, {by: b"png"})
 
 

@@ -11,16 +11,15 @@ from PIL import Image
 from synthgain.data.image_set import job_dataset
 from synthgain.datasets.audit import (
     AuditedSet,
-    audit_between,
     audit_one,
     check_findings,
     check_learned,
-    excluded_images,
     with_copies,
 )
 from synthgain.datasets.audit_page import audit_page
 from synthgain.datasets.contact_sheet import contact_sheet
 from synthgain.datasets.mask_area import strata_of
+from synthgain.datasets.overlaps import audit_between, check_overlaps, overlaps
 from synthgain.pools.raking import raked_weights, target_shares
 from synthgain.runtime.command import Job, logger, run_script
 from synthgain.runtime.errors import SynthGainError
@@ -32,20 +31,23 @@ FAIL_ON = ["patients", "exact_duplicates", "impossible_labels"]
 
 
 def audit_datasets(job: Job) -> None:
-    """Slice: datasets [{name, split, role, learned, balanced}], fail_on, clusters: names, seed.
+    """Slice: datasets [{name, split, role, learned, balanced, …}], fail_on, clusters: names, seed.
 
-    learned: targets of which the training part needs two classes; balanced: {pool: target shares} of its rows.
+    learned: targets of which the training part needs two classes; balanced: {pool: target shares} of its rows. films:
+    the published collection that it is from; tested: models are tested on it though it is divided; shares_films: why
+    they may be where a training set has the same films.
     """
     settings, folder = job.slice, job.outputs[0].parent
     roles = {entry["name"]: entry.get("role", "test") for entry in settings["datasets"]}
     sets = [with_copies(_read_set(job, entry)) for entry in settings["datasets"]]
     facts = {one.name: {"role": roles[one.name], **audit_one(one)} for one in sets}
-    limits = {name: one["near_duplicates"]["threshold"] for name, one in facts.items()}
+    between = [audit_between(a, b) for a, b in combinations(sets, 2)]
+    shared, excluded = overlaps(between)
     audit: dict[str, Any] = {
         "identity": job.identity,
         "datasets": facts,
-        "between": [audit_between(a, b, (limits[a.name], limits[b.name])) for a, b in combinations(sets, 2)],
-        "excluded": excluded_images(sets),
+        "between": [pair.facts() for pair in between],
+        "excluded": excluded,
     }
     sheets = {one.name: _sheet_png(one, settings.get("seed", 0)) for one in sets}
     for name, png in sheets.items():
@@ -57,6 +59,8 @@ def audit_datasets(job: Job) -> None:
     write_text(kept, page)
     fail_on = settings.get("fail_on")
     check_findings(audit, FAIL_ON if fail_on is None else fail_on, 1, str(kept))
+    for text in check_overlaps(shared, str(kept)):
+        logger.warning("[audit] %s", text)
     for one, entry in zip(sets, settings["datasets"], strict=True):
         check_learned(facts[one.name], one.name, entry.get("learned", []))
         _check_balanced(one, entry.get("balanced", {}))
@@ -82,7 +86,11 @@ def _read_set(job: Job, entry: dict[str, Any]) -> AuditedSet:
     data = job_dataset(job, name, bool(entry.get("split")))
     quarantine = job.inputs.datasets[name].folder() / "quarantine.csv"
     listed = pd.read_csv(quarantine, dtype=str, keep_default_na=False)
-    return AuditedSet(name, data.images, data.parts, listed)
+    tested = entry.get("role", "test") == "test" or "tested" in entry
+    films = str({"films": "", **entry}["films"])
+    return AuditedSet(
+        name, data.images, data.parts, listed, films=films, tested=tested, accepted="shares_films" in entry
+    )
 
 
 def _pair_pngs(one: AuditedSet, near: dict[str, Any]) -> list[bytes]:

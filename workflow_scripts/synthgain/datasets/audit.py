@@ -1,14 +1,14 @@
-"""What stands in the data sets of a study: counts, duplicates within and between, what crosses a split."""
+"""What stands in a data set of a study: counts, duplicates, what crosses its split. Between sets: overlaps.py."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synthgain.data.image_set import ImageSet
-from synthgain.datasets.duplicates import near_pairs, nearest, small_copies
+from synthgain.datasets.duplicates import near_pairs, small_copies
 from synthgain.datasets.mask_area import mask_areas
 from synthgain.datasets.source import SourceFacts
 from synthgain.datasets.split import PARTS, class_counts, part_counts
@@ -21,13 +21,20 @@ LEARNED_FROM = ("train", "validation")  # parts that shape a model, by its weigh
 
 @dataclass(frozen=True)
 class AuditedSet:
-    """One data set with its parts: `parts` (N,) names; without a split all rows are "test"."""
+    """One data set with its parts: `parts` (N,) names; without a split all rows are "test".
+
+    films: the published collection that it is from, where the study tells; tested: models are tested on it; accepted:
+    the study says why films that it shares with a training set may be tested on.
+    """
 
     name: str
     data: ImageSet
     parts: np.ndarray
     quarantine: pd.DataFrame
     copies: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    films: str = ""
+    tested: bool = True
+    accepted: bool = False
 
     @property
     def table(self) -> pd.DataFrame:
@@ -37,8 +44,7 @@ class AuditedSet:
 
 def with_copies(audited: AuditedSet) -> AuditedSet:
     """Return the set with its small copies (for near duplicates) computed."""
-    copies = small_copies(audited.data.images)
-    return AuditedSet(audited.name, audited.data, audited.parts, audited.quarantine, copies)
+    return replace(audited, copies=small_copies(audited.data.images))
 
 
 def audit_one(audited: AuditedSet) -> dict[str, object]:
@@ -88,54 +94,6 @@ def audit_one(audited: AuditedSet) -> dict[str, object]:
             "near_duplicates": sum(pair["crosses"] for pair in pairs),
         },
     }
-
-
-def audit_between(
-    first: AuditedSet, second: AuditedSet, thresholds: tuple[float | None, float | None]
-) -> dict[str, object]:
-    """Return what two data sets share: equal images, near duplicates above both thresholds, equal patient ids."""
-    equal = first.table[["image_id", "sha256"]].merge(second.table[["image_id", "sha256"]], on="sha256")
-    patients = shared_ids(first.table["patient_id"], second.table["patient_id"])
-    near: list[dict[str, object]] = []
-    comparable = first.copies.shape[1] == second.copies.shape[1] and None not in thresholds
-    if comparable:
-        limit = max(float(threshold or 0) for threshold in thresholds)
-        best, index = nearest(first.copies, second.copies)
-        ids, others = first.table["image_id"].to_numpy(), second.table["image_id"].to_numpy()
-        hashes, other_hashes = first.table["sha256"].to_numpy(), second.table["sha256"].to_numpy()
-        near = [
-            {"first": ids[row], "second": others[index[row]], "similarity": round(float(best[row]), 5)}
-            for row in np.flatnonzero(best > limit)
-            if hashes[row] != other_hashes[index[row]]
-        ]
-    return {
-        "first": first.name,
-        "second": second.name,
-        "exact_duplicates": len(equal),
-        "exact_listed": equal[["image_id_x", "image_id_y"]].head(LISTED).to_numpy().tolist(),
-        "near_duplicates": len(near) if comparable else None,
-        "near_listed": near[:LISTED],
-        "shared_patient_ids": len(patients),
-        "shared_patients_listed": patients[:LISTED],
-    }
-
-
-def shared_ids(first: pd.Series, second: pd.Series) -> list[str]:
-    """Return the ids that stand in both, sorted; `7 / 007` where they differ in spelling."""
-    own, other = ({id_key(cell): str(cell) for cell in cells} for cells in (first, second))
-    return sorted(own[key] if own[key] == other[key] else f"{own[key]} / {other[key]}" for key in own.keys() & other)
-
-
-def excluded_images(sets: list[AuditedSet]) -> dict[str, list[str]]:
-    """Return {data set: ids of its test images that equal an image another set's models learn from}."""
-    learned = {one.name: set(one.table.loc[np.isin(one.parts, LEARNED_FROM), "sha256"]) for one in sets}
-    excluded = {}
-    for one in sets:
-        elsewhere = set().union(*(hashes for name, hashes in learned.items() if name != one.name))
-        found = one.table["sha256"].isin(elsewhere).to_numpy() & (one.parts == "test")
-        if found.any():
-            excluded[one.name] = sorted(one.table.loc[found, "image_id"])
-    return excluded
 
 
 def exact_duplicates(table: pd.DataFrame, parts: np.ndarray) -> list[dict[str, object]]:

@@ -37,13 +37,20 @@ three minutes for 120,000, in less than 1 GB; as much again where the set is div
 {{ c.patients }} patients, {{ c.exact_duplicates }} duplicates, {{ c.near_duplicates }} near duplicates</span>
 {% else %}<span class="ok">nothing</span>{% endif %}</td></tr>{% endfor %}</table></div>
 {% if between %}<h2>Between data sets</h2><div class="scroll"><table><tr><th>pair</th><th class="n">equal images</th>
-<th class="n">near duplicates</th><th class="n">equal patient ids</th></tr>
+<th class="n">the same film, changed</th><th class="n">equal film names</th><th class="n">equal patient ids</th>
+<th>films of one collection</th></tr>
 {% for b in between %}<tr><td>{{ b.first }} – {{ b.second }}</td>
 <td class="n {{ 'bad' if b.exact_duplicates }}">{{ b.exact_duplicates }}</td>
-<td class="n">{{ b.near_duplicates if b.near_duplicates is not none else "not calibrated" }}</td>
-<td class="n">{{ b.shared_patient_ids }}</td></tr>{% endfor %}</table></div>
-{% for name, ids in excluded.items() %}<p class="bad">{{ ids | length }} test images of {{ name }} equal an image that
-another data set is trained on; the statistics leave them out.</p>{% endfor %}{% endif %}
+<td class="n {{ 'bad' if b.near_duplicates }}">
+{{ b.near_duplicates if b.near_duplicates is not none else "too few images" }}</td>
+<td class="n {{ 'bad' if b.equal_names }}">{{ b.equal_names }}</td>
+<td class="n">{{ b.shared_patient_ids }}</td><td>{{ b.collection or "none known" }}</td></tr>{% endfor %}</table></div>
+{% for b in between %}{% for film in b.near_listed[:5] %}<p><code>{{ film.first }}, {{ film.second }}</code>
+{{ film.similarity }}: {{ film.how }}</p>{% endfor %}
+{{ more(b.near_listed | length, 5, "audit/audit.json") }}{% endfor %}
+{% for name, ids in excluded.items() %}<p class="bad">{{ ids | length }} test images of {{ name }} are in another data
+set's training part, as they are or changed, or of a patient who is; the statistics leave them out.</p>{% endfor %}
+{% endif %}
 {% if clusters %}<h2>Appearance clusters</h2><p>Training images divided by what they look like
 ({{ clusters | join(", ") }}): sizes, members and a picture of each are in
 <a href="clusters/clusters.html">clusters/clusters.html</a>, which is written once the images are divided.</p>

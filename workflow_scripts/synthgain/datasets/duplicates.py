@@ -6,6 +6,7 @@ Twins are the nearest neighbours of an image, so that its further ones, from the
 unrelated image comes to, in a set without twins as in one where most images have some.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ MIN_IMAGES = 50  # below this the neighbours say nothing about the tail: exact d
 # (m, K): twins are looked for among the m - 1 nearest, the spacings of neighbours m to K say how similarity falls off.
 # The first is sharper, the second also sees series of frames, in which an image has up to 15 twins.
 TAILS = ((4, 20), (16, 48))
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom of a part, as shares of the whole
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 class NearPair(NamedTuple):
@@ -45,55 +49,55 @@ class NearPairs:
 def small_copies(images: np.ndarray) -> np.ndarray:
     """Return (N, SIDE²) float32: grey, box-averaged to at most SIDE × SIDE, zero mean, unit norm (constant: zeros)."""
     side = min(SIDE, images.shape[1])
-    weights = np.asarray(Image.fromarray(np.eye(images.shape[1], dtype=np.float32)).resize(
-        (images.shape[1], side), Image.Resampling.BOX
-    ))  # fmt: skip
     copies = np.empty((len(images), side * side), np.float32)
     for start in range(0, len(images), BLOCK):
-        grey = images[start : start + BLOCK].astype(np.float32).mean(axis=3)
-        small = np.einsum("ph,nhw,qw->npq", weights, grey, weights, optimize=True).reshape(len(grey), -1)
-        small -= small.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(small, axis=1, keepdims=True)
-        copies[start : start + BLOCK] = np.divide(small, norms, out=np.zeros_like(small), where=norms > 1e-3)
+        copies[start : start + BLOCK] = unit(reduced(images[start : start + BLOCK]))
     return copies
 
 
-def nearest(
-    copies: np.ndarray, others: np.ndarray, groups: np.ndarray | None = None, other_groups: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each of (N, D) its highest correlation among (M, D) and that row, both (N,).
-
-    Pairs of equal (integer) group are passed over; rows without a partner get -1 and -1.
-    """
-    best = np.full(len(copies), -1, np.float32)
-    index = np.full(len(copies), -1, np.int64)
-    for start in range(0, len(copies), BLOCK):
-        similar = copies[start : start + BLOCK] @ others.T
-        if groups is not None and other_groups is not None:
-            similar[groups[start : start + BLOCK, None] == other_groups[None, :]] = -2
-        if similar.shape[1]:
-            top = similar.argmax(axis=1)
-            value = similar[np.arange(len(similar)), top]
-            best[start : start + BLOCK] = np.where(value > -2, value, -1)
-            index[start : start + BLOCK] = np.where(value > -2, top, -1)
-    return best, index
+def reduced(images: np.ndarray, box: Box = WHOLE) -> np.ndarray:
+    """Return the grey means (N, S, S) float32 of images (N, H, W, C) uint8, S at most SIDE; box: the part of them."""
+    height, width = images.shape[1:3]
+    side = min(SIDE, height)
+    left, top, right, bottom = box
+    rows, columns = (_weights(side, *limits) for limits in ((height, top, bottom), (width, left, right)))
+    grey = images.astype(np.float32).mean(axis=3)
+    return np.asarray(np.einsum("ph,nhw,qw->npq", rows, grey, columns, optimize=True))
 
 
-def limits_of(similarities: np.ndarray) -> np.ndarray:
+def _weights(side: int, pixels: int, low: float, high: float) -> np.ndarray:
+    """Return (side, pixels) float32: what each pixel between two shares of the whole gives to each mean."""
+    alone = Image.fromarray(np.eye(pixels, dtype=np.float32))
+    box = (0, low * pixels, pixels, high * pixels)
+    return np.asarray(alone.resize((pixels, side), Image.Resampling.BOX, box))
+
+
+def unit(small: np.ndarray) -> np.ndarray:
+    """Return (N, S²) of (N, S, S): zero mean, unit norm (constant: zeros)."""
+    flat = small.reshape(len(small), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 1e-3)
+
+
+def limits_of(
+    similarities: np.ndarray, alarms: float = FALSE_ALARMS, tails: Sequence[tuple[int, int]] = TAILS
+) -> np.ndarray:
     """Return (N,) the correlation above which a neighbour of each image is no unrelated one.
 
     similarities: (N, K) of each image's nearest neighbours, falling. Of many unrelated neighbours the k-th and the next
     one lie Exp(scale / k) apart in Fisher's z (Renyi 1953, for tails of Gumbel's kind), so that the nearest is the m-th
     plus a sum of such spacings: above it by more than scale · log(m / p) with a probability of about p. The scale is
-    the median spacing of the neighbours beyond the m-th. FALSE_ALARMS is shared by the images and the two TAILS.
+    the median spacing of the neighbours beyond the m-th. `alarms`, expected where none is a twin, are shared by the
+    images and the `tails`.
     """
     z = np.arctanh(np.clip(similarities.astype(np.float64), -1, 1 - 1e-7))
     found = np.full(len(z), np.inf)
-    for first, last in TAILS:
+    for first, last in tails:
         if last <= z.shape[1]:
             spacings = [k * (z[:, k - 1] - z[:, k]) for k in range(first, last)]
             scale = float(np.median(np.concatenate(spacings))) / np.log(2)
-            alarm = FALSE_ALARMS / (len(TAILS) * len(z))
+            alarm = alarms / (len(tails) * len(z))
             found = np.minimum(found, z[:, first - 1] + scale * np.log(first / alarm))
     return np.asarray(np.tanh(found))
 

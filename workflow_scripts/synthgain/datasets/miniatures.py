@@ -61,15 +61,20 @@ def write_miniature(layout: str, root: Path, folder: str, patients: int, seed: i
     if place.exists():
         raise SynthGainError(f"{place}: there already; a miniature is written into a new folder")
     if layout in POLYP_MINIATURES:
-        POLYP_MINIATURES[layout](place, draw_frames(patients, seed))
+        POLYP_MINIATURES[layout](place, draw_frames(patients, seed, layout))
     else:
-        CHEST_MINIATURES[layout](place, draw(patients, seed))
+        CHEST_MINIATURES[layout](place, draw(patients, seed, layout))
     return place
 
 
-def draw(patients: int, seed: int) -> Films:
-    """Draw phantom films of `patients`, one or two each."""
-    options = {"patients": patients, "seed": seed, "prevalence": {"opacity": 0.5, "effusion": 0.4, "nodule": 0.3}}
+def draw(patients: int, seed: int, site: str) -> Films:
+    """Draw phantom films of `patients`, one or two each; those of another site are of other patients."""
+    options = {
+        "patients": patients,
+        "seed": seed,
+        "site": site,
+        "prevalence": {"opacity": 0.5, "effusion": 0.4, "nodule": 0.3},
+    }
     made = phantom.prepare(options, {"size": DRAWN, "channels": 1}, seed, None)
     assert made.masks is not None
     finding, lungs, heart = (

@@ -13,15 +13,19 @@ from PIL import Image
 from synthgain.datasets.layouts.cvc_clinicdb import LAST_FRAMES
 from synthgain.datasets.layouts.polypgen import CENTRES
 from synthgain.runtime.files import write_text
+from synthgain.seeds import random_generator
 
 SIDE = 64  # pixels
 LOOKS = ((196, 92, 78), (150, 78, 92), (208, 140, 96))  # tints of the mucosa
 Frames = tuple[np.ndarray, np.ndarray]
 
 
-def draw_frames(count: int, seed: int) -> Frames:
-    """Return frames (count, SIDE, SIDE, 3) uint8 and the masks of their polyps (count, SIDE, SIDE) bool."""
-    random = np.random.default_rng(seed)
+def draw_frames(count: int, seed: int, site: str) -> Frames:
+    """Return frames (count, SIDE, SIDE, 3) uint8 and the masks of their polyps (count, SIDE, SIDE) bool.
+
+    Those of another site are other frames.
+    """
+    random = random_generator(step="miniature", site=site, seed=seed)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     tints = np.array(LOOKS) + random.normal(0, 6, 3)  # another hospital's light
     images, masks = [], []
@@ -34,6 +38,8 @@ def draw_frames(count: int, seed: int) -> Frames:
         light = 1 - 0.5 * ((y - 0.5) ** 2 + (x - 0.5) ** 2)
         image = (tints[look] + 14 * folds[..., None]) * light[..., None]
         image += np.array([34, 30, 26]) * np.clip(1.3 - inside, 0, 1)[..., None]
+        spots = Image.fromarray(random.normal(0, 14, (12, 12)).astype(np.float32))  # no two frames are alike
+        image += np.asarray(spots.resize((SIDE, SIDE), Image.Resampling.BICUBIC))[..., None]
         images.append(np.clip(image + random.normal(0, 4, image.shape), 0, 255))
         masks.append(inside < 1)
     return np.array(images).astype(np.uint8), np.array(masks)

@@ -367,7 +367,7 @@ def _check_overlaps(study: Study) -> None:
     films = {name: dataset.films for name, dataset in study.datasets.items() if dataset.films}
     for name in study.evaluate_on:
         for other in sorted(trained - {name}):
-            if name in films and films.get(other) == films[name] and not study.datasets[name].overlap_accepted:
+            if name in films and films.get(other) == films[name] and not study.datasets[name].shares_films:
                 raise ValueError(
                     f"evaluate_on: films of {name!r} and {other!r} are of the same patients "
                     f"({films[name]}), so it is no "

@@ -1,12 +1,12 @@
 """Config of a data set of any adapter: what all have. No adapter is imported here."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from synthgain.datasets.values import Lookup
-from synthgain.entry import Entry, Share
+from synthgain.entry import Entry, OmittedWhen, Share
 
 
 class Split(Entry):
@@ -55,6 +55,9 @@ class DatasetBase(Entry):
     split: Split | None = Field(None, description="Without a split the data set is for testing only.")
     max_quarantined_share: Share = Field(0.05, description="The run stops when more rows than this are unusable.")
     description: str = Field("", description="Free text for the report; changes nothing.")
+    shares_films: Annotated[str, OmittedWhen("")] = Field(
+        "", description="Why a test on films that another set of the study may train on is wanted: printed."
+    )
     licence: str = Field("", description="Licence or terms of use, printed in the report and in exports.")
 
     @property
@@ -81,11 +84,6 @@ class DatasetBase(Entry):
     def films(self) -> str:
         """The collection that the films come from, where several published sets share one; else nothing."""
         return ""
-
-    @property
-    def overlap_accepted(self) -> bool:
-        """True where the study says why films that it trains on may be among those it tests on."""
-        return False
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -46,9 +46,6 @@ class PublishedDataset(DatasetBase):
     chexmask: Annotated[str | None, OmittedWhen(None)] = Field(
         None, description="CheXmask's CSV file of this set, below the data root: masks of lungs and heart."
     )
-    shares_films: str = Field(
-        "", description="Why a test on films that another set of the study may train on is wanted: printed."
-    )
 
     @model_validator(mode="after")
     def _heeded_keys_only(self) -> "PublishedDataset":
@@ -94,10 +91,6 @@ class PublishedDataset(DatasetBase):
     @property
     def films(self) -> str:
         return self.known.films
-
-    @property
-    def overlap_accepted(self) -> bool:
-        return bool(self.shares_films)
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
-"""Boxes as masks: rectangles in pixels become run lengths of a film."""
+"""Masks of published tables: rectangles in pixels become run lengths of a film, cells of run lengths are checked."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from synthgain.data.run_lengths import EMPTY
 from synthgain.runtime.errors import SynthGainError
 
 
@@ -19,11 +21,14 @@ class Box:
 
     @classmethod
     def of(cls, cells: Sequence[str], file: object) -> "Box":
-        """Return the box of four cells x, y, w, h; SynthGainError where they are no numbers."""
+        """Return the box of four cells x, y, w, h; SynthGainError where they are no numbers or enclose nothing."""
         try:
-            return cls(*(float(cell) for cell in cells))
+            x, y, width, height = (float(cell) for cell in cells)
         except ValueError:
-            raise SynthGainError(f"{file}: {', '.join(cells)!r} is no box (x, y, width, height in pixels)") from None
+            x = y = width = height = math.nan
+        if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
+            raise SynthGainError(f"{file}: {', '.join(cells)!r} is no box (x, y, width, height in pixels)")
+        return cls(x, y, width, height)
 
 
 def runs_of(boxes: Sequence[Box], height: int, width: int) -> str:
@@ -37,3 +42,16 @@ def runs_of(boxes: Sequence[Box], height: int, width: int) -> str:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.reshape(-1).astype(np.int8), [0]])))
     starts, ends = edges[::2], edges[1::2]
     return " ".join(f"{start + 1} {end - start}" for start, end in zip(starts, ends, strict=True))
+
+
+def region_of(cell: str, file: object) -> str:
+    """Return a cell of run lengths: "" (unknown), EMPTY in any spelling of −1, or the runs; SynthGainError else."""
+    text = " ".join(cell.split())
+    if text in ("", EMPTY) or all(part.isdecimal() for part in text.split(" ")):
+        return text
+    try:
+        if float(text.replace("−", "-")) == float(EMPTY):
+            return EMPTY
+    except ValueError:
+        pass
+    raise SynthGainError(f"{file}: {text[:40]!r} is neither run lengths (whole numbers) nor {EMPTY} for none")

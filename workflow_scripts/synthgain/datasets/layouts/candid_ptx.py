@@ -14,6 +14,7 @@ import pandas as pd
 
 from synthgain.data.run_lengths import EMPTY
 from synthgain.datasets.layout_options import LayoutOptions
+from synthgain.datasets.layouts.boxes import region_of
 from synthgain.datasets.layouts.chest_labels import columns_or_error
 from synthgain.datasets.layouts.companions import companion, optional_companion, same_release
 from synthgain.runtime.errors import SynthGainError
@@ -58,12 +59,14 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     made["image"] = f"{FILMS}/" + made["image_id"]
     if "Report" in table:
         made["report"] = films["Report"].first().to_numpy()
-    regions = {"pneumothorax": films["EncodedPixels"].agg(_joined)}
+    table["EncodedPixels"] = [region_of(cell, REPORTS[0]) for cell in table["EncodedPixels"]]
+    regions = {"pneumothorax": table.groupby("SOPInstanceUID", sort=False)["EncodedPixels"].agg(_joined)}
     for name, files in _FURTHER.items():
         further = optional_companion(folder, files)
         if further is not None:
             columns_or_error(further, ("anon_SOPUID", "mask_rle"), files[0], "CANDID-PTX")
             same_release(further["anon_SOPUID"], table["SOPInstanceUID"], folder / files[0], "films")
+            further["mask_rle"] = [region_of(cell, files[0]) for cell in further["mask_rle"]]
             regions[name] = further.groupby("anon_SOPUID")["mask_rle"].agg(_joined)
     for name, runs in regions.items():
         made[f"{name}_runs"] = made["image_id"].map(runs).fillna(EMPTY)  # a film that a table does not name has none
@@ -73,5 +76,5 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
 
 def _joined(cells: pd.Series) -> str:
     """Return the regions of a film, each once, separated by ;"""
-    regions = [cell for cell in dict.fromkeys(cells.str.strip()) if cell not in ("", EMPTY)]
+    regions = [cell for cell in dict.fromkeys(cells) if cell not in ("", EMPTY)]
     return ";".join(regions) or EMPTY

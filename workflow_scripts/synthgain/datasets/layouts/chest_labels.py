@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from synthgain.datasets.layout_options import LayoutOptions
-from synthgain.datasets.layouts.companions import same_release
+from synthgain.datasets.layouts.companions import same_release, words_of
 from synthgain.runtime.errors import SynthGainError
 
 # The 14 of CheXpert's labeler (Irvin et al., arXiv:1901.07031, table 1), in the order of its files.
@@ -109,12 +109,14 @@ def columns_or_error(table: pd.DataFrame, wanted: Sequence[str], file: object, r
         )
 
 
-SEX: Mapping[str, str] = {"female": "F", "male": "M", "f": "F", "m": "M"}
+SEX: Mapping[str, str] = {
+    "female": "F", "male": "M", "f": "F", "m": "M", **dict.fromkeys(("unknown", "u", "other", "o", "?"), ""),
+}  # fmt: skip
 
 
-def sex_of(cells: pd.Series) -> pd.Series:
-    """Return F, M, or "" for any other word."""
-    return cells.fillna("").astype(str).str.strip().str.lower().map(SEX).fillna("")
+def sex_of(cells: pd.Series, file: object) -> pd.Series:
+    """Return F, M, or "" (unknown, other, blank); SynthGainError for another word, which would lose the column."""
+    return words_of(cells.fillna("").astype(str).str.lower(), SEX, file)
 
 
 COVARIATES: dict[str, dict[str, object]] = {

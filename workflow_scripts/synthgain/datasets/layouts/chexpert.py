@@ -25,7 +25,7 @@ from synthgain.datasets.layouts.chest_labels import (
     snake,
     targets_of,
 )
-from synthgain.datasets.layouts.companions import companion, optional_companion, same_release
+from synthgain.datasets.layouts.companions import companion, numbers_of, optional_companion, same_release
 from synthgain.datasets.layouts.files import images_in
 from synthgain.runtime.errors import SynthGainError
 
@@ -84,9 +84,11 @@ def _official(folder: Path, part: str, files: tuple[str, ...]) -> pd.DataFrame |
     columns_or_error(table, _NEEDED, folder / files[0], "CheXpert v1.0")
     lateral = table["Frontal/Lateral"].str.strip().str.lower().eq("lateral")
     view = table["AP/PA"].str.strip().mask(lateral, "lateral")
-    age = pd.to_numeric(table["Age"], errors="coerce")
+    age = numbers_of(table["Age"], folder / files[0])
     made = _named(table["Path"].str.strip(), folder / files[0])
-    made = made.assign(part=part, view=view, sex=sex_of(table["Sex"]), age=age.where(age > 0).map(_whole))
+    made = made.assign(
+        part=part, view=view, sex=sex_of(table["Sex"], folder / files[0]), age=age.where(age > 0).map(_whole)
+    )
     return made.join(table[list(CHEXPERT)])
 
 

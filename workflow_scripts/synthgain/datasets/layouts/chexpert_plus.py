@@ -14,7 +14,7 @@ import pandas as pd
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts import chexpert
 from synthgain.datasets.layouts.chest_labels import CHEXPERT, columns_or_error, findings_at, race_of, sex_of, snake
-from synthgain.datasets.layouts.companions import companion
+from synthgain.datasets.layouts.companions import companion, numbers_of, one_row_each, words_of
 from synthgain.runtime.errors import SynthGainError
 
 LICENCE = chexpert.LICENCE
@@ -38,15 +38,15 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     paths = table["path_to_image"].str.strip()
     films = paths.str.replace(r"\.\w+$", ".png", regex=True)
     lateral = table["frontal_lateral"].str.strip().str.lower().eq("lateral")
-    age = pd.to_numeric(table["age"], errors="coerce")
+    age = numbers_of(table["age"], TABLE[0])
     made = pd.DataFrame(
         {
             "image_id": films.str.replace(".png", "").str.split("/", n=1).str[-1].str.replace("/", "-"),
             "image": f"{FILMS}/" + films,
             "patient": table["deid_patient_id"].str.strip(),
-            "part": table["split"].str.strip().map(_PARTS).fillna(""),
+            "part": words_of(table["split"], _PARTS, TABLE[0]),
             "view": table["ap_pa"].str.strip().mask(lateral, "lateral"),
-            "sex": sex_of(table["sex"]),
+            "sex": sex_of(table["sex"], TABLE[0]),
             "age": ["" if pd.isna(value) or value <= 0 else f"{value:g}" for value in age],
         }
     )
@@ -68,5 +68,5 @@ def _labels(folder: Path) -> pd.DataFrame:
         columns_or_error(table, ("path_to_image", *CHEXPERT), path, "CheXpert Plus of April 2024")
     except (ValueError, AttributeError) as error:
         raise SynthGainError(f"{path}: wanted a JSON object per line ({error})") from error
-    labels = table.drop_duplicates("path_to_image").set_index("path_to_image")[list(CHEXPERT)]
-    return labels.astype(object).where(labels.notna(), "").rename(columns=snake)
+    labels = one_row_each(table.astype(object).where(table.notna(), ""), "path_to_image", CHEXPERT, path)
+    return labels.rename(columns=snake)

@@ -27,7 +27,15 @@ from synthgain.datasets.layouts.chest_labels import (
     snake,
     targets_of,
 )
-from synthgain.datasets.layouts.companions import companion, optional_companion, same_release
+from synthgain.datasets.layouts.companions import (
+    companion,
+    numbers_of,
+    one_row_each,
+    optional_companion,
+    same_release,
+    words_of,
+)
+from synthgain.datasets.values import id_text
 
 LICENCE = "PhysioNet credentialed health data licence; not to be shared"
 CITATION = "Johnson AEW et al. MIMIC-CXR-JPG. arXiv:1901.07042; PhysioNet, doi:10.13026/8360-t248"
@@ -42,6 +50,7 @@ METADATA = ("mimic-cxr-2.0.0-metadata.csv.gz", "mimic-cxr-2.0.0-metadata.csv")
 SPLIT = ("mimic-cxr-2.0.0-split.csv.gz", "mimic-cxr-2.0.0-split.csv")
 TEST = ("mimic-cxr-2.1.0-test-set-labeled.csv",)
 _PARTS = {"train": "train", "validate": "validation", "test": "test"}
+_PERSON = ("gender", "anchor_age", "anchor_year")
 _RENAMED = {"Airspace Opacity": "Lung Opacity"}
 _REPORTS = ("mimic-cxr-reports/files", "files")
 _IMPRESSION = re.compile(r"IMPRESSION:\s*(.+?)(?:\n\s*[A-Z][A-Z /]+:|\Z)", re.DOTALL)
@@ -65,13 +74,14 @@ def reading(table: pd.DataFrame, options: LayoutOptions) -> dict[str, object]:
 
 def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     """Return one row per film: image_id, image, patient, part, view, sex, age, race, impression, the findings."""
-    metadata = companion(folder, METADATA, GET)
+    metadata = _with_ids(companion(folder, METADATA, GET))
     columns_or_error(
         metadata, ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate"), METADATA[0], RELEASE
     )
     split = companion(folder, SPLIT, GET)
     columns_or_error(split, ("dicom_id", "split"), SPLIT[0], RELEASE)
     same_release(split["dicom_id"], metadata["dicom_id"], SPLIT[0], "films")
+    parts = words_of(one_row_each(split, "dicom_id", ["split"], SPLIT[0])["split"], _PARTS, SPLIT[0])
     patient = ("p" + metadata["subject_id"]).where(metadata["subject_id"] != "", "")
     study = "s" + metadata["study_id"]
     places = "files/" + patient.str[:3] + "/" + patient + "/" + study
@@ -80,7 +90,7 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
             "image_id": metadata["dicom_id"],
             "image": places + "/" + metadata["dicom_id"] + ".jpg",
             "patient": patient,
-            "part": metadata["dicom_id"].map(split.set_index("dicom_id")["split"]).map(_PARTS).fillna(""),
+            "part": metadata["dicom_id"].map(parts).fillna(""),
             "view": metadata["ViewPosition"].str.strip(),
         }
     )
@@ -101,18 +111,25 @@ def _labels(folder: Path, options: LayoutOptions, studies: pd.Series) -> pd.Data
     """Return the findings by study_id, the radiologists' in place of the labeler's where there are any."""
     source = options.labels.source
     names = (f"mimic-cxr-2.0.0-{source}.csv.gz", f"mimic-cxr-2.0.0-{source}.csv")
-    table = companion(folder, names, GET)
+    table = _with_ids(companion(folder, names, GET))
     columns_or_error(table, ("study_id", *CHEXPERT), names[0], RELEASE)
     same_release(table["study_id"], studies, names[0], "studies")
-    labels = table.drop_duplicates("study_id").set_index("study_id")[list(CHEXPERT)]
+    labels = one_row_each(table, "study_id", CHEXPERT, names[0])
     test = optional_companion(folder, TEST)
     if test is not None:
-        test = test.rename(columns=_RENAMED)
+        test = _with_ids(test.rename(columns=_RENAMED))
         columns_or_error(test, ("study_id",), TEST[0], "MIMIC-CXR-JPG 2.1")
         renamed_or_error(test, CHEXPERT, ("study_id", "subject_id"), TEST[0], "MIMIC-CXR-JPG 2.1")
-        read = test.drop_duplicates("study_id").set_index("study_id").reindex(columns=list(CHEXPERT)).fillna("")
+        told = [name for name in CHEXPERT if name in test]
+        read = one_row_each(test, "study_id", told, TEST[0]).reindex(columns=list(CHEXPERT)).fillna("")
         labels = pd.concat([labels[~labels.index.isin(read.index)], read])
     return labels.rename(columns=snake)
+
+
+def _with_ids(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose ids are whole numbers, whatever a program made of them (10000032.0)."""
+    ids = [name for name in ("subject_id", "study_id") if name in table]
+    return table.assign(**{name: table[name].str.strip().map(id_text) for name in ids})
 
 
 def _people(folder: Path, metadata: pd.DataFrame) -> pd.DataFrame:
@@ -120,17 +137,19 @@ def _people(folder: Path, metadata: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(index=metadata.index)
     patients = optional_companion(folder, ("patients.csv.gz", "patients.csv"))
     if patients is not None:
-        columns_or_error(patients, ("subject_id", "gender", "anchor_age", "anchor_year"), "patients.csv.gz", "MIMIC-IV")
+        columns_or_error(patients, ("subject_id", *_PERSON), "patients.csv.gz", "MIMIC-IV")
+        patients = _with_ids(patients)
         same_release(patients["subject_id"], metadata["subject_id"], "patients.csv.gz", "patients")
-        people = patients.drop_duplicates("subject_id").set_index("subject_id").reindex(metadata["subject_id"])
-        found["sex"] = sex_of(people["gender"]).to_numpy()
-        anchors = people[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce").to_numpy()
+        people = one_row_each(patients, "subject_id", _PERSON, "patients.csv.gz").reindex(metadata["subject_id"])
+        found["sex"] = sex_of(people["gender"], "patients.csv.gz").to_numpy()
+        anchors = people[["anchor_age", "anchor_year"]].apply(numbers_of, file="patients.csv.gz").to_numpy()
         year = pd.to_numeric(metadata["StudyDate"].str[:4], errors="coerce").to_numpy()
         age = anchors[:, 0] + year - anchors[:, 1]
         found["age"] = ["" if pd.isna(value) else f"{min(value, 91):g}" for value in age]
     admissions = optional_companion(folder, ("admissions.csv.gz", "admissions.csv"))
     if admissions is not None:
         columns_or_error(admissions, ("subject_id", "race"), "admissions.csv.gz", "MIMIC-IV 2")
+        admissions = _with_ids(admissions)
         same_release(admissions["subject_id"], metadata["subject_id"], "admissions.csv.gz", "patients")
         admissions = admissions.assign(race=race_of(admissions["race"]))
         told = admissions[admissions["race"] != ""]

@@ -1,9 +1,9 @@
 """NIH ChestX-ray14 as published: `images_001/images/` … `images_012/images/` (or `images/`), `Data_Entry_2017*.csv`.
 
 Wang et al., CVPR 2017 (arXiv:1705.02315); the archive's README and FAQ. The header of both tables is broken at commas
-(`OriginalImage[Width,Height]`, `Bbox [x,y,w,h],,,`): they are read by position. The first release writes ages as 058Y,
-and has ages above 100. Labels are text-mined, 54 % of films have No Finding; labels that are not named are 0.
-Official lists: `train_val_list.txt` and `test_list.txt` (Kaggle: `…_NIH.txt`), column `part`.
+(`OriginalImage[Width,Height]`, `Bbox [x,y,w,h],,,`): what stands before is read, of boxes by position. The first
+release writes ages as 058Y, and has ages above 100. Labels are text-mined, 54 % of films have No Finding; labels that
+are not named are 0. Official lists: `train_val_list.txt` and `test_list.txt` (Kaggle: `…_NIH.txt`), column `part`.
 Boxes of `BBox_List_2017.csv` (880 films) are masks `<finding>_box`; other films' boxes are unknown. There,
 Infiltration is written Infiltrate.
 """
@@ -17,7 +17,7 @@ import pandas as pd
 from synthgain.datasets.known_layouts import NIH_FINDINGS
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts.boxes import Box, runs_of
-from synthgain.datasets.layouts.chest_labels import COVARIATES, sex_of, snake
+from synthgain.datasets.layouts.chest_labels import COVARIATES, columns_or_error, sex_of, snake
 from synthgain.datasets.layouts.companions import companion, lines_of, optional_companion, same_release
 from synthgain.entry import nearest
 from synthgain.runtime.errors import SynthGainError
@@ -31,7 +31,8 @@ GET = (
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 BOXES = ("BBox_List_2017.csv",)
 SIDE = 1024  # of every film of the release, in pixels: boxes are in them
-_FIRST, _COLUMNS = "Image Index", 7  # the columns that are read stand before the broken names
+_FIRST, _LABELS = "Image Index", "Finding Labels"
+_COLUMNS = (_FIRST, _LABELS, "Patient ID", "Patient Age", "View Position")  # they stand before the broken names
 _LISTS = {"train": ("train_val_list.txt", "train_val_list_NIH.txt"), "test": ("test_list.txt", "test_list_NIH.txt")}
 _AGE = re.compile(r"^0*(\d+)\s*([YMD]?)$", re.IGNORECASE)
 _PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "D": 365.25}
@@ -54,29 +55,31 @@ def reading(table: pd.DataFrame, options: LayoutOptions) -> dict[str, object]:
 def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     """Return one row per film of the table: image_id, image, patient, part, view, sex, age, findings, boxes."""
     table = companion(folder, TABLES, GET)
-    if table.columns[0] != _FIRST or len(table.columns) < _COLUMNS:
+    if table.columns[0] != _FIRST:
         raise SynthGainError(
             f"{folder}: its table starts with {table.columns[0]!r}, not with {_FIRST!r}; is it NIH's Data_Entry_2017?"
         )
-    names = table.iloc[:, 0].str.strip()
+    sex = "Patient Sex" if "Patient Sex" in table else "Patient Gender"
+    columns_or_error(table, (*_COLUMNS, sex), folder, "NIH's Data_Entry_2017")
+    names = table[_FIRST].str.strip()
     films, parts = _films(folder), _parts(folder)
     same_release(parts, names, "the official lists", "films")
-    labels = table.iloc[:, 1].str.split("|").apply(lambda found: {snake(one) for one in found if one.strip()})
+    labels = table[_LABELS].str.split("|").apply(lambda found: {snake(one) for one in found if one.strip()})
     strange = sorted(set().union(*labels) - set(NIH_FINDINGS))
     if strange:
         raise SynthGainError(
-            f"{folder}: {strange[0]!r} in column {table.columns[1]!r} is none of NIH's findings; "
+            f"{folder}: {strange[0]!r} in column {_LABELS!r} is none of NIH's findings; "
             f"{nearest(strange[0], NIH_FINDINGS)}; another release needs `adapter: table`"
         )
     made = pd.DataFrame(
         {
             "image_id": names.str.replace(r"\.png$", "", regex=True),
             "image": [films.get(name, f"images/{name}") for name in names],  # missing: quarantined as not found
-            "patient": table.iloc[:, 3].str.strip().str.zfill(8),
+            "patient": table["Patient ID"].str.strip().str.zfill(8),
             "part": names.map(parts).fillna(""),
-            "view": table.iloc[:, 6].str.strip(),
-            "sex": sex_of(table.iloc[:, 5]),
-            "age": table.iloc[:, 4].map(_years),
+            "view": table["View Position"].str.strip(),
+            "sex": sex_of(table[sex], folder),
+            "age": table["Patient Age"].map(_years),
         }
     )
     for finding in options.findings:

@@ -6,16 +6,16 @@ Age: year of the study minus year of birth. Some 20 files cannot be read (torchx
 quarantined. Films are deeper than 8 bit: the study needs `image: {intensity: minmax}` or percentile.
 """
 
-import ast
 import difflib
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts.chest_labels import COVARIATES, columns_or_error, sex_of, snake
-from synthgain.datasets.layouts.companions import companion
+from synthgain.datasets.layouts.companions import companion, numbers_of
 from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "PadChest dataset research use agreement (BIMCV); not to be shared"
@@ -26,6 +26,7 @@ GET = (
 )
 TABLES = tuple(f"PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv{suffix}" for suffix in ("", ".gz"))
 _NEEDED = ("ImageID", "PatientID", "PatientBirth", "PatientSex_DICOM", "Projection", "Labels", "StudyDate_DICOM")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _LEFT_OUT = {"exclude", "suboptimal_study"}
 
 
@@ -49,15 +50,17 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
     labels = table["Labels"].map(_labels)
     names = table["ImageID"].str.strip()
     films = _films(folder)
-    year = pd.to_numeric(table["StudyDate_DICOM"].str[:4], errors="coerce")
-    age = year - pd.to_numeric(table["PatientBirth"].str[:4], errors="coerce")
+    year, birth = (
+        numbers_of(table[name].str.strip().str[:4], TABLES[0]) for name in ("StudyDate_DICOM", "PatientBirth")
+    )
+    age = year - birth
     made = pd.DataFrame(
         {
             "image_id": names.str.replace(r"\.png$", "", regex=True),
             "image": [films.get(name, name) for name in names],
             "patient": table["PatientID"].str.strip(),
             "view": table["Projection"].str.strip(),
-            "sex": sex_of(table["PatientSex_DICOM"]),
+            "sex": sex_of(table["PatientSex_DICOM"], TABLES[0]),
             "age": ["" if pd.isna(value) else f"{value:g}" for value in age],
             "usable": ["" if found & _LEFT_OUT else "1" for found in labels],
         }
@@ -73,14 +76,13 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
 
 
 def _labels(cell: str) -> set[str]:
-    """Return the labels of a cell such as `['cardiomegaly', 'pleural effusion']` in snake_case; none of a blank one."""
-    try:
-        found = ast.literal_eval(cell.strip() or "[]")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        found = [cell.strip()]
-    return (
-        {snake(str(name)) for name in found if str(name).strip()} if isinstance(found, list | tuple) else {snake(cell)}
-    )
+    """Return the labels of a cell such as `['cardiomegaly', 'pleural effusion']` in snake_case; none of a blank one.
+
+    However the list was written again: other quotes or none, without brackets, without commas between quotes.
+    """
+    quoted = [one or other for one, other in _QUOTED.findall(cell)]
+    found = quoted or cell.strip().strip("[](){}").replace("|", ",").replace(";", ",").split(",")
+    return {name for name in map(snake, found) if name and name not in ("nan", "none")}
 
 
 def _films(folder: Path) -> dict[str, str]:

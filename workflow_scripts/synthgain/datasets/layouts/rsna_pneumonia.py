@@ -60,13 +60,19 @@ def rows(folder: Path, options: LayoutOptions) -> pd.DataFrame:
         label = _TARGETS[target.strip()] if target.strip() in _TARGETS else target.strip()
         said[name] = "1" if "1" in (label, said.setdefault(name, label)) else label
         boxes.setdefault(name, [])
-        if all(side.strip() for side in sides):
+        if any(side.strip() for side in sides):
             boxes[name].append(Box.of(sides, folder / LABELS[0]))
+    boxed = next((name for name, found in boxes.items() if found and said[name] == "0"), None)
+    if boxed is not None:
+        raise SynthGainError(f"{folder / LABELS[0]}: film {boxed!r} has a box and Target 0; mend or leave out its rows")
     made = pd.DataFrame(
         {
             "image_id": list(boxes),
             "image": [f"{FILMS}/{name}.dcm" for name in boxes],
-            "boxes": [runs_of(found, SIDE, SIDE) or "-1" for found in boxes.values()],
+            # A film with pneumonia and without a box has unknown boxes, not none.
+            "boxes": [
+                runs_of(found, SIDE, SIDE) or ("" if said[name] == "1" else "-1") for name, found in boxes.items()
+            ],
             "pneumonia": [said[name] for name in boxes],
         }
     )

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from synthgain.datasets.layouts.boxes import region_of
+from synthgain.datasets.layouts.companions import companion
 from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "terms of the SIIM-ACR Pneumothorax Segmentation challenge; films of the NIH Clinical Center"
@@ -55,14 +57,8 @@ def _films(folder: Path) -> dict[str, str]:
 
 
 def _runs(path: Path) -> dict[str, list[str]]:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError as error:
-        raise SynthGainError(f"{path}: no such table; {GET}") from error
-    except ValueError as error:
-        raise SynthGainError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from error
-    table.columns = [str(name).strip() for name in table.columns]
+    table = companion(path.parent, (path.name,), GET)
     if not {"ImageId", "EncodedPixels"} <= set(table.columns):
         raise SynthGainError(f"{path}: wanted columns ImageId and EncodedPixels, it has {', '.join(table.columns)}")
-    cells = table["EncodedPixels"].str.strip()
+    cells = table["EncodedPixels"].map(lambda cell: region_of(cell, path))
     return {str(name): list(group) for name, group in cells.groupby(table["ImageId"].str.strip())}

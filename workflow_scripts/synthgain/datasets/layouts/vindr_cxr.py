@@ -13,7 +13,7 @@ import pandas as pd
 from synthgain.data.votes import votes_of
 from synthgain.datasets.layout_options import LayoutOptions
 from synthgain.datasets.layouts.chest_labels import columns_or_error, snake
-from synthgain.datasets.layouts.companions import companion
+from synthgain.datasets.layouts.companions import companion, one_row_each
 from synthgain.runtime.errors import SynthGainError
 
 LICENCE = "PhysioNet credentialed health data licence; not to be shared"
@@ -52,6 +52,12 @@ def _labels(folder: Path, part: str, options: LayoutOptions) -> pd.DataFrame:
     name = f"annotations/image_labels_{part}.csv"
     table = companion(folder, (name,), GET).rename(columns=_RENAMED)
     columns_or_error(table, ("image_id",), name, "VinDr-CXR")
+    reader = next((column for column in ("rad_ID", "rad_id") if column in table), None)
+    if reader is not None:
+        columns = [column for column in table if column not in _NOT_LABELS]
+        table = table.assign(reading=table["image_id"] + " by " + table[reader])
+        one_row_each(table, "reading", columns, folder / name)  # the same reading twice is no second vote
+        table = table.drop_duplicates("reading").drop(columns="reading")
     labels = table.drop(columns=[one for one in _NOT_LABELS if one in table])
     labels.columns = [snake(str(one)) for one in labels]
     lacking = [finding for finding in options.findings if finding not in labels]

@@ -138,8 +138,15 @@ def _data(evidence: Evidence) -> Section:
             section.blocks.append(Details(f"Quarantined rows of {name}", [shown]))
     for name, ids in evidence.audit.excluded.items():
         if ids:
-            text = f"{len(ids)} test images of {name} are in another set's training part and left out of all results."
+            text = (
+                f"{len(ids)} test images of {name} are in another set's training part, as they are or changed, or of a "
+                "patient who is; they are left out of all results."
+            )
             section.blocks.append(Text(text, "warning"))
+    for name, config in evidence.study.datasets.items():
+        if config.shares_films:
+            text = f"{name} shares films or patients with a set that models learn from; why it is tested on: "
+            section.blocks.append(Text(text + config.shares_films, "warning"))
     if not rows:
         section.blocks.append(Text("Not done.", "missing"))
     return section

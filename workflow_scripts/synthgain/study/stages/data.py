@@ -97,7 +97,8 @@ def audit_clusters(plan: Planner) -> Draft:
 
 
 def _asked_of(study: Study, dataset: str) -> dict[str, object]:
-    """Return what training rows must have, so that the audit sees it before anything trains: classes, levels."""
+    """Return what the audit must see before anything trains: classes and levels of training rows, films in common."""
+    config = study.datasets[dataset]
     learned = {
         target
         for model in study.models.values()
@@ -105,7 +106,14 @@ def _asked_of(study: Study, dataset: str) -> dict[str, object]:
         for target in model.targets
     }
     balanced = {name: pool.balance for name, pool in study.pools.items() if pool.balance and pool.rows_of == dataset}
-    return ({"learned": sorted(learned)} if learned else {}) | ({"balanced": balanced} if balanced else {})
+    asked: dict[str, object] = {
+        "learned": sorted(learned),
+        "balanced": balanced,
+        "films": config.films,
+        "tested": config.split is not None and dataset in study.evaluate_on,
+        "shares_films": config.shares_films,
+    }
+    return {key: value for key, value in asked.items() if value}
 
 
 def used_datasets(plan: Planner) -> list[str]:
