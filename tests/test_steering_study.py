@@ -17,6 +17,7 @@ from synthgain.data.replicas import read_replicas
 from synthgain.generators.steering_options import Reward
 from synthgain.report.facts import GeneratorFacts
 from synthgain.report.sections.steering import steering_blocks
+from synthgain.report.sections.study import pretraining_blocks
 from synthgain.runtime.errors import SynthGainError
 from synthgain.runtime.files import write_manifest, write_table
 from synthgain.runtime.inputs import inputs_of
@@ -52,6 +53,11 @@ STEERED = OTHER_NETWORK | {
     "pools__sure": {"of": "drawn", "filter": {"scores": "label_consistency", "column": "agreement", "quantile": 0.5}},
     "pools__steered": {"from": "tuned", "rows_of": "hospital_a"},
 }
+
+
+def test_steering_and_its_neighbours_are_not_called_pretraining_without_a_twin() -> None:
+    blocks = pretraining_blocks(parse_study(tiny(**STEERED)))
+    assert [type(block).__name__ for block in blocks] == ["Table"]
 
 
 def planner(**changes) -> Planner:

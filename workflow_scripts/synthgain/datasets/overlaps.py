@@ -94,8 +94,8 @@ def audit_between(first: AuditedSet, second: AuditedSet) -> Between:
 
 def _joined(first: Rows, second: Rows) -> Rows:
     """Return (n, 2) row numbers at which both hold the same text; "" is none."""
-    tables = [pd.DataFrame({"key": keys, "row": np.arange(len(keys))}) for keys in (first, second)]
-    found = pd.merge(*(table[table["key"] != ""] for table in tables), on="key")
+    own, other = (pd.DataFrame({"key": keys, "row": np.arange(len(keys))})[keys != ""] for keys in (first, second))
+    found = own.merge(other, on="key")
     return found[["row_x", "row_y"]].to_numpy(np.int64).reshape(-1, 2)
 
 
@@ -143,7 +143,7 @@ def overlaps(between: list[Between]) -> tuple[list[Overlap], dict[str, list[str]
     The ids are left out of all tests: films that are equal or nearly equal to one in another set's training or
     validation part, or have its name, and all others of their patients.
     """
-    found, excluded = [], {}
+    found, excluded = list[Overlap](), dict[str, list[str]]()
     for pair in between:
         for turn in permutations((0, 1)):
             overlap, ids = _one_way(pair, *turn)

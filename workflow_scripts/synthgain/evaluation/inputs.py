@@ -57,7 +57,10 @@ class Images:
 def read_real(job: Job, names: Sequence[str]) -> Images:
     """Read data sets with their splits, joined; a data set without a split is all test."""
     sets = [job_dataset(job, name) for name in names]
-    tables = [data.images.table.assign(**{DATASET: data.name, PART: data.parts}) for data in sets]
+    tables = []
+    for data in sets:
+        tables.append(data.images.table.copy())
+        tables[-1][DATASET], tables[-1][PART] = data.name, data.parts
     columns = {name: spec for data in sets for name, spec in data.images.columns.items()}
     return Images([data.images.images for data in sets], pd.concat(tables, ignore_index=True), columns)
 

@@ -54,7 +54,7 @@ def _labels(folder: Path, part: str, options: LayoutOptions) -> pd.DataFrame:
     columns_or_error(table, ("image_id",), name, "VinDr-CXR")
     reader = next((column for column in ("rad_ID", "rad_id") if column in table), None)
     if reader is not None:
-        columns = [column for column in table if column not in _NOT_LABELS]
+        columns = [str(column) for column in table if column not in _NOT_LABELS]
         table = table.assign(reading=table["image_id"] + " by " + table[reader])
         one_row_each(table, "reading", columns, folder / name)  # the same reading twice is no second vote
         table = table.drop_duplicates("reading").drop(columns="reading")

@@ -222,7 +222,8 @@ def gain_over_size(rows: pd.DataFrame, metric: str, margin: float | None) -> Fig
     axes = figure.subplots()
     cells = list(rows.groupby(["line", "ratio"], sort=True))
     several = rows["line"].nunique() > 1
-    names = [arm_label(line, ratio) if several else f"{ratio:g} %" for (line, ratio), _ in cells]
+    places = [(str(cell["line"].iloc[0]), float(cell["ratio"].iloc[0])) for _, cell in cells]
+    names = [arm_label(line, ratio) if several else f"{ratio:g} %" for line, ratio in places]
     styles = ArmStyles(names)
     for place, (name, (_, cell)) in enumerate(zip(names, cells, strict=True)):
         own, look = cell.sort_values("real_fraction"), styles(name)

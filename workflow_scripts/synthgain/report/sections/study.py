@@ -232,6 +232,9 @@ def pretraining_blocks(study: Study) -> list[Block]:
     if all(generator.init_from is None for generator in study.generators.values()):
         return []
     totals = {name: total_steps(study, name) for name in study.generators}
+    # Steering starts from a trained generator, too, and has a neighbour of equal steps: that is not pretraining.
+    steered_from = {one.init_from for one in study.generators.values() if one.steered_by is not None}
+    pretrained = [name for name, one in study.generators.items() if one.init_from not in {None, *steered_from}]
     rows, alone = [], []
     for name, generator in study.generators.items():
         seen = generator.train_on
@@ -245,7 +248,7 @@ def pretraining_blocks(study: Study) -> list[Block]:
                 "total": totals[name],
             }
         )
-        if generator.init_from is not None and not any(
+        if name in pretrained and not any(
             other.init_from is None and (totals[twin], other.train_on) == (totals[name], seen)
             for twin, other in study.generators.items()
         ):
@@ -259,6 +262,8 @@ def pretraining_blocks(study: Study) -> list[Block]:
         Column("total", "Steps in all", "count"),
     ]
     table = make_table("Pretraining and steps in all", pd.DataFrame(rows), columns, "generator_steps.csv")
+    if not pretrained:
+        return [table]
     if not alone:
         return [table, Text("Each pretrained generator stands beside one from random weights of equal steps and data.")]
     names = f"{', '.join(alone)}: no generator from random weights has as many steps in all on the same data"
