@@ -60,6 +60,15 @@ def test_steering_and_its_neighbours_are_not_called_pretraining_without_a_twin()
     assert [type(block).__name__ for block in blocks] == ["Table"]
 
 
+def test_generators_in_latents_are_steered_too() -> None:
+    vae = {"train_on": {"datasets": ["hospital_a"]}, "training": {"steps": 4}}
+    names = ("longer", "tuned", "permuted")
+    latent = {f"generators__{name}": STEERED[f"generators__{name}"] | {"autoencoder": "vae"} for name in names}
+    base = tiny()["generators"]["ddpm"] | {"autoencoder": "vae"}
+    study = parse_study(tiny(**STEERED | latent | {"autoencoders__vae": vae, "generators__ddpm": base}))
+    assert study.generators["tuned"].steered_by is not None
+
+
 def planner(**changes) -> Planner:
     wanted = {key: value for key, value in (STEERED | changes).items() if value is not ...}
     study = parse_study(tiny(**wanted))

@@ -13,6 +13,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +26,7 @@ from synthgain.data.batch_order import PassOrder
 from synthgain.data.pixels import to_signed
 from synthgain.entry import checked
 from synthgain.generators.diffusion.generator import ConditionalNetwork, DiffusionGenerator
-from synthgain.generators.diffusion.training import DiffusionRun, prepare_run, train_step
+from synthgain.generators.diffusion.training import DiffusionRun, encoded, prepare_run, train_step
 from synthgain.generators.loading import Generator
 from synthgain.generators.options import TrainingSlice
 from synthgain.generators.run import snapshots_of
@@ -132,9 +133,9 @@ class SteeredRun(DiffusionRun):
         """Draw, score and weigh the samples of a round; number `rounds` is after the last step, without training."""
         images, table, parents = self._samples(number)
         scores = self.scorer.score(images, table, "parent_patient_id")
-        real = self.scorer.score(self.data.images, self.real_table)
+        real = self.scorer.score(self.reference, self.real_table)
         drawn = Drawn(images, scores, self._conditions(table))
-        reals = Drawn(self.data.images, real, self._conditions(self.real_table))
+        reals = Drawn(self.reference, real, self._conditions(self.real_table))
         row = {"step": float(self.starts[number]), **measured(drawn, reals, self.scorer, self.image_channels)}
         self.round = number
         if number < self.reward.rounds:
@@ -150,8 +151,11 @@ class SteeredRun(DiffusionRun):
             return
         extended = _joined(self.data, images, table, parents)
         words = None if self.words is None else torch.cat([self.words, self.words[torch.from_numpy(parents)]])
-        device = self.accelerator.device
-        self.placed = PlacedData.of(extended, self.module.encoder, device, words)
+        device, latents = self.accelerator.device, None
+        if self.latents is not None:  # what was drawn is encoded like any other image
+            own = encoded(self.latents.space, images, device)
+            latents = torch.cat([self.latents.mean, own[0]]), torch.cat([self.latents.sd, own[1]])
+        self.placed = PlacedData.of(extended, self.module.encoder, device, words, latents)
         ones = np.ones(len(self.data))
         self.weights = torch.from_numpy(np.concatenate([ones, weights]).astype(np.float32)).to(device)
 
@@ -160,6 +164,23 @@ class SteeredRun(DiffusionRun):
         """The rows of the data, with `reward.labels` as their target where it is given."""
         table, labels = self.data.table, self.reward.labels
         return table if labels is None else table.assign(**{str(self.reward.target): table[labels]})
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """The real images that samples are held against, (N, C, H, W) uint8: as they come back from latents, if any.
+
+        So what every sample in its latents lacks does not count as a fault of the steered generator.
+        """
+        if self.latents is None:
+            return self.data.images
+        through = self.latents.space.reconstruct(self.data.images.permute(0, 2, 3, 1).numpy())
+        return self._whole_masks(through)
+
+    def _whole_masks(self, images: np.ndarray) -> Tensor:
+        """Return (N, C, H, W) of (N, H, W, C) uint8, masks among the channels as there or not."""
+        planes, first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), self.image_channels
+        planes[:, first:] = (planes[:, first:] > INSIDE // 2).to(torch.uint8) * INSIDE
+        return planes
 
     @property
     def device(self) -> torch.device:
@@ -226,10 +247,7 @@ class SteeredRun(DiffusionRun):
                 images = self._drawn(number, table, parents, seeds.astype(np.int64))
                 kept.keep(name, lambda path: _save(path, images))
         images = np.load(kept.folder / name, allow_pickle=False)
-        planes = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        first = self.image_channels
-        planes[:, first:] = (planes[:, first:] > INSIDE // 2).to(torch.uint8) * INSIDE
-        return planes, table, parents
+        return self._whole_masks(images), table, parents
 
     def _parents(self, number: int) -> np.ndarray:
         """Return the rows of the data whose conditions a round's samples copy, whole passes in random order."""
@@ -280,6 +298,7 @@ class SteeredRun(DiffusionRun):
             module.control,
             module.text,
             self.prompting,
+            latents=None if self.latents is None else self.latents.space,
         )
 
 

@@ -124,8 +124,6 @@ def _check_steering(study: Study) -> None:
         reward, place = generator.steered_by, f"generators.{name}.reward"
         if reward is None:
             continue
-        if generator.autoencoder_name is not None:
-            raise ValueError(f"{place}: a generator in the latents of an autoencoder cannot be steered yet")
         if reward.target is not None:
             for dataset in generator.train_on.datasets:
                 _check_columns(study, dataset, [reward.target], f"{place}.target")

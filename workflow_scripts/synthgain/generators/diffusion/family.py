@@ -93,8 +93,6 @@ class DiffusionGenerator(GeneratorBase):
             raise ValueError(
                 f"reward.target: {reward.target!r} is not in condition_on, so nothing can be steered to it"
             )
-        if self.autoencoder is not None:
-            raise ValueError("reward: steers generators of pixels; leave autoencoder out")
         if self.training.steps < reward.rounds:
             raise ValueError(f"reward.rounds: {reward.rounds} rounds of {self.training.steps} steps in all")
         return self

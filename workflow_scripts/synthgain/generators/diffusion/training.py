@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
@@ -35,6 +36,9 @@ from synthgain.runtime.files import files_below
 from synthgain.runtime.loading import load
 from synthgain.seeds import integer_seed
 
+if TYPE_CHECKING:
+    from synthgain.networks.autoencoder import LatentSpace
+
 AUTOENCODER = "autoencoder"  # its folder, in that of its own job and of each generator in its latents
 ENCODED_AT_ONCE = 256  # images that are on the device at once
 Scheduler = EDMDPMSolverMultistepScheduler | DPMSolverMultistepScheduler
@@ -47,11 +51,12 @@ LEVEL_MARGIN = 1e-6  # keeps ln sigma finite: the normal quantile of 0 is minus 
 class Latents:
     """The training images' standardised latents: means and standard deviations (N, Z, h, w) float32.
 
-    name, folder: of the autoencoder.
+    name, folder: of the autoencoder, which is `space`.
     """
 
     name: str
     folder: Path
+    space: "LatentSpace"
     mean: Tensor
     sd: Tensor
 
@@ -194,9 +199,14 @@ def latents_of(job: Job, entry: DiffusionSlice, data: TrainingData, device: torc
             f"generators.{entry.generator}.autoencoder: {entry.autoencoder} takes {space.channels} channels, here are "
             f"{channels} of image and masks; give it the same output and structures"
         )
-    parts = [space.posterior(to_signed(part).to(device)) for part in data.images.split(ENCODED_AT_ONCE)]
+    return Latents(entry.autoencoder, folder, space, *encoded(space, data.images, device))
+
+
+def encoded(space: "LatentSpace", images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (N, Z, h, w) float32 of the latents of images (N, C, H, W) uint8."""
+    parts = [space.posterior(to_signed(part).to(device)) for part in images.split(ENCODED_AT_ONCE)]
     mean, sd = (torch.cat([part[side].cpu() for part in parts]) for side in (0, 1))
-    return Latents(entry.autoencoder, folder, mean, sd)
+    return mean, sd
 
 
 def train_step(
