@@ -9,10 +9,10 @@ from field_cases import pictures, read, reasons, rows
 
 from split_dataset import split_dataset
 from synthgain.data.image_set import write_image_set
-from synthgain.datasets.audit import shared_ids
 from synthgain.datasets.entries.base import Split
 from synthgain.datasets.entries.options import CovariateColumn, TargetColumn
 from synthgain.datasets.entries.table import TableDataset
+from synthgain.datasets.overlaps import shared_ids
 from synthgain.datasets.source import Prepared
 from synthgain.datasets.values import Lookup, id_key, number, spelling
 from synthgain.entry import checked
